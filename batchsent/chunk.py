@@ -1,0 +1,58 @@
+"""Chunk and Scores: what travels between files, model and summary; knows nothing of any of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What became of a row. PENDING never reaches a file: it marks rows of an unfinished chunk.
+PENDING, SCORED, BLANK, NONFINITE = 0, 1, 2, 3
+
+# Characters without a glyph that str.strip keeps: zero-width space, (non-)joiner, word joiner, BOM, soft hyphen.
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+
+
+def is_blank(text: str | None) -> bool:
+    """Tell whether a row has nothing to score: null, empty, white space or zero-width characters only."""
+    if text is None:
+        return True
+    # Nearly every text answers here: its first character is visible.
+    if text[:1].isalnum():
+        return False
+    return not text or text.isspace() or not text.translate(INVISIBLE).strip()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of one input, read together."""
+
+    start_row: int  # number of the first row in the input, counted from 0, rejected rows not counted
+    texts: list[str | None]  # (rows,) the model's copy of each text; None where the cell is null
+    carried: Any  # what the writer needs to give the user's rows back; made and read by formats only
+    gold: list[Any] | None = None  # (rows,) cells of the gold column, where one was asked for
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model said of a chunk, row by row."""
+
+    probabilities: NDArray[np.float32]  # (rows, labels); NaN where status is not SCORED
+    n_tokens: NDArray[np.int32]  # (rows,) tokens the model read, special tokens included; 0 for blank rows
+    tokens_cut: NDArray[np.int32]  # (rows,) tokens beyond the model's limit, which it did not read
+    status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
+    distinct: int  # texts that went through the model, each once
+
+    @property
+    def winners(self) -> NDArray[np.intp]:
+        """(rows,) index of the most probable label; -1 where there is no score."""
+        scored = self.status == SCORED
+        best = np.full(len(self.status), -1, dtype=np.intp)
+        if scored.any():
+            best[scored] = self.probabilities[scored].argmax(axis=1)
+        return best

@@ -1,0 +1,107 @@
+"""Errors that people can mend, each with its exit code; knows nothing of files, models or the terminal.
+
+BatchsentError
+├── UsageError     2  the command cannot mean what it says, or was refused before anything ran
+├── InputError     4  the input cannot be read
+├── OutputError    5  the output cannot be written
+├── ModelError     6  the model cannot be loaded or used
+├── DeviceError    7  the device failed; the same command may work later
+├── GateFailed     8  a figure is outside what the user asked for
+├── Locked        11  another run holds the output
+└── Interrupted  128 + signal
+"""
+
+import unicodedata
+from typing import Any
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_ROWS_REJECTED = 3
+EXIT_PIPE_CLOSED = 141
+
+
+def printable(value: object) -> str:
+    r"""Return `value` as text that is safe on a terminal or in a log line.
+
+    Control characters, bidirectional overrides and lone surrogates, which could rewrite what the reader
+    sees (CWE-150), become escapes such as ``\x1b``.
+    """
+    text = str(value)
+    # isprintable is False for every Other or Separator category except the space, at C speed.
+    if text.isprintable():
+        return text
+    # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in an error.
+    return "".join(
+        c
+        if c.isprintable() or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )
+
+
+class BatchsentError(Exception):
+    """A problem the user can mend: what was wrong, where, and what to type next.
+
+    `message` says what and where; `hint` says what to do; `details` are machine-readable facts for JSON logs.
+    """
+
+    exit_code = EXIT_BUG
+
+    def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class UsageError(BatchsentError):
+    """The command cannot mean what it says, or is refused before anything ran."""
+
+    exit_code = 2
+
+
+class InputError(BatchsentError):
+    """The input cannot be read as what it claims to be."""
+
+    exit_code = 4
+
+
+class OutputError(BatchsentError):
+    """The output cannot be written."""
+
+    exit_code = 5
+
+
+class ModelError(BatchsentError):
+    """The model cannot be found, trusted or used."""
+
+    exit_code = 6
+
+
+class DeviceError(BatchsentError):
+    """The device failed; running the same command again may work."""
+
+    exit_code = 7
+
+
+class GateFailed(BatchsentError):
+    """A figure is outside what the user asked for."""
+
+    exit_code = 8
+
+
+class Locked(BatchsentError):
+    """Another run holds the output."""
+
+    exit_code = 11
+
+
+class Interrupted(BatchsentError):
+    """A signal ended the run; what was finished is kept."""
+
+    def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal_number
