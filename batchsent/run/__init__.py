@@ -1,0 +1,1 @@
+"""A scoring run that survives: commit, resume, lock, signals."""

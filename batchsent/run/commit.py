@@ -1,0 +1,225 @@
+"""Files and folders that appear whole under their final name or not at all; knows nothing of what is in them.
+
+The protocol (SQLite's and restic's): write to a hidden temporary name in the same directory, close with errors
+checked, fsync, rename, fsync the directory. Every file the tool leaves behind goes this way.
+
+Each step is a fail point. With BATCHSENT_FAULT=POINT:N:ACTION in the environment, which only tests set, the N-th
+passage of POINT (or of any point, written `*`) raises, kills the process or meets a full disk.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import OutputError, UsageError, printable
+
+# Passages of each fail point in this process. The tests start a process a fault, so it never needs a reset.
+_passed: dict[str, int] = {}
+
+
+def fault(point: str) -> None:
+    """Pass a fail point: fail here when BATCHSENT_FAULT asks for it."""
+    plan = os.environ.get("BATCHSENT_FAULT")
+    if not plan:
+        return
+    name, number, action = plan.split(":")
+    if name not in {"*", point}:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    if _passed[name] != int(number):
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if action == "raise":
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    raise AssertionError(f"BATCHSENT_FAULT: unknown action {action!r}")
+
+
+@contextmanager
+def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn the system's errors while writing `path` into an OutputError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = printable(path)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            free = free_bytes(Path(path).parent)
+            need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
+            raise OutputError(
+                f"{where}: {error.strerror.lower()} ({free:,} bytes are free{need})",
+                hint="make room or write to another disk with -o, then run the same command again",
+                needed_bytes=needed_bytes,
+                free_bytes=free,
+            ) from error
+        raise OutputError(f"{where}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes free to this user on the file system of `folder`, 0 where that cannot be told."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return 0
+
+
+def temporary_path(final: Path) -> Path:
+    """Return the hidden name beside `final` that it is written under.
+
+    The name is fixed: one writer at a time is the lock's business, and the next run cleans up after a killed one.
+    """
+    return final.parent / f".{final.name}.tmp"
+
+
+class PendingFile(io.RawIOBase):
+    """A binary file that becomes `final` on `commit()` and vanishes on `discard()`.
+
+    Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
+    that is closed on the way out of an error would otherwise complete a truncated file with a valid footer.
+    Raises OSError; wrap the use in `output_errors`.
+    """
+
+    def __init__(self, final: Path) -> None:
+        super().__init__()
+        self.final = final
+        self.size = 0
+        self._hash = hashlib.sha256()
+        self._discarded = False
+        self.temporary = temporary_path(final)
+        fault("open")
+        # O_NOFOLLOW: nobody redirects our bytes through a link planted under the temporary name.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(self.temporary, flags, 0o666)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far, in hex."""
+        return self._hash.hexdigest()
+
+    def writable(self) -> bool:
+        """Say that it is a file to write to."""
+        return True
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self.size
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`; short writes are continued."""
+        view = memoryview(data).cast("B")
+        if self._discarded:
+            return len(view)
+        fault("write")
+        done = 0
+        while done < len(view):
+            done += os.write(self._fd, view[done:])
+        self._hash.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def commit(self) -> None:
+        """Make the file durable and give it its final name."""
+        fault("fsync")
+        os.fsync(self._fd)
+        with suppress(FileNotFoundError):
+            os.fchmod(self._fd, self.final.stat().st_mode & 0o7777)  # a file that is replaced keeps its permissions
+        fd, self._fd = self._fd, -1
+        fault("close")
+        os.close(fd)
+        fault("rename")
+        self.temporary.replace(self.final)
+        super().close()
+        fsync_directory(self.final.parent)
+
+    def discard(self) -> None:
+        """Remove the temporary file; what is written from now on goes nowhere. Does nothing after a commit."""
+        if self._discarded or self.closed:
+            return
+        self._discarded = True
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+        with suppress(OSError):
+            self.temporary.unlink()
+
+    def close(self) -> None:
+        """Discard what was not committed."""
+        self.discard()
+        super().close()
+
+
+def fsync_directory(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fault("fsync-directory")
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file whole. Raises OutputError."""
+    with output_errors(path, needed_bytes=len(data)):
+        pending = PendingFile(path)
+        try:
+            pending.write(data)
+            pending.commit()
+        finally:
+            pending.close()
+
+
+def temporary_directory(final: Path) -> Path:
+    """Make a fresh, empty hidden folder beside `final`, to be filled and published. Raises OutputError."""
+    temporary, old = temporary_path(final), replaced_path(final)
+    with output_errors(final):
+        if old.exists() and not final.exists():
+            old.replace(final)  # a crash came between the two renames of publish_directory
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    return temporary
+
+
+def replaced_path(final: Path) -> Path:
+    """Return the hidden name that a folder has while another takes its place."""
+    return final.parent / f".{final.name}.old"
+
+
+def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) -> None:
+    """Give a filled folder its final name once everything in it is durable.
+
+    Raises UsageError when `final` exists and `overwrite` is false, OutputError when the system refuses. With
+    `overwrite` the old folder is moved aside first and removed last: a directory cannot be replaced in one step
+    on every file system; after a crash in between the next `temporary_directory` puts the old one back.
+    """
+    if final.exists() and not overwrite:
+        raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
+    with output_errors(final):
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                fault("fsync")
+                with (Path(folder) / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            fsync_directory(Path(folder))
+        old = replaced_path(final)
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            fault("rename")
+            final.replace(old)
+        try:
+            fault("rename")
+            temporary.replace(final)
+        except OSError:
+            if old.exists() and not final.exists():
+                old.replace(final)
+            raise
+        fsync_directory(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
