@@ -24,6 +24,16 @@ def is_blank(text: str | None) -> bool:
 
 
 @dataclass(frozen=True)
+class Reject:
+    """A row that cannot be taken."""
+
+    line: int  # counted from 1, where the row begins
+    byte_offset: int  # of its first byte, counted from 0 in the decompressed input
+    reason: str
+    raw: bytes  # the record as it stands, line end excluded
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Consecutive rows of one input, read together."""
 
@@ -31,6 +41,7 @@ class Chunk:
     texts: list[str | None]  # (rows,) the model's copy of each text; None where the cell is null
     carried: Any  # what the writer needs to give the user's rows back; made and read by formats only
     gold: list[Any] | None = None  # (rows,) cells of the gold column, where one was asked for
+    rejected: tuple[Reject, ...] = ()  # rows among these that are left out
 
     @property
     def rows(self) -> int:

@@ -8,7 +8,8 @@ BatchsentError
 ├── DeviceError    7  the device failed; the same command may work later
 ├── GateFailed     8  a figure is outside what the user asked for
 ├── Locked        11  another run holds the output
-└── Interrupted  128 + signal
+├── Interrupted  128 + signal
+└── PipeClosed   141  the reader of our standard output went away
 """
 
 import unicodedata
@@ -17,7 +18,6 @@ from typing import Any
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_ROWS_REJECTED = 3
-EXIT_PIPE_CLOSED = 141
 
 
 def printable(value: object) -> str:
@@ -37,6 +37,11 @@ def printable(value: object) -> str:
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error, as part of a sentence."""
+    return (error.strerror or str(error)).lower()
 
 
 class BatchsentError(Exception):
@@ -105,3 +110,9 @@ class Interrupted(BatchsentError):
     def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
+
+
+class PipeClosed(BatchsentError):
+    """The reader of our standard output went away; nobody is left to tell."""
+
+    exit_code = 141

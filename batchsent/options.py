@@ -13,18 +13,24 @@ T = TypeVar("T")
 
 
 def option(default: Any, help: str, **click: Any) -> Any:  # noqa: A002 (click's own word for it)
-    """Declare an option with its default, its help text and what else click needs (`type`, `metavar`, `short`...)."""
+    """Declare an option with its default and help text.
+
+    `choices` limits its values, `short` is its one-letter form; what else is given (`metavar`...) goes to click.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **click})
 
 
 def build(cls: type[T], values: dict[str, Any]) -> T:
     """Make an options dataclass of keyword arguments.
 
-    Raises UsageError for a name that is no option, with the nearest one.
+    Raises UsageError for a name that is no option, with the nearest one, and for a value that is none of its choices.
     """
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # T is always a dataclass
-    for name in values:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
             raise UsageError(f"no option {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+        choices = fields[name].metadata.get("choices")
+        if choices and value is not None and value not in choices:
+            raise UsageError(f"{name}={value!r} is not one of {', '.join(choices)}")
     return cls(**values)

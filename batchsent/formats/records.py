@@ -239,7 +239,9 @@ def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, f
         run, odd = _split_exactly(data, done, dialect, at_end)
         found.append(run)
         problems = {before + n: problem for n, problem in odd.items()}
-    joined = [np.concatenate([getattr(run, name) for run in found]) for name in ("starts", "ends", "nexts", "field_ends")]
+    joined = [
+        np.concatenate([getattr(run, name) for run in found]) for name in ("starts", "ends", "nexts", "field_ends")
+    ]
     widths = np.concatenate([run.widths for run in found])
     return Records(
         data=data,
@@ -330,7 +332,11 @@ def _split_exactly(data: bytes, start: int, dialect: Dialect, at_end: bool) -> t
     """Find records field by field, from `start` on, as the csv module's state machine does."""
     quoted, plain = dialect.quoted_field.match, dialect.plain_field.match
     delimiter = dialect.delimiter[0]
-    starts, ends, nexts, widths, field_ends = [], [], [], [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    nexts: list[int] = []
+    widths: list[int] = []
+    field_ends: list[int] = []
     problems: dict[int, Problem] = {}
     size, record, position, width = len(data), start, start, 0
     problem: Problem | None = None
@@ -374,5 +380,12 @@ def _split_exactly(data: bytes, start: int, dialect: Dialect, at_end: bool) -> t
         record = position = following
         width, problem = 0, None
     del field_ends[sum(widths) :]
-    arrays = [np.array(values, np.int64) for values in (starts, ends, nexts, widths, field_ends)]
-    return _Found(*arrays, stop=record), problems
+    found = _Found(
+        starts=np.array(starts, np.int64),
+        ends=np.array(ends, np.int64),
+        nexts=np.array(nexts, np.int64),
+        widths=np.array(widths, np.int64),
+        field_ends=np.array(field_ends, np.int64),
+        stop=record,
+    )
+    return found, problems

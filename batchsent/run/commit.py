@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import OutputError, UsageError, printable
+from batchsent.errors import OutputError, PipeClosed, UsageError, printable, reason
 
 # Passages of each fail point in this process. The tests start a process a fault, so it never needs a reset.
 _passed: dict[str, int] = {}
@@ -49,18 +49,20 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
     """Turn the system's errors while writing `path` into an OutputError that says what to do."""
     try:
         yield
+    except BrokenPipeError as error:
+        raise PipeClosed(f"{printable(path)}: nobody reads it any more") from error
     except OSError as error:
-        where = printable(path)
+        where = "stdout" if str(path) == "-" else printable(path)
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             free = free_bytes(Path(path).parent)
             need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
             raise OutputError(
-                f"{where}: {error.strerror.lower()} ({free:,} bytes are free{need})",
+                f"{where}: {reason(error)} ({free:,} bytes are free{need})",
                 hint="make room or write to another disk with -o, then run the same command again",
                 needed_bytes=needed_bytes,
                 free_bytes=free,
             ) from error
-        raise OutputError(f"{where}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"{where}: cannot be written: {reason(error)}") from error
 
 
 def free_bytes(folder: Path) -> int:

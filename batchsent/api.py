@@ -1,0 +1,186 @@
+"""The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from batchsent.chunk import SCORED, Scores
+from batchsent.errors import UsageError, printable
+from batchsent.model.loading import identify
+from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.options import build, option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Rows scored together: enough to sort by length, little enough to hold beside a large frame.
+SLICE_ROWS = 8_192
+TEXT_COLUMNS = ("text", "review")
+
+
+@dataclass(frozen=True)
+class PredictOptions(ModelOptions):
+    """How a few texts are scored."""
+
+    model: str | None = option(None, "Model folder, or id on the Hugging Face Hub.", short="-m", metavar="FOLDER|ID")
+    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one text."""
+
+    label: str | None  # the most probable label; None for a text without anything to read
+    score: float | None  # its probability
+    probabilities: dict[str, float]  # of every label; empty where there is no score
+
+
+class Model:
+    """A loaded model."""
+
+    def __init__(self, scorer: ModelScorer) -> None:
+        self.scorer = scorer
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names."""
+        return self.scorer.labels
+
+    def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
+        """Score some texts.
+
+        Empty texts, and None, give a Prediction without label and score. Raises UsageError for anything that is not
+        text.
+        """
+        if isinstance(texts, str):
+            raise UsageError("predict takes a list of texts", hint="write predict([text])")
+        scores = self._score(_checked(list(texts)))
+        return [
+            Prediction(
+                label=self.labels[winner],
+                score=float(row[winner]),
+                probabilities=dict(zip(self.labels, map(float, row), strict=True)),
+            )
+            if status == SCORED
+            else Prediction(None, None, {})
+            for winner, row, status in zip(scores.winners, scores.probabilities, scores.status, strict=True)
+        ]
+
+    def score_frame(
+        self,
+        frame: "pd.DataFrame",
+        text_column: str | None = None,
+        prefix: str = "",
+        *,
+        probabilities: bool = False,
+        details: bool = False,
+    ) -> "pd.DataFrame":
+        """Return a copy of a frame with the columns `label` and `score` added.
+
+        Index, order and the other columns stay as they are. Rows without text get a missing label and score.
+        `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens` and `truncated`; `prefix`
+        stands before every new name. Raises UsageError for a column that is not there, holds something else than
+        text, or has one of the new names.
+        """
+        column = _text_column(list(frame.columns), text_column)
+        new = [prefix + name for name in ("label", "score")]
+        if probabilities:
+            new += [f"{prefix}prob_{label}" for label in self.labels]
+        if details:
+            new += [prefix + "n_tokens", prefix + "truncated"]
+        taken = [name for name in new if name in frame.columns]
+        if taken:
+            raise UsageError(
+                f"the frame has a column {printable(repr(taken[0]))} already",
+                hint="give the new columns other names: prefix='pred_'",
+            )
+        scores = self._score(_checked(_missing_to_none(frame[column])))
+        scored = scores.status == SCORED
+        winners = scores.winners
+        label = [self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)]
+        best = np.full(len(frame), np.nan, dtype=np.float32)
+        best[scored] = scores.probabilities[scored, winners[scored]]
+        columns: list[Any] = [label, best]
+        if probabilities:
+            columns += list(scores.probabilities.T)
+        if details:
+            columns += [scores.n_tokens, scores.tokens_cut > 0]
+        return frame.assign(**dict(zip(new, columns, strict=True)))
+
+    def _score(self, texts: list[str | None]) -> Scores:
+        """Score texts slice by slice."""
+        slices = [
+            self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
+            for start in range(0, max(1, len(texts)), SLICE_ROWS)
+        ]
+        return Scores(
+            probabilities=np.concatenate([s.probabilities for s in slices]),
+            n_tokens=np.concatenate([s.n_tokens for s in slices]),
+            tokens_cut=np.concatenate([s.tokens_cut for s in slices]),
+            status=np.concatenate([s.status for s in slices]),
+            distinct=sum(s.distinct for s in slices),
+        )
+
+
+def load(model: str, *, revision: str | None = None, **options: Any) -> Model:
+    """Load a model folder or Hub id.
+
+    Options are those of ModelOptions: device, precision, max_length, batch_tokens. Raises ModelError, DeviceError or
+    UsageError with what to do about it.
+
+    >>> model = load("my-model")  # doctest: +SKIP
+    >>> model.predict(["what a lovely film"])[0].label  # doctest: +SKIP
+    'POSITIVE'
+    """
+    settings = build(ModelOptions, options)
+    return Model(ModelScorer.open(identify(model, revision), settings))
+
+
+def predictions(texts: Sequence[str], **options: Any) -> Iterator[tuple[str, Prediction]]:
+    """Yield each text with its prediction; without texts, each line of stdin, as soon as it has been read.
+
+    Options are those of PredictOptions.
+    """
+    settings = build(PredictOptions, options)
+    if settings.model is None:
+        raise UsageError("no model is named", hint="add --model FOLDER or the id of a Hub model")
+    if not texts and sys.stdin.isatty():
+        raise UsageError("there is no text", hint="give texts, or pipe lines in")
+    model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
+    # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.
+    lines = texts or (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
+    for text in lines:
+        yield text, model.predict([text])[0]
+
+
+def _text_column(columns: list[Any], asked: str | None) -> Any:
+    there = ", ".join(printable(str(name)) for name in columns[:20])
+    if asked is not None:
+        if columns.count(asked) != 1:
+            many = "several columns" if asked in columns else "no column"
+            raise UsageError(f"the frame has {many} {printable(repr(asked))}", hint=f"its columns are: {there}")
+        return asked
+    found = [name for name in columns if name in TEXT_COLUMNS]
+    if len(found) != 1:
+        raise UsageError(
+            "the frame has no single column 'text' or 'review'", hint=f"name one with text_column=; there are: {there}"
+        )
+    return found[0]
+
+
+def _missing_to_none(series: "pd.Series[Any]") -> list[Any]:
+    missing = series.isna()
+    return [None if gone else cell for cell, gone in zip(series.tolist(), missing, strict=True)]
+
+
+def _checked(texts: list[Any]) -> list[str | None]:
+    for number, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            raise UsageError(
+                f"text {number} is not text but {type(text).__name__}: {printable(repr(text)[:60])}",
+                hint="convert it first: str(value)",
+            )
+    return texts

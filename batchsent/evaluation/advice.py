@@ -1,0 +1,120 @@
+"""What the figures of a run should make its owner do; knows the sections of a tally and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# A run is worth a word from these shares of its rows up.
+MANY_TRUNCATED = 0.10
+MANY_BLANK = 0.10
+MANY_UNMATCHED = 0.01
+POORLY_CALIBRATED = 0.10
+ENOUGH_ROWS = 100
+
+
+def warning(code: str, message: str, hint: str | None = None) -> dict[str, str | None]:
+    """Make one warning of a summary: a code for programs, a message and what to do for people."""
+    return {"code": code, "message": message, "hint": hint}
+
+
+def advise(sections: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    """Return the warnings that the sections of `Tally.sections` call for, most serious first.
+
+    Messages hold counts and shares, never a value of the user's.
+    """
+    rows, text = sections["rows"], sections["text"]
+    evaluation = sections["evaluation"]
+    return [
+        *_about_scores(rows, sections["predictions"]),
+        *(_about_gold(evaluation) if evaluation is not None else []),
+        *_about_rows(rows, text),
+    ]
+
+
+def _about_scores(rows: Mapping[str, Any], predictions: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    found = []
+    if rows["nonfinite"]:
+        found.append(
+            warning(
+                "nonfinite",
+                f"the model gave no number for {rows['nonfinite']:,} rows; they have no label",
+                "score with --precision float32",
+            )
+        )
+    used = [label for label in predictions["labels"] if label["count"]]
+    if rows["scored"] >= ENOUGH_ROWS and len(used) == 1 and len(predictions["labels"]) > 1:
+        found.append(
+            warning(
+                "one_label",
+                f"all {rows['scored']:,} scored rows got the same label",
+                "check that the text column and the model are the ones you meant",
+            )
+        )
+    return found
+
+
+def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    found = []
+    gold, judged = evaluation["gold"], evaluation["rows"]
+    given = judged + gold["unmatched"] + gold["not_scored"]
+    if gold["unmatched"] and gold["unmatched"] >= MANY_UNMATCHED * given:
+        found.append(
+            warning(
+                "unmatched_gold",
+                f"{gold['unmatched']:,} gold values match no label and are not in the evaluation",
+                "see evaluation.gold.unmatched_values; name them with a mapping such as neg=NEGATIVE,pos=POSITIVE",
+            )
+        )
+    if not judged:
+        found.append(
+            warning("no_gold", "no row has both a score and a gold label", "check the gold column and its mapping")
+        )
+        return found
+    if judged >= ENOUGH_ROWS and evaluation["accuracy"] <= evaluation["majority"]["accuracy"]:
+        found.append(
+            warning(
+                "below_majority",
+                f"accuracy {evaluation['accuracy']:.3f} is no better than always answering the commonest label "
+                f"({evaluation['majority']['accuracy']:.3f})",
+                "check that the gold values mean what the labels mean; they may be the wrong way round",
+            )
+        )
+    if judged >= ENOUGH_ROWS and evaluation["calibration_error"] > POORLY_CALIBRATED:
+        found.append(
+            warning(
+                "calibration",
+                f"scores are off by {evaluation['calibration_error']:.2f} on average: do not read them as chances",
+                "rank by them, or fit a threshold on labelled rows",
+            )
+        )
+    return found
+
+
+def _about_rows(rows: Mapping[str, Any], text: Mapping[str, Any]) -> list[dict[str, str | None]]:
+    found = []
+    if rows["rejected"]:
+        found.append(
+            warning(
+                "rejected",
+                f"{rows['rejected']:,} rows could not be read and are not in the output",
+                "see the rejects file for the reasons",
+            )
+        )
+    if rows["written"] and rows["blank"] >= MANY_BLANK * rows["written"]:
+        found.append(
+            warning(
+                "blank",
+                f"{rows['blank']:,} of {rows['written']:,} rows have no text",
+                "check that the text column is the one you meant",
+            )
+        )
+    share = text["truncated_share"]
+    if share is not None and share >= MANY_TRUNCATED:
+        found.append(
+            warning(
+                "truncated",
+                f"{share:.0%} of the texts are longer than the model reads; "
+                f"it did not see {text['tokens_cut_at_least']:,} tokens or more",
+                "compare the figures of truncated and whole texts before trusting the labels of long ones",
+            )
+        )
+    return found

@@ -1,0 +1,100 @@
+"""Conditions on figures, such as `psi>0.2` and `accuracy=0.9`; knows nothing of where the figures come from."""
+
+import difflib
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batchsent.errors import UsageError, printable
+
+CONDITION = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*")
+FLOOR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*")
+COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+# Figures of an evaluation of which more is better, and where they stand in it.
+FLOORS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "balanced_accuracy": ("balanced_accuracy",),
+    "mcc": ("mcc",),
+    "macro_precision": ("macro", "precision"),
+    "macro_recall": ("macro", "recall"),
+    "macro_f1": ("macro", "f1"),
+    "roc_auc": ("roc_auc",),
+    "average_precision": ("average_precision",),
+}
+
+
+def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the conditions that hold, each a reason to fail: expression, name, value, limit and a message.
+
+    A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure that could not be
+    computed fails too: a gate in a cron job must not pass because its input is missing.
+
+    Raises UsageError for what is no condition or names no figure.
+    """
+    found = []
+    for name, sign, limit, expression in [_condition(text, values) for text in expressions]:
+        value = values[name]
+        if value is None:
+            message = f"{name} cannot be told, so {expression} cannot be ruled out"
+        elif COMPARISONS[sign](value, limit):
+            message = f"{name} is {value:.6g}: {expression}"
+        else:
+            continue
+        found.append({"expression": expression, "name": name, "value": value, "limit": limit, "message": message})
+    return found
+
+
+def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under; a missing figure is under any.
+
+    Raises UsageError for what is no floor or names no figure of FLOORS.
+    """
+    found = []
+    for name, limit, expression in [_floor(text) for text in expressions]:
+        value: Any = evaluation
+        for key in FLOORS[name]:
+            value = None if value is None else value[key]
+        if value is None:
+            message = f"{name} cannot be told: there are no gold labels to judge by"
+        elif value < limit:
+            message = f"{name} is {value:.6g}, under {limit:g}"
+        else:
+            continue
+        found.append({"expression": expression, "name": name, "value": value, "limit": limit, "message": message})
+    return found
+
+
+def _condition(text: str, values: Mapping[str, Any]) -> tuple[str, str, float, str]:
+    match = CONDITION.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"cannot read the condition '{printable(text)}'",
+            hint="write a figure, one of > >= < <= and a number, such as psi>0.2",
+        )
+    name, sign, number, percent = match.groups()
+    _known(name, values)
+    return name, sign, _number(number, percent), f"{name}{sign}{number}{percent}"
+
+
+def _floor(text: str) -> tuple[str, float, str]:
+    match = FLOOR.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"cannot read the floor '{printable(text)}'", hint="write a figure, = and a number, such as accuracy=0.9"
+        )
+    name, number, percent = match.groups()
+    _known(name, FLOORS)
+    return name, _number(number, percent), f"{name}={number}{percent}"
+
+
+def _number(number: str, percent: str) -> float:
+    return float(number) / 100 if percent else float(number)
+
+
+def _known(name: str, values: Mapping[str, Any]) -> None:
+    if name not in values:
+        near = difflib.get_close_matches(name, values, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the figures are: {', '.join(sorted(values))}"
+        raise UsageError(f"there is no figure '{name}'", hint=hint)

@@ -1,0 +1,180 @@
+"""Gold values -> label numbers: names, numbers, a mapping or star ranges; knows nothing of files and scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.errors import UsageError, printable
+
+# What a gold value says when it names no label.
+MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
+
+# Words that mean the same whatever the model calls its labels. Nothing else is guessed: LABEL_0 may mean anything.
+SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
+
+# A gold column has few distinct values; one that does not (ids, prose) must not fill the memory.
+CACHE_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class GoldRule:
+    """How the cells of a gold column become label numbers."""
+
+    labels: tuple[str, ...]
+    kind: str = "names"  # names, mapping or stars
+    text: str | None = None  # the rule as the user wrote it
+    values: dict[str, int] = field(default_factory=dict)  # mapping: key -> label number or LEFT_OUT
+    ranges: tuple[tuple[float, float, int], ...] = ()  # stars: lowest, highest (both included), label number
+    cache: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)  # values met before
+
+    @classmethod
+    def parse(cls, labels: Sequence[str], mapping_text: str | None = None, stars: str | None = None) -> "GoldRule":
+        """Make the rule for a model's labels.
+
+        `mapping_text` is ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``);
+        `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``, both ends included, ratings in no range left out.
+        With neither, a value is a label's name in any case, one of neg/negative, neu/neutral, pos/positive where the
+        model has such a label, or the label's number from 0.
+
+        Raises UsageError for a rule that cannot be read, names no label of the model, or says two things of a value.
+        """
+        labels = tuple(labels)
+        if mapping_text is not None and stars is not None:
+            raise UsageError("a gold column is read by a mapping or by stars, not both", hint="leave one of them out")
+        if mapping_text is not None:
+            return cls(labels, "mapping", mapping_text, values=_parse_mapping(labels, mapping_text))
+        if stars is not None:
+            return cls(labels, "stars", stars, ranges=_parse_stars(labels, stars))
+        return cls(labels)
+
+    def numbers(self, cells: Sequence[Any]) -> NDArray[np.int64]:
+        """Return the label number of each cell, or MISSING, UNMATCHED or LEFT_OUT.
+
+        A dict look-up a row (25 million a second); the rule itself runs once a distinct value.
+        """
+        try:
+            found = list(map(self.cache.get, cells))
+        except TypeError:  # a list or dict among the cells: unhashable, and no label
+            return np.fromiter(map(self.number, cells), dtype=np.int64, count=len(cells))
+        if None in found:
+            if len(self.cache) > CACHE_VALUES:
+                self.cache.clear()
+            self.cache.update((value, self.number(value)) for value in set(cells))
+            found = list(map(self.cache.get, cells))
+        return np.array(found, dtype=np.int64)
+
+    def number(self, cell: Any) -> int:
+        """Return the label number of one cell, or MISSING, UNMATCHED or LEFT_OUT."""
+        if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+            return MISSING
+        if isinstance(cell, bytes):
+            cell = cell.decode("utf-8", "replace")
+        name = str(cell)
+        if not name.strip():
+            return MISSING
+        if self.kind == "stars":
+            rating = _as_number(name)
+            if rating is None:
+                return UNMATCHED
+            return next((label for low, high, label in self.ranges if low <= rating <= high), LEFT_OUT)
+        key = _key(name)
+        if self.kind == "mapping":
+            # Beside the mapping only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0 means neither.
+            return self.values[key] if key in self.values else _label_number(self.labels, name)
+        return self._by_name(name, key, cell)
+
+    def _by_name(self, name: str, key: str, cell: Any) -> int:
+        # The key is another spelling only of a number: labels 1 to 5 meet 1.0.
+        for form in (name, key) if key.lstrip("-").isdecimal() else (name,):
+            named = _label_number(self.labels, form)
+            if named != UNMATCHED:
+                return named
+        for words in SYNONYMS:
+            if key in words:
+                same = [i for i, label in enumerate(self.labels) if _key(label) in words]
+                return same[0] if len(same) == 1 else UNMATCHED
+        number = str(int(cell)) if isinstance(cell, bool) else key
+        return int(number) if number.isdecimal() and int(number) < len(self.labels) else UNMATCHED
+
+    def facts(self) -> dict[str, str | None]:
+        """Return what the summary says of the rule."""
+        return {"kind": self.kind, "rule": self.text}
+
+
+def _key(value: str) -> str:
+    """Return the form in which values are compared: case and outer space do not count, and 1.0 is 1.
+
+    pandas writes 1 as 1.0 where a column has gaps.
+    """
+    number = _as_number(value)
+    # Beyond 2**53 a float no longer tells whole numbers apart.
+    return (
+        str(int(number)) if number is not None and number % 1 == 0 and abs(number) < 2**53 else value.strip().casefold()
+    )
+
+
+def _as_number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _label_number(labels: tuple[str, ...], name: str) -> int:
+    """Find a label by its exact name, or in any case where only one label is written so; else UNMATCHED."""
+    if name in labels:
+        return labels.index(name)
+    folded = name.strip().casefold()
+    same = [i for i, label in enumerate(labels) if label.strip().casefold() == folded]
+    return same[0] if len(same) == 1 else UNMATCHED
+
+
+def _target(labels: tuple[str, ...], name: str, rule: str) -> int:
+    number = _label_number(labels, name)
+    if number == UNMATCHED:
+        known = ", ".join(map(printable, labels[:20]))
+        raise UsageError(
+            f"the model has no label '{printable(name)}' (in the rule '{printable(rule)}')",
+            hint=f"its labels are: {known}",
+        )
+    return number
+
+
+def _parse_mapping(labels: tuple[str, ...], text: str) -> dict[str, int]:
+    values: dict[str, int] = {}
+    for entry in text.split(","):
+        value, sign, name = entry.partition("=")
+        key = _key(value)
+        if not sign or not key:
+            raise UsageError(
+                f"cannot read '{printable(entry)}' in the gold mapping '{printable(text)}'",
+                hint="write value=LABEL pairs with commas between them, such as neg=NEGATIVE,pos=POSITIVE",
+            )
+        number = _target(labels, name.strip(), text) if name.strip() else LEFT_OUT
+        if values.setdefault(key, number) != number:
+            raise UsageError(f"the gold mapping gives '{printable(value.strip())}' two labels", hint="keep one of them")
+    return values
+
+
+def _parse_stars(labels: tuple[str, ...], text: str) -> tuple[tuple[float, float, int], ...]:
+    ranges: list[tuple[float, float, int]] = []
+    for entry in text.split(","):
+        span, sign, name = entry.partition(":")
+        low_text, dash, high_text = span.strip().partition("-")
+        low = _as_number(low_text.strip())
+        high = _as_number(high_text.strip()) if dash else low
+        if not sign or low is None or high is None or low > high:
+            raise UsageError(
+                f"cannot read '{printable(entry)}' in the star rule '{printable(text)}'",
+                hint="write ranges of ratings with their labels, such as 1-2:NEGATIVE,4-5:POSITIVE",
+            )
+        for other_low, other_high, _ in ranges:
+            if low <= other_high and other_low <= high:
+                raise UsageError(f"ranges overlap in the star rule '{printable(text)}'", hint="give each rating once")
+        ranges.append((low, high, _target(labels, name.strip(), text)))
+    return tuple(ranges)

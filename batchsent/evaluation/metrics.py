@@ -1,0 +1,108 @@
+"""One `evaluate.Metric` over scikit-learn, used by fine-tuning and by the summary; knows nothing of texts or models.
+
+`evaluate.load("accuracy")` downloads a script even for accuracy. This metric is part of the package: no network.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def load_metric(labels: Sequence[str]) -> Any:
+    """Return a fresh `evaluate.Metric` that knows the names of the classes.
+
+    `compute(predictions=, references=, sample_weight=None)` takes class indices and returns a dictionary:
+
+    - `accuracy`, `balanced_accuracy` (mean recall of the classes that occur in the references), `mcc`
+    - `macro_precision`, `macro_recall`, `macro_f1`: over the classes that occur in references or predictions,
+      which is scikit-learn's own choice
+    - `per_class`: name -> `precision`, `recall`, `f1`, `support` (the weight of its references)
+    - for two classes also `precision`, `recall`, `f1` of the second one
+
+    A share of nothing is 0. Weights of zero count as absent; where nothing at all is left every figure is None.
+    A confusion matrix is computed from its cells with the counts as weights, whatever the number of rows.
+    """
+    import datasets
+    import evaluate
+
+    class Classification(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
+        """Accuracy, precision, recall and F1 of a classifier, with weights."""
+
+        def _info(self) -> Any:
+            return evaluate.MetricInfo(
+                description="Accuracy, balanced accuracy, MCC, and precision, recall and F1 by class and macro.",
+                citation="",
+                inputs_description="predictions and references: class indices; sample_weight: one number a pair.",
+                features=datasets.Features(
+                    {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+                ),
+            )
+
+        def _build_data_dir(self) -> str:
+            # evaluate makes a folder under HOME even for a metric that stays in memory; cron may have no HOME.
+            return self._data_dir_root  # type: ignore[no-any-return]
+
+        def _compute(self, *, predictions: Any, references: Any, sample_weight: Any = None) -> dict[str, Any]:
+            return classification(predictions, references, sample_weight, labels)
+
+    # In memory: runs side by side then share no file.
+    return Classification(keep_in_memory=True)
+
+
+def classification(predictions: Any, references: Any, sample_weight: Any, labels: Sequence[str]) -> dict[str, Any]:
+    """Compute what `load_metric` describes.
+
+    Raises ValueError for an index that is no class or for weights of another length.
+    """
+    from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
+
+    predicted, gold = np.asarray(predictions, dtype=np.int64), np.asarray(references, dtype=np.int64)
+    weight = np.ones(len(gold)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != gold.shape:
+        raise ValueError(f"{len(weight)} weights for {len(gold)} pairs")
+    for index in (predicted, gold):
+        if len(index) and not 0 <= index.min() <= index.max() < len(labels):
+            raise ValueError(f"class indices {index.min()} to {index.max()} for {len(labels)} classes")
+    # scikit-learn warns about classes whose weights are all zero; an empty cell of a confusion matrix is no news.
+    predicted, gold, weight = predicted[weight > 0], gold[weight > 0], weight[weight > 0]
+    if not len(gold):
+        empty = dict.fromkeys(("precision", "recall", "f1"))
+        names = ["accuracy", "balanced_accuracy", "mcc", "macro_precision", "macro_recall", "macro_f1"]
+        names += ["precision", "recall", "f1"] if len(labels) == 2 else []
+        return dict.fromkeys(names) | {"per_class": {name: {**empty, "support": 0.0} for name in labels}}
+    precision, recall, f1, support = (
+        column.tolist()
+        for column in precision_recall_fscore_support(
+            gold, predicted, labels=range(len(labels)), sample_weight=weight, zero_division=0.0
+        )
+    )
+    occurring = sorted(set(gold.tolist()) | set(predicted.tolist()))
+    figures: dict[str, Any] = {
+        "accuracy": float(accuracy_score(gold, predicted, sample_weight=weight)),
+        "balanced_accuracy": mean([recall[i] for i in sorted(set(gold.tolist()))]),
+        "mcc": correlation(matthews_corrcoef, gold, predicted, weight),
+        "macro_precision": mean([precision[i] for i in occurring]),
+        "macro_recall": mean([recall[i] for i in occurring]),
+        "macro_f1": mean([f1[i] for i in occurring]),
+    }
+    if len(labels) == 2:
+        figures |= {"precision": precision[1], "recall": recall[1], "f1": f1[1]}
+    figures["per_class"] = {
+        name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]}
+        for i, name in enumerate(labels)
+    }
+    return figures
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of at least one number."""
+    return sum(values) / len(values)
+
+
+def correlation(matthews_corrcoef: Any, gold: Any, predicted: Any, weight: Any) -> float:
+    """Return Matthews' correlation coefficient, 0 where a side is constant."""
+    # One class on both sides makes scikit-learn warn about a single label; the coefficient is 0 by convention.
+    if len(set(gold.tolist()) | set(predicted.tolist())) < 2:
+        return 0.0
+    return float(matthews_corrcoef(gold, predicted, sample_weight=weight))

@@ -1,0 +1,167 @@
+"""The summary document of a run: put together, written as strict JSON, read back; computes none of the figures."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import InputError, printable
+from batchsent.evaluation.advice import advise
+
+SCHEMA = "batchsent.summary/1"
+
+# In the order in which a reader wants them.
+SECTIONS = (
+    "schema",
+    "status",
+    "exit_code",
+    "error",
+    "warnings",
+    "rows",
+    "predictions",
+    "evaluation",
+    "text",
+    "input",
+    "outputs",
+    "model",
+    "device",
+    "performance",
+    "run",
+    "package",
+)
+OBJECTS = ("rows", "predictions", "text", "input", "model", "device", "performance", "run", "package")
+
+# Versions that can change a score or a byte of the output.
+PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
+
+# A summary has some 20 kB; with a hundred labels 200 kB.
+LARGEST_BYTES = 64 << 20
+
+
+def build(
+    *,
+    status: str,
+    exit_code: int,
+    run: Mapping[str, Any],
+    package: Mapping[str, Any],
+    input: Mapping[str, Any],  # noqa: A002 (the name of the section)
+    outputs: Sequence[Mapping[str, Any]],
+    model: Mapping[str, Any],
+    device: Mapping[str, Any],
+    tally_sections: Mapping[str, Any],
+    performance: Mapping[str, Any],
+    warnings: Sequence[Mapping[str, Any]] = (),
+    error: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Put the summary together, plain JSON types only, in the order of SECTIONS.
+
+    `tally_sections` are those of `Tally.sections`. `warnings` are dictionaries with `code`, `message` and `hint`;
+    what can be told from the figures themselves is added behind them. Numpy numbers become Python's, paths become
+    strings, and a figure that is not a finite number becomes null: strict JSON has no NaN.
+    """
+    given = {
+        "schema": SCHEMA,
+        "status": status,
+        "exit_code": exit_code,
+        "error": error,
+        "warnings": [*warnings, *advise(tally_sections)],
+        "input": input,
+        "outputs": list(outputs),
+        "model": model,
+        "device": device,
+        "performance": performance,
+        "run": run,
+        "package": package,
+        **tally_sections,
+    }
+    document = _plain({name: given[name] for name in SECTIONS})
+    assert isinstance(document, dict)
+    return document
+
+
+def dumps(document: Mapping[str, Any]) -> bytes:
+    """Return the document as strict JSON in ASCII, indented, a list of plain values on one line, newline at the end.
+
+    ASCII, because names and labels may hold what a terminal obeys, and people read summaries with cat.
+    """
+    return (_encode(_plain(document), "\n") + "\n").encode("ascii")
+
+
+def read(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read a summary.
+
+    Raises InputError where the file cannot be read or is not a summary of this version.
+    """
+    name = printable(path)
+    hint = "give the OUTPUT.summary.json that batchsent batch wrote"
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise InputError(f"{name} is too large for a summary", hint=hint)
+        document = json.loads(content, parse_constant=_refuse_constant)
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}", hint=hint) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON: {printable(error)}", hint=hint) from error
+    if not isinstance(document, dict) or not str(document.get("schema", "")).startswith("batchsent.summary/"):
+        raise InputError(f"{name} is not a summary of batchsent", hint=hint)
+    if document["schema"] != SCHEMA:
+        found = printable(document["schema"])[:60]
+        raise InputError(
+            f"{name} is a summary of another version: {found}, not {SCHEMA}",
+            hint="read it with the batchsent version that wrote it",
+        )
+    missing = [section for section in SECTIONS if section not in document]
+    wrong = [section for section in OBJECTS if not isinstance(document.get(section), dict)]
+    if missing or wrong:
+        raise InputError(f"{name} lacks the section {(missing or wrong)[0]!r}", hint=hint)
+    return document
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter for a score, importing none of the packages."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not strict JSON")
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` in the types of JSON."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, PathLike):
+        return str(value)
+    raise TypeError(f"a summary cannot hold a {type(value).__name__}")
+
+
+def _encode(value: Any, line: str) -> str:
+    """Return JSON text; `line` is a line break with the indentation of what encloses the value."""
+    deeper = line + "  "
+    if isinstance(value, dict) and value:
+        fields = (f"{deeper}{json.dumps(key)}: {_encode(item, deeper)}" for key, item in value.items())
+        return "{" + ",".join(fields) + line + "}"
+    # A histogram of 80 counts is one line to read, not 80.
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return "[" + ",".join(deeper + _encode(item, deeper) for item in value) + line + "]"
+    return json.dumps(value, allow_nan=False)

@@ -1,0 +1,233 @@
+"""Arrow IPC streams: typed rows through a pipe; every batch is checked before it is believed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batchsent.chunk import Chunk
+from batchsent.errors import InputError, UsageError, printable
+from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, find_column, find_text_column
+from batchsent.formats.streams import Compressed, InputStream, OutputFile
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """The rows of a chunk as an Arrow table."""
+
+    rows: pa.Table
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """Return the rows; `schema` is the one they have."""
+        return self.rows.cast(schema) if self.rows.schema != schema else self.rows
+
+
+class TextColumn:
+    """Finds the text column of a schema (also inside a struct, as review.text) and reads it."""
+
+    def __init__(self, schema: pa.Schema, options: ReadOptions, name: str) -> None:
+        self.invalid_rows = 0
+        wanted = options.text_column
+        self.path: list[int | str] = []
+        if wanted is not None and wanted not in schema.names and "." in wanted:
+            outer, *inner = wanted.split(".")
+            self.path = [find_column(schema.names, outer, "--text-column", name), *inner]
+        else:
+            self.path = [find_text_column(schema.names, options, name)]
+        kind = schema.field(self.path[0]).type
+        for step in self.path[1:]:
+            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+                raise UsageError(f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}")
+            kind = kind.field(step).type
+        self.name = wanted if len(self.path) > 1 else schema.names[self.path[0]]
+        value = kind.value_type if pa.types.is_dictionary(kind) else kind
+        self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
+        is_text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+        if not (is_text or self.is_binary or pa.types.is_null(value)):
+            inside = [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
+            raise UsageError(
+                f"{name}: column {printable(self.name)} is {kind}, not text",
+                hint=f"name the text inside it, one of {', '.join(map(printable, inside))}"
+                if inside
+                else "name the column with the reviews with --text-column",
+            )
+
+    def texts(self, table: pa.Table) -> list[str | None]:
+        """Return the texts of the rows, None for null."""
+        column = table.column(self.path[0])
+        for step in self.path[1:]:
+            column = pa.chunked_array([chunk.field(step) for chunk in _with_validity(column)])
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if not self.is_binary:
+            try:
+                return list(column.to_pylist())
+            except UnicodeDecodeError:  # a file that says utf-8 and holds something else
+                column = column.cast(pa.large_binary())
+        texts = []
+        for raw in column.to_pylist():
+            text = None if raw is None else raw.decode("utf-8", "replace")
+            self.invalid_rows += text is not None and "\ufffd" in text and raw.decode("utf-8", "ignore") != text
+            texts.append(text)
+        return texts
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of the texts."""
+        if not self.invalid_rows:
+            return []
+        return [
+            {
+                "code": "invalid_encoding",
+                "message": f"{self.invalid_rows:,} text(s) hold bytes that are not valid utf-8; "
+                "the model read U+FFFD in their place, the output keeps the bytes",
+                "hint": "convert the column to text where the dump is made",
+            }
+        ]
+
+
+def _with_validity(column: pa.ChunkedArray) -> list[Any]:
+    """Return the chunks of a struct column with a null struct's fields made null."""
+    import pyarrow.compute as pc
+
+    chunks = []
+    for chunk in column.chunks:
+        if chunk.null_count:
+            fields = [pc.if_else(chunk.is_valid(), child, None) for child in chunk.flatten()]
+            chunk = pa.StructArray.from_arrays(fields, fields=list(chunk.type))
+        chunks.append(chunk)
+    return chunks
+
+
+def rechunk(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, limit: int | None) -> Iterator[pa.Table]:
+    """Yield tables of `rows` rows, fewer where CHUNK_BYTES are reached, whatever the batches were."""
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    left = limit
+    for batch in batches:
+        rest = batch if left is None else batch.slice(0, left)
+        left = None if left is None else left - rest.num_rows
+        while rest.num_rows:
+            per_row = max(1, rest.nbytes // rest.num_rows)
+            fitting = max(1, (CHUNK_BYTES - size) // per_row)
+            taken = rest.slice(0, min(rows - count, fitting))
+            rest = rest.slice(taken.num_rows)
+            held.append(taken)
+            count, size = count + taken.num_rows, size + taken.num_rows * per_row
+            if count >= rows or size >= CHUNK_BYTES:
+                yield pa.Table.from_batches(held, schema)
+                held, count, size = [], 0, 0
+        if left == 0:
+            break
+    if held:
+        yield pa.Table.from_batches(held, schema)
+
+
+class ArrowSource:
+    """An Arrow IPC stream whose schema has been read."""
+
+    format = "arrow"
+
+    def __init__(self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None) -> None:
+        self._stream, self._options = stream, options
+        self.name = stream.name
+        try:
+            self._reader = pa.ipc.open_stream(pa.PythonFile(_Rejoined(head, stream), mode="r"))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
+        self.schema = self._reader.schema
+        self.columns = list(self.schema.names)
+        self.text = TextColumn(self.schema, options, self.name)
+        self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._reader:
+                # Offsets that point outside their buffers would crash the process, or read what is not theirs.
+                batch.validate(full=True)
+                yield batch
+        except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowTypeError, OSError) as error:
+            raise InputError(f"{self.name}: damaged Arrow stream: {printable(error)}") from error
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows once, in order. Raises InputError for a damaged stream."""
+        start = 0
+        for table in rechunk(self._batches(), self.schema, self._options.chunk_rows, self._options.limit):
+            gold = None if self._gold is None else table.column(self._gold).to_pylist()
+            yield Chunk(start, self.text.texts(table), TableRows(table), gold)
+            start += table.num_rows
+
+    def facts(self) -> dict[str, Any]:
+        """Return the input section of the summary."""
+        return {
+            "path": self.name,
+            "format": self.format,
+            "bytes": self._stream.size,
+            "sha256": self._stream.sha256,
+            "compression": self._stream.compression,
+            "dialect": None,
+            "columns": {
+                "count": len(self.columns),
+                "text": self.text.name,
+                "gold": None if self._gold is None else self.columns[self._gold],
+            },
+        }
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of what was read."""
+        return self.text.warnings()
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+
+class _Rejoined:
+    """A stream with the bytes that were read from it to look at put back in front."""
+
+    closed = False
+
+    def __init__(self, head: bytes, stream: InputStream) -> None:
+        self._head, self._stream = head, stream
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            data, self._head = self._head + self._stream.read(), b""
+            return data
+        data, self._head = self._head[:size], self._head[size:]
+        return data + self._stream.read(size - len(data)) if len(data) < size else data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ArrowSink:
+    """Writes an Arrow IPC stream, a batch or more a chunk."""
+
+    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
+        self._file = Compressed(file, path)
+        self._source_schema = source.schema
+        self._schema = joined_schema(source.schema, added)
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), self._schema)
+
+    def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
+        """Write the rows of a chunk with the added columns behind the user's."""
+        self._writer.write_table(joined_table(chunk, added, self._source_schema, self._schema))
+
+    def finish(self) -> None:
+        """End the stream."""
+        self._writer.close()
+        self._file.finish()
+
+
+def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
+    """Return the user's schema, metadata and all, with the new fields behind."""
+    for new in added:
+        schema = schema.append(new)
+    return schema
+
+
+def joined_table(chunk: Chunk, added: pa.RecordBatch, source_schema: pa.Schema, schema: pa.Schema) -> pa.Table:
+    """Return the rows of a chunk with the new columns behind the user's."""
+    table = chunk.carried.table(source_schema)
+    return pa.Table.from_arrays([*table.columns, *added.columns], schema=schema)

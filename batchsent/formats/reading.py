@@ -1,0 +1,142 @@
+"""What every format agrees on: how reading is asked for, what a source and a sink are, which column is the text."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from batchsent.chunk import Chunk
+from batchsent.errors import UsageError, printable
+from batchsent.options import option
+
+# A chunk of 8,192 IMDB reviews is 11 MB; longer texts end it earlier, so that memory stays bounded.
+CHUNK_BYTES = 16 << 20
+# A header wider than this is a damaged file, not a table.
+MAX_COLUMNS = 65_536
+
+TEXT_NAMES = ("text", "review")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How an input is read. Everything here but the chunk size belongs to the file, not to the model."""
+
+    text_column: str | None = option(None, "Column with the reviews [default: the one called text or review].")
+    text_column_index: int | None = option(None, "The same by position, counted from 1; for files without a header.")
+    input_format: str | None = option(
+        None, "Format of the input, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
+    )
+    delimiter: str | None = option(
+        None, "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].", short="-d"
+    )
+    quotechar: str = option('"', "Quote character of CSV.")
+    escapechar: str | None = option(
+        None, "Escape character of CSV, for instance \\ [default: none, quotes are doubled]."
+    )
+    skip_initial_space: bool = option(False, "Ignore spaces behind a CSV delimiter.")
+    encoding: str = option("utf-8", "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252).")
+    encoding_errors: str = option(
+        "replace",
+        "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are bad rows (strict).",
+        choices=("replace", "strict"),
+    )
+    no_header: bool = option(False, "The CSV has no header line; columns go by --text-column-index.")
+    skip_lines: int = option(0, "Lines ahead of the CSV header, copied as they are.")
+    max_field_bytes: int = option(16 << 20, "Longest field of a CSV; a longer one makes the row a bad row.")
+    bad_rows: str = option(
+        "error",
+        "Rows that cannot be taken: stop (error), or leave them out and write them to OUTPUT.rejects.csv (reject).",
+        choices=("error", "reject"),
+    )
+    chunk_rows: int = option(8192, "Rows read, scored and committed together.")
+    limit: int | None = option(None, "Score the first N rows only.", short="-n", metavar="N")
+
+
+class Source(Protocol):
+    """An opened input: its header has been read and its columns checked."""
+
+    name: str  # printable
+    format: str
+    columns: list[str]
+    schema: pa.Schema  # of the user's columns, as an Arrow table would have them
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows once, in order; the chunks depend on the content and the options alone."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the input section of the summary; complete once the chunks have been read."""
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of what was read."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Sink(Protocol):
+    """An output being written."""
+
+    def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
+        """Write the rows of a chunk with the added columns behind the user's."""
+
+    def finish(self) -> None:
+        """Write what is held back, and the format's end."""
+
+
+def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
+    """Return the position of the text column. Raises UsageError that lists the columns."""
+    if options.text_column_index is not None:
+        index = options.text_column_index - 1
+        if not 0 <= index < len(columns):
+            raise UsageError(
+                f"{name} has {len(columns)} column(s), so there is no column {options.text_column_index}",
+                hint="--text-column-index counts from 1",
+            )
+        return index
+    if options.text_column is not None:
+        return find_column(columns, options.text_column, "--text-column", name)
+    matches = [n for n, column in enumerate(columns) if column.strip().lower() in TEXT_NAMES]
+    if len(matches) == 1:
+        return matches[0]
+    listed = list_columns(columns)
+    if matches:
+        raise UsageError(
+            f"{name} has more than one column that could be the text: {listed}",
+            hint="name it with --text-column, or give its position with --text-column-index",
+        )
+    raise UsageError(f"{name} has no column called text or review; its columns are {listed}", hint=_mend(columns))
+
+
+def _mend(columns: list[str]) -> str:
+    if len(columns) == 1:
+        for character, typed in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
+            if character in columns[0]:
+                return f"there is one column only; did you mean --delimiter {typed}?"
+    return "name it with --text-column"
+
+
+def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
+    """Return the position of a named column. Raises UsageError when it is missing or there are several."""
+    found = [n for n, column in enumerate(columns) if column == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"{name} has {len(found)} columns called {printable(wanted)}",
+            hint="say which one by its position, counted from 1, with --text-column-index"
+            if flag == "--text-column"
+            else "rename one of them",
+        )
+    near = difflib.get_close_matches(wanted, columns, n=1)
+    hint = f"did you mean {flag} {printable(near[0])}?" if near else _mend(columns) if len(columns) == 1 else None
+    raise UsageError(
+        f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}", hint=hint
+    )
+
+
+def list_columns(columns: list[str]) -> str:
+    """Return the names for an error message: printable, and not more than a person reads."""
+    shown = ", ".join(printable(column[:60]) for column in columns[:20])
+    return shown + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")

@@ -1,0 +1,44 @@
+"""Which texts share a forward pass; knows lengths only.
+
+A plan depends on the lengths and the budget alone, so a chunk that is finished after an interruption goes through
+the same batches, and gives the same bytes, as one done in one sitting.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What limits a batch: texts of one length only; the tokens with padding; the tokens themselves.
+Shape = Literal["equal", "padded", "packed"]
+
+
+def plan_batches(lengths: NDArray[np.int64], budget_tokens: int, shape: Shape) -> list[NDArray[np.int64]]:
+    """Return row numbers, batch by batch, longest texts first.
+
+    A batch costs its number of tokens, for "padded" its number of rows times its longest text; it stays within
+    `budget_tokens` unless it is a single text.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    sorted_lengths = lengths[order]
+    while start < len(order):
+        longest = int(sorted_lengths[start])
+        end = start + max(1, budget_tokens // max(1, longest))
+        if shape == "equal":
+            # Descending order: the first place that is shorter.
+            same = int(np.searchsorted(-sorted_lengths, -longest, side="right"))
+            end = min(end, same)
+        elif shape == "packed":
+            # Shorter texts leave room for more rows than the longest one says.
+            running = np.cumsum(sorted_lengths[start : start + budget_tokens])
+            end = start + max(1, int(np.searchsorted(running, budget_tokens, side="right")))
+        batches.append(order[start:end])
+        start = end
+    return batches
+
+
+def halve(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split a batch of two rows or more into two."""
+    middle = len(rows) // 2
+    return [rows[:middle], rows[middle:]]

@@ -1,0 +1,377 @@
+"""What can be told of a model folder from its files alone; never runs, unpickles or builds anything in it.
+
+Every number that decides how much is read or allocated is checked against the file's size first.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import ModelError, printable
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# A header is JSON, about 100 bytes a tensor; safetensors itself refuses more than 100 MB.
+MAX_HEADER_BYTES = 100_000_000
+MAX_JSON_BYTES = 100_000_000
+TENSOR_BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
+}
+# Weights of the last layer of a classifier: BERT and friends, RoBERTa and friends, XLNet and XLM, LLaMA and friends.
+HEADS = ("classifier.weight", "classifier.out_proj.weight", "logits_proj.weight", "score.weight")
+EMBEDDINGS = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "word_embedding.weight")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "bpe.codes",
+)
+# One of these is enough to build a tokenizer of.
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+# Position tables of these start counting behind the padding id.
+OFFSET_POSITIONS = {
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text", "ibert"),
+    *("luke", "roberta-prelayernorm", "xmod", "bertweet"),
+}
+# What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million tokens.
+NO_LIMIT = 1_000_000
+USUAL_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One entry of a safetensors header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  # bytes, counted from the end of the header
+    end: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the files of a model folder say about it."""
+
+    config: dict[str, Any]
+    weights: tuple[Path, ...]  # one file, or the shards in the order of their names
+    tokenizer_files: tuple[Path, ...]
+    labels: tuple[str, ...]
+    max_length: int  # tokens, special tokens included
+
+
+def inspect(folder: Path) -> Inspection:
+    """Read and check a model folder without running anything of it.
+
+    Raises ModelError for a folder that is no text classifier with safetensors weights, is damaged, wants to run
+    code of its own, or whose parts do not fit together.
+    """
+    config = read_json(folder / "config.json", "the model's configuration")
+    tokenizer_config = folder / "tokenizer_config.json"
+    tokenizer_settings = read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
+    _refuse_code(folder, config, tokenizer_settings)
+    if (folder / "adapter_config.json").exists() and not (folder / WEIGHTS).exists():
+        raise ModelError(
+            f"{printable(folder)} holds an adapter, not a whole model",
+            hint="merge it into its base model first: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
+        )
+    weights = weight_files(folder)
+    tensors: dict[str, Tensor] = {}
+    for path in weights:
+        tensors |= read_header(path)
+    labels = _labels(folder, config)
+    _check_head(folder, config, tensors, labels)
+    tokenizer_files = _tokenizer_files(folder)
+    _check_vocabulary(folder, config, tensors)
+    return Inspection(config, weights, tokenizer_files, labels, _max_length(config, tokenizer_settings))
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object of bounded size; raises ModelError naming the file when it is none."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{printable(path)} is no plausible {path.name}: larger than {MAX_JSON_BYTES:,} bytes")
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{printable(path.parent)} has no {path.name} ({what})",
+            hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
+        ) from error
+    except OSError as error:
+        raise ModelError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{printable(path)} is damaged: not JSON", hint="copy or download the model again") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{printable(path)} is damaged: not a JSON object", hint="copy or download the model again")
+    return document
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files of a folder; pickles are refused without being opened."""
+    if (folder / WEIGHTS).exists():
+        return (folder / WEIGHTS,)
+    if (folder / INDEX).exists():
+        shards = read_json(folder / INDEX, "the list of weight files").get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{printable(folder / INDEX)} is damaged: it names no weight files")
+        names = sorted({str(name) for name in shards.values()})
+        for name in names:
+            # The index is somebody else's file: it must not lead out of the folder, nor to a pickle.
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise ModelError(f"{printable(folder / INDEX)} names a file it may not: {printable(name)}")
+            if not (folder / name).exists():
+                raise ModelError(
+                    f"{printable(folder)} lacks the weight file {printable(name)}",
+                    hint="copy or download the model again",
+                )
+        return tuple(folder / name for name in names)
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+    if pickles:
+        raise ModelError(
+            f"{printable(folder)} has its weights only as {printable(pickles[0])}, a format that can run code when it "
+            "is opened; it was not opened",
+            hint="where you trust it, convert it once: AutoModelForSequenceClassification.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER)",
+        )
+    raise ModelError(
+        f"{printable(folder)} has no weights ({WEIGHTS})",
+        hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
+    )
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Read and check the header of a safetensors file.
+
+    The length it claims is compared with the file's size before anything of that length is read. Raises ModelError
+    for a header that is absurd, tensors that overlap or leave gaps, or data that ends early.
+    """
+
+    def damaged(what: str) -> ModelError:
+        return ModelError(f"{printable(path)} is damaged: {what}", hint="copy or download the model again")
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            if len(start) < 8:
+                raise damaged(f"{size} bytes are no safetensors file")
+            (length,) = struct.unpack("<Q", start)
+            if length > min(size - 8, MAX_HEADER_BYTES):
+                raise damaged(f"its header claims {length:,} bytes of a file of {size:,}")
+            raw = file.read(length)
+        header = json.loads(raw)
+    except OSError as error:
+        raise ModelError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged("its header is not JSON") from error
+    tensors = {}
+    try:
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            tensors[name] = Tensor(entry["dtype"], tuple(map(int, entry["shape"])), int(first), int(last))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged("its header is malformed") from error
+    _check_layout(tensors, size - 8 - length, damaged)
+    return tensors
+
+
+def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> None:
+    """Check that the tensors fill the data exactly, each with as many bytes as its type and shape need."""
+    layout = sorted(tensors.values(), key=lambda t: (t.start, t.end))
+    for name, tensor in tensors.items():
+        bits = TENSOR_BITS.get(tensor.dtype)
+        if min(tensor.shape, default=0) < 0 or tensor.start < 0 or tensor.end < tensor.start:
+            raise damaged(f"tensor {printable(name)} has an impossible place or shape")
+        count = 1
+        for extent in tensor.shape:
+            count *= extent
+        if bits is not None and count * bits != (tensor.end - tensor.start) * 8:
+            raise damaged(f"tensor {printable(name)} has not the bytes of its shape")
+    if any(b.start != a.end for a, b in pairwise(layout)) or (layout and layout[0].start != 0):
+        raise damaged("its tensors overlap or leave gaps")
+    needed = layout[-1].end if layout else 0
+    if needed != data_bytes:
+        short = "is cut short" if data_bytes < needed else "has bytes that belong to no tensor"
+        raise damaged(f"it {short}: {data_bytes:,} bytes of weights where the header needs {needed:,}")
+
+
+def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
+    """Refuse a model that names code to run or kernels to fetch."""
+    for name, document in (("config.json", config), ("tokenizer_config.json", tokenizer_settings)):
+        if document.get("auto_map") or document.get("custom_pipelines"):
+            raise ModelError(
+                f"{printable(folder / name)} asks to run code that came with the model; it was not run",
+                hint="batchsent runs only architectures that transformers ships: choose such a model",
+            )
+    for key, value in config.items():
+        # transformers takes "owner/name" here for a kernel to download and run.
+        if "attn_implementation" in key and "/" in str(value):
+            raise ModelError(
+                f"{printable(folder / 'config.json')}: {printable(key)} names foreign code "
+                f"({printable(str(value)[:80])}); it was not fetched",
+                hint=f"remove {printable(key)} from config.json",
+            )
+    if config.get("quantization_config"):
+        raise ModelError(
+            f"{printable(folder)} holds quantized weights, which need a library of their own",
+            hint="give the model in float32 or float16; batchsent quantizes itself with --precision int8",
+        )
+
+
+def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the label names in the order of the model's outputs."""
+    where = printable(folder / "config.json")
+    id2label = config.get("id2label")
+    if id2label is None:
+        count = config.get("num_labels", 2)
+        id2label = {i: f"LABEL_{i}" for i in range(count)} if isinstance(count, int) and 0 <= count <= 100_000 else None
+    try:
+        by_index = {int(index): str(name) for index, name in id2label.items()}  # type: ignore[union-attr]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{where}: id2label is no table of label names") from error
+    if sorted(by_index) != list(range(len(by_index))):
+        raise ModelError(f"{where}: id2label does not number its labels 0, 1, 2, ...")
+    labels = tuple(by_index[i] for i in range(len(by_index)))
+    if len(labels) < 2 or config.get("problem_type") == "regression":
+        raise ModelError(
+            f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one of several labels",
+            hint="batchsent needs a classifier with two labels or more",
+        )
+    if config.get("problem_type") == "multi_label_classification":
+        raise ModelError(
+            f"{printable(folder)} gives any number of labels to a text (multi-label), batchsent exactly one",
+            hint="give a model trained with problem_type single_label_classification",
+        )
+    doubles = sorted({name for name in labels if labels.count(name) > 1})
+    if doubles:
+        raise ModelError(
+            f"{where}: the label name {printable(repr(doubles[0]))} stands for several outputs",
+            hint="give every label in id2label a name of its own",
+        )
+    return labels
+
+
+def _check_head(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]) -> None:
+    """Refuse a model without a trained classification head, which transformers would invent at random."""
+    named = config.get("architectures")
+    architectures = [str(a) for a in named] if isinstance(named, list) else []
+    heads = [tensor for name, tensor in tensors.items() if any(name == h or name.endswith("." + h) for h in HEADS)]
+    if any(a.endswith("ForSequenceClassification") for a in architectures) and heads:
+        rows = {head.shape[0] for head in heads if head.shape}
+        if len(labels) not in rows:
+            found = ", ".join(map(str, sorted(rows)))
+            raise ModelError(
+                f"{printable(folder)}: config.json names {len(labels)} labels, the classifier has {found} outputs",
+                hint="copy or download the model again, or mend id2label in config.json",
+            )
+        return
+    if not architectures and heads:
+        return
+    kind = printable(", ".join(architectures) or config.get("model_type", "unknown"))
+    raise ModelError(
+        f"{printable(folder)} has no classification head (it is a {kind})",
+        hint="fine-tune it first: batchsent finetune --base-model FOLDER -o NEW_FOLDER",
+    )
+
+
+def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    files = tuple(folder / name for name in TOKENIZER_FILES if (folder / name).exists())
+    if not any((folder / name).exists() for name in VOCABULARIES):
+        raise ModelError(
+            f"{printable(folder)} has no tokenizer (tokenizer.json, vocab.txt, ...)",
+            hint="save it into the same folder: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(FOLDER)",
+        )
+    return files
+
+
+def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse a tokenizer whose ids reach beyond the embedding table, which would crash in the middle of a run."""
+    rows = next((t.shape[0] for name, t in tensors.items() if name.endswith(EMBEDDINGS) and t.shape), None)
+    if rows is None:
+        rows = config.get("vocab_size")
+    largest = _largest_id(folder)
+    if isinstance(rows, int) and largest is not None and largest >= rows:
+        raise ModelError(
+            f"{printable(folder)}: the tokenizer has ids up to {largest:,}, the model knows {rows:,} words",
+            hint="the tokenizer belongs to another model: save the right one into the folder",
+        )
+
+
+def _largest_id(folder: Path) -> int | None:
+    """Return the largest token id that the tokenizer files can give, or None where they do not say."""
+    if (folder / "tokenizer.json").exists():
+        document = read_json(folder / "tokenizer.json", "the tokenizer")
+        try:
+            vocabulary = document["model"]["vocab"]
+            # Unigram models list their pieces, the others map piece to id.
+            ids = [len(vocabulary) - 1] if isinstance(vocabulary, list) else [int(i) for i in vocabulary.values()]
+            ids += [int(token["id"]) for token in document.get("added_tokens") or []]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{printable(folder / 'tokenizer.json')} is damaged: not a tokenizer",
+                hint="save the tokenizer into the folder again",
+            ) from error
+        return max(ids, default=-1)
+    if (folder / "vocab.txt").exists():
+        with (folder / "vocab.txt").open("rb") as file:
+            return sum(1 for _ in file) - 1
+    return None
+
+
+def _max_length(config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> int:
+    """Return how many tokens the model reads, special tokens included: its own limit or its tokenizer's."""
+    limits = []
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    if isinstance(positions, int) and positions > 0:
+        if config.get("model_type") in OFFSET_POSITIONS:
+            padding = config.get("pad_token_id")
+            positions -= (1 if padding is None else int(padding)) + 1
+        limits.append(positions)
+    stated = tokenizer_settings.get("model_max_length")
+    if isinstance(stated, int | float) and 0 < stated < NO_LIMIT:
+        limits.append(int(stated))
+    return max(1, min(limits, default=USUAL_LIMIT))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 for several files: of the lines that `sha256sum` prints for them, in order of their names.
+
+    A single file gives its own SHA-256, so that it can be compared with what the Hub shows.
+    """
+    ordered = sorted(paths, key=lambda path: path.name)
+    if len(ordered) == 1:
+        return sha256_of(ordered[0])
+    lines = "".join(f"{sha256_of(path)}  {path.name}\n" for path in ordered)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,230 @@
+"""From what the user typed to a model on a device: a folder or a Hub id, safetensors only, no foreign code.
+
+`identify` needs neither torch nor transformers: a run can be refused, or found to be done already, without them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import DeviceError, ModelError, UsageError, printable
+from batchsent.model.device import Device, choose_device
+from batchsent.model.folder import TOKENIZER_FILES, inspect, sha256_of, sha256_of_all
+
+# A Hub id: owner/name, or name alone for the oldest models.
+HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
+HUB_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model it is: enough to say whether two runs used the same one."""
+
+    source: str  # what the user typed
+    path: Path  # the local folder
+    revision: str | None  # commit of a Hub model, 40 hexadecimal digits; None for a folder
+    weights_sha256: str
+    tokenizer_sha256: str  # over all tokenizer files
+    config_sha256: str
+    labels: tuple[str, ...]  # in the order of the model's outputs
+    max_length: int  # tokens that the model can read, special tokens included
+    architecture: str  # DistilBertForSequenceClassification
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run."""
+
+    identity: ModelIdentity
+    module: Any  # transformers model in eval mode, on the device
+    tokenizer: Any  # transformers tokenizer
+    device: Device
+    max_length: int  # tokens read of a text: the model's limit, or fewer where the user said so
+
+
+def identify(source: str, revision: str | None = None) -> ModelIdentity:
+    """Find a model by folder or Hub id, and check all that its files tell.
+
+    A folder that exists wins over a Hub id. Hub models come from the local cache where the Hub cannot be reached.
+    Raises ModelError for a model that is not there, is damaged, is no classifier or would run code of its own.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
+        commit = None
+    else:
+        path = _download(source, revision)
+        commit = path.name if COMMIT.fullmatch(path.name) else None
+    found = inspect(path)
+    named = found.config.get("architectures")
+    return ModelIdentity(
+        source=source,
+        path=path,
+        revision=commit,
+        weights_sha256=sha256_of_all(found.weights),
+        tokenizer_sha256=sha256_of_all(found.tokenizer_files),
+        config_sha256=sha256_of(path / "config.json"),
+        labels=found.labels,
+        max_length=found.max_length,
+        architecture=str(named[0]) if isinstance(named, list) and named else str(found.config.get("model_type")),
+    )
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """Return the local folder of a Hub model, fetching what is missing."""
+    name = printable(source)
+    if Path(source).exists():
+        raise ModelError(f"{name} is a file; a model is a folder", hint="give the folder that holds config.json")
+    if not HUB_ID.fullmatch(source) or source.startswith((".", "~", "/")):
+        raise ModelError(f"there is no folder {name}", hint=_nearby(source))
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    both = f"if you meant a folder: {_nearby(source)}"
+    try:
+        reachable = _hub_answers(source, revision)
+        return Path(
+            snapshot_download(
+                source,
+                revision=revision,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=["*/*"],  # copies for other runtimes live in sub-folders
+                local_files_only=not reachable,
+            )
+        )
+    except hub.GatedRepoError as error:
+        raise ModelError(
+            f"{name} is a gated model of the Hub",
+            hint="accept its terms on its page, then log in: hf auth login",
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"there is no folder {name}, and no model of this name on the Hub that you may read",
+            hint=f"check the spelling, or log in for a private model: hf auth login; {both}",
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise ModelError(
+            f"the model {name} has no revision {printable(revision)}", hint="give a branch, a tag or a commit"
+        ) from error
+    except hub.HFValidationError as error:
+        raise ModelError(f"there is no folder {name}, and it is no Hub id", hint=_nearby(source)) from error
+    except (hub.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2, as the Hub's client has it
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+        why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
+        raise ModelError(
+            f"there is no folder {name}, and no whole model of this name in the local cache ({why})",
+            hint=f"give a model folder, or download it once where there is a network: hf download {name}; {both}",
+        ) from error
+
+
+def _hub_answers(source: str, revision: str | None) -> bool:
+    """Ask the Hub for the model with a time limit, which snapshot_download has not; False where nobody answers.
+
+    Raises huggingface_hub's own errors for a model that is not there or may not be read.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub import errors as hub
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        HfApi(library_name="batchsent").model_info(source, revision=revision, timeout=HUB_TIMEOUT_S)
+    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError):
+        raise
+    except (hub.HTTPError, OSError):  # type: ignore[attr-defined]  # as above
+        return False
+    return True
+
+
+def _nearby(source: str) -> str:
+    """Name the model folders beside the one that is not there."""
+    parent = Path(source).expanduser().parent
+    there = parent.is_dir() and sorted(p.name for p in parent.iterdir() if (p / "config.json").is_file())
+    if not there:
+        return "give a folder with config.json and model.safetensors, or a Hub id (owner/name)"
+    shown = ", ".join(str(parent / name) for name in there[:5])
+    return f"model folders there: {printable(shown)}"
+
+
+def load_model(
+    identity: ModelIdentity, *, device: str = "auto", precision: str = "auto", max_length: int | None = None
+) -> LoadedModel:
+    """Load weights and tokenizer onto a device, ready to run.
+
+    Raises UsageError for options that cannot be, DeviceError for a device that is not there or has no room,
+    ModelError for weights that do not make the model that config.json describes.
+    """
+    if max_length is not None and not 3 <= max_length <= identity.max_length:
+        raise UsageError(
+            f"--max-length {max_length}: this model reads 3 to {identity.max_length} tokens",
+            hint=f"leave it out to read {identity.max_length}",
+        )
+    chosen = choose_device(device, precision)
+    import torch
+    import transformers
+
+    # A conversion service must not be asked about a folder that is already safetensors.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                identity.path, local_files_only=True, trust_remote_code=False
+            )
+            module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                identity.path,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                attn_implementation="sdpa",
+                dtype=getattr(torch, chosen.precision),
+                output_loading_info=True,
+            )
+    # What can go wrong while foreign files are turned into a model has no common class.
+    except Exception as error:
+        raise ModelError(
+            f"{printable(identity.path)} cannot be loaded: {printable(_first_line(error))}",
+            hint="copy or download the model again, or fine-tune it again with this version of transformers",
+        ) from error
+    if info["missing_keys"]:
+        missing = printable(", ".join(sorted(info["missing_keys"])[:3]))
+        raise ModelError(
+            f"{printable(identity.path)} lacks weights of its architecture: {missing}",
+            hint="copy or download the model again; a base model must be fine-tuned first",
+        )
+    if module.config.num_labels != len(identity.labels):
+        raise ModelError(f"{printable(identity.path)} changed while it was being loaded")
+    try:
+        module = module.eval().requires_grad_(requires_grad=False).to(chosen.name)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{chosen.description} has no room for the model",
+            hint="end other programs on it, or use --device cpu",
+        ) from error
+    return LoadedModel(identity, module, tokenizer, chosen, max_length or identity.max_length)
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep transformers' bars and load reports off stderr; what they say is checked here and said in our words."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]

@@ -1,0 +1,285 @@
+"""Texts of a chunk to scores: distinct texts, batches, back-off when memory runs out, results by row number."""
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
+from batchsent.errors import DeviceError, UsageError, printable
+from batchsent.model.batches import halve, plan_batches
+from batchsent.model.encoder import Encoder, make_encoder
+from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
+from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
+from batchsent.options import option
+
+# Half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
+MEMORY_SHARE = 0.4
+CPU_TOKENS = 4_096
+LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model runs."""
+
+    device: str = option("auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE")
+    precision: str = option("auto", "number format of the model: auto, float32, float16 or bfloat16", metavar="FORMAT")
+    max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
+    batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A chunk ready for the device; `content` is the scorer's own."""
+
+    rows: int
+    content: Any
+
+
+class Scorer(Protocol):
+    """What a run asks of a model. `prepare` may run in another thread, ahead of `score`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names, in the order of the probabilities."""
+
+    def prepare(self, texts: list[str | None]) -> Prepared:
+        """Tokenize a chunk."""
+
+    def score(
+        self, prepared: Prepared, *, done: Scores | None = None, stop: Callable[[], bool] | None = None
+    ) -> Scores:
+        """Score a chunk; rows that `stop` left undone are PENDING."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the summary's sections "model" and "device"."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+@dataclass(frozen=True)
+class _Distinct:
+    """The texts of a chunk that go through the model, each once."""
+
+    text_of: NDArray[np.int64]  # (rows,) number of the row's text; -1 for blank rows
+    tokens: Tokens  # of the distinct texts
+    batches: list[NDArray[np.int64]]  # text numbers
+
+
+class ModelScorer:
+    """A transformers model as a Scorer."""
+
+    def __init__(
+        self, model: LoadedModel, encoder: Encoder, text_encoder: TextEncoder, batch_tokens: int | None = None
+    ) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")
+        self.model = model
+        self.encoder = encoder
+        self.text_encoder = text_encoder
+        self.batch_tokens = batch_tokens or default_budget(model)
+        self.labels = model.identity.labels
+        self.fitting_tokens: int | None = None  # largest batch known to fit, once memory has run out
+        self.backoffs = 0
+        self.tokens_run = 0
+        self.places_run = 0  # tokens and padding
+
+    @classmethod
+    def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
+        """Load a model and choose the fastest way to run it."""
+        model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
+        text_encoder = make_text_encoder(model.tokenizer, model.max_length)
+        return cls(model, make_encoder(model), text_encoder, options.batch_tokens)
+
+    def prepare(self, texts: list[str | None]) -> Prepared:
+        """Find the distinct texts of a chunk, tokenize them and plan their batches."""
+        numbers: dict[str, int] = {}
+        text_of = np.full(len(texts), -1, dtype=np.int64)
+        for row, text in enumerate(texts):
+            if text is not None and not is_blank(text):
+                text_of[row] = numbers.setdefault(text, len(numbers))
+        tokens = self.text_encoder.encode(list(numbers))
+        batches = plan_batches(tokens.lengths, self.batch_tokens, self.encoder.shape)
+        return Prepared(len(texts), _Distinct(text_of, tokens, batches))
+
+    def score(
+        self, prepared: Prepared, *, done: Scores | None = None, stop: Callable[[], bool] | None = None
+    ) -> Scores:
+        """Score a chunk, batch by batch.
+
+        When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores given as `done` are
+        gone on from, with the same result as in one sitting. Raises DeviceError when the device fails or a single
+        text does not fit into its memory.
+        """
+        distinct: _Distinct = prepared.content
+        texts = len(distinct.tokens.offsets) - 1
+        probabilities = np.full((texts, len(self.labels)), np.nan, dtype=np.float32)
+        status = np.full(texts, PENDING, dtype=np.uint8)
+        has_text = distinct.text_of >= 0
+        if done is not None:
+            status[distinct.text_of[has_text]] = done.status[has_text]
+            probabilities[distinct.text_of[has_text]] = done.probabilities[has_text]
+        finished, outputs = [], []
+        for batch in distinct.batches:
+            if status[batch[0]] != PENDING:
+                continue
+            if stop is not None and stop():
+                break
+            for rows, output in self._run(distinct.tokens, batch):
+                finished.append(rows)
+                outputs.append(output)
+        if outputs:
+            rows = np.concatenate(finished)
+            values = self._fetch(outputs)
+            finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+            status[rows] = np.where(finite, SCORED, NONFINITE)
+            probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
+        return self._scatter(distinct, probabilities, status)
+
+    def _scatter(self, distinct: _Distinct, probabilities: NDArray[np.float32], status: NDArray[np.uint8]) -> Scores:
+        """Give every row the result of its text."""
+        rows = len(distinct.text_of)
+        has_text = distinct.text_of >= 0
+        text = distinct.text_of[has_text]
+        scores = Scores(
+            probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
+            n_tokens=np.zeros(rows, dtype=np.int32),
+            tokens_cut=np.zeros(rows, dtype=np.int32),
+            status=np.full(rows, BLANK, dtype=np.uint8),
+            distinct=len(status),
+        )
+        scores.probabilities[has_text] = probabilities[text]
+        scores.n_tokens[has_text] = distinct.tokens.lengths[text]
+        scores.tokens_cut[has_text] = distinct.tokens.tokens_cut[text]
+        scores.status[has_text] = status[text]
+        return scores
+
+    def _run(self, tokens: Tokens, batch: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], Any]]:
+        """Run one planned batch, in halves where memory has run out or is known to."""
+        results, waiting = [], [batch]
+        while waiting:
+            rows = waiting.pop(0)
+            lengths = tokens.lengths[rows]
+            places = int(lengths.max()) * len(rows) if self.encoder.shape == "padded" else int(lengths.sum())
+            if self.fitting_tokens is not None and places > self.fitting_tokens and len(rows) > 1:
+                waiting[:0] = halve(rows)
+                continue
+            output = self._attempt(tokens.take(rows), lengths)
+            if output is not None:
+                results.append((rows, output))
+                self.tokens_run += int(lengths.sum())
+                self.places_run += places
+                continue
+            # Outside the except block, where the traceback no longer holds the failed batch's tensors.
+            self._free()
+            if len(rows) == 1:
+                raise DeviceError(
+                    f"{printable(self.model.device.description)} has no memory for one text of {lengths[0]} tokens",
+                    hint="end other programs on it, lower --max-length, or use --device cpu",
+                )
+            self.backoffs += 1
+            self.fitting_tokens = max(1, places // 2)
+            waiting[:0] = halve(rows)
+        return results
+
+    def _attempt(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
+        """Run the encoder once; None where memory ran out."""
+        import torch
+
+        try:
+            return self.encoder.probabilities(ids, lengths)
+        except torch.OutOfMemoryError:
+            return None
+        except RuntimeError as error:
+            if "out of memory" in str(error) or "can't allocate memory" in str(error):
+                return None
+            raise self._device_error(error) from error
+
+    def _fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
+        """Copy a chunk's results from the device, all at once."""
+        import torch
+
+        try:
+            values: NDArray[np.float32] = torch.cat(outputs).cpu().numpy()
+        except RuntimeError as error:
+            raise self._device_error(error) from error
+        return values
+
+    def _device_error(self, error: RuntimeError) -> Exception:
+        """Translate an accelerator's error; on a CPU it is a mistake of ours and stays what it is."""
+        if self.model.device.kind == "cpu":
+            return error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return DeviceError(
+            f"{printable(self.model.device.description)} failed: {printable(lines[0][:300])}",
+            hint="run the same command again: finished parts are kept",
+        )
+
+    def _free(self) -> None:
+        if self.model.device.kind == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the summary's sections "model" and "device"."""
+        identity, device = self.model.identity, self.model.device
+        return {
+            "model": {
+                "source": identity.source,
+                "revision": identity.revision,
+                "architecture": identity.architecture,
+                "weights_sha256": identity.weights_sha256,
+                "tokenizer_sha256": identity.tokenizer_sha256,
+                "config_sha256": identity.config_sha256,
+                "labels": list(identity.labels),
+                "max_length": self.model.max_length,
+                "precision": device.precision,
+                "precision_reason": device.reason,
+            },
+            "device": {
+                "name": device.name,
+                "description": device.description,
+                "path": self.encoder.path,
+                "path_reason": self.encoder.reason,
+                "batch_tokens": self.batch_tokens,
+                "fitting_tokens": self.fitting_tokens,
+                "oom_backoffs": self.backoffs,
+                "peak_memory_bytes": self._peak_memory_bytes(),
+                "padding_share": 1 - self.tokens_run / self.places_run if self.places_run else 0.0,
+            },
+        }
+
+    def _peak_memory_bytes(self) -> int:
+        """Peak of the device's memory; on a CPU, of the process."""
+        if self.model.device.kind == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self.model.device.name))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        self._free()
+
+
+def default_budget(model: LoadedModel) -> int:
+    """Return the tokens of a batch that a device should take, from its size and the model's, not from what is free.
+
+    The plan of batches must be the same in a run that is repeated or resumed beside another program.
+    """
+    if model.device.memory_bytes is None:
+        return CPU_TOKENS
+    config = model.module.config
+    hidden = int(getattr(config, "hidden_size", 768))
+    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * hidden)
+    bytes_per_token = (8 * hidden + 2 * inner) * (4 if model.device.precision == "float32" else 2)
+    fitting = int(model.device.memory_bytes * MEMORY_SHARE) // bytes_per_token
+    return max(512, min(LARGEST_BUDGET, fitting))

@@ -1,0 +1,142 @@
+"""Several inputs into one folder: each a run of its own, one summary of the whole beside them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, Interrupted, UsageError, printable
+from batchsent.formats.opening import SUFFIXES, format_of
+from batchsent.formats.streams import COMPRESSIONS
+from batchsent.options import build
+from batchsent.reporting import Reporter
+from batchsent.run.batch import BatchOptions, Models, OneModel, Run
+from batchsent.run.commit import output_errors, write_file
+from batchsent.run.signals import Signals
+
+SCHEMA = "batchsent.dumps/1"
+SUMMARY_NAME = "batchsent.summary.json"
+
+
+def batch_all(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    reporter: Reporter | None = None,
+    models: Models | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Score one input into a file, or several (or a folder of them) into a folder.
+
+    Every file is a run of its own: what is finished already is skipped, one that fails does not stop the others. The
+    model is loaded once, and only if there is something to score. Returns the summary of the one run, or of the
+    whole with `files` in the order of the inputs; `exit_code` is 3 when a file failed. Raises BatchsentError where
+    nothing could be started, Interrupted on a signal.
+    """
+    settings = build(BatchOptions, options)
+    reporter = reporter or Reporter()
+    models = models or OneModel(settings)
+    several = len(inputs) != 1 or (inputs[0] != "-" and Path(inputs[0]).is_dir())
+    with Signals() as signals:
+        if not several and not output.endswith("/") and not Path(output).is_dir():
+            return Run(inputs[0], output, settings, models, reporter, signals).go()
+        if settings.summary or settings.rejects:
+            raise UsageError("--summary and --rejects name one file, not one an input", hint="leave them out")
+        pairs = plan_outputs(inputs, output, settings)
+        folder = Path(output)
+        with output_errors(folder):
+            folder.mkdir(exist_ok=True)
+        files = [run_file(source, target, settings, models, reporter, signals) for source, target in pairs]
+    failed = [file for file in files if file["exit_code"] not in {0, EXIT_ROWS_REJECTED}]
+    rejected = [file for file in files if file["exit_code"] == EXIT_ROWS_REJECTED]
+    document = {
+        "schema": SCHEMA,
+        "status": "complete_with_errors" if failed else "complete",
+        "exit_code": EXIT_ROWS_REJECTED if failed or rejected else 0,
+        "rows": {
+            name: sum(file["rows"][name] for file in files if file["rows"])
+            for name in ("read", "scored", "blank", "rejected", "nonfinite", "written")
+        },
+        "files": files,
+    }
+    if not settings.dry_run:
+        write_file(folder / SUMMARY_NAME, (json.dumps(document, indent=1) + "\n").encode())
+    return document
+
+
+def run_file(
+    source: str, target: Path, settings: BatchOptions, models: Models, reporter: Reporter, signals: Signals
+) -> dict[str, Any]:
+    """Run one file of several; what goes wrong with it is told and kept in its entry."""
+    entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
+    try:
+        document = Run(source, str(target), settings, models, reporter, signals).go()
+    except Interrupted:
+        raise
+    except BatchsentError as error:
+        reporter.warning(f"{printable(source)}: {error}", exit_code=error.exit_code)
+        failure = {"message": error.message, "hint": error.hint}
+        return entry | {"status": "failed", "exit_code": error.exit_code, "rows": None, "error": failure}
+    if document["status"] == "complete":
+        reporter.notice(f"{printable(target)}: {document['rows']['written']:,} rows")
+    rows = document.get("rows") if isinstance(document.get("rows"), dict) else None
+    return entry | {
+        "status": document["status"],
+        "exit_code": document.get("exit_code", 0),
+        "rows": rows,
+        "error": None,
+    }
+
+
+def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> list[tuple[str, Path]]:
+    """Return every input with its output in the folder, named alike.
+
+    Raises UsageError for inputs that would share an output.
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            f"several inputs go into a folder, and {printable(output)} is a file", hint="name a folder with -o"
+        )
+    if not folder.parent.is_dir():
+        raise UsageError(f"the folder {printable(folder.parent)} does not exist", hint="make it first")
+    paths: list[str] = []
+    for given in inputs:
+        if given == "-":
+            raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
+        paths += files_in(Path(given)) if Path(given).is_dir() else [given]
+    if not paths:
+        raise UsageError("there is no file to score in " + ", ".join(map(printable, inputs)), hint="name the files")
+    pairs: dict[Path, str] = {}
+    for path in paths:
+        target = folder / output_name(Path(path).name, settings.output_format)
+        if target in pairs:
+            raise UsageError(
+                f"{printable(path)} and {printable(pairs[target])} would both become {printable(target)}",
+                hint="score them into different folders",
+            )
+        pairs[target] = path
+    return [(path, target) for target, path in pairs.items()]
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the files of a folder that a format reads, by name, hidden ones left out."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        try:
+            known = format_of(path.name, what="input")
+        except UsageError:
+            continue
+        if known and path.is_file() and not path.name.startswith("."):
+            found.append(str(path))
+    return found
+
+
+def output_name(name: str, output_format: str | None) -> str:
+    """Return an input's name with the suffix of the format that is written, its own where none is asked for."""
+    path = Path(name)
+    packed = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
+    inner = Path(path.stem) if packed else path
+    if output_format is None or SUFFIXES.get(inner.suffix.lower()) == output_format:
+        return name
+    return inner.stem + "." + output_format + ("" if output_format == "parquet" else packed)

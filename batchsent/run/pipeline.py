@@ -1,0 +1,108 @@
+"""Stages that run at once: each in a thread of its own, a bounded queue between; knows nothing of what flows."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+# How long a blocked queue operation waits before it looks whether it should stop.
+POLL_S = 0.1
+
+
+class Ahead(Generic[T]):
+    """Iterates over `items` in a thread, at most `depth` ahead of whoever asks.
+
+    An exception there is raised here, at its place in the stream. `close` ends the thread; one that is blocked
+    reading a pipe is left behind (it is a daemon). Iteration ends early when `stop` turns true while waiting.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int = 2, stop: Callable[[], bool] | None = None) -> None:
+        self._items = items
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+        self._closing = threading.Event()
+        self._stop = stop
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(("item", item)):
+                    break
+            else:
+                self._put(("end", None))
+        except BaseException as error:  # noqa: BLE001 (every exception belongs to the consumer)
+            self._put(("error", error))
+        finally:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()
+
+    def _put(self, message: tuple[str, Any]) -> bool:
+        while not self._closing.is_set():
+            try:
+                self._queue.put(message, timeout=POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    kind, value = self._queue.get(timeout=POLL_S)
+                except queue.Empty:
+                    if self._stop is not None and self._stop():
+                        return
+                    continue
+                if kind == "item":
+                    yield value
+                elif kind == "error":
+                    raise value
+                else:
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the thread, and what it iterates over."""
+        self._closing.set()
+        self._thread.join(timeout=2)
+
+
+class Clock:
+    """Seconds that each stage was busy, for the summary."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.busy_s: dict[str, float] = {}
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the clock was made."""
+        return time.monotonic() - self.started
+
+    @contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Count the time spent inside as work of a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.busy_s[stage] = self.busy_s.get(stage, 0.0) + time.monotonic() - start
+
+    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items, counting the time each takes to come as work of a stage."""
+        source = iter(items)
+        while True:
+            with self.busy(stage):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+            yield item

@@ -1,0 +1,65 @@
+"""Rows that were left out: written beside the output, held against the budget."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from batchsent.chunk import Reject
+from batchsent.errors import UsageError, printable
+from batchsent.run.commit import PendingFile
+
+
+class Rejects:
+    """The rejects file of a run; it appears when there is something in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows = 0
+        self.file = PendingFile(path)
+        self._write([["line", "byte_offset", "reason", "raw"]])
+
+    def _write(self, rows: list[list[object]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        # Bytes that are no UTF-8 come back from the raw column with errors="surrogateescape" reversed.
+        self.file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def write(self, rejected: Iterable[Reject]) -> None:
+        """Add rows."""
+        rows = [[r.line, r.byte_offset, r.reason, r.raw.decode("utf-8", "surrogateescape")] for r in rejected]
+        if rows:
+            self._write(list(rows))
+            self.rows += len(rows)
+
+    def commit(self) -> None:
+        """Give the file its name, or remove it where nothing was rejected."""
+        if self.rows:
+            self.file.commit()
+        else:
+            self.file.discard()
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        self.file.discard()
+
+
+def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:
+    """Tell whether there are more bad rows than `budget` allows, a number or a percentage of the rows.
+
+    Raises UsageError for a budget that is neither.
+    """
+    if budget is None:
+        return False
+    try:
+        if budget.endswith("%"):
+            share = float(budget[:-1])
+            valid = 0 <= share <= 100
+            allowed = share / 100 * rows
+        else:
+            allowed = int(budget)
+            valid = allowed >= 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError(f"--max-bad-rows {printable(budget)}: a number such as 100 or a share such as 1% is expected")
+    return bad_rows > allowed

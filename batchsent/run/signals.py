@@ -1,0 +1,71 @@
+"""Signals: the first asks a run to stop with everything kept, a second interrupt ends it at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from batchsent.errors import Interrupted
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted, or wait for `patient` code to look.
+
+    In a thread that is not the main one nothing is handled: Python delivers signals to the main thread only.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._patient = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in HANDLED:
+                # nohup and cron wrappers ignore SIGHUP on purpose.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            if number == signal.SIGINT:
+                # Whoever asks twice does not want to wait; everything committed is safe at any moment.
+                os._exit(128 + number)
+            return
+        self.received = number
+        if not self._patient:
+            self.raise_if_received()
+
+    def stop(self) -> bool:
+        """Tell whether to stop; may be asked in any thread."""
+        return self.received is not None
+
+    def raise_if_received(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self.received is not None:
+            name = signal.Signals(self.received).name
+            raise Interrupted(self.received, f"stopped by {name}", hint="run the same command again to go on from here")
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Run a piece of code that looks at `stop` itself, or must not be torn; the signal is raised behind it."""
+        self._patient += 1
+        try:
+            yield
+        finally:
+            self._patient -= 1
+        if not self._patient:
+            self.raise_if_received()

@@ -1,0 +1,316 @@
+"""The summary document: its schema, its JSON, its warnings."""
+
+import io
+import json
+import subprocess
+import sys
+from importlib import resources
+from pathlib import PurePosixPath
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from batchsent.chunk import BLANK, NONFINITE, SCORED
+from batchsent.errors import InputError
+from batchsent.evaluation import summary, terminal
+from batchsent.evaluation.advice import advise, warning
+from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.tally import Tally
+from tests.test_tally import FOUR, TWO, Rows, small
+
+HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
+
+# What the run itself adds, in the shape in which it does.
+RUN = {
+    "run": {"elapsed_s": 192.4, "resumed_rows": 1_000, "options": {"text_column": "review"}},
+    "package": summary.versions(),
+    "input": {"path": "reviews.csv", "format": "csv", "bytes": 10, "sha256": "0" * 64},
+    "outputs": [{"path": "scored.csv", "bytes": 20, "sha256": "1" * 64, "rows": 3_000}],
+    "model": {
+        "source": "models/mini",
+        "revision": None,
+        "labels": list(TWO),
+        "max_length": 512,
+        "precision": "float32",
+    },
+    "device": {"name": "cpu"},
+    "performance": {"rows_per_s": 17.03, "tokens_per_s": 4_000.0, "padding_share": 0.0},
+}
+
+
+def document(sections, **changes):
+    """Return the summary of a complete run over these sections."""
+    return summary.build(**{"status": "complete", "exit_code": 0, **RUN, "tally_sections": sections} | changes)
+
+
+@pytest.fixture(scope="module")
+def scored():
+    return document(Rows().tally(unsure_below=0.7).sections())
+
+
+@pytest.fixture(scope="module")
+def validator():
+    schema = json.loads(resources.files("batchsent.evaluation").joinpath("summary.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("labels", [(), ("only",), TWO, FOUR])
+@pytest.mark.parametrize("gold", [False, True])
+@pytest.mark.parametrize("rows", [0, 40])
+def test_every_summary_is_valid(validator, labels, gold, rows):
+    """With and without rows, gold and labels, a summary agrees with the schema that is shipped."""
+    tally = Rows(labels, rows=rows).tally(gold=gold) if labels else Tally((), GoldRule.parse(()) if gold else None)
+    validator.validate(json.loads(summary.dumps(document(tally.sections()))))
+
+
+def test_a_failed_run_has_a_valid_summary(validator):
+    """A run that failed before it had a model writes a summary with its error."""
+    failed = summary.build(
+        status="failed",
+        exit_code=6,
+        run={},
+        package=summary.versions(),
+        input={},
+        outputs=[],
+        model={},
+        device={},
+        tally_sections=Tally(()).sections(),
+        performance={},
+        error={"message": "no model", "hint": "name a folder"},
+    )
+    validator.validate(failed)
+    assert "no model" in terminal.line(failed)
+
+
+def test_the_schema_is_strict(validator, scored):
+    """A section too much, a figure misspelt or a share above 1 is against the schema."""
+    assert validator.is_valid(scored)
+    for spoil in (
+        lambda d: d.update(extra=1),
+        lambda d: d["rows"].update(raed=1),
+        lambda d: d["evaluation"].update(accuracy=1.5),
+        lambda d: d["evaluation"].pop("mcc"),
+        lambda d: d["evaluation"]["accuracy_interval"].append(1),
+        lambda d: d["outputs"][0].update(sha256="short"),
+    ):
+        spoilt = json.loads(summary.dumps(scored))
+        spoil(spoilt)
+        assert not validator.is_valid(spoilt)
+
+
+def test_written_and_read_back(tmp_path, scored):
+    """What is written is read back equal, to the last digit."""
+    path = tmp_path / "out.summary.json"
+    path.write_bytes(summary.dumps(scored))
+    assert summary.read(path) == scored
+
+
+def test_strict_json():
+    """NaN and infinity become null, numpy numbers and paths become JSON's types, the rest is refused."""
+    content = summary.dumps(
+        {
+            "nan": float("nan"),
+            "inf": np.float64("-inf"),
+            "half": np.float32(0.5),
+            "count": np.int64(3),
+            "list": np.array([1.0, np.nan]),
+            "path": PurePosixPath("a/b"),
+            "pair": (1, 2),
+            "empty": {},
+        }
+    )
+    values = json.loads(content, parse_constant=pytest.fail)
+    assert list(values.values()) == [None, None, 0.5, 3, [1.0, None], "a/b", [1, 2], {}]
+    with pytest.raises(TypeError, match="bytes"):
+        summary.dumps({"a": b"x"})
+
+
+def test_summary_is_safe_to_print():
+    """A summary is ASCII without control characters: a hostile name cannot reach the terminal through cat."""
+    content = summary.dumps({HOSTILE: [HOSTILE, "\udc80", "評論"]})
+    assert content.endswith(b"\n")
+    assert all(byte == 10 or 32 <= byte < 127 for byte in content)
+    assert json.loads(content) == {HOSTILE: [HOSTILE, "\udc80", "評論"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"id,text\n1,good\n", "not JSON"),
+        (b'{"schema": NaN}', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "not a summary"),
+        (b'{"schema": "other/1"}', "not a summary"),
+        (b'{"schema": "batchsent.summary/9"}', "another version"),
+        (b'{"schema": "batchsent.summary/1"}', "lacks the section"),
+    ],
+)
+def test_what_is_no_summary_is_refused(tmp_path, content, said):
+    """A file that is not a summary is named, with what was expected."""
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        summary.read(path)
+    assert "x.json" in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_section_of_the_wrong_type_is_refused(tmp_path, scored):
+    """A summary whose rows are not an object is no summary."""
+    path = tmp_path / "x.json"
+    path.write_bytes(summary.dumps({**scored, "rows": []}))
+    with pytest.raises(InputError, match="lacks the section 'rows'"):
+        summary.read(path)
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    """A summary that is not there is said so in one line."""
+    with pytest.raises(InputError, match="No such file"):
+        summary.read(tmp_path / "none.json")
+
+
+def test_versions_import_nothing_heavy():
+    """Versions are told without importing torch or transformers."""
+    code = (
+        "import sys; from batchsent.evaluation import summary; found = summary.versions();"
+        "assert found['torch'][0].isdigit() and found['python'].startswith('3.'), found;"
+        "assert not {'torch', 'transformers', 'evaluate', 'sklearn', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def codes(sections):
+    """Return the codes of the warnings that sections call for."""
+    return [found["code"] for found in advise(sections)]
+
+
+def test_an_ordinary_run_has_no_warnings():
+    """Nothing is said where nothing needs a hand."""
+    rows = Rows(rows=1_000)
+    rows.cut[:] = 0
+    assert codes(rows.tally().sections()) == []
+
+
+def test_truncated_texts_are_a_warning():
+    """Many texts that the model did not read to the end are worth a word, with the share."""
+    (found,) = advise(Rows(rows=1_000).tally().sections())
+    assert found["code"] == "truncated"
+    assert "% of the texts are longer than the model reads" in found["message"]
+
+
+def test_rows_without_score_are_a_warning():
+    """Blank, rejected and non-finite rows are named with their counts."""
+    tally = Tally(TWO)
+    tally.add(*small(["a", None, "b"], [SCORED, BLANK, NONFINITE]))
+    tally.reject(2)
+    assert codes(tally.sections()) == ["nonfinite", "rejected", "blank"]
+
+
+def test_one_label_for_all_rows_is_a_warning():
+    """A hundred rows with one and the same label look like a wrong column or model."""
+    tally = Tally(TWO)
+    tally.add(*small(["a"] * 100, [SCORED] * 100))
+    assert codes(tally.sections()) == ["one_label"]
+
+
+def test_labels_upside_down_are_a_warning():
+    """Gold values that mean the opposite are noticed: accuracy below the majority, scores far off."""
+    rows = Rows(rows=500)
+    rows.cut[:] = 0
+    rows.gold = [TWO[1 - i] for i in rows.y]
+    assert codes(rows.tally().sections()) == ["below_majority", "calibration"]
+
+
+def test_gold_that_matches_nothing_is_a_warning():
+    """A gold column in other words is never silently an accuracy of 0."""
+    tally = Tally(TWO, GoldRule.parse(TWO))
+    tally.add(*small(["a"] * 3, [SCORED] * 3, gold=["gut", "schlecht", "gut"]))
+    assert codes(tally.sections()) == ["unmatched_gold", "no_gold"]
+
+
+def test_warnings_of_the_run_come_first():
+    """What the run itself warns of stands before what the figures tell."""
+    sections = Rows(rows=1_000).tally().sections()
+    built = document(sections, warnings=[warning("fallback", "no GPU", "use --device cpu")])
+    assert [found["code"] for found in built["warnings"]] == ["fallback", "truncated"]
+
+
+def shown(built, **console):
+    """Return what a terminal of 100 columns gets."""
+    stream = io.StringIO()
+    terminal.show(built, Console(file=stream, width=100, **console) if console else stream)
+    return stream.getvalue()
+
+
+def test_a_dozen_lines_for_a_person(scored):
+    """The end of a run fits a glance: rows, time, labels, scores, text, accuracy, model, output."""
+    lines = shown(scored, force_terminal=False).splitlines()
+    assert 9 <= len(lines) <= 16
+    text = "\n".join(lines)
+    for said in (
+        "3,000 of 3,000 rows scored",
+        "3 min 12 s, 17 rows/s, 1,000 rows from an earlier run",
+        "POSITIVE",
+        "macro F1",
+        "models/mini, float32, cpu",
+        "scored.csv",
+        f"accuracy  {scored['evaluation']['accuracy']:.4f}",
+    ):
+        assert said in text
+    assert "\x1b" not in text
+
+
+def test_one_plain_line_for_a_log(scored):
+    """A log gets one line without escapes or line breaks."""
+    said = terminal.line(scored)
+    assert said.isprintable()
+    assert said.startswith("complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s")
+    assert said.endswith("1 warning; scored.csv")
+
+
+def test_hostile_names_are_shown_as_they_are():
+    """Labels, paths and messages cannot write markup, escapes or bidirectional overrides to the terminal."""
+    rows = Rows((HOSTILE, "ok"), rows=50)
+    built = document(
+        rows.tally().sections(),
+        outputs=[{"path": HOSTILE}],
+        model={"source": HOSTILE},
+        warnings=[warning("w", HOSTILE, HOSTILE)],
+        error={"message": HOSTILE, "hint": HOSTILE},
+    )
+    for text in (shown(built), shown(built, force_terminal=True, color_system=None), terminal.line(built)):
+        assert "[red]" in text
+        assert ":smile:" in text
+        assert "\u202e" not in text
+        assert "\r" not in text
+        assert "\x07" not in text
+    assert "\x1b]" not in shown(built, force_terminal=True)
+
+
+def test_ascii_terminals_get_ascii():
+    """Where the terminal cannot show blocks, bars are drawn with plain characters."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    terminal.show(document(Rows().tally().sections()), stream)
+    stream.flush()
+    assert b"####" in stream.buffer.getvalue()
+
+
+def test_many_labels_are_cut_short():
+    """With forty labels the commonest are shown and the others counted."""
+    text = shown(document(Rows(tuple(f"label {i}" for i in range(40)), rows=400).tally().sections()))
+    assert "and 34 more labels" in text
+    assert len(text.splitlines()) < 22
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 0 s"), (192.4, "3 min 12 s"), (7_199.7, "2 h 0 min")],
+)
+def test_durations(seconds, said):
+    """Durations are said in the two units that matter."""
+    assert terminal.elapsed(seconds) == said

