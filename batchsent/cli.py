@@ -132,10 +132,16 @@ def finetune_command(output: str | None, as_json: bool, **options: Any) -> int:
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.finetune import OUTPUT, finetune, metrics_table
+    from batchsent.finetune import OUTPUT, finetune
 
     document = finetune(output or OUTPUT, **options)
-    click.echo(json.dumps(document, indent=1) if as_json else metrics_table(document))
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    else:
+        for name, value in document["metrics"].items():
+            click.echo(
+                f"{printable(name):<24} {value:.4f}" if isinstance(value, float) else f"{printable(name):<24} {value}"
+            )
     return 0
 
 

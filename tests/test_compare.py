@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, SCORED
 from batchsent.errors import UsageError
-from batchsent.evaluation import gates, terminal
+from batchsent.evaluation import gates, tables
 from batchsent.evaluation.compare import check, compare, distance, stability
 from batchsent.evaluation.tally import Tally
 from tests.test_summary import HOSTILE, document
@@ -244,7 +244,7 @@ def test_comparison_on_a_terminal(monday, short_reviews):
     """The table names what changed, beside what chance would do."""
     stream = io.StringIO()
     comparison = compare(monday, short_reviews)
-    terminal.show_comparison(comparison, stream)
+    tables.show_comparison(comparison, stream)
     text = stream.getvalue()
     for said in ("share of POSITIVE", "PSI of scores", "accuracy", "by chance up to", comparison["verdict"]):
         assert said in text
@@ -255,6 +255,6 @@ def test_hostile_labels_in_a_comparison():
     """A label cannot write to the terminal what is not shown."""
     stream = io.StringIO()
     hostile = summary_of(Rows((HOSTILE, "ok")), model={"source": HOSTILE})
-    terminal.show_comparison(compare(hostile, summary_of(Rows())), stream)
+    tables.show_comparison(compare(hostile, summary_of(Rows())), stream)
     assert "[red]" in stream.getvalue()
     assert not set(stream.getvalue()) & set("\x1b\x07\u202e\r")

@@ -307,6 +307,22 @@ def test_many_labels_are_cut_short():
     assert len(text.splitlines()) < 22
 
 
+def test_several_inputs_are_a_line_each():
+    """The summary of a folder of dumps names each file, what became of it, and the whole."""
+    rows = Tally(TWO).rows() | {"read": 5, "scored": 5}
+    files = [
+        {"output": "a.csv", "status": "complete", "rows": rows, "error": None},
+        {"output": HOSTILE, "status": "failed", "rows": None, "error": {"message": f"bad {HOSTILE}", "hint": None}},
+        {"output": "c.csv", "status": "up_to_date", "rows": None, "error": None},
+    ]
+    whole = {"status": "complete_with_errors", "exit_code": 3, "rows": rows, "files": files}
+    text = shown(whole)
+    assert "complete    a.csv  5 of 5 rows scored" in text
+    assert "failed      [red]" in text
+    assert not set(text) & set("\x1b\x07\u202e\r")
+    assert terminal.line(whole) == "complete_with_errors: 3 files, 1 failed; 5 of 5 rows scored"
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 0 s"), (192.4, "3 min 12 s"), (7_199.7, "2 h 0 min")],

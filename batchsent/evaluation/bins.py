@@ -1,5 +1,6 @@
 """Distributions in constant memory: lengths in fine bins, sums that do not depend on order; knows no reviews."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,7 @@ class Lengths:
             rank = max(1, int(np.ceil(share * rows)))
             section[f"p{share * 100:.0f}"] = self._length(int(np.searchsorted(upto, rank))) if rows else None
         section["max"] = self.longest if rows else None
-        starts = np.array([_start(b) for b in range(len(self.counts))])
-        shown = np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
+        shown = _shown_bins(len(self.counts))
         # float64 weights count exactly up to 2**53 rows
         folded = np.bincount(shown, weights=self.counts, minlength=len(SHOWN_EDGES)).astype(np.int64)
         section["histogram"] = {"edges": SHOWN_EDGES, "counts": folded.tolist()}
@@ -71,6 +71,13 @@ class Lengths:
     def _length(self, number: int) -> int:
         """Return the middle of a bin, never more than the longest seen."""
         return min((_start(number) + _start(number + 1) - 1) // 2, self.longest)
+
+
+@lru_cache
+def _shown_bins(count: int) -> NDArray[np.int64]:
+    """Return for each bin the place on SHOWN_EDGES that it belongs to."""
+    starts = np.array([_start(number) for number in range(count)])
+    return np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
 
 
 def _start(number: int) -> int:

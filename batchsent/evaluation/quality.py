@@ -42,11 +42,16 @@ def interval(hits: int, rows: int) -> list[float] | None:
 
 
 class Quality:
-    """Counts from which `section` makes the evaluation."""
+    """Counts from which `section` makes the evaluation.
 
-    def __init__(self, labels: Sequence[str], unsure_below: float | None = None) -> None:
+    With `winners_only` the probabilities hold the winner's alone (zero elsewhere): what needs the others, the Brier
+    score and the curves, is None then.
+    """
+
+    def __init__(self, labels: Sequence[str], unsure_below: float | None = None, *, winners_only: bool = False) -> None:
         self.labels = tuple(labels)
         self.unsure_below = unsure_below
+        self.winners_only = winners_only
         n = len(self.labels)
         self.confusion = np.zeros((n, n), dtype=np.int64)  # (gold, predicted)
         self.rows_by_score = np.zeros(FINE, dtype=np.int64)
@@ -55,7 +60,7 @@ class Quality:
         self.brier = 0  # in 1 / FIXED
         self.sure = [0, 0]  # rows and hits at or above unsure_below
         # Two labels share one curve: the second one's. More have one each, against all others.
-        self.curved = () if n > LABELS_IN_FULL else (1,) if n == 2 else tuple(range(n))
+        self.curved = () if n > LABELS_IN_FULL or winners_only else (1,) if n == 2 else tuple(range(n))
         self.curve_bins = np.zeros((len(self.curved), 2, curves.BINS), dtype=np.int64)  # [label][is gold][bin]
         # [bucket][hit, gold, predicted][label]: length buckets, then whole, then truncated.
         self.buckets = np.zeros((len(LENGTH_EDGES) + 2, 3, n), dtype=np.int64)
@@ -118,7 +123,7 @@ class Quality:
             "macro": {name: figures[f"macro_{name}"] for name in ("precision", "recall", "f1")},
             "majority": None,
             "positive": self.labels[1] if n == 2 else None,
-            "brier": self.brier / FIXED / rows if rows else None,
+            "brier": self.brier / FIXED / rows if rows and not self.winners_only else None,
         }
         if rows:
             most = int(gold.argmax())

@@ -24,10 +24,16 @@ class Tally:
 
     Each chunk is added once, in order; `sections` may be asked at any time. With a `gold` rule every chunk must carry
     its gold cells, and the sections hold an evaluation. Rows whose score is under `unsure_below` are counted as unsure.
+    `winners_only` says that the probabilities other than the winner's are unknown and given as 0.
     """
 
     def __init__(
-        self, labels: tuple[str, ...], gold: GoldRule | None = None, *, unsure_below: float | None = None
+        self,
+        labels: tuple[str, ...],
+        gold: GoldRule | None = None,
+        *,
+        unsure_below: float | None = None,
+        winners_only: bool = False,
     ) -> None:
         self.labels = tuple(labels)
         self.gold = gold
@@ -42,7 +48,7 @@ class Tally:
         self.score_counts = np.zeros((len(self.labels), SCORE_BINS), dtype=np.int64)
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
-        self.quality = Quality(self.labels, unsure_below) if gold is not None else None
+        self.quality = None if gold is None else Quality(self.labels, unsure_below, winners_only=winners_only)
         self.gold_counts = {"missing": 0, "left_out": 0, "unmatched": 0, "not_scored": 0}
         self.unmatched: dict[str, int] = {}
         self.unmatched_others = 0
@@ -88,26 +94,31 @@ class Tally:
         """Count rows that were left out of the output because they could not be read."""
         self.rejected += rows
 
+    def rows(self) -> dict[str, int]:
+        """Return where every row went, at once; the other sections take a moment to compute."""
+        _, scored, blank, nonfinite = (int(rows) for rows in self.by_status)
+        written = scored + blank + nonfinite
+        return {
+            "read": written + self.rejected,
+            "scored": scored,
+            "blank": blank,
+            "rejected": self.rejected,
+            "nonfinite": nonfinite,
+            "written": written,
+            "distinct": self.distinct,
+        }
+
     def sections(self) -> dict[str, Any]:
         """Return the sections rows, text, predictions and evaluation of the summary.
 
         read = scored + blank + rejected + nonfinite; written = read - rejected. Lengths and distinct texts are those
         of rows that have text. Sizes do not depend on the number of rows.
         """
-        _, scored, blank, nonfinite = (int(rows) for rows in self.by_status)
-        written = scored + blank + nonfinite
+        rows = self.rows()
         return {
-            "rows": {
-                "read": written + self.rejected,
-                "scored": scored,
-                "blank": blank,
-                "rejected": self.rejected,
-                "nonfinite": nonfinite,
-                "written": written,
-                "distinct": self.distinct,
-            },
+            "rows": rows,
             "text": self._text(),
-            "predictions": self._predictions(scored),
+            "predictions": self._predictions(rows["scored"]),
             "evaluation": self._evaluation(),
         }
 

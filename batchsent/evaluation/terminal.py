@@ -25,8 +25,14 @@ FAILED, WARNED = "bold red", "yellow"
 
 
 def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
-    """Print a summary as some dozen lines for a person, to a rich console or to a text stream."""
+    """Print a summary as some dozen lines for a person, to a rich console or to a text stream.
+
+    The summary of several inputs is shown as a line a file.
+    """
     console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    if "files" in document:
+        _show_files(document, console)
+        return
     plain = console.options.ascii_only
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -47,11 +53,15 @@ def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
 
 def line(document: Mapping[str, Any]) -> str:
     """Return the summary as one plain line, without a line break: what a log keeps of a run."""
+    if "files" in document:
+        failed = sum(file["status"] == "failed" for file in document["files"])
+        said = f"{len(document['files']):,} files, {failed:,} failed; {_accounting(document['rows'])}"
+        return f"{printable(document['status'])}: {said}"
     rows, parts = document["rows"], []
     parts.append(f"{printable(document['status'])}: {_accounting(rows)}")
     if _timing(document):
         parts.append(_timing(document))
-    shares = [f"{_name(label['label'])} {label['share']:.1%}" for label in _commonest(document) if label["count"]]
+    shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in _commonest(document) if label["count"]]
     if shares:
         parts.append(", ".join(shares))
     evaluation = document["evaluation"]
@@ -63,34 +73,23 @@ def line(document: Mapping[str, Any]) -> str:
     if document["error"] is not None:
         parts.append(printable(document["error"].get("message")))
     elif document["outputs"]:
-        parts.append(_path(document["outputs"][0].get("path")))
+        parts.append(path_of(document["outputs"][0].get("path")))
     return "; ".join(parts)
 
 
-def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> None:
-    """Print a comparison of two summaries as a table: what is the same within chance is dimmed."""
-    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    for side in ("a", "b", "change", "by chance up to"):
-        table.add_column(side, justify="right", no_wrap=True)
-    labels = [{**figure, "name": f"share of {_name(figure['label'])}"} for figure in _largest(comparison["labels"])]
-    for figure in [*comparison["figures"], *labels]:
-        change, noise = figure["change"], figure["noise"]
-        quiet = change in (0, None) or (noise is not None and abs(change) <= noise)
-        values = (_number(figure["a"]), _number(figure["b"]), _number(change, signed=True), _number(noise))
-        name = _name(figure["name"]).replace("_", " ")
-        table.add_row(*map(Text, (name, *values)), style="dim" if quiet else None)
-    for name, what in (("psi", "PSI of scores"), ("ks", "KS of scores")):
-        for key, words in ((name, what), (f"length_{name}", what.replace("scores", "lengths"))):
-            value, noise = comparison["drift"][key], comparison["drift"][f"{key}_noise"]
-            quiet = value is None or value <= noise
-            table.add_row(*map(Text, (words, "", "", _number(value), _number(noise))), style="dim" if quiet else None)
+def _show_files(document: Mapping[str, Any], console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for file in document["files"]:
+        failed = file["status"] == "failed"
+        said = _accounting(file["rows"]) if file["rows"] else ""
+        if file["error"] is not None:
+            said = printable(file["error"].get("message"))
+        status = Text(printable(file["status"]).replace("_", " "), style=FAILED if failed else "")
+        table.add_row(status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim")))
     console.print(table)
-    for entry in comparison["differences"]:
-        before, after = (_path(entry[side]) for side in ("a", "b"))
-        console.print(Text(f"{entry['section']} {_name(entry['name'])}: {before} -> {after}"), soft_wrap=True)
-    console.print(Text(comparison["verdict"]), soft_wrap=True)
+    console.print(Text(line(document)), soft_wrap=True)
 
 
 def elapsed(seconds: float) -> str:
@@ -124,14 +123,14 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     if document["evaluation"] is not None:
         lines += _evaluation(document["evaluation"])
     model, device = document["model"], document["device"]
-    named = [_path(model[key]) for key in ("source", "precision") if model.get(key)]
+    named = [path_of(model[key]) for key in ("source", "precision") if model.get(key)]
     if device.get("name"):
-        named.append(_path(device["name"]))
+        named.append(path_of(device["name"]))
     if named:
         lines.append(("model", Text(", ".join(named))))
     if document["performance"].get("bottleneck"):
         lines.append(("slowest", Text(printable(document["performance"]["bottleneck"]))))
-    lines += [("output", Text(_path(output.get("path")))) for output in document["outputs"][:3]]
+    lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]
     return lines
 
 
@@ -163,7 +162,7 @@ def _commonest(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, Text]]:
     shown = [label for label in _commonest(document) if label["share"] is not None]
     # Padded by terminal cells, since a Chinese character takes two.
-    names = [Text(_name(label["label"])) for label in shown]
+    names = [Text(name_of(label["label"])) for label in shown]
     width = max((name.cell_len for name in names), default=0)
     digits = max((len(f"{label['count']:,}") for label in shown), default=0)
     lines: list[tuple[str, Text]] = []
@@ -212,31 +211,19 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, Text]]:
     return lines
 
 
-def _largest(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the labels whose share moved most, in the order of the model."""
-    moved = sorted(labels, key=lambda label: -abs(label["change"] or 0))[:SHOWN_LABELS]
-    return [{**label, "label": label["name"]} for label in labels if label in moved]
-
-
-def _number(value: float | None, *, signed: bool = False) -> str:
-    """Return a count with commas, anything else with four decimals."""
-    if value is None:
-        return "-"
-    sign = "+" if signed else ""
-    return f"{value:{sign},d}" if isinstance(value, int) else f"{value:{sign}.4f}"
-
-
 def _spark(counts: list[int], heights: str) -> str:
     most = max(counts)
     # A bin with anything in it shows at least the lowest mark.
     return "".join(heights[0 if not n else max(1, round(n / most * (len(heights) - 1)))] for n in counts)
 
 
-def _name(label: object) -> str:
+def name_of(label: object) -> str:
+    """Return a label or a column for a line of text: printable and not too long."""
     return _cut(printable(label), NAME_CHARACTERS)
 
 
-def _path(path: object) -> str:
+def path_of(path: object) -> str:
+    """Return a path or another value for a line of text: printable and not too long."""
     return _cut(printable(path), PATH_CHARACTERS)
 
 

@@ -293,7 +293,8 @@ class Run:
                     if over_budget(options.max_bad_rows, tally.rejected, max(seen + tally.rejected, 1000)):
                         raise self.too_many(tally.rejected)
             # A signal that came meanwhile has been raised by now: from here on there is nothing left to lose.
-            if over_budget(options.max_bad_rows, tally.rejected, tally.sections()["rows"]["read"]):
+            sections = tally.sections()
+            if over_budget(options.max_bad_rows, tally.rejected, sections["rows"]["read"]):
                 raise self.too_many(tally.rejected)
             if checked:
                 ensure_unchanged(self.input, checked)
@@ -301,10 +302,10 @@ class Run:
                 sink.finish()
             if parts and parts.mismatched:
                 self.reporter.warning("the input was not the stream of the earlier run; its work could not be used")
-            outputs = [described(self.output, file, "data", tally.sections()["rows"]["written"])]
+            outputs = [described(self.output, file, "data", sections["rows"]["written"])]
             if rejects and rejects.rows:
                 outputs.append(described(str(self.rejects_path), rejects.file, "rejects", rejects.rows))
-            document = self.summary(source, scorer, tally, parts, checked, outputs, fingerprint)
+            document = self.summary(source, scorer, sections, parts, checked, outputs, fingerprint)
             with self.signals.patient():
                 self.commit(file, rejects, parts, document)
         return document
@@ -396,14 +397,14 @@ class Run:
         self,
         source: Source,
         scorer: Scorer,
-        tally: Tally,
+        sections: dict[str, Any],
         parts: Parts | None,
         checked: Checked | None,
         outputs: list[dict[str, Any]],
         fingerprint: dict[str, Any],
     ) -> dict[str, Any]:
         """Return the summary of the finished run."""
-        sections, facts, read = tally.sections(), scorer.facts(), source.facts()
+        facts, read = scorer.facts(), source.facts()
         if checked:
             read |= {"bytes": checked.bytes, "sha256": checked.sha256}
         rejected = sections["rows"]["rejected"]

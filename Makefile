@@ -1,0 +1,45 @@
+# make without a target lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# 2.13.0 resolves to a CPU build where one is offered and to the CUDA build elsewhere.
+TORCH := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix soak clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed ## make a virtual environment in .venv with all that is needed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet -e ".[dev]"
+	@touch $@
+
+demo: install ## fine-tune a small model on example reviews and score a file with it
+	@rm -rf demo && mkdir demo
+	$(BIN)/batchsent finetune -o demo/model --train examples/reviews-train.csv --from-scratch
+	$(BIN)/batchsent batch examples/reviews.csv -o demo/scored.csv --model demo/model
+	@echo && echo "The first scored rows (demo/scored.csv):" && head -n 6 demo/scored.csv
+	@echo && echo "The summary (demo/scored.csv.summary.json):" && head -n 40 demo/scored.csv.summary.json
+
+test: install ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: install ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: install ## format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: install ## the long fault tests: random SIGKILL, fail points, fuzzing
+	$(BIN)/python -m pytest -q -m soak tests
+
+clean: ## remove what make made
+	rm -rf $(VENV) demo build dist *.egg-info

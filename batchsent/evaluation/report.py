@@ -1,0 +1,393 @@
+"""A summary as one static page: no script, no network, safe with hostile names; reads nothing but the summary."""
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from batchsent.errors import InputError, printable
+from batchsent.evaluation import charts
+from batchsent.evaluation.quality import interval
+from batchsent.evaluation.terminal import elapsed
+
+FOLDER = Path(__file__).parent
+
+MOST_LABELS = 30
+MOST_MATRIX = 12
+MOST_SCORE_CHARTS = 6
+CUT_CHARACTERS = 200
+
+Document = Mapping[str, Any]
+
+
+def render(document: Document) -> bytes:
+    """Return the page of a summary, in UTF-8.
+
+    Raises InputError for a summary whose figures are not what they should be.
+    """
+    try:
+        return _page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise InputError(
+            f"the summary is damaged: {printable(error)}", hint="make it again with batchsent batch"
+        ) from error
+
+
+def _page(template: str, content: dict[str, Any]) -> bytes:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        # Every string that is shown passes here: what could reorder or hide text becomes a visible escape.
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    environment.filters |= {"count": _count, "percent": _percent, "number": _number, "interval": _interval, "cut": _cut}
+    css = (FOLDER / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    page = environment.get_template(template).render(css=Markup(css), policy=policy, **content)  # noqa: S704
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _content(document: Document) -> dict[str, Any]:
+    rows, predictions, evaluation = document["rows"], document["predictions"], document["evaluation"]
+    ranked = sorted(predictions["labels"], key=lambda label: -label["count"])
+    shown = predictions["labels"] if len(ranked) <= MOST_LABELS else ranked[:MOST_LABELS]
+    hidden = ranked[MOST_LABELS:]
+    source = document["input"].get("path")
+    content: dict[str, Any] = {
+        "title": f"Scores of {_name(source)}" if source else "A scoring run",
+        "subtitle": _subtitle(document),
+        "verdict": _verdict(document),
+        "tiles": _tiles(document),
+        "accounting": [
+            {
+                "name": name,
+                "meaning": meaning,
+                "count": rows[name],
+                "share": rows[name] / rows["read"] if rows["read"] else None,
+                "bar": charts.bar(rows[name] / rows["read"] if rows["read"] else None),
+            }
+            for name, meaning in (
+                ("scored", "have a label and a score"),
+                ("blank", "have no text; kept, label and score empty"),
+                ("rejected", "could not be read; left out of the output"),
+                ("nonfinite", "the model gave no number; kept, label and score empty"),
+            )
+        ],
+        "labels": [{**label, "bar": charts.bar(label["share"])} for label in shown],
+        "hidden_labels": len(hidden),
+        "hidden_rows": sum(label["count"] for label in hidden),
+        "score_charts": _score_charts(predictions),
+        "length_charts": _length_charts(document),
+        "stages": _stages(document),
+        "facts": _facts(document),
+        "command": _command(document),
+        "most_labels": MOST_LABELS,
+    }
+    if evaluation is not None and evaluation["rows"]:
+        content |= {
+            "figures": _figures(evaluation),
+            "matrix": _matrix(evaluation),
+            "quality_charts": _quality_charts(evaluation),
+            "by_length": _by_length(evaluation),
+        }
+    return content
+
+
+def _verdict(document: Document) -> str:
+    """Say the run in two or three sentences."""
+    rows, evaluation = document["rows"], document["evaluation"]
+    said = f"{rows['scored']:,} of {rows['read']:,} rows were scored"
+    seconds = document["run"].get("elapsed_s")
+    said += f" in {elapsed(seconds)}." if seconds is not None else "."
+    most = max(document["predictions"]["labels"], key=lambda label: label["count"], default=None)
+    if most is not None and most["count"]:
+        said += f" The commonest label is {_cut(most['label'])}, with {most['share']:.1%} of them."
+    if evaluation is not None and evaluation["rows"]:
+        low, high = evaluation["accuracy_interval"]
+        what = "agree with the star ratings" if evaluation["gold"]["kind"] == "stars" else "are right"
+        said += (
+            f" Of {evaluation['rows']:,} rows with a gold label {evaluation['accuracy']:.1%} {what}"
+            f" (between {low:.1%} and {high:.1%}, 95 times of 100); always answering"
+            f" {_cut(evaluation['majority']['label'])} would get {evaluation['majority']['accuracy']:.1%}."
+        )
+    return said
+
+
+def _subtitle(document: Document) -> str:
+    parts = [f"status {document['status']}"]
+    if document["run"].get("ended"):
+        parts.append(str(document["run"]["ended"]))
+    model = document["model"]
+    parts += [str(value) for value in (model.get("source"), model.get("precision")) if value]
+    return " · ".join(parts)
+
+
+def _tiles(document: Document) -> list[tuple[str, str, str]]:
+    rows, evaluation, speed = document["rows"], document["evaluation"], document["performance"]
+    tiles = [("rows scored", _count(rows["scored"]), f"of {rows['read']:,} read")]
+    if evaluation is not None and evaluation["rows"]:
+        note = _interval(evaluation["accuracy_interval"])
+        word = "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"
+        tiles.append((word, f"{evaluation['accuracy']:.1%}", note))
+    if speed.get("rows_per_s") is not None:
+        rate = speed["rows_per_s"]
+        tokens = speed.get("tokens_per_s")
+        note = f"{charts.short(tokens)} tokens/s" if tokens is not None else ""
+        tiles.append(("rows a second", f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", note))
+    if document["predictions"]["mean_score"] is not None:
+        tiles.append(("mean score", f"{document['predictions']['mean_score']:.3f}", "of the label given"))
+    if document["text"]["truncated_share"] is not None:
+        tiles.append(("texts cut", f"{document['text']['truncated_share']:.1%}", "longer than the model reads"))
+    return tiles
+
+
+def _score_charts(predictions: Document) -> list[dict[str, Any]]:
+    histogram = predictions["score_histogram"]
+    if not any(histogram["counts"]):
+        return []
+    first = next(i for i, count in enumerate(histogram["counts"]) if count)
+    # A winner of two labels has 0.5 or more: an empty left half says nothing.
+    first = min(first, len(histogram["counts"]) // 2)
+    start = histogram["edges"][first]
+    ticks = [(k / 5, f"{start + (1 - start) * k / 5:.2g}") for k in range(6)]
+    kept = [label for label in predictions["labels"] if label.get("score_counts") and label["count"]]
+    charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
+    found = [("All scores", None, histogram["counts"])] if not charted else []
+    found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
+    return [
+        {
+            "name": name,
+            "label": label,
+            "svg": charts.histogram(counts[first:], ticks, title="Histogram of scores", x_title="score"),
+            "caption": f"{sum(counts):,} rows",
+        }
+        for name, label, counts in found
+    ]
+
+
+def _length_charts(document: Document) -> list[dict[str, Any]]:
+    text, limit = document["text"], document["model"].get("max_length")
+    found = []
+    for unit, mark_at in (("characters", None), ("tokens", limit)):
+        lengths = text[unit]
+        if not lengths["count"]:
+            continue
+        edges, counts = lengths["histogram"]["edges"], lengths["histogram"]["counts"]
+        used = [i for i, count in enumerate(counts) if count]
+        first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
+        span = last - first
+        ticks = [
+            ((i - first) / span, charts.short(edges[i]))
+            for i in range(first, last + 1)
+            if edges[i] and edges[i] & (edges[i] - 1) == 0 and (edges[i].bit_length() % 2 or span <= 20)
+        ]
+        mark = None
+        if mark_at and edges[first] <= mark_at <= edges[last]:
+            after = next(i for i, edge in enumerate(edges) if edge >= mark_at)
+            below = edges[after - 1] if after else 0
+            part = (mark_at - below) / (edges[after] - below) if edges[after] > below else 0
+            mark = ((after - 1 + part - first) / span, f"read up to {mark_at:,}")
+        found.append(
+            {
+                "name": f"In {unit}",
+                "svg": charts.histogram(
+                    counts[first:last],
+                    ticks,
+                    title=f"Histogram of lengths in {unit}",
+                    x_title=f"{unit} (log scale)",
+                    mark=mark,
+                ),
+                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95 % have {lengths['p95']:,} or "
+                f"less; the longest has {lengths['max']:,}.",
+            }
+        )
+    return found
+
+
+def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
+    two = evaluation["positive"] is not None
+    ranked = f"probability of {_cut(evaluation['positive'])}" if two else "each label against the others, mean"
+    return [
+        ("accuracy", evaluation["accuracy"], f"95 %: {_interval(evaluation['accuracy_interval'])}"),
+        ("majority", evaluation["majority"]["accuracy"], f"always answering {_cut(evaluation['majority']['label'])}"),
+        ("balanced accuracy", evaluation["balanced_accuracy"], "mean recall of the labels"),
+        ("macro precision", evaluation["macro"]["precision"], ""),
+        ("macro recall", evaluation["macro"]["recall"], ""),
+        ("macro F1", evaluation["macro"]["f1"], ""),
+        ("Matthews correlation", evaluation["mcc"], "0 is chance, 1 is perfect"),
+        ("ROC AUC", evaluation["roc_auc"], ranked),
+        ("average precision", evaluation["average_precision"], ranked),
+        ("Brier score", evaluation["brier"], "0 is best"),
+        ("calibration error", evaluation["calibration_error"], "mean distance of score and accuracy"),
+    ]
+
+
+def _matrix(evaluation: Document) -> dict[str, Any] | None:
+    counts = evaluation["confusion"]["counts"]
+    names = [label["label"] for label in evaluation["labels"]]
+    if counts is None or len(names) > MOST_MATRIX:
+        return None
+    rows = []
+    for i, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = sum(row) or 1
+        cells = [
+            {"count": count, "share": count / total, "heat": round(4 * count / total), "hit": i == j}
+            for j, count in enumerate(row)
+        ]
+        rows.append({"name": name, "cells": cells})
+    return {"names": names, "rows": rows}
+
+
+def _quality_charts(evaluation: Document) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    drawn = evaluation["curves"][: len(charts.DASHES)]
+    if drawn:
+        legend = [(charts.key(i), curve["label"]) for i, curve in enumerate(drawn)] if len(drawn) > 1 else []
+        shared = {"legend": legend}
+        found.append(
+            {
+                "name": "ROC curve",
+                "svg": charts.curves(
+                    [(curve["roc"]["fpr"], curve["roc"]["tpr"]) for curve in drawn],
+                    title="ROC curve",
+                    x_title="false positive rate",
+                    y_title="true positive rate",
+                    chance=(0, 1),
+                ),
+                "caption": f"Area {_number(evaluation['roc_auc'])}; the dotted line is chance.",
+                **shared,
+            }
+        )
+        base = None
+        if len(drawn) == 1:
+            gold = next(label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"])
+            base = (gold / evaluation["rows"],) * 2
+        found.append(
+            {
+                "name": "Precision and recall",
+                "svg": charts.curves(
+                    [(curve["precision_recall"]["recall"], curve["precision_recall"]["precision"]) for curve in drawn],
+                    title="Precision-recall curve",
+                    x_title="recall",
+                    y_title="precision",
+                    chance=base,
+                ),
+                "caption": f"Average precision {_number(evaluation['average_precision'])}"
+                + ("; the dotted line is chance." if base else "."),
+                **shared,
+            }
+        )
+    points = []
+    for cell in evaluation["calibration"]:
+        bounds = interval(round((cell["accuracy"] or 0) * cell["rows"]), cell["rows"])
+        if bounds is not None:
+            points.append((cell["mean_score"], cell["accuracy"], *bounds, cell["rows"]))
+    found.append(
+        {
+            "name": "Can the scores be read as chances?",
+            "svg": charts.calibration(points, title="Reliability diagram"),
+            "caption": f"On the dotted line they can. Off by {_number(evaluation['calibration_error'])} on average; "
+            "larger dots hold more rows.",
+        }
+    )
+    return found
+
+
+def _by_length(evaluation: Document) -> dict[str, Any]:
+    entries = []
+    for bucket in evaluation["by_length"]:
+        end = f" to {bucket['to'] - 1:,}" if bucket["to"] is not None else " and more"
+        entries.append((f"{bucket['from']:,}{end}", bucket))
+    entries += [("read to the end", evaluation["whole"]), ("cut by the model", evaluation["truncated"])]
+    judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
+    # The axis starts below the lowest interval, at a round share.
+    start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0) // 0.1 / 10
+    rows = [
+        {
+            "name": name,
+            "rows": bucket["rows"],
+            "accuracy": bucket["accuracy"],
+            "interval": bucket["accuracy_interval"],
+            "macro_f1": bucket["macro_f1"],
+            "plot": charts.whisker(bucket["accuracy"], *bucket["accuracy_interval"], min(start, 0.9)),
+        }
+        for name, bucket in judged
+    ]
+    return {"start": min(start, 0.9), "rows": rows}
+
+
+def _stages(document: Document) -> list[dict[str, Any]]:
+    seconds = {
+        name: value for name, value in (document["performance"].get("seconds") or {}).items() if value is not None
+    }
+    longest = max(seconds.values(), default=0) or 1
+    return [{"name": name, "seconds": value, "bar": charts.bar(value / longest)} for name, value in seconds.items()]
+
+
+def _facts(document: Document) -> list[dict[str, Any]]:
+    run = {
+        name: value
+        for name, value in document["run"].items()
+        if name not in {"options", "fingerprint", "writing", "command"}
+    }
+    sections: Sequence[tuple[str, Mapping[str, Any]]] = (
+        ("Run", run),
+        ("Input", document["input"]),
+        *(("Output", output) for output in document["outputs"]),
+        ("Model", document["model"]),
+        ("Device", document["device"]),
+        ("Options", document["run"].get("options") or {}),
+        ("Versions", document["package"]),
+    )
+    return [
+        {"name": name, "items": [(key.replace("_", " "), _fact(value)) for key, value in section.items()]}
+        for name, section in sections
+        if section
+    ]
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _count(value)
+    return _cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _command(document: Document) -> str | None:
+    command = document["run"].get("command")
+    return shlex.join(map(str, command)) if command else None
+
+
+def _name(path: str) -> str:
+    return _cut(Path(path).name if path != "-" else "standard input")
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def _cut(text: object) -> str:
+    words = str(text)
+    return words if len(words) <= CUT_CHARACTERS else words[: CUT_CHARACTERS - 3] + "..."

@@ -1,0 +1,121 @@
+"""A comparison or an evaluation as a table for a person; reads nothing but the documents."""
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from batchsent.errors import printable
+from batchsent.evaluation.terminal import SHOWN_LABELS, WARNED, name_of, path_of
+
+SHOWN_MATRIX = 8
+
+
+def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> None:
+    """Print the evaluation of a document that has one: figures, labels, the confusion matrix and warnings."""
+    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    evaluation = document["evaluation"]
+    figures = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    figures.add_column()
+    figures.add_column(justify="right")
+    figures.add_column(style="dim")
+    for name, value, note in _figures(evaluation):
+        figures.add_row(*map(Text, (name, _number(value), note)))
+    console.print(figures)
+    if evaluation["rows"]:
+        console.print(_labels(evaluation))
+        if evaluation["confusion"]["counts"] is not None and len(evaluation["labels"]) <= SHOWN_MATRIX:
+            console.print(_matrix(evaluation))
+    for unmatched in evaluation["gold"]["unmatched_values"]:
+        console.print(
+            Text(f"no label: '{printable(unmatched['value'])}' in {unmatched['count']:,} rows"), soft_wrap=True
+        )
+    for warning in document["warnings"]:
+        console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
+
+
+def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    interval = evaluation["accuracy_interval"]
+    majority = evaluation["majority"]
+    gold = evaluation["gold"]
+    left = [f"{gold[name]:,} {name.replace('_', ' ')}" for name in ("missing", "left_out", "unmatched", "not_scored")]
+    return [
+        ("rows", evaluation["rows"], ", ".join(said for said in left if not said.startswith("0 "))),
+        ("accuracy", evaluation["accuracy"], f"95 %: {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""),
+        ("majority", majority and majority["accuracy"], f"always {name_of(majority['label'])}" if majority else ""),
+        ("balanced accuracy", evaluation["balanced_accuracy"], ""),
+        ("macro F1", evaluation["macro"]["f1"], ""),
+        ("MCC", evaluation["mcc"], ""),
+        ("ROC AUC", evaluation["roc_auc"], _within(evaluation["roc_auc_error"])),
+        ("average precision", evaluation["average_precision"], _within(evaluation["average_precision_error"])),
+        ("Brier score", evaluation["brier"], ""),
+        ("calibration error", evaluation["calibration_error"], ""),
+    ]
+
+
+def _within(error: float | None) -> str:
+    return "" if error is None else f"within {error:.1g}"
+
+
+def _labels(evaluation: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("label")
+    for name in ("gold", "predicted", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for entry in evaluation["labels"]:
+        values = (entry[key] for key in ("gold", "predicted", "precision", "recall", "f1"))
+        table.add_row(Text(name_of(entry["label"])), *map(_number, values))
+    return table
+
+
+def _matrix(evaluation: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("gold \\ predicted")
+    names = [Text(name_of(entry["label"])) for entry in evaluation["labels"]]
+    for name in names:
+        table.add_column(name, justify="right")
+    for name, counts in zip(names, evaluation["confusion"]["counts"], strict=True):
+        table.add_row(name, *map(_number, counts))
+    return table
+
+
+def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> None:
+    """Print a comparison of two summaries as a table: what is the same within chance is dimmed."""
+    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    for side in ("a", "b", "change", "by chance up to"):
+        table.add_column(side, justify="right", no_wrap=True)
+    labels = [{**figure, "name": f"share of {name_of(figure['label'])}"} for figure in _largest(comparison["labels"])]
+    for figure in [*comparison["figures"], *labels]:
+        change, noise = figure["change"], figure["noise"]
+        quiet = change in (0, None) or (noise is not None and abs(change) <= noise)
+        values = (_number(figure["a"]), _number(figure["b"]), _number(change, signed=True), _number(noise))
+        name = name_of(figure["name"]).replace("_", " ")
+        table.add_row(*map(Text, (name, *values)), style="dim" if quiet else None)
+    for name, what in (("psi", "PSI of scores"), ("ks", "KS of scores")):
+        for key, words in ((name, what), (f"length_{name}", what.replace("scores", "lengths"))):
+            value, noise = comparison["drift"][key], comparison["drift"][f"{key}_noise"]
+            quiet = value is None or value <= noise
+            table.add_row(*map(Text, (words, "", "", _number(value), _number(noise))), style="dim" if quiet else None)
+    console.print(table)
+    for entry in comparison["differences"]:
+        before, after = (path_of(entry[side]) for side in ("a", "b"))
+        console.print(Text(f"{entry['section']} {name_of(entry['name'])}: {before} -> {after}"), soft_wrap=True)
+    console.print(Text(comparison["verdict"]), soft_wrap=True)
+
+
+def _largest(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the labels whose share moved most, in the order of the model."""
+    moved = sorted(labels, key=lambda label: -abs(label["change"] or 0))[:SHOWN_LABELS]
+    return [{**label, "label": label["name"]} for label in labels if label in moved]
+
+
+def _number(value: float | None, *, signed: bool = False) -> str:
+    """Return a count with commas, anything else with four decimals."""
+    if value is None:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{value:{sign},d}" if isinstance(value, int) else f"{value:{sign}.4f}"
