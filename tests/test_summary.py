@@ -17,7 +17,9 @@ from batchsent.errors import InputError
 from batchsent.evaluation import summary, terminal
 from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.report import render
 from batchsent.evaluation.tally import Tally
+from batchsent.run.batch import batch
 from tests.test_tally import FOUR, TWO, Rows, small
 
 HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
@@ -330,3 +332,16 @@ def test_several_inputs_are_a_line_each():
 def test_durations(seconds, said):
     """Durations are said in the two units that matter."""
     assert terminal.elapsed(seconds) == said
+
+
+def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
+    """What a run writes beside its output agrees with the schema, is read back, and has a page."""
+    source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
+    source.write_text("id,text,gold\n1,I loved this movie,pos\n2,,neg\n3,awful boring film,bad\n")
+    returned = batch(source, output, model=str(tiny_model), gold="gold")
+    written = summary.read(tmp_path / "out.csv.summary.json")
+    assert written == json.loads(summary.dumps(returned))
+    validator.validate(written)
+    assert written["rows"]["scored"] == 2
+    assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
+    assert b"Scores of reviews.csv" in render(written)

@@ -1,6 +1,5 @@
 """Distributions in constant memory: lengths in fine bins, sums that do not depend on order; knows no reviews."""
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ LONGEST_BITS = 40
 
 QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 
-# Edges of the histogram that is shown: four to a doubling, so that ten words and ten pages both have a shape.
-SHOWN_EDGES = [0, 1, 2, 3, *(base * quarter for base in (1 << i for i in range(19)) for quarter in (4, 5, 6, 7))]
+# Edges of the histogram that is shown: four to a doubling, evenly, so that ten words and ten pages both have a shape.
+# From EXACT up they are even multiples of the octave's step, so that every bin above lies between two of them.
+SHOWN_EDGES = [0, 1, 2, 3, *(round(2 ** (k / 4)) for k in range(8, 4 * EXACT_BITS))]
+SHOWN_EDGES += [base << octave for octave in range(9) for base in (4096, 4870, 5792, 6888)]
 
 
 def fixed(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -62,7 +63,8 @@ class Lengths:
             rank = max(1, int(np.ceil(share * rows)))
             section[f"p{share * 100:.0f}"] = self._length(int(np.searchsorted(upto, rank))) if rows else None
         section["max"] = self.longest if rows else None
-        shown = _shown_bins(len(self.counts))
+        starts = _starts(np.arange(len(self.counts)))
+        shown = np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
         # float64 weights count exactly up to 2**53 rows
         folded = np.bincount(shown, weights=self.counts, minlength=len(SHOWN_EDGES)).astype(np.int64)
         section["histogram"] = {"edges": SHOWN_EDGES, "counts": folded.tolist()}
@@ -70,19 +72,12 @@ class Lengths:
 
     def _length(self, number: int) -> int:
         """Return the middle of a bin, never more than the longest seen."""
-        return min((_start(number) + _start(number + 1) - 1) // 2, self.longest)
+        first, behind = map(int, _starts(np.array([number, number + 1])))
+        return min((first + behind - 1) // 2, self.longest)
 
 
-@lru_cache
-def _shown_bins(count: int) -> NDArray[np.int64]:
-    """Return for each bin the place on SHOWN_EDGES that it belongs to."""
-    starts = np.array([_start(number) for number in range(count)])
-    return np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
-
-
-def _start(number: int) -> int:
-    """Return the smallest length of a bin."""
-    if number < EXACT:
-        return number
-    beyond = (number - EXACT // 2) // (EXACT // 2)
-    return (number - beyond * (EXACT // 2)) << beyond
+def _starts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the smallest length of each of some bins."""
+    beyond = np.maximum((numbers - EXACT // 2) // (EXACT // 2), 0)
+    starts: NDArray[np.int64] = (numbers - beyond * (EXACT // 2)) << beyond
+    return starts

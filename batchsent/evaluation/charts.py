@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36
+WIDTH, HEIGHT = 360, 236
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 18, 36
 DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
 
 Tick = tuple[float, str]  # place on the axis from 0 to 1, words
@@ -24,7 +24,7 @@ def histogram(
     most = max(counts, default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = width / max(len(counts), 1)
-    parts = [_axes(ticks, _count_ticks(most), x_title)]
+    parts = [_axes(ticks, _round_ticks(0, most, least_step=1), x_title)]
     for i, count in enumerate(counts):
         if count:
             # Half a unit at least, so that a rare value is still seen.
@@ -37,9 +37,9 @@ def histogram(
         x = LEFT + mark[0] * width
         # The words stand on the side where there is room.
         anchor, words_x = ("end", x - 4) if mark[0] > 0.5 else ("start", x + 4)
-        parts.append(f'<path class="mark" d="M{x:.1f} {TOP}v{height}"/>')
+        parts.append(f'<path class="mark" d="M{x:.1f} {TOP - 4}v{height + 4}"/>')
         parts.append(
-            f'<text class="note" x="{words_x:.1f}" y="{TOP + 9}" text-anchor="{anchor}">{escape(mark[1])}</text>'
+            f'<text class="note" x="{words_x:.1f}" y="{TOP - 6}" text-anchor="{anchor}">{escape(mark[1])}</text>'
         )
     return _svg(parts, title)
 
@@ -52,7 +52,7 @@ def curves(
     y_title: str,
     chance: tuple[float, float] | None,
 ) -> Markup:
-    """Draw lines over the unit square, each in a dash of its own; `chance` is a thin line from its left to its right."""
+    """Draw lines over the unit square, each in a dash of its own; `chance` is a thin line from left to right."""
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
     parts = [_axes(unit, unit, x_title, y_title)]
     if chance is not None:
@@ -65,7 +65,7 @@ def curves(
 
 
 def calibration(points: Sequence[tuple[float, float, float, float, int]], *, title: str) -> Markup:
-    """Draw (score, accuracy, lowest, highest, rows) against the diagonal; the area of a dot is its share of the rows."""
+    """Draw (score, accuracy, lowest, highest, rows) against the diagonal; a dot's area is its share of the rows."""
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
     parts = [
         _axes(unit, unit, "mean score", "share that is right"),
@@ -87,9 +87,7 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
         return Markup("")
     right, lowest, highest = max(xs) or 1, min(0, *ys), max(ys)
     span = highest - lowest or 1
-    x_ticks = [(k / 4, f"{right * k / 4:.3g}") for k in range(5)]
-    y_ticks = [(k / 4, f"{lowest + span * k / 4:.3g}") for k in range(5)]
-    parts = [_axes(x_ticks, y_ticks, x_title)]
+    parts = [_axes(_round_ticks(0, right), _round_ticks(lowest, highest), x_title)]
     for i, (line_x, line_y) in enumerate(lines):
         path = _path([x / right for x in line_x], [(y - lowest) / span for y in line_y])
         parts.append(f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>')
@@ -99,7 +97,7 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
 def bar(share: float | None) -> Markup:
     """Draw a share as a bar that fills its table cell."""
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
-    return Markup(
+    return _drawn(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="rail" width="100" height="10"/><rect class="bar" width="{width:.2f}" height="10"/></svg>'
     )
@@ -108,7 +106,7 @@ def bar(share: float | None) -> Markup:
 def whisker(value: float, low: float, high: float, start: float) -> Markup:
     """Draw a value with its interval in a table cell, on an axis from `start` to 1."""
     x, left, right = (100 * (v - start) / (1 - start) for v in (value, low, high))
-    return Markup(
+    return _drawn(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="rail" width="100" height="10"/>'
         f'<rect class="soft" x="{left:.2f}" width="{right - left:.2f}" height="10"/>'
@@ -119,7 +117,7 @@ def whisker(value: float, low: float, high: float, start: float) -> Markup:
 def key(number: int) -> Markup:
     """Draw a piece of line number `number` of `curves`, for a legend."""
     dash = DASHES[number % len(DASHES)]
-    return Markup(
+    return _drawn(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
         f'<path class="line" stroke-dasharray="{dash}" d="M0 4H28"/></svg>'
     )
@@ -127,9 +125,13 @@ def key(number: int) -> Markup:
 
 def _svg(parts: Sequence[str], title: str) -> Markup:
     drawn = "".join(parts)
-    return Markup(  # noqa: S704 (numbers and escaped words)
+    return _drawn(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{drawn}</svg>'
     )
+
+
+def _drawn(svg: str) -> Markup:
+    return Markup(svg)  # noqa: S704 (made here of numbers and escaped words)
 
 
 def _axes(x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str | None = None) -> str:
@@ -152,9 +154,8 @@ def _axes(x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_titl
     )
     if y_title is not None:
         y = TOP + height / 2
-        parts.append(
-            f'<text class="title" x="10" y="{y}" text-anchor="middle" transform="rotate(-90 10 {y})">{escape(y_title)}</text>'
-        )
+        turned = f'x="9" y="{y}" text-anchor="middle" transform="rotate(-90 9 {y})"'
+        parts.append(f'<text class="title" {turned}>{escape(y_title)}</text>')
     return "".join(parts)
 
 
@@ -167,13 +168,13 @@ def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 
 
-def _count_ticks(most: int) -> list[Tick]:
-    """Return two to five ticks at round counts."""
-    power = 10 ** int(math.log10(most)) if most >= 10 else 1
-    step = next(
-        (power * m // 10 for m in (2, 5, 10, 20, 50) if power * m >= 10 and most * 10 / (power * m) <= 5), power
-    )
-    return [(count / most, short(count)) for count in range(0, most + 1, max(step, 1))]
+def _round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Tick]:
+    """Return two to six ticks at round numbers within an axis."""
+    span = highest - lowest or 1
+    power = 10.0 ** math.floor(math.log10(span))
+    step = max(next(power * m for m in (0.1, 0.2, 0.5, 1, 2) if span / (power * m) <= 5), least_step)
+    places = range(math.ceil(lowest / step - 1e-9), math.floor(highest / step + 1e-9) + 1)
+    return [((k * step - lowest) / span, short(k * step)) for k in places]
 
 
 def short(number: float) -> str:
@@ -181,4 +182,4 @@ def short(number: float) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{unit}"
-    return f"{number:g}"
+    return f"{number:.3g}"

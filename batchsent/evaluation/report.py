@@ -1,26 +1,19 @@
-"""A summary as one static page: no script, no network, safe with hostile names; reads nothing but the summary."""
+"""The page of a scoring run: what of its summary is shown, and how it is said; reads nothing but the summary."""
 
-import base64
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from batchsent.errors import InputError, printable
 from batchsent.evaluation import charts
+from batchsent.evaluation.pages import bounds, count, cut, facts, number, page
 from batchsent.evaluation.quality import interval
 from batchsent.evaluation.terminal import elapsed
-
-FOLDER = Path(__file__).parent
 
 MOST_LABELS = 30
 MOST_MATRIX = 12
 MOST_SCORE_CHARTS = 6
-CUT_CHARACTERS = 200
 
 Document = Mapping[str, Any]
 
@@ -31,29 +24,11 @@ def render(document: Document) -> bytes:
     Raises InputError for a summary whose figures are not what they should be.
     """
     try:
-        return _page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
+        return page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise InputError(
             f"the summary is damaged: {printable(error)}", hint="make it again with batchsent batch"
         ) from error
-
-
-def _page(template: str, content: dict[str, Any]) -> bytes:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        # Every string that is shown passes here: what could reorder or hide text becomes a visible escape.
-        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-    environment.filters |= {"count": _count, "percent": _percent, "number": _number, "interval": _interval, "cut": _cut}
-    css = (FOLDER / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    page = environment.get_template(template).render(css=Markup(css), policy=policy, **content)  # noqa: S704
-    return page.encode("utf-8", "backslashreplace")
 
 
 def _content(document: Document) -> dict[str, Any]:
@@ -94,6 +69,7 @@ def _content(document: Document) -> dict[str, Any]:
     }
     if evaluation is not None and evaluation["rows"]:
         content |= {
+            "left": _left(evaluation["gold"]),
             "figures": _figures(evaluation),
             "matrix": _matrix(evaluation),
             "quality_charts": _quality_charts(evaluation),
@@ -110,14 +86,14 @@ def _verdict(document: Document) -> str:
     said += f" in {elapsed(seconds)}." if seconds is not None else "."
     most = max(document["predictions"]["labels"], key=lambda label: label["count"], default=None)
     if most is not None and most["count"]:
-        said += f" The commonest label is {_cut(most['label'])}, with {most['share']:.1%} of them."
+        said += f" The commonest label is {cut(most['label'])}, with {most['share']:.1%} of them."
     if evaluation is not None and evaluation["rows"]:
         low, high = evaluation["accuracy_interval"]
         what = "agree with the star ratings" if evaluation["gold"]["kind"] == "stars" else "are right"
         said += (
             f" Of {evaluation['rows']:,} rows with a gold label {evaluation['accuracy']:.1%} {what}"
             f" (between {low:.1%} and {high:.1%}, 95 times of 100); always answering"
-            f" {_cut(evaluation['majority']['label'])} would get {evaluation['majority']['accuracy']:.1%}."
+            f" {cut(evaluation['majority']['label'])} would get {evaluation['majority']['accuracy']:.1%}."
         )
     return said
 
@@ -133,9 +109,9 @@ def _subtitle(document: Document) -> str:
 
 def _tiles(document: Document) -> list[tuple[str, str, str]]:
     rows, evaluation, speed = document["rows"], document["evaluation"], document["performance"]
-    tiles = [("rows scored", _count(rows["scored"]), f"of {rows['read']:,} read")]
+    tiles = [("rows scored", count(rows["scored"]), f"of {rows['read']:,} read")]
     if evaluation is not None and evaluation["rows"]:
-        note = _interval(evaluation["accuracy_interval"])
+        note = bounds(evaluation["accuracy_interval"])
         word = "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"
         tiles.append((word, f"{evaluation['accuracy']:.1%}", note))
     if speed.get("rows_per_s") is not None:
@@ -184,24 +160,16 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
         edges, counts = lengths["histogram"]["edges"], lengths["histogram"]["counts"]
         used = [i for i, count in enumerate(counts) if count]
         first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
-        span = last - first
-        ticks = [
-            ((i - first) / span, charts.short(edges[i]))
-            for i in range(first, last + 1)
-            if edges[i] and edges[i] & (edges[i] - 1) == 0 and (edges[i].bit_length() % 2 or span <= 20)
-        ]
+        shown = edges[first : last + 1]
         mark = None
-        if mark_at and edges[first] <= mark_at <= edges[last]:
-            after = next(i for i, edge in enumerate(edges) if edge >= mark_at)
-            below = edges[after - 1] if after else 0
-            part = (mark_at - below) / (edges[after] - below) if edges[after] > below else 0
-            mark = ((after - 1 + part - first) / span, f"read up to {mark_at:,}")
+        if mark_at and (place := _log_place(mark_at, shown)) is not None:
+            mark = (place, f"read up to {mark_at:,}")
         found.append(
             {
                 "name": f"In {unit}",
                 "svg": charts.histogram(
                     counts[first:last],
-                    ticks,
+                    _log_ticks(shown),
                     title=f"Histogram of lengths in {unit}",
                     x_title=f"{unit} (log scale)",
                     mark=mark,
@@ -213,12 +181,30 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
     return found
 
 
+def _log_place(value: float, edges: Sequence[int]) -> float | None:
+    """Return where a value lies on an axis with equal room for every bin, 0 to 1; None outside of it."""
+    after = next((i for i, edge in enumerate(edges) if edge > value), None)
+    if after is None or after == 0:
+        return None
+    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (len(edges) - 1)
+
+
+def _log_ticks(edges: Sequence[int]) -> list[tuple[float, str]]:
+    """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        round_lengths = [step * 10**power for power in range(7) for step in steps]
+        ticks = [(place, charts.short(at)) for at in round_lengths if (place := _log_place(at, edges)) is not None]
+        if len(ticks) <= 8:
+            break
+    return ticks
+
+
 def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
     two = evaluation["positive"] is not None
-    ranked = f"probability of {_cut(evaluation['positive'])}" if two else "each label against the others, mean"
+    ranked = f"probability of {cut(evaluation['positive'])}" if two else "each label against the others, mean"
     return [
-        ("accuracy", evaluation["accuracy"], f"95 %: {_interval(evaluation['accuracy_interval'])}"),
-        ("majority", evaluation["majority"]["accuracy"], f"always answering {_cut(evaluation['majority']['label'])}"),
+        ("accuracy", evaluation["accuracy"], f"95 %: {bounds(evaluation['accuracy_interval'])}"),
+        ("majority", evaluation["majority"]["accuracy"], f"always answering {cut(evaluation['majority']['label'])}"),
         ("balanced accuracy", evaluation["balanced_accuracy"], "mean recall of the labels"),
         ("macro precision", evaluation["macro"]["precision"], ""),
         ("macro recall", evaluation["macro"]["recall"], ""),
@@ -229,6 +215,18 @@ def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
         ("Brier score", evaluation["brier"], "0 is best"),
         ("calibration error", evaluation["calibration_error"], "mean distance of score and accuracy"),
     ]
+
+
+def _left(gold: Document) -> str:
+    """Say which rows are not in the evaluation."""
+    words = {
+        "missing": "without a gold value",
+        "left_out": "left out by the rule",
+        "unmatched": "whose value matches no label",
+        "not_scored": "without a score",
+    }
+    said = [f"{gold[name]:,} {meaning}" for name, meaning in words.items() if gold[name]]
+    return f" Not judged: {', '.join(said)}." if said else ""
 
 
 def _matrix(evaluation: Document) -> dict[str, Any] | None:
@@ -263,7 +261,7 @@ def _quality_charts(evaluation: Document) -> list[dict[str, Any]]:
                     y_title="true positive rate",
                     chance=(0, 1),
                 ),
-                "caption": f"Area {_number(evaluation['roc_auc'])}; the dotted line is chance.",
+                "caption": f"Area {number(evaluation['roc_auc'])}; the dashed line is chance.",
                 **shared,
             }
         )
@@ -281,8 +279,8 @@ def _quality_charts(evaluation: Document) -> list[dict[str, Any]]:
                     y_title="precision",
                     chance=base,
                 ),
-                "caption": f"Average precision {_number(evaluation['average_precision'])}"
-                + ("; the dotted line is chance." if base else "."),
+                "caption": f"Average precision {number(evaluation['average_precision'])}"
+                + ("; the dashed line is chance." if base else "."),
                 **shared,
             }
         )
@@ -295,7 +293,7 @@ def _quality_charts(evaluation: Document) -> list[dict[str, Any]]:
         {
             "name": "Can the scores be read as chances?",
             "svg": charts.calibration(points, title="Reliability diagram"),
-            "caption": f"On the dotted line they can. Off by {_number(evaluation['calibration_error'])} on average; "
+            "caption": f"On the dashed line they can. Off by {number(evaluation['calibration_error'])} on average; "
             "larger dots hold more rows.",
         }
     )
@@ -311,18 +309,13 @@ def _by_length(evaluation: Document) -> dict[str, Any]:
     judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
     # The axis starts below the lowest interval, at a round share.
     start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0) // 0.1 / 10
-    rows = [
-        {
-            "name": name,
-            "rows": bucket["rows"],
-            "accuracy": bucket["accuracy"],
-            "interval": bucket["accuracy_interval"],
-            "macro_f1": bucket["macro_f1"],
-            "plot": charts.whisker(bucket["accuracy"], *bucket["accuracy_interval"], min(start, 0.9)),
-        }
-        for name, bucket in judged
-    ]
-    return {"start": min(start, 0.9), "rows": rows}
+    start = min(start, 0.9)
+    rows = []
+    for name, bucket in judged:
+        low, high = bucket["accuracy_interval"]
+        plot = charts.whisker(bucket["accuracy"], low, high, start)
+        rows.append({**bucket, "name": name, "interval": bucket["accuracy_interval"], "plot": plot})
+    return {"start": start, "rows": rows}
 
 
 def _stages(document: Document) -> list[dict[str, Any]]:
@@ -348,19 +341,7 @@ def _facts(document: Document) -> list[dict[str, Any]]:
         ("Options", document["run"].get("options") or {}),
         ("Versions", document["package"]),
     )
-    return [
-        {"name": name, "items": [(key.replace("_", " "), _fact(value)) for key, value in section.items()]}
-        for name, section in sections
-        if section
-    ]
-
-
-def _fact(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _count(value)
-    return _cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return [facts(name, section) for name, section in sections if section]
 
 
 def _command(document: Document) -> str | None:
@@ -369,25 +350,4 @@ def _command(document: Document) -> str | None:
 
 
 def _name(path: str) -> str:
-    return _cut(Path(path).name if path != "-" else "standard input")
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-
-
-def _cut(text: object) -> str:
-    words = str(text)
-    return words if len(words) <= CUT_CHARACTERS else words[: CUT_CHARACTERS - 3] + "..."
+    return cut(Path(path).name if path != "-" else "standard input")

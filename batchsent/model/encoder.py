@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchsent.model.batches import Shape
 from batchsent.model.loading import LoadedModel
-from batchsent.model.packed import PackedEncoder, attention_by_length, attention_varlen, has_varlen, to_device
+from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device
 from batchsent.model.weights import take_apart
 
 # Largest difference of a probability between the packed way and transformers. Float16 has 11 bits; measured against
@@ -61,7 +61,7 @@ def _packed(model: LoadedModel) -> PackedEncoder:
         reason = "no padding, last layer for the first token only"
         return PackedEncoder(parts, "cpu", attention_by_length, "packed", reason)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
-    return PackedEncoder(parts, model.device.name, attention_varlen, "packed, varlen attention", reason)
+    return PackedEncoder(parts, model.device.name, VarlenAttention(), "packed, varlen attention", reason)
 
 
 def _obstacle(model: LoadedModel) -> str | None:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,17 @@ class Pack:
     each: Any  # (texts + 1,) int32 on the device: 0, 1, 2, ...: one query a text
 
 
-# (queries (q, heads, width), keys and values (tokens, heads, width), the pack, one query a text?) -> (q, heads, width)
-Attention = Callable[[Any, Any, Any, Pack, bool], Any]
+class Attention(Protocol):
+    """Lets the tokens of each text look at each other."""
+
+    def __call__(self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
+        """Return (queries, heads, width) of that and twice (tokens, heads, width).
+
+        There is a query for every token or, with `first_only`, one for each text.
+        """
 
 
-def attention_by_length(queries: Any, keys: Any, values: Any, pack: Pack, first_only: bool) -> Any:
+def attention_by_length(queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
     """Attend text by text, neighbours of equal length together. Any device; made for CPUs."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -52,13 +58,21 @@ def attention_by_length(queries: Any, keys: Any, values: Any, pack: Pack, first_
     return torch.cat(results) if len(results) > 1 else results[0]
 
 
-def attention_varlen(queries: Any, keys: Any, values: Any, pack: Pack, first_only: bool) -> Any:
+class VarlenAttention:
     """Attend in one kernel over the whole pack: CUDA, float16 or bfloat16, compute capability 8.0 and up."""
-    from torch.nn.attention.varlen import varlen_attn
 
-    if first_only:
-        return varlen_attn(queries, keys, values, pack.each, pack.starts, 1, pack.longest)
-    return varlen_attn(queries, keys, values, pack.starts, pack.starts, pack.longest, pack.longest)
+    def __init__(self, kernel: Callable[..., Any] | None = None) -> None:
+        """`kernel` has the signature of torch.nn.attention.varlen.varlen_attn, which is the default."""
+        if kernel is None:
+            from torch.nn.attention.varlen import varlen_attn
+
+            kernel = varlen_attn
+        self.kernel = kernel
+
+    def __call__(self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
+        """Return (queries, heads, width)."""
+        starts, asked = (pack.each, 1) if first_only else (pack.starts, pack.longest)
+        return self.kernel(queries, keys, values, starts, pack.starts, asked, pack.longest)
 
 
 class PackedEncoder:
@@ -111,7 +125,7 @@ class _RunnableLayer:
         """Return (tokens, width) of (tokens, width)."""
         mixed = self.query_key_value(states).unflatten(-1, (3, heads, -1))
         query, key, value = mixed.unbind(1)
-        return self.rest.run(attention(query, key, value, pack, False).flatten(1), states)
+        return self.rest.run(attention(query, key, value, pack, first_only=False).flatten(1), states)
 
 
 class _LastLayer:
@@ -127,7 +141,7 @@ class _LastLayer:
         first = states[pack.starts[:-1]]
         query = self.query(first).unflatten(-1, (heads, -1))
         key, value = self.key_value(states).unflatten(-1, (2, heads, -1)).unbind(1)
-        return self.rest.run(attention(query, key, value, pack, True).flatten(1), first)
+        return self.rest.run(attention(query, key, value, pack, first_only=True).flatten(1), first)
 
 
 class _Rest:

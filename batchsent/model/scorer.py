@@ -80,11 +80,14 @@ class ModelScorer:
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")
-        self.model = model
+        # The model itself is not kept: the packed encoder has weights of its own, laid out for the device.
+        self.identity = model.identity
+        self.device = model.device
+        self.max_length = model.max_length
         self.encoder = encoder
         self.text_encoder = text_encoder
         self.batch_tokens = batch_tokens or default_budget(model)
-        self.labels = model.identity.labels
+        self.labels = self.identity.labels
         self.fitting_tokens: int | None = None  # largest batch known to fit, once memory has run out
         self.backoffs = 0
         self.tokens_run = 0
@@ -137,7 +140,7 @@ class ModelScorer:
         if outputs:
             rows = np.concatenate(finished)
             values = self._fetch(outputs)
-            finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+            finite = np.logical_and.reduce(np.isfinite(values), axis=1)
             status[rows] = np.where(finite, SCORED, NONFINITE)
             probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
         return self._scatter(distinct, probabilities, status)
@@ -180,7 +183,7 @@ class ModelScorer:
             self._free()
             if len(rows) == 1:
                 raise DeviceError(
-                    f"{printable(self.model.device.description)} has no memory for one text of {lengths[0]} tokens",
+                    f"{printable(self.device.description)} has no memory for one text of {lengths[0]} tokens",
                     hint="end other programs on it, lower --max-length, or use --device cpu",
                 )
             self.backoffs += 1
@@ -213,23 +216,23 @@ class ModelScorer:
 
     def _device_error(self, error: RuntimeError) -> Exception:
         """Translate an accelerator's error; on a CPU it is a mistake of ours and stays what it is."""
-        if self.model.device.kind == "cpu":
+        if self.device.kind == "cpu":
             return error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return DeviceError(
-            f"{printable(self.model.device.description)} failed: {printable(lines[0][:300])}",
+            f"{printable(self.device.description)} failed: {printable(lines[0][:300])}",
             hint="run the same command again: finished parts are kept",
         )
 
     def _free(self) -> None:
-        if self.model.device.kind == "cuda":
+        if self.device.kind == "cuda":
             import torch
 
             torch.cuda.empty_cache()
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
-        identity, device = self.model.identity, self.model.device
+        identity, device = self.identity, self.device
         return {
             "model": {
                 "source": identity.source,
@@ -239,7 +242,7 @@ class ModelScorer:
                 "tokenizer_sha256": identity.tokenizer_sha256,
                 "config_sha256": identity.config_sha256,
                 "labels": list(identity.labels),
-                "max_length": self.model.max_length,
+                "max_length": self.max_length,
                 "precision": device.precision,
                 "precision_reason": device.reason,
             },
@@ -248,6 +251,7 @@ class ModelScorer:
                 "description": device.description,
                 "path": self.encoder.path,
                 "path_reason": self.encoder.reason,
+                "tokenizer_path": self.text_encoder.path,
                 "batch_tokens": self.batch_tokens,
                 "fitting_tokens": self.fitting_tokens,
                 "oom_backoffs": self.backoffs,
@@ -258,10 +262,10 @@ class ModelScorer:
 
     def _peak_memory_bytes(self) -> int:
         """Peak of the device's memory; on a CPU, of the process."""
-        if self.model.device.kind == "cuda":
+        if self.device.kind == "cuda":
             import torch
 
-            return int(torch.cuda.max_memory_allocated(self.model.device.name))
+            return int(torch.cuda.max_memory_allocated(self.device.name))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from batchsent.errors import printable
 
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:])")
+# What starts markup within a line of GitHub's Markdown: bare addresses become links there too.
+MARKDOWN = re.compile(r"([\\`*_\[\]|~$@:]|(?<=www)\.)", re.IGNORECASE)
 
 
 def make_card(document: dict[str, Any]) -> str:
@@ -30,9 +31,8 @@ def make_card(document: dict[str, Any]) -> str:
     sections = [
         f"---\n{data.to_yaml()}\n---\n",
         f"# {'Sentiment' if is_sentiment(document['labels']) else 'Text'} classifier",
-        f"Labels: {', '.join(inert(name) for name in document['labels'])}. Made with"
-        f" [batchsent](https://pypi.org/project/batchsent/) {inert(document['versions']['batchsent'])}"
-        f" on {document['created'][:10]}.",
+        f"Labels: {', '.join(inert(name) for name in document['labels'])}. Made with batchsent"
+        f" {inert(document['versions']['batchsent'])} on {document['created'][:10]}.",
         "## Use",
         "    batchsent batch reviews.csv -o scored.csv --model FOLDER",
         "or with transformers:",

@@ -1,18 +1,17 @@
-"""A base model and examples -> a trained classifier with its curve, by Hugging Face's Trainer; writes no final file."""
+"""A model and examples -> a trained classifier with its curve, by Hugging Face's Trainer; writes no final file."""
 
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import DeviceError, ModelError, printable
+from batchsent.errors import DeviceError
 from batchsent.evaluation.metrics import load_metric
-from batchsent.model import folder, loading
-from batchsent.training_data import Examples
+from batchsent.reporting import Reporter
+from batchsent.training.checkpoints import step_of
+from batchsent.training.examples import Examples
 
 CURVE_POINTS = 50  # losses recorded over a training
 CURVE_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
@@ -47,77 +46,6 @@ class Trained:
     facts: dict[str, Any]  # steps, seconds, device, rows that were cut
 
 
-def locate_base(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Return the local folder of a base model and its commit on the Hub, and refuse what cannot be used safely.
-
-    Nothing of the folder is run or unpickled. Raises ModelError.
-    """
-    path = Path(name).expanduser()
-    commit = None
-    if not path.is_dir():
-        path = loading._download(name, revision)
-        commit = path.name if loading.COMMIT.fullmatch(path.name) else None
-    config = folder.read_json(path / "config.json", "the model's configuration")
-    settings = path / "tokenizer_config.json"
-    folder._refuse_code(path, config, folder.read_json(settings, "the tokenizer") if settings.exists() else {})
-    for weights in folder.weight_files(path):
-        folder.read_header(weights)
-    return path, commit
-
-
-def read_limit(path: Path) -> int:
-    """Return how many tokens a base model reads."""
-    settings = path / "tokenizer_config.json"
-    return folder._max_length(
-        folder.read_json(path / "config.json", "the model's configuration"),
-        folder.read_json(settings, "the tokenizer") if settings.exists() else {},
-    )
-
-
-def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
-    """Load a base model with a fresh classification head for the named classes, and its tokenizer.
-
-    A head for other classes is replaced. Raises ModelError when the encoder itself lacks weights.
-    """
-    import torch
-    import transformers
-
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service is asked to convert anything
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="single_label_classification",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    # What can go wrong while foreign files are turned into a model has no common class.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"base model {printable(path)} cannot be loaded: {printable(lines[0][:300])}",
-            hint="--base-model takes a Hub id or a folder of an encoder that transformers knows",
-        ) from error
-    # The head is new on purpose; so is the pooler where a masked language model had none.
-    absent = {key for key in info["missing_keys"] if ".pooler." not in key}
-    absent |= {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.")}
-    if absent:
-        raise ModelError(
-            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, {printable(min(absent))}"
-            " among them",
-            hint="copy or download it again",
-        )
-    return model, tokenizer
-
-
 def train(
     model: Any,
     tokenizer: Any,
@@ -126,20 +54,24 @@ def train(
     names: Sequence[str],
     plan: Plan,
     checkpoints: Path,
-    say: Callable[[str], None],
+    reporter: Reporter,
     *,
     resume_from: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Fine-tune the model on the examples and measure it after every epoch.
 
-    Checkpoints go to `checkpoints`. Raises DeviceError when the loss stops being a number, or out of memory.
+    Checkpoints go to `checkpoints`. When `stop` says so the training writes a last checkpoint and returns early:
+    the caller knows that it asked. Raises DeviceError when the loss is no longer a number, or out of memory.
     """
     import numpy as np
     import torch
     import transformers
+    from transformers.trainer_pt_utils import get_length_grouped_indices
 
     training_set, cut = encode(examples, tokenizer, plan.max_length)
     evaluation_set, evaluation_cut = encode(evaluated, tokenizer, plan.max_length)
+    lengths = [len(ids) for ids in training_set["input_ids"]]
     metric = load_metric(names)
     figures: dict[str, Any] = {}
 
@@ -148,6 +80,31 @@ def train(
         winners = np.argmax(prediction.predictions, axis=-1)
         figures.update(metric.compute(predictions=winners, references=prediction.label_ids))
         return {name: value for name, value in figures.items() if name != "per_class"}
+
+    class Order(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
+        """Random batches of similar lengths, the same for an epoch whether or not the training was interrupted.
+
+        At 512 tokens half of an unsorted batch of IMDB reviews is padding. transformers' own sampler draws from the
+        global random state, which is another one when a training goes on in the middle of an epoch.
+        """
+
+        epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            generator = torch.Generator().manual_seed(plan.seed + self.epoch)
+            return iter(get_length_grouped_indices(lengths, plan.batch_size, generator=generator))
+
+    class LengthTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped here
+        """A Trainer whose batches hold reviews of one length."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return Order()
 
     steps = math.ceil(math.ceil(len(examples.texts) / plan.batch_size) * plan.epochs)
     arguments = transformers.TrainingArguments(
@@ -162,19 +119,17 @@ def train(
         eval_strategy="epoch",
         save_strategy=plan.save_strategy,
         save_steps=plan.save_steps,
-        save_total_limit=2,  # one to resume from, and the one before should that be half written
+        save_total_limit=2,  # one to go on from, and the one before should that be half written
         logging_steps=max(1, steps // CURVE_POINTS),
         logging_nan_inf_filter=False,  # a loss that is no number must be seen
-        # Reviews of one length share a batch: at 512 tokens half of a random batch of IMDB reviews is padding.
-        train_sampling_strategy="group_by_length",
         dataloader_pin_memory=plan.device == "cuda",
         use_cpu=plan.device == "cpu",
         bf16=plan.precision == "bfloat16",
         report_to="none",
-        disable_tqdm=True,
+        disable_tqdm=True,  # its bars write to stdout too; the reporter has one of its own
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch size by the number of GPUs
-    trainer = transformers.Trainer(
+    trainer = LengthTrainer(
         model=model,
         args=arguments,
         train_dataset=training_set,
@@ -184,33 +139,28 @@ def train(
         compute_metrics=compute_metrics,
     )
     trainer.remove_callback(transformers.PrinterCallback)  # it prints to stdout, which belongs to data
-    trainer.add_callback(progress(say))
+    trainer.add_callback(watcher(reporter, stop, plan.batch_size, len(lengths) * plan.epochs))
     try:
         outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        history = trainer.state.log_history
-        if not figures or not any("eval_loss" in entry and entry["step"] == outcome.global_step for entry in history):
-            trainer.evaluate()
+        if not figures and not stop():
+            trainer.evaluate()  # the last epoch was measured before it was interrupted
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "out of memory while training", hint=f"use a --batch-size below {plan.batch_size} or a smaller --max-length"
         ) from error
-    history = trainer.state.log_history
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
         raise diverged()
-    last = next(entry for entry in reversed(history) if "eval_loss" in entry)
-    runtime_s = float(outcome.metrics["train_runtime"])
+    history = trainer.state.log_history
     return Trained(
         model=trainer.model.to("cpu"),
         tokenizer=tokenizer,
-        metrics={"loss": last["eval_loss"], **figures},
+        metrics={"loss": next((e["eval_loss"] for e in reversed(history) if "eval_loss" in e), None), **figures},
         curve=[entry for entry in history if "loss" in entry or "eval_loss" in entry],
         facts={
             "steps": outcome.global_step,
-            "epochs": float(plan.epochs),
             "train_loss": float(outcome.training_loss),
-            "runtime_s": round(runtime_s, 3),
-            "device": str(arguments.device),
-            "precision": plan.precision,
+            "runtime_s": round(float(outcome.metrics["train_runtime"]), 3),
+            "resumed_at_step": step_of(resume_from) if resume_from else None,
             "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
             "train_rows_cut": cut,
             "eval_rows_cut": evaluation_cut,
@@ -244,31 +194,39 @@ def diverged() -> DeviceError:
     return DeviceError(
         "the loss is no longer a finite number: the training diverged, no model was written",
         hint="use a smaller --learning-rate, or --warmup 0.1",
+        diverged=True,
     )
 
 
-def progress(say: Callable[[str], None]) -> Any:
-    """Return a Trainer callback that says how far the training is, and stops it when the loss is no number."""
+def watcher(reporter: Reporter, stop: Callable[[], bool], batch_size: int, rows: float) -> Any:
+    """Return a Trainer callback that says how far the training is, and ends it when asked or when it diverged."""
     import transformers
 
-    class Progress(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        """Lines on stderr: losses now and then, and every evaluation."""
+    class Watcher(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        """Progress by rows, and a line an evaluation."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            reporter.progress(min(round(rows), state.global_step * batch_size), round(rows))
+            if stop():
+                control.should_save = args.save_strategy != "no"
+                control.should_evaluate, control.should_training_stop = False, True
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if stop():
+                control.should_evaluate = False  # whoever stops a run does not wait for figures
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             logs = logs or {}
-            for name in ("loss", "grad_norm", "eval_loss"):
-                if name in logs and not math.isfinite(logs[name]):
-                    raise diverged()
-            where = f"step {state.global_step}/{state.max_steps}, epoch {state.epoch or 0:.2f}"
+            if not all(math.isfinite(logs[name]) for name in ("loss", "grad_norm", "eval_loss") if name in logs):
+                raise diverged()
             if "eval_loss" in logs:
-                say(
-                    f"{where}: evaluated: accuracy {logs['eval_accuracy']:.4f}, macro F1 {logs['eval_macro_f1']:.4f},"
-                    f" loss {logs['eval_loss']:.4f}"
+                reporter.notice(
+                    f"epoch {state.epoch or 0:.2f}, step {state.global_step} of {state.max_steps}:"
+                    f" loss {logs['eval_loss']:.4f}, accuracy {logs['eval_accuracy']:.4f},"
+                    f" macro F1 {logs['eval_macro_f1']:.4f}"
                 )
-            elif "loss" in logs:
-                say(f"{where}: loss {logs['loss']:.4f}")
 
-    return Progress()
+    return Watcher()
 
 
 @contextmanager
@@ -282,8 +240,7 @@ def quiet_libraries() -> Iterator[None]:
     dataset_bars = datasets.are_progress_bars_disabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+    datasets.disable_progress_bars()
     try:
         yield
     finally:

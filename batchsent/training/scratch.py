@@ -1,4 +1,4 @@
-"""A small model of no base: a WordPiece vocabulary and an untrained compact DistilBERT; knows nothing of labels' files.
+"""A small model of no base: a WordPiece vocabulary and an untrained compact DistilBERT; reads no file.
 
 For where no base model can be had. It learns from the given reviews alone, so it is far from a pretrained encoder.
 """
@@ -49,7 +49,7 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
     )
 
 
-def make_model(vocabulary: int, names: Sequence[str]) -> Any:
+def make_classifier(vocabulary: int, names: Sequence[str]) -> Any:
     """Return an untrained DistilBERT classifier, 2 layers of 128, for a vocabulary and the names of its classes.
 
     Its weights come from torch's current random state.
@@ -63,6 +63,8 @@ def make_model(vocabulary: int, names: Sequence[str]) -> Any:
         hidden_dim=256,
         n_layers=2,
         n_heads=4,
+        # The usual 0.02 is made for 768; at this width one training in twelve never left the loss of a coin toss.
+        initializer_range=0.05,
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
         attn_implementation="sdpa",

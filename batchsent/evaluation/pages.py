@@ -1,0 +1,79 @@
+"""Static pages: no script, no network, every string inert; knows templates and filters, not what a page says."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from batchsent.errors import printable
+
+FOLDER = Path(__file__).parent
+
+CUT_CHARACTERS = 200
+
+
+def page(template: str, content: Mapping[str, Any]) -> bytes:
+    """Fill a template of this folder and return the page in UTF-8.
+
+    Values are escaped for HTML and pass through `printable` first; only `Markup`, which charts are, is taken as it
+    is. The page's policy allows its own style sheet, known by its hash, and nothing else.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    environment.filters |= {"count": count, "percent": percent, "number": number, "interval": bounds, "cut": cut}
+    css = (FOLDER / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    filled = environment.get_template(template).render(css=Markup(css), policy=policy, **content)  # noqa: S704 (ours)
+    return filled.encode("utf-8", "backslashreplace")
+
+
+def facts(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section as name and entries of words and value, for a list of facts."""
+    return {"name": name, "entries": [(key.replace("_", " "), _fact(value)) for key, value in section.items()]}
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def count(value: int | None) -> str:
+    """Return a count with commas."""
+    return "-" if value is None else f"{value:,}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with one decimal."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def bounds(interval: Sequence[float] | None) -> str:
+    """Return an interval."""
+    return "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def cut(text: object) -> str:
+    """Return text that is not too long for a page."""
+    words = str(text)
+    return words if len(words) <= CUT_CHARACTERS else words[: CUT_CHARACTERS - 3] + "..."

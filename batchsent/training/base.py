@@ -1,0 +1,80 @@
+"""A base model's folder or Hub id -> an encoder with a fresh classification head; knows nothing of training."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import ModelError, printable
+from batchsent.model import folder, loading
+
+
+def locate_base(name: str, revision: str | None) -> tuple[Path, str | None]:
+    """Return the local folder of a base model and its commit on the Hub, and refuse what cannot be used safely.
+
+    Nothing of the folder is run or unpickled. Raises ModelError.
+    """
+    path = Path(name).expanduser()
+    commit = None
+    if not path.is_dir():
+        path = loading._download(name, revision)
+        commit = path.name if loading.COMMIT.fullmatch(path.name) else None
+    config = folder.read_json(path / "config.json", "the model's configuration")
+    settings = path / "tokenizer_config.json"
+    folder._refuse_code(path, config, folder.read_json(settings, "the tokenizer") if settings.exists() else {})
+    for weights in folder.weight_files(path):
+        folder.read_header(weights)
+    return path, commit
+
+
+def read_limit(path: Path) -> int:
+    """Return how many tokens a base model reads."""
+    settings = path / "tokenizer_config.json"
+    return folder._max_length(
+        folder.read_json(path / "config.json", "the model's configuration"),
+        folder.read_json(settings, "the tokenizer") if settings.exists() else {},
+    )
+
+
+def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
+    """Load a base model with a fresh classification head for the named classes, and its tokenizer.
+
+    A head for other classes is replaced. Raises ModelError when the encoder itself lacks weights.
+    """
+    import torch
+    import transformers
+
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service is asked to convert anything
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            path,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    # What can go wrong while foreign files are turned into a model has no common class.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"base model {printable(path)} cannot be loaded: {printable(lines[0][:300])}",
+            hint="--base-model takes a Hub id or a folder of an encoder that transformers knows",
+        ) from error
+    # The head is new on purpose; so is the pooler where a masked language model had none.
+    absent = {key for key in info["missing_keys"] if ".pooler." not in key}
+    absent |= {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.")}
+    if absent:
+        raise ModelError(
+            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, {printable(min(absent))}"
+            " among them",
+            hint="copy or download it again",
+        )
+    return model, tokenizer

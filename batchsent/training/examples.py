@@ -1,0 +1,194 @@
+"""Rows with label cells -> examples to learn from, with what was left out and why; reads no file, knows no model.
+
+All rows are held in memory: Hugging Face's Trainer shuffles them, and labelled reviews are few beside the dump.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from batchsent.chunk import is_blank
+from batchsent.errors import UsageError, printable
+from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
+from batchsent.training.labelled import Table
+
+# What label columns say, and what the classes are then called. Compared without case.
+NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"}
+
+# A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a date.
+MOST_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows that can be learned from or measured on."""
+
+    texts: list[str]  # (rows,) none blank
+    labels: list[int]  # (rows,) class numbers
+    facts: dict[str, Any]  # where they came from, what was left out
+
+    def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
+        """Return the examples of the given row numbers, in that order."""
+        return Examples([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.facts | facts)
+
+    def counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many examples each class has."""
+        found = Counter(self.labels)
+        return {name: found[i] for i, name in enumerate(names)}
+
+    def sha256(self) -> str:
+        """Return a hash over exactly these texts and class numbers, in this order."""
+        digest = hashlib.sha256()
+        for text, label in zip(self.texts, self.labels, strict=True):
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d %d " % (label, len(data)))
+            digest.update(data)
+        return digest.hexdigest()
+
+
+def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: str | None) -> GoldRule:
+    """Decide what the classes are called and how the cells of the label column map to them.
+
+    Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral: NEUTRAL between
+    them), and anything else is its own sorted values. Raises UsageError when that makes fewer than two classes, or
+    so many that the column cannot be the label.
+    """
+    names = [name.strip() for name in labels.split(",")] if labels is not None else []
+    if labels is None and mapping is not None:
+        names = [entry.rpartition("=")[2].strip() for entry in mapping.split(",")]
+    elif labels is None and stars is not None:
+        names = [entry.partition(":")[2].strip() for entry in stars.split(",")]
+    elif labels is None:
+        names = natural_labels(table)
+    elif not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C")
+    names = [name for name in dict.fromkeys(names) if name]
+    if len(names) < 2:
+        found = ", ".join(map(printable, names)) or "no label at all"
+        raise UsageError(
+            f"{printable(table.name)}: only one class: {found}" if names else f"{printable(table.name)}: {found}",
+            hint="a classifier needs reviews of at least two classes; is --label-column the right one?",
+        )
+    return GoldRule.parse(names, mapping, stars)
+
+
+def natural_labels(table: Table) -> list[str]:
+    """Return the class names that the label column suggests by itself."""
+    # 1, 1.0, True and "1" say the same; "01" does not.
+    values = Counter(spelling(cell) for cell in table.cells)
+    values.pop(None, None)
+    folded = {str(value).strip().casefold() for value in values}
+    if folded <= {"0", "1"} and len(folded) == 2:
+        return ["NEGATIVE", "POSITIVE"]
+    if folded <= NEGATIVE | NEUTRAL | POSITIVE:
+        triple = ((NEGATIVE, "NEGATIVE"), (NEUTRAL, "NEUTRAL"), (POSITIVE, "POSITIVE"))
+        return [name for words, name in triple if words & folded]
+    if len(values) > MOST_CLASSES:
+        raise UsageError(
+            f"{printable(table.name)}: the label column has {len(values):,} different values in"
+            f" {len(table.cells):,} rows",
+            hint="name the right one with --label-column, or the classes with --labels, --label-map or --stars",
+        )
+    return sorted((str(value) for value in values), key=lambda value: (as_number(value), value))
+
+
+def spelling(cell: Any) -> str | None:
+    """Return a cell of the label column as a class name; None where it is empty."""
+    if cell is None or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    if isinstance(cell, bool) or (isinstance(cell, float) and cell.is_integer()):
+        cell = int(cell)
+    return str(cell).strip() or None
+
+
+def as_number(value: str) -> float:
+    """Return the number that a class name is, infinity where it is none: numbers sort before words."""
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")
+
+
+def select_examples(table: Table, rule: GoldRule) -> Examples:
+    """Keep the rows that have a text and a class, and count the others by reason.
+
+    Raises UsageError for label values that the rule does not cover: silence would be a smaller, wrong data set.
+    """
+    # An unhashable cell (a list in JSONL) is no label; its text says so in the error.
+    cells = [cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells]
+    numbers = rule.numbers(cells).tolist()
+    unknown = Counter(str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED)
+    if unknown:
+        listed = ", ".join(f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8))
+        raise UsageError(
+            f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
+            f" {', '.join(map(printable, rule.labels))}: {listed}",
+            hint="say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or --stars",
+        )
+    rows = [i for i, text in enumerate(table.texts) if numbers[i] >= 0 and not is_blank(text)]
+    left_out = {
+        "without_label": numbers.count(MISSING),
+        "outside_rule": numbers.count(LEFT_OUT),
+        "without_text": sum(numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)),
+    }
+    texts = [encodable(str(table.texts[i])) for i in rows]
+    facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
+    return Examples(texts, [numbers[i] for i in rows], facts)
+
+
+def encodable(text: str) -> str:
+    """Return the text with U+FFFD for half characters (lone surrogates in JSON), which tokenizers refuse."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
+
+
+def sample(examples: Examples, count: int | None, seed: int) -> Examples:
+    """Take a seeded random `count` of the examples; all of them where `count` is None or as large."""
+    if count is None:
+        return examples
+    # The rows that datasets.Dataset.shuffle(seed).select(range(count)) takes: notebooks get the same sample.
+    return examples.take(np.random.default_rng(seed).permutation(len(examples.texts))[:count].tolist())
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Split off a seeded share of every class for evaluation, at least one example a class.
+
+    Copies of one text go to the same side: a review that was learned by heart measures nothing. Raises UsageError
+    for a class that has too few different texts for both sides.
+    """
+    generator = np.random.default_rng(seed)
+    held: list[int] = []
+    labels = np.array(examples.labels)
+    first_row: dict[str, int] = {}
+    first = np.array([first_row.setdefault(text, i) for i, text in enumerate(examples.texts)])
+    for label in sorted(set(examples.labels)):
+        distinct = np.unique(first[labels == label])
+        if len(distinct) < 2:
+            raise UsageError(
+                "a class with a single text cannot be learned and measured",
+                hint="give a file of its own with --eval FILE, or more examples",
+            )
+        count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
+        held += generator.permutation(distinct)[:count].tolist()
+    chosen = np.isin(first, held)
+    # Evaluation in file order: it has nothing to gain from a shuffle, and the eye finds the rows again.
+    evaluated, trained = np.flatnonzero(chosen).tolist(), np.flatnonzero(~chosen).tolist()
+    return examples.take(trained), examples.take(evaluated, held_out=share)
+
+
+def overlap(train: Examples, evaluated: Examples) -> int:
+    """Count the evaluation texts that were also trained on."""
+    known = set(train.texts)
+    return sum(text in known for text in evaluated.texts)
+
+
+def describe(examples: Examples, names: Sequence[str]) -> dict[str, Any]:
+    """Return what metrics.json says of a side: source, rows, classes and a hash of exactly what was used."""
+    return examples.facts | {
+        "rows": len(examples.texts),
+        "labels": examples.counts(names),
+        "rows_sha256": examples.sha256(),
+    }

@@ -1,0 +1,166 @@
+"""Labelled files and data sets of the Hub -> texts and label cells; knows nothing of what labels mean."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import InputError, UsageError, printable
+from batchsent.formats import ReadOptions, open_source
+from batchsent.formats.reading import find_column, find_text_column, list_columns
+from batchsent.formats.streams import InputStream
+
+LABEL_NAMES = ("label", "labels", "sentiment")
+# What says "file" even where there is none of that name, so that a typing error is not looked up on the Hub.
+SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".arrows", ".gz", ".zst")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they were read: texts and cells of the label column, all in memory."""
+
+    name: str  # what messages and the model card call it; never a path
+    texts: Sequence[str | None]  # (rows,)
+    cells: Sequence[Any]  # (rows,) str, int, float, bool or None
+    facts: dict[str, Any]  # where it came from, with a hash
+
+
+def is_file(name: str) -> bool:
+    """Tell whether `name` means a file of this machine; folders and everything else are data sets."""
+    path = Path(name).expanduser()
+    return path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
+
+
+def read_file(name: str, text_column: str | None, label_column: str | None) -> Table:
+    """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
+
+    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. Raises InputError for a file that cannot be
+    read as its suffix says, UsageError for a column it does not have.
+    """
+    path = Path(name).expanduser()
+    if {".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]}:
+        return read_jsonl(path, text_column, label_column)
+    options = ReadOptions(text_column=text_column)
+    source = open_source(str(path), options)
+    source.close()
+    label = choose_label(source.columns, label_column, source.name)
+    source = open_source(str(path), options, gold_column=label)
+    texts: list[str | None] = []
+    cells: list[Any] = []
+    try:
+        for chunk in source.chunks():
+            texts += chunk.texts
+            cells += chunk.gold or []
+        facts = source.facts()
+    finally:
+        source.close()
+    columns = [facts["columns"]["text"], label]
+    known = {"kind": "file", "name": path.name, "bytes": facts["bytes"], "sha256": facts["sha256"], "columns": columns}
+    return Table(path.name, texts, cells, known)
+
+
+def read_jsonl(path: Path, text_column: str | None, label_column: str | None) -> Table:
+    """Read two keys of a file with one JSON object a line; a key that a line lacks is null there."""
+    name = printable(path)
+    stream = InputStream(str(path))
+    records = []
+    try:
+        data = stream.read()
+    finally:
+        stream.close()
+    # Not splitlines(): JSON strings may hold U+2028, which it would split at.
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name}: line {number} is no JSON: {printable(error)}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}')
+        records.append((number, record))
+    keys = list(dict.fromkeys(key for _, record in records for key in record))
+    text = keys[find_text_column(keys, ReadOptions(text_column=text_column), name)]
+    label = choose_label(keys, label_column, name)
+    for number, record in records:
+        if not isinstance(record.get(text), str | None):
+            raise InputError(f"{name}: line {number}: {printable(text)} is not text", hint="name another --text-column")
+    facts = {"kind": "file", "name": path.name, "bytes": stream.size, "sha256": stream.sha256, "columns": [text, label]}
+    return Table(path.name, [r.get(text) for _, r in records], [r.get(label) for _, r in records], facts)
+
+
+def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
+    """Return the label column: the named one, or the one obvious one.
+
+    Raises UsageError when there is none or several.
+    """
+    if wanted is not None:
+        return columns[find_column(list(columns), wanted, "--label-column", name)]
+    found = [column for column in columns if column.strip().lower() in LABEL_NAMES]
+    if len(found) != 1:
+        problem = "more than one column" if found else "no column"
+        raise UsageError(
+            f"{name} has {problem} called {', '.join(LABEL_NAMES)}; its columns are {list_columns(list(columns))}",
+            hint="name the column of the labels with --label-column",
+        )
+    return found[0]
+
+
+def read_dataset(
+    name: str,
+    *,
+    config: str | None,
+    revision: str | None,
+    split: str,
+    text_column: str | None,
+    label_column: str | None,
+    keep_numbers: bool = False,
+) -> tuple[Table, list[str]]:
+    """Load one split of a Hub data set (or a folder of data files) and return it with the names of all its splits.
+
+    `split` is what `datasets.load_dataset` takes, ``train[:10%]`` included. Class numbers become the names that the
+    data set gives them, unless `keep_numbers`. Raises InputError when it cannot be had, UsageError for a column.
+    """
+    import datasets
+    from huggingface_hub import errors as hub
+
+    where = f"data set {printable(name)}, split {printable(split)}"
+    try:
+        data = datasets.load_dataset(name, config, split=split, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError, hub.HTTPError) as error:  # type: ignore[attr-defined]
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{where}: {printable(first_line[:300])}",
+            hint="check the name, the split and the network; a file of your own goes with --train FILE",
+        ) from error
+    text = data.column_names[find_text_column(data.column_names, ReadOptions(text_column=text_column), where)]
+    label = choose_label(data.column_names, label_column, where)
+    texts = data.with_format("arrow")[:][text].to_pylist()
+    if not all(isinstance(value, str | None) for value in texts):
+        raise UsageError(f"{where}: column {printable(text)} is not text", hint="name another --text-column")
+    cells = list(data[label])
+    feature = data.features[label]
+    if isinstance(feature, datasets.ClassLabel):
+        # -1 is the Hub's sign for "no label", as in test splits of contests.
+        named = feature.int2str if not keep_numbers else int
+        cells = [None if cell is None or cell < 0 else named(cell) for cell in cells]
+    local = Path(name).expanduser().is_dir()
+    facts = {
+        "kind": "folder" if local else "dataset",
+        "name": Path(name).expanduser().resolve().name if local else name,
+        "config": data.info.config_name,
+        "split": split,
+        "revision": revision_of(data.info) or revision,
+        "columns": [text, label],
+    }
+    return Table(facts["name"], texts, cells, facts), list(data.info.splits or {})
+
+
+def revision_of(info: Any) -> str | None:
+    """Return the commit a Hub data set was read from; its files are recorded as hf://datasets/NAME@COMMIT/PATH."""
+    for address in info.download_checksums or {}:
+        _, at, rest = str(address).rpartition("@")
+        if at and str(address).startswith("hf://"):
+            return rest.partition("/")[0]
+    return None

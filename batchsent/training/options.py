@@ -1,0 +1,117 @@
+"""The options of `batchsent finetune`, and which of them contradict each other; opens no file."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import UsageError, printable
+from batchsent.options import option
+
+OUTPUT = "model"
+DATASET, BASE_MODEL = "stanfordnlp/imdb", "distilbert-base-uncased"
+# The notebook that everybody starts from: 4,000 reviews teach DistilBERT in minutes, 300 measure it to 4 points.
+DATASET_SAMPLES = (4_000, 300)
+# A pretrained encoder is nudged for 2 epochs; an untrained one has everything to learn, at a rate it can bear.
+LEARNING_RATE, SCRATCH_LEARNING_RATE = 2e-5, 1e-3
+EPOCHS, SCRATCH_EPOCHS = 2.0, 4.0
+SAVE_STRATEGIES, DEVICES = ("epoch", "steps", "no"), ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How a model is fine-tuned."""
+
+    train: str = option(
+        DATASET, "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub.", metavar="FILE|NAME"
+    )
+    eval: str | None = option(
+        None,
+        "Reviews to measure on. Without it: the test split of the data set, or a held-out share of the file.",
+        metavar="FILE|NAME",
+    )
+    train_split: str = option("train", "Split of a Hub data set to train on, such as train[:10%].", metavar="SPLIT")
+    eval_split: str | None = option(
+        None, "Split to measure on. Without it: test, else validation, else a held-out share.", metavar="SPLIT"
+    )
+    dataset_config: str | None = option(None, "Configuration of a Hub data set, such as sst2 of glue.", metavar="NAME")
+    dataset_revision: str | None = option(None, "Commit, tag or branch of a Hub data set.", metavar="REVISION")
+    hold_out: float = option(0.1, "Share of every class held out where there is nothing else to measure on.")
+    text_column: str | None = option(None, "Column of the reviews. Without it: text or review.", metavar="NAME")
+    label_column: str | None = option(
+        None, "Column of the labels. Without it: label, labels or sentiment.", metavar="NAME"
+    )
+    labels: str | None = option(
+        None, "Names of the classes 0, 1, ... Without it 0/1 and neg/pos become NEGATIVE,POSITIVE.", metavar="A,B,..."
+    )
+    label_map: str | None = option(
+        None, "What values of the label column mean: neg=NEGATIVE,pos=POSITIVE,unsure=", metavar="VALUE=LABEL,..."
+    )
+    stars: str | None = option(
+        None, "Classes of star ratings; ratings in no range are left out.", metavar="1-4:NEGATIVE,7-10:POSITIVE"
+    )
+    train_samples: int | None = option(
+        None, f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all of others."
+    )
+    eval_samples: int | None = option(
+        None, f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all of others."
+    )
+    base_model: str = option(BASE_MODEL, "Encoder to start from: a folder or a Hub id.", metavar="FOLDER|ID")
+    revision: str | None = option(None, "Commit, tag or branch of a base model of the Hub.", metavar="REVISION")
+    from_scratch: bool = option(
+        default=False, help="Train a small new model instead, with a vocabulary of the training texts."
+    )
+    max_length: int | None = option(None, "Tokens read of a review. Without it: what the base model can read.")
+    learning_rate: float | None = option(
+        None, f"Highest learning rate. Without it: {LEARNING_RATE}, or {SCRATCH_LEARNING_RATE} from scratch."
+    )
+    batch_size: int = option(16, "Reviews in a training step.")
+    eval_batch_size: int = option(16, "Reviews measured at a time.")
+    epochs: float | None = option(
+        None, f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from scratch."
+    )
+    weight_decay: float = option(0.01, "Weight decay.")
+    warmup: float = option(0.0, "Share of the steps (below 1), or number of steps, until the full learning rate.")
+    seed: int = option(42, "Seed of samples, initial weights and order.")
+    save_strategy: str = option("epoch", "When to checkpoint.", choices=SAVE_STRATEGIES)
+    save_steps: int = option(500, "Steps between checkpoints with --save-strategy steps.")
+    keep_checkpoints: bool = option(default=False, help="Keep the checkpoints beside the finished model.")
+    device: str = option("auto", "Where to train.", choices=DEVICES)
+    torch_save: str | None = option(None, "Also write the state dict with torch.save.", metavar="FILE")
+    push_to_hub: str | None = option(None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME")
+    overwrite: bool = option(default=False, help="Replace the model that is at OUTPUT.")
+    restart: bool = option(default=False, help="Throw away the checkpoints of an unfinished run and start over.")
+
+
+def check_options(settings: FinetuneOptions) -> None:
+    """Refuse numbers and combinations that cannot be meant. Raises UsageError."""
+    for name in ("batch_size", "eval_batch_size", "save_steps", "learning_rate", "epochs", "max_length"):
+        value = getattr(settings, name)
+        if value is not None and not (0 < value < math.inf):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0")
+    for name in ("train_samples", "eval_samples", "weight_decay", "warmup", "seed"):
+        value = getattr(settings, name)
+        if value is not None and not (0 <= value < math.inf):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
+    if not 0 < settings.hold_out < 1:
+        raise UsageError(f"--hold-out {settings.hold_out}: must be between 0 and 1", hint="try --hold-out 0.1")
+    for name, known in (("save_strategy", SAVE_STRATEGIES), ("device", DEVICES)):
+        if getattr(settings, name) not in known:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {printable(getattr(settings, name))!r} is unknown",
+                hint=f"known are {', '.join(known)}",
+            )
+    if settings.label_map is not None and settings.stars is not None:
+        raise UsageError("--label-map and --stars both say what labels mean", hint="leave one of them out")
+    if settings.from_scratch and (settings.base_model != BASE_MODEL or settings.revision is not None):
+        raise UsageError("--from-scratch starts from no base model", hint="leave out --base-model and --revision")
+
+
+def public_options(settings: FinetuneOptions) -> dict[str, Any]:
+    """Return the options as metrics.json shows them: files by their names, for paths tell of people."""
+    shown = dataclasses.asdict(settings)
+    for name in ("train", "eval", "base_model", "torch_save"):
+        if shown[name] is not None and (Path(shown[name]).expanduser().exists() or Path(shown[name]).is_absolute()):
+            shown[name] = Path(shown[name]).name
+    return shown

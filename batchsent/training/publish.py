@@ -1,0 +1,114 @@
+"""A trained model -> its folder, whole under its final name, and on the Hub where asked; knows nothing of training."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import OutputError, UsageError, printable
+from batchsent.run import commit
+from batchsent.training.card import make_card
+from batchsent.training.trainer import CURVE_COLUMNS, Trained
+
+
+def check_hub(repository: str) -> None:
+    """Refuse an upload that cannot succeed before hours of training. Raises UsageError."""
+    import huggingface_hub
+    from huggingface_hub import errors as hub
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repository)
+        huggingface_hub.HfApi().whoami()
+    except hub.HFValidationError as error:
+        raise UsageError(f"--push-to-hub {printable(repository)} is no Hub id", hint="write OWNER/NAME") from error
+    except (OSError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
+        raise UsageError(
+            f"--push-to-hub {printable(repository)}: the Hub cannot be reached, or does not know who you are",
+            hint="log in first: hf auth login",
+        ) from error
+
+
+def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None) -> None:
+    """Write the model folder and publish it in one step; before that the state dict, where one was asked for."""
+    import torch
+
+    temporary = commit.temporary_directory(final)
+    try:
+        with commit.output_errors(final):
+            # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
+            trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
+            trained.model.save_pretrained(temporary)
+            trained.tokenizer.save_pretrained(temporary)
+            files = {
+                "metrics.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
+                "training_curve.csv": curve_csv(trained.curve),
+                "README.md": make_card(document),
+            }
+            for name, text in files.items():
+                (temporary / name).write_bytes(text.encode("utf-8", "replace"))
+            # safetensors makes files that only their owner can read; the others follow the umask.
+            for weights in temporary.glob("*.safetensors"):
+                weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
+        if save is not None:
+            with commit.output_errors(save):
+                pending = commit.PendingFile(Path(save))
+                try:
+                    torch.save(trained.model.state_dict(), pending)
+                    pending.commit()
+                finally:
+                    pending.close()
+        commit.publish_directory(temporary, final, overwrite=overwrite)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def curve_csv(curve: list[dict[str, float]]) -> str:
+    """Return the training curve as CSV, a line a step: loss and learning rate, and the metrics where measured."""
+    steps: dict[int, dict[str, float]] = {}
+    for entry in curve:
+        steps.setdefault(int(entry["step"]), {}).update(entry)
+    measured = {key for entry in curve for key in entry if key.startswith("eval_")}
+    # How long an evaluation took differs between two runs that are otherwise the same.
+    columns = [*CURVE_COLUMNS, *sorted(k for k in measured if not k.endswith(("_runtime", "_per_second")))]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(steps[step] for step in sorted(steps))
+    return out.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what made the model."""
+    packages = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "numpy")
+    found = {}
+    for package in ("batchsent", *packages):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return {"batchsent": "unknown", "python": ".".join(map(str, sys.version_info[:3]))} | found
+
+
+def push(final: Path, repository: str) -> str:
+    """Upload the finished folder to a Hub model, made where it is not there, and return its address.
+
+    Raises OutputError; the folder itself is safe.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors as hub
+
+    api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=final, commit_message="Upload a model made with batchsent")
+    except (OSError, ValueError, RuntimeError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OutputError(
+            f"the model is in {printable(final)}, but was not uploaded: {printable(first_line)}",
+            hint=f"try again without training: hf upload {printable(repository)} {printable(final)}",
+        ) from error
+    return str(address)

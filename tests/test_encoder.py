@@ -1,0 +1,183 @@
+"""The forward pass without padding gives what transformers gives, for each text as if it were alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from batchsent.model.batches import plan_batches
+from batchsent.model.encoder import CHECK_LENGTHS, StockEncoder, _disagreement, make_encoder
+from batchsent.model.loading import identify, load_model
+from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
+from batchsent.model.tokens import make_text_encoder
+from batchsent.model.weights import take_apart
+from tests.models import WORDS, make_model
+
+KINDS = ("distilbert", "bert", "roberta")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request, tmp_path_factory):
+    """Load a tiny model of each architecture that runs packed."""
+    folder = make_model(tmp_path_factory.mktemp(request.param), request.param, labels=("a", "b", "c"))
+    return load_model(identify(str(folder)), device="cpu")
+
+
+def texts_of_many_lengths(count=40, seed=3):
+    """Make texts of 1 to 70 words, so that some are cut and neighbours in a batch differ."""
+    random = np.random.default_rng(seed)
+    words = [word for word in WORDS if not word.startswith("##")]
+    return [" ".join(random.choice(words, size=n)) for n in random.integers(1, 70, count)]
+
+
+def alone(model, texts):
+    """Ask transformers for the logits of each text by itself."""
+    rows = []
+    with torch.inference_mode():
+        for text in texts:
+            inputs = model.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+            rows.append(torch.softmax(model.module(**inputs).logits, dim=-1).numpy())
+    return np.concatenate(rows)
+
+
+def through(encoder, model, texts, budget, shape):
+    """Run texts in batches and put the results back by row number."""
+    tokens = make_text_encoder(model.tokenizer, 64).encode(texts)
+    results = np.full((len(texts), 3), np.nan, dtype=np.float32)
+    for rows in plan_batches(tokens.lengths, budget, shape):
+        results[rows] = encoder.probabilities(tokens.take(rows), tokens.lengths[rows]).numpy()
+    return results
+
+
+def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
+    """What torch.nn.attention.varlen.varlen_attn does, written out: text i attends to itself only."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert int(cu_seq_q.diff().max()) == max_q
+    assert int(cu_seq_k.diff().max()) == max_k
+    assert int(cu_seq_q[-1]) == len(query)
+    assert int(cu_seq_k[-1]) == len(key) == len(value)
+    out = torch.empty_like(query)
+    for i in range(len(cu_seq_q) - 1):
+        q = query[cu_seq_q[i] : cu_seq_q[i + 1]].transpose(0, 1)
+        k, v = (part[cu_seq_k[i] : cu_seq_k[i + 1]].transpose(0, 1) for part in (key, value))
+        weights = torch.softmax(q @ k.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)
+        out[cu_seq_q[i] : cu_seq_q[i + 1]] = (weights @ v).transpose(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("budget", [1, 64, 500, 100_000])
+def test_packed_equals_transformers_to_five_digits(model, budget):
+    """Texts of many lengths, from one a pack to all in one, score as each does alone."""
+    texts = texts_of_many_lengths()
+    encoder = make_encoder(model)
+    assert encoder.path == "packed"
+    np.testing.assert_allclose(through(encoder, model, texts, budget, "packed"), alone(model, texts), atol=1e-5)
+
+
+def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model):
+    """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
+    texts = texts_of_many_lengths()
+    encoder = PackedEncoder(take_apart(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test")
+    np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), alone(model, texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "budget"), [("equal", 200), ("padded", 300), ("padded", 100_000)])
+def test_the_stock_way_equals_transformers(model, shape, budget):
+    """Equal lengths without padding, and padded batches with a mask, score as each text does alone."""
+    texts = texts_of_many_lengths()
+    encoder = StockEncoder(model, shape, "test")
+    np.testing.assert_allclose(through(encoder, model, texts, budget, shape), alone(model, texts), atol=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_neighbours(model):
+    """The same text packed with others, and with others again, keeps its score."""
+    encoder = make_encoder(model)
+    text = "the plot was boring"
+    scores = [
+        through(encoder, model, [text, *texts_of_many_lengths(12, seed)], 100_000, "packed")[0] for seed in range(4)
+    ]
+    np.testing.assert_allclose(scores, np.tile(scores[0], (4, 1)), atol=1e-6)
+
+
+def leaking(queries, keys, values, pack, *, first_only):
+    """Let every text see its neighbours, as SDPA does when it is given a pack."""
+    q, k, v = (part.transpose(0, 1) for part in (queries, keys, values))
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(0, 1)
+
+
+def failing(queries, keys, values, pack, *, first_only):
+    raise NotImplementedError("no kernel for this GPU")
+
+
+@pytest.mark.parametrize(("attention", "said"), [(leaking, "differs from transformers"), (failing, "failed here")])
+def test_a_packed_way_that_is_wrong_is_not_used(model, attention, said):
+    """Texts that see each other, or a kernel that is not there, are found when the model loads."""
+    packed = PackedEncoder(take_apart(model.module), "cpu", attention, "packed", "test")
+    assert said in _disagreement(packed, StockEncoder(model, "equal", "test"), model)
+
+
+def test_the_check_at_load_accepts_the_right_way(model):
+    """The same check passes the real thing, and its texts have unequal lengths."""
+    packed = PackedEncoder(take_apart(model.module), "cpu", attention_by_length, "packed", "test")
+    assert _disagreement(packed, StockEncoder(model, "equal", "test"), model) is None
+    assert len(set(CHECK_LENGTHS)) > 2
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "gelu_pytorch_tanh"])
+def test_other_activations_run_packed_too(tmp_path, activation):
+    """The activation is the model's own, fused or not."""
+    folder = make_model(tmp_path / "model", "bert", labels=("a", "b", "c"), hidden_act=activation)
+    model = load_model(identify(str(folder)), device="cpu")
+    encoder = make_encoder(model)
+    texts = texts_of_many_lengths(12)
+    assert encoder.path == "packed"
+    np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), alone(model, texts), atol=1e-5)
+
+
+def test_one_layer_is_enough(tmp_path):
+    """A model whose only layer is its last one runs packed."""
+    folder = make_model(tmp_path / "model", "distilbert", labels=("a", "b", "c"), n_layers=1)
+    model = load_model(identify(str(folder)), device="cpu")
+    texts = texts_of_many_lengths(12)
+    np.testing.assert_allclose(
+        through(make_encoder(model), model, texts, 700, "packed"), alone(model, texts), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["Electra", "Albert"])
+def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
+    """An architecture that is not taken apart still scores right, and the reason is said."""
+    import transformers
+
+    folder = make_model(tmp_path / "model", "bert", labels=("a", "b", "c"))
+    vocabulary = load_model(identify(str(folder))).tokenizer
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=len(vocabulary),
+        **{"hidden_size": 32, "embedding_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+        **{"intermediate_size": 64, "max_position_embeddings": 64, "num_labels": 3},
+    )
+    torch.manual_seed(1)
+    getattr(transformers, f"{name}ForSequenceClassification")(config).save_pretrained(folder)
+    model = load_model(identify(str(folder)), device="cpu")
+    encoder = make_encoder(model)
+    assert encoder.path == "transformers, equal lengths"
+    assert "not packed" in encoder.reason
+    texts = texts_of_many_lengths(12)
+    np.testing.assert_allclose(through(encoder, model, texts, 300, "equal"), alone(model, texts), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_float16_on_a_gpu_agrees_with_float32_on_the_cpu(tmp_path, kind):
+    """On CUDA the packed way is taken from compute capability 8.0 on, and stays within 0.02 of float32."""
+    folder = make_model(tmp_path / kind, kind, labels=("a", "b", "c"))
+    texts = texts_of_many_lengths(200)
+    exact = alone(load_model(identify(str(folder)), device="cpu"), texts)
+    model = load_model(identify(str(folder)), device="cuda")
+    encoder = make_encoder(model)
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert encoder.path == "packed, varlen attention", encoder.reason
+    tokens = make_text_encoder(model.tokenizer, 64).encode(texts)
+    results = np.full((len(texts), 3), np.nan, dtype=np.float32)
+    for rows in plan_batches(tokens.lengths, 2_000, encoder.shape):
+        results[rows] = encoder.probabilities(tokens.take(rows), tokens.lengths[rows]).cpu().numpy()
+    np.testing.assert_allclose(results, exact, atol=0.02)

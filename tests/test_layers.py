@@ -1,0 +1,118 @@
+"""The map in the code: imports go down the floors only, and nothing heavy is imported before it is used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import batchsent
+
+PACKAGE = Path(batchsent.__file__).parent
+HEAVY = {"torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "pandas", "accelerate", "tokenizers"}
+
+# Floor of each module, by the longest prefix that fits.
+FLOORS = {
+    "batchsent": 6,  # the package's own face, which everything hangs from lazily
+    "batchsent.__main__": 6,
+    "batchsent.cli": 5,
+    "batchsent.api": 4,
+    "batchsent.evaluate": 4,
+    "batchsent.finetune": 4,
+    "batchsent.training": 4,
+    "batchsent.training_data": 4,
+    "batchsent.from_scratch": 4,
+    "batchsent.model_card": 4,
+    "batchsent.run": 4,
+    "batchsent.model": 3,
+    "batchsent.formats": 2,
+    "batchsent.evaluation": 1,
+    "batchsent.chunk": 0,
+    "batchsent.errors": 0,
+    "batchsent.options": 0,
+    "batchsent.reporting": 0,
+}
+
+
+def modules():
+    """Every module of the package with its dotted name."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def floor(module):
+    """The floor of a module, None for one that is not on the map."""
+    while module and module not in FLOORS:
+        module = module.rpartition(".")[0]
+        if module == "batchsent":
+            return None
+    return FLOORS.get(module)
+
+
+def imports(tree):
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module, node
+
+
+def at_import_time(tree):
+    """The nodes that run when the file is imported: outside functions and `if TYPE_CHECKING`."""
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_imports_go_down(name, path):
+    """A module imports from its own floor or below."""
+    assert floor(name) is not None, f"{name} is on no floor of the map"
+    if name == "batchsent":
+        return
+    for imported, _ in imports(ast.parse(path.read_text())):
+        if imported.startswith("batchsent."):
+            assert floor(imported) <= floor(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_heavy_libraries_are_imported_where_they_are_used(name, path):
+    """No module imports torch and its like when it is itself imported."""
+    for node in at_import_time(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        assert not {found.partition(".")[0] for found in names} & HEAVY, f"{name}, line {getattr(node, 'lineno', 0)}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["batch", "--help"], ["finetune", "--help"], ["predict", "--help"]])
+def test_d10_help_loads_nothing_heavy(arguments):
+    """Asking for help imports none of the heavy libraries."""
+    code = (
+        "import sys\nfrom batchsent.cli import cli\n"
+        f"cli.main({arguments!r}, standalone_mode=False)\n"
+        f"print('HEAVY', sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("HEAVY []")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """`import batchsent` is instant; its functions come when they are asked for."""
+    code = f"import sys, batchsent; print(sorted(set(sys.modules) & ({HEAVY!r} | {{'numpy', 'pyarrow', 'click'}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_is_what_the_readme_promises():
+    """Every public name can be had, and is listed."""
+    for name in batchsent.__all__:
+        assert getattr(batchsent, name).__doc__

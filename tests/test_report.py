@@ -1,0 +1,301 @@
+"""The pages: what they say, what they weigh, and that nothing in them runs."""
+
+import base64
+import hashlib
+import html.parser
+import json
+import re
+
+import pytest
+
+from batchsent.chunk import SCORED
+from batchsent.errors import InputError
+from batchsent.evaluation import charts, summary
+from batchsent.evaluation.advice import warning
+from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.report import render
+from batchsent.evaluation.tally import Tally
+from batchsent.evaluation.training_report import render_training
+from tests.test_summary import document
+from tests.test_tally import FOUR, TWO, Rows, small
+
+HOSTILE = (
+    "</title><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}\u202e\x1b]52;\x07\r\n$\\frac{'\"&amp;\udc80"
+)
+
+# Everything a page may be made of.
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "header", "section", "h1", "h2", "h3", "p", "br", "b", "span"),
+    *("dl", "div", "dt", "dd", "small", "ul", "li", "bdi", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"),
+    *("figure", "figcaption", "svg", "rect", "path", "text", "circle"),
+}
+ATTRIBUTES = {
+    *("lang", "charset", "http-equiv", "content", "name", "class", "role", "aria-label", "aria-hidden", "viewbox"),
+    *("preserveaspectratio", "x", "y", "width", "height", "d", "text-anchor", "transform", "cx", "cy", "r"),
+    "stroke-dasharray",
+}
+
+
+class Reader(html.parser.HTMLParser):
+    """Reads a page as a browser would: elements, attributes and words."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.attributes, self.words, self.open = [], [], [], []
+        self.feed(page.decode("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        """Take an element that is closed later."""
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        """Take an element without content."""
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        """Close the innermost element, and no other."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Take words, style sheets left out."""
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        """The words of the page, in one line."""
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def scored():
+    performance = {
+        "rows_per_s": 17.0,
+        "tokens_per_s": 4_000.0,
+        "seconds": {"read": 0.5, "tokenize": 3.0, "score": 170.0, "write": 0.4},
+        "bottleneck": "the model",
+        "padding_share": 0.01,
+    }
+    run = {"elapsed_s": 192.4, "ended": "2026-01-05T03:06:31+00:00", "command": ["batchsent", "batch", "a b.csv"]}
+    return document(Rows().tally(unsure_below=0.7).sections(), performance=performance, run=run)
+
+
+def test_the_page_says_what_the_summary_says(scored):
+    """Verdict, warnings with what to do, rows, labels, figures, stages and provenance are on the page."""
+    text = Reader(render(scored)).text
+    evaluation = scored["evaluation"]
+    for said in (
+        "Scores of reviews.csv",
+        "3,000 of 3,000 rows were scored in 3 min 12 s.",
+        f"Of 3,000 rows with a gold label {evaluation['accuracy']:.1%} are right",
+        "What to do: compare the figures of truncated and whole texts",
+        "Confusion matrix",
+        f"{evaluation['confusion']['counts'][0][1]:,}",
+        "read up to 512",
+        "ROC curve",
+        "Precision and recall",
+        "Can the scores be read as chances?",
+        "By length of the text",
+        "cut by the model",
+        "the slowest was the model",
+        "batchsent batch 'a b.csv'",
+        "0" * 64,
+        "have a score under 0.7 and count as unsure",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize("labels", [(), ("only",), TWO, FOUR, tuple(f"label {i}" for i in range(300))])
+@pytest.mark.parametrize("gold", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_every_summary_has_a_page(labels, gold, rows):
+    """No rows, one row, one label, hundreds of labels, with and without gold: there is a page, under 500 kB."""
+    tally = Rows(labels, rows=rows).tally(gold=gold) if labels else Tally((), GoldRule.parse(()) if gold else None)
+    page = render(document(tally.sections()))
+    assert Reader(page).open == []
+    assert len(page) < 500_000
+
+
+def test_a_failed_run_has_a_page():
+    """The page of a failed run says what went wrong and what to do."""
+    sections = Tally(()).sections()
+    failed = document(
+        sections,
+        status="failed",
+        exit_code=6,
+        error={"message": "no model", "hint": "name a folder"},
+        model={},
+        input={},
+        outputs=[],
+        run={},
+        performance={},
+        device={},
+    )
+    text = Reader(render(failed)).text
+    assert "The run ended with an error: no model" in text
+    assert "name a folder" in text
+
+
+def test_a_page_is_the_same_every_time(scored):
+    """The page of a summary is the same bytes, also after the summary was written and read back."""
+    assert render(scored) == render(json.loads(summary.dumps(scored)))
+
+
+def hostile_page():
+    rows = Rows((HOSTILE, "ok", f"2{HOSTILE}"), rows=60)
+    rows.gold[:5] = [f"?{HOSTILE}"] * 5
+    return render(
+        document(
+            rows.tally().sections(),
+            status=HOSTILE,
+            warnings=[warning("w", HOSTILE, HOSTILE)],
+            error={"message": HOSTILE, "hint": HOSTILE},
+            input={"path": f"x/{HOSTILE}", "columns": {HOSTILE: HOSTILE}},
+            outputs=[{"path": HOSTILE}],
+            model={"source": HOSTILE, "max_length": 512},
+            run={"options": {HOSTILE: HOSTILE}, "command": [HOSTILE], "ended": HOSTILE},
+            performance={"seconds": {HOSTILE: 1.0}, "bottleneck": HOSTILE},
+            package={HOSTILE: HOSTILE},
+        )
+    )
+
+
+def test_hostile_names_are_words():
+    """Markup, templates, formulas, escapes and overrides in names are shown as words and do nothing."""
+    page = hostile_page()
+    reader = Reader(page)
+    assert set(reader.elements) <= ELEMENTS
+    assert "<script>alert(1)</script>" in reader.text
+    assert "{{ 7*7 }}" in reader.text
+    assert "49" not in re.findall(r"</title><script>.{60}", reader.text)[0]
+    assert not set(page.decode()) & set("\u202e\x1b\x07\r")
+
+
+@pytest.mark.parametrize("make", [hostile_page, lambda: render(document(Rows().tally().sections()))])
+def test_nothing_on_a_page_runs_or_calls_out(make):
+    """No script, no handler, no style attribute, no address; the policy allows the page's own style sheet alone."""
+    page = make()
+    reader = Reader(page)
+    names = {name for name, _ in reader.attributes}
+    assert names <= ATTRIBUTES
+    (policy,) = [value for name, value in reader.attributes if name == "content" and "default-src" in value]
+    css = re.search(rb"<style>(.*?)</style>", page, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(css).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert not re.search(rb"url\(|@import|https?:", css)
+
+
+def test_curves_of_several_labels_are_told_apart_without_colour():
+    """Each of several curves has a dash of its own, and a legend that shows it."""
+    page = render(document(Rows(FOUR).tally().sections())).decode()
+    assert len(set(re.findall(r'class="line" stroke-dasharray="([^"]+)"', page))) == 4
+    assert page.count('class="key"') == 8
+
+
+def test_labels_are_not_twisted_by_writing_direction():
+    """A label in Arabic or Hebrew stands apart from the words around it."""
+    page = render(document(Rows(("سلبي", "חיובי"), rows=50).tally().sections())).decode()
+    assert "<bdi>سلبي</bdi>" in page
+
+
+def test_stars_are_called_an_agreement():
+    """Figures against star ratings are not sold as accuracy."""
+    tally = Tally(TWO, GoldRule.parse(TWO, stars="1-2:NEGATIVE,4-5:POSITIVE"))
+    tally.add(*small(["t"] * 4, [SCORED] * 4, gold=[5, "3", 1.0, None]))
+    text = Reader(render(document(tally.sections()))).text
+    assert "Agreement with star ratings" in text
+    assert "agree with the star ratings" in text
+    assert "Not judged: 1 without a gold value, 1 left out by the rule." in text
+
+
+@pytest.mark.parametrize("spoil", ["rows", "predictions", "text", "evaluation", "outputs", "performance"])
+def test_a_damaged_summary_is_an_error(scored, spoil):
+    """A summary whose sections do not hold what they should is refused and not half shown."""
+    with pytest.raises(InputError, match="damaged"):
+        render({**scored, spoil: {"rows": [1], "seconds": 5} if spoil != "outputs" else [3]})
+
+
+CURVE = (
+    "step,epoch,loss,learning_rate,grad_norm,eval_accuracy,eval_loss,eval_macro_f1\n"
+    "10,0.5,0.7,0.001,0.5,,,\n20,1.0,0.5,0.0005,0.4,0.8,0.55,0.79\n40,2.0,0.3,0.0,0.3,0.9,0.35,0.89\n"
+)
+
+
+def trained(name="reviews.csv", labels=TWO):
+    """Return a metrics.json as finetune writes it."""
+    own = {"precision": 0.9, "recall": 0.9, "f1": 0.9, "support": 24.0}
+    rows = {"kind": "file", "name": name, "rows": 48, "labels": dict.fromkeys(labels, 24)}
+    return {
+        "created": "2026-01-05T03:06:31+00:00",
+        "labels": list(labels),
+        "metrics": {
+            "loss": 0.35,
+            "accuracy": 0.9,
+            "macro_f1": 0.89,
+            "per_class": dict.fromkeys(labels, own),
+            "majority_baseline": 0.5,
+        },
+        "base_model": {"kind": "hub", "name": name},
+        "data": {"train": {**rows, "rows": 432}, "eval": rows, "overlap": 2},
+        "hyperparameters": {"learning_rate": 2e-5, "epochs": 2},
+        "training": {"steps": 40, "runtime_s": 75.0, "device": "cpu"},
+        "versions": {"torch": "2.13.0"},
+    }
+
+
+def test_the_page_of_a_model():
+    """The page of a fine-tuned model shows how it learned, its figures by label, its data and its settings."""
+    reader = Reader(render_training(trained(), CURVE))
+    for said in (
+        "Fine-tuned from reviews.csv",
+        "90.0% of 48 evaluation rows got the right label; always answering the commonest one would get 50.0%.",
+        "2 evaluation rows were among the training rows",
+        "1 min 15 s",
+        "Loss",
+        "Learning rate",
+        "NEGATIVE",
+        "2e-05",
+    ):
+        assert said in reader.text
+    assert reader.elements.count("svg") == 3 + 2 + 2 + 2  # charts, their legends' lines, bars
+
+
+def test_the_page_of_a_model_is_inert_too():
+    """Hostile names of files, models and labels are words on the page of a model."""
+    page = render_training(trained(HOSTILE, (HOSTILE, "ok")), CURVE)
+    assert set(Reader(page).elements) <= ELEMENTS
+    assert not set(page.decode()) & set("\u202e\x1b\x07\r")
+
+
+def test_a_long_training_makes_a_small_page():
+    """A curve of 200,000 steps is thinned out to what a screen can show."""
+    curve = "step,loss\n" + "".join(f"{i},{1 / i}\n" for i in range(1, 200_001))
+    assert len(render_training(trained(), curve)) < 60_000
+
+
+@pytest.mark.parametrize("curve", ["", "step,loss\n", "step,loss\n1,\n"])
+def test_a_model_without_a_curve_has_a_page(curve):
+    """A training that logged nothing has a page without charts."""
+    assert "How it learned" in Reader(render_training(trained(), curve)).text
+
+
+def test_a_damaged_metrics_file_is_an_error():
+    """A metrics.json that lacks its figures, or a curve that holds words, is refused."""
+    with pytest.raises(InputError, match="damaged"):
+        render_training({**trained(), "metrics": {}}, CURVE)
+    with pytest.raises(InputError, match="damaged"):
+        render_training(trained(), "step,loss\none,two\n")
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 7, 10, 99, 1_234, 5_000_000])
+def test_axes_have_round_counts(most):
+    """An axis of counts has a few ticks at whole, round numbers, whatever the counts."""
+    chart = charts.histogram([most, 0, 1], [], title="t", x_title="x")
+    words = re.findall(r'text-anchor="end">([^<]+)</text>', chart)
+    assert words[0] == "0"
+    assert 2 <= len(words) <= 6
+    assert all(re.fullmatch(r"\d+|[\d.]+[kMG]", word) for word in words)

@@ -1,0 +1,359 @@
+"""Scores of a chunk, row by row: whatever the order, the batches, the interruptions or the device's memory."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchsent.api import Model, load
+from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED
+from batchsent.errors import DeviceError, UsageError
+from batchsent.model.batches import plan_batches
+from batchsent.model.device import Device
+from batchsent.model.loading import LoadedModel, identify, load_model
+from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.model.tokens import Tokens
+from tests.models import make_model
+
+
+class CharacterTokens:
+    """A token for each character: lengths that can be checked by eye."""
+
+    path = "characters"
+
+    def encode(self, texts):
+        offsets = np.cumsum([0, *map(len, texts)]).astype(np.int64)
+        ids = np.array([ord(c) for text in texts for c in text], dtype=np.int32)
+        return Tokens(ids, offsets, np.zeros(len(texts), dtype=np.int32))
+
+
+class FirstCharacter:
+    """An encoder whose answer names its text: the first character is the probability in percent.
+
+    `memory` is how many tokens fit; `raises` is called before each batch.
+    """
+
+    path, reason = "characters", "made for tests"
+
+    def __init__(self, memory=10**9, shape="packed", raises=None):
+        self.memory, self.shape, self.raises = memory, shape, raises
+        self.batches = []
+
+    def probabilities(self, ids, lengths):
+        if self.raises:
+            self.raises()
+        if len(ids) > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.batches.append(list(lengths))
+        first = ids[np.cumsum(lengths) - lengths].astype(np.float32) / 100
+        first[first == ord("x") / 100] = np.nan
+        return torch.from_numpy(np.stack([1 - first, first], axis=1))
+
+
+def scorer_of(encoder, batch_tokens=20, device="cpu"):
+    identity = identify_nothing()
+    model = LoadedModel(identity, None, None, Device(device, "a test", "float32", "test"), 512)
+    return ModelScorer(model, encoder, CharacterTokens(), batch_tokens)
+
+
+def identify_nothing():
+    from pathlib import Path
+
+    from batchsent.model.loading import ModelIdentity
+
+    return ModelIdentity("none", Path("none"), None, "", "", "", ("LOW", "HIGH"), 512, "None")
+
+
+def score(scorer, texts, **options):
+    return scorer.score(scorer.prepare(texts), **options)
+
+
+def expected(texts):
+    return [np.nan if not text or not text.strip() or text[0] == "x" else ord(text[0]) / 100 for text in texts]
+
+
+# First characters below "d" are probabilities below 1.
+row_texts = st.one_of(
+    st.none(),
+    st.sampled_from(["", "  ", "x not finite", "\u200b"]),
+    st.tuples(st.sampled_from("0123ABCab"), st.integers(0, 40)).map(lambda t: t[0] + "." * t[1]),
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(texts=st.lists(row_texts, max_size=40), budget=st.integers(1, 60), shape=st.sampled_from(["packed", "padded"]))
+def test_every_row_gets_the_score_of_its_own_text(texts, budget, shape):
+    """Rows of any length, order, blankness and number of copies get their own result."""
+    scores = score(scorer_of(FirstCharacter(shape=shape), budget), texts)
+    np.testing.assert_allclose(scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32))
+    blank = [text is None or text in {"", "  ", "\u200b"} for text in texts]
+    odd = [not b and text[0] == "x" for text, b in zip(texts, blank, strict=True)]
+    wanted = np.where(blank, BLANK, np.where(odd, NONFINITE, SCORED)) if texts else []
+    assert list(scores.status) == list(wanted)
+    assert list(scores.n_tokens) == [0 if b else len(text) for text, b in zip(texts, blank, strict=True)]
+    assert scores.distinct == len({text for text, b in zip(texts, blank, strict=True) if not b})
+
+
+def test_a_text_that_stands_in_several_rows_runs_once():
+    """I05: identical rows cost one forward pass."""
+    encoder = FirstCharacter()
+    scores = score(scorer_of(encoder), ["0aaa", "1b", "0aaa", "0aaa"])
+    assert encoder.batches == [[4, 2]]
+    assert scores.distinct == 2
+    assert (scores.status == SCORED).all()
+
+
+@settings(max_examples=100)
+@given(lengths=st.lists(st.integers(1, 50), max_size=60), budget=st.integers(1, 200))
+@pytest.mark.parametrize("shape", ["equal", "padded", "packed"])
+def test_batches_hold_every_row_once_within_the_budget(shape, lengths, budget):
+    """A plan is a permutation, longest first, and no batch of two costs more than the budget."""
+    sizes = np.array(lengths, dtype=np.int64)
+    plan = plan_batches(sizes, budget, shape)
+    assert sorted(row for batch in plan for row in batch) == list(range(len(lengths)))
+    assert [lengths[row] for batch in plan for row in batch] == sorted(lengths, reverse=True)
+    for batch in plan:
+        cost = sizes[batch].max() * len(batch) if shape != "packed" else sizes[batch].sum()
+        assert len(batch) == 1 or cost <= budget
+        assert shape != "equal" or len(set(sizes[batch])) == 1
+
+
+def test_i04_one_long_row_does_not_pad_the_short_ones():
+    """A long text among short ones shares its batch with few of them."""
+    sizes = np.array([512] + [10] * 1000)
+    padded = sum(sizes[batch].max() * len(batch) for batch in plan_batches(sizes, 4096, "padded"))
+    assert padded < 1.4 * sizes.sum()
+
+
+# --- memory
+
+
+def test_g01_out_of_memory_halves_and_remembers():
+    """A batch that does not fit is halved until it does; later batches are not tried at the old size."""
+    texts = [f"{i % 10}" + "." * (9 + i // 10) for i in range(40)]
+    encoder = FirstCharacter(memory=30)
+    scorer = scorer_of(encoder, batch_tokens=200)
+    scores = score(scorer, texts)
+    np.testing.assert_allclose(scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32))
+    backoffs = scorer.facts()["device"]["oom_backoffs"]
+    assert backoffs > 0
+    score(scorer, [text + "!" for text in texts])
+    assert scorer.facts()["device"]["oom_backoffs"] <= backoffs + 1
+
+
+def test_g01_the_same_labels_as_with_enough_memory():
+    """Running out of memory changes no label."""
+    texts = [chr(48 + i) + "." * (i * 7 % 23) for i in range(40)]
+    enough = score(scorer_of(FirstCharacter(), 500), texts)
+    little = score(scorer_of(FirstCharacter(memory=25), 500), texts)
+    assert list(enough.winners) == list(little.winners)
+
+
+def test_g02_one_text_that_does_not_fit_is_a_device_error():
+    """At one row nothing is left to halve: exit 7, with what to do."""
+    with pytest.raises(DeviceError, match="no memory for one text of 40 tokens") as caught:
+        score(scorer_of(FirstCharacter(memory=30), 200), ["0" + "." * 39, "1..."])
+    assert caught.value.exit_code == 7
+    assert "--max-length" in caught.value.hint
+
+
+def test_g04_another_error_of_an_accelerator_is_a_device_error():
+    """A sticky CUDA error ends the run as retryable; it is not tried again in this process."""
+    calls = []
+
+    def broken():
+        calls.append(1)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore lines")
+
+    with pytest.raises(DeviceError, match="illegal memory access") as caught:
+        score(scorer_of(FirstCharacter(raises=broken), device="cuda:0"), ["0...", "1..."])
+    assert "more lines" not in str(caught.value)
+    assert len(calls) == 1
+
+
+def test_an_error_on_a_cpu_is_a_bug_and_stays_one():
+    """A RuntimeError without an accelerator is not dressed up as the device's fault."""
+
+    def broken():
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes cannot"):
+        score(scorer_of(FirstCharacter(raises=broken)), ["0..."])
+
+
+# --- interruption
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after):
+    """Stopped after any batch and gone on with, a chunk has the same scores to the last bit, by whole batches."""
+    texts = [" ".join(["great bad movie plot"[: 4 + i % 9]] * (i % 37 + 1)) for i in range(60)]
+    options = ModelOptions(device="cpu", batch_tokens=200)
+    whole = score(ModelScorer.open(identify(str(tiny_model)), options), texts)
+    first = ModelScorer.open(identify(str(tiny_model)), options)
+    asked = iter(range(100))
+    part = score(first, texts, stop=lambda: next(asked) >= after)
+    assert ((part.status == PENDING).sum() == 0) == (after > 100)
+    second = ModelScorer.open(identify(str(tiny_model)), options)
+    done = score(second, texts, done=part)
+    assert done.probabilities.tobytes() == whole.probabilities.tobytes()
+    assert done.status.tobytes() == whole.status.tobytes()
+    assert done.n_tokens.tobytes() == whole.n_tokens.tobytes()
+
+
+def test_what_is_done_does_not_run_again():
+    """Going on runs the missing batches only."""
+    texts = [chr(48 + i) + "." * i for i in range(30)]
+    encoder = FirstCharacter()
+    scorer = scorer_of(encoder, 40)
+    asked = iter(range(100))
+    part = score(scorer, texts, stop=lambda: next(asked) >= 3)
+    assert len(encoder.batches) == 3
+    total = len(scorer.prepare(texts).content.batches)
+    score(scorer, texts, done=part)
+    assert len(encoder.batches) == total
+
+
+# --- the Python API
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta"])
+def test_predict_gives_what_a_pipeline_gives(tmp_path, kind):
+    """Label and score equal those of transformers.pipeline on the same folder."""
+    from transformers import pipeline
+
+    folder = str(make_model(tmp_path / kind, kind))
+    texts = ["a great movie", "boring plot, awful acting!", "it was " + "very " * 100 + "long", "10", "?"]
+    theirs = pipeline("sentiment-analysis", model=folder, tokenizer=folder, device="cpu")(texts, truncation=True)
+    ours = load(folder, device="cpu").predict(texts)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.label == other["label"]
+        assert mine.score == pytest.approx(other["score"], abs=1e-5)
+        assert sum(mine.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return load(str(tiny_model), device="cpu")
+
+
+def test_a_text_without_anything_to_read_has_no_score(model):
+    """Blank texts and None come back as missing, in their place."""
+    predictions = model.predict(["", None, "good", " \t", "\u200b"])
+    assert [p.label is None for p in predictions] == [True, True, False, True, True]
+    assert predictions[0].score is None
+    assert predictions[0].probabilities == {}
+
+
+def test_no_texts_give_no_predictions(model):
+    """An empty list is fine."""
+    assert model.predict([]) == []
+
+
+def test_a_bare_string_is_not_a_list_of_letters(model):
+    """predict("text") says what was meant."""
+    with pytest.raises(UsageError, match="list of texts"):
+        model.predict("good")
+    with pytest.raises(UsageError, match="text 1 is not text but float"):
+        model.predict(["good", 1.5])
+
+
+def test_an_unknown_option_names_the_nearest(tiny_model):
+    """A typo in an option is told."""
+    with pytest.raises(UsageError, match="no option 'devise'") as caught:
+        load(str(tiny_model), devise="cpu")
+    assert "device" in caught.value.hint
+
+
+@pytest.fixture
+def frame():
+    return pd.DataFrame(
+        {
+            "id": pd.array([7, None, 9, 7], dtype="Int64"),
+            "text": ["a great film", None, "bad plot", "  "],
+            "stars": pd.Categorical(["5", "1", "1", "5"]),
+            "when": pd.to_datetime(["2024-01-01"] * 4).tz_localize("Europe/Rome"),
+        },
+        index=[10, 10, 3, 4],
+    )
+
+
+def test_score_frame_adds_two_columns_and_touches_nothing_else(model, frame):
+    """Index (with duplicates), dtypes and values of the other columns stay; missing text gives missing results."""
+    before = frame.copy(deep=True)
+    scored = model.score_frame(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_frame_equal(scored[list(frame.columns)], before)
+    assert list(scored.columns) == [*frame.columns, "label", "score"]
+    assert scored["score"].dtype == np.float32
+    assert list(scored["label"].isna()) == list(scored["score"].isna()) == [False, True, False, True]
+    single = model.predict(["a great film"])[0]
+    assert scored["label"].iloc[0] == single.label
+    assert scored["score"].iloc[0] == pytest.approx(single.score, abs=1e-6)
+
+
+def test_score_frame_with_probabilities_details_and_prefix(model, frame):
+    """The optional columns have the names that the files have."""
+    scored = model.score_frame(frame, prefix="p_", probabilities=True, details=True)
+    new = ["p_label", "p_score", "p_prob_NEGATIVE", "p_prob_POSITIVE", "p_n_tokens", "p_truncated"]
+    assert list(scored.columns)[4:] == new
+    assert list(scored["p_n_tokens"]) == [5, 0, 4, 0]
+    assert scored["p_truncated"].dtype == bool
+
+
+def test_score_frame_refuses_a_name_that_exists(model, frame):
+    """A column called label is not overwritten."""
+    with pytest.raises(UsageError, match="'label' already") as caught:
+        model.score_frame(frame.assign(label=1))
+    assert "prefix" in caught.value.hint
+
+
+def test_score_frame_needs_one_text_column(model, frame):
+    """No column, two columns, or a column of numbers is said before anything runs."""
+    with pytest.raises(UsageError, match="no single column") as caught:
+        model.score_frame(frame.rename(columns={"text": "body"}))
+    assert "body" in caught.value.hint
+    assert len(model.score_frame(frame.rename(columns={"text": "body"}), text_column="body")) == 4
+    with pytest.raises(UsageError, match="no column 'txt'"):
+        model.score_frame(frame, text_column="txt")
+    with pytest.raises(UsageError, match="is not text but int"):
+        model.score_frame(pd.DataFrame({"text": [1, 2]}))
+
+
+def test_score_frame_of_no_rows_has_the_columns(model, frame):
+    """An empty frame stays empty and gets its columns."""
+    assert list(model.score_frame(frame.iloc[:0]).columns)[-2:] == ["label", "score"]
+
+
+def test_facts_say_which_way_the_model_runs_and_why(model):
+    """The summary's sections name path, reason, budget and peak memory."""
+    facts = model.scorer.facts()
+    assert facts["model"]["labels"] == ["NEGATIVE", "POSITIVE"]
+    assert facts["model"]["precision"] == "float32"
+    assert facts["device"]["path"] == "packed"
+    assert facts["device"]["tokenizer_path"] == "word cache"
+    assert facts["device"]["peak_memory_bytes"] > 10**6
+
+
+def test_batch_tokens_must_be_positive(tiny_model):
+    """--batch-tokens 0 is refused."""
+    with pytest.raises(UsageError, match="--batch-tokens 0"):
+        load(str(tiny_model), batch_tokens=0)
+
+
+def test_scores_do_not_depend_on_the_batch_size(tiny_model):
+    """G07: one text a batch or all in one gives the same labels and scores to five digits."""
+    texts = ["good " * n for n in range(1, 40)]
+    results = [load(str(tiny_model), device="cpu", batch_tokens=n).predict(texts) for n in (1, 100, 100_000)]
+    for first, second, third in zip(*results, strict=True):
+        assert first.label == second.label == third.label
+        assert first.score == pytest.approx(third.score, abs=1e-5)
+
+
+def test_the_model_is_a_scorer(model):
+    """Model wraps the same scorer that a run uses."""
+    assert isinstance(model, Model)
+    assert isinstance(model.scorer, ModelScorer)
+    assert load_model(model.scorer.identity).device.name in {"cpu", "cuda:0", "mps"}
