@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchsent.api import Model, Prediction, load
+    from batchsent.evaluate import evaluate
     from batchsent.finetune import finetune
     from batchsent.run.batch import batch
 
-__all__ = ["Model", "Prediction", "batch", "finetune", "load"]
+__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "load"]
 
 _HOMES = {
     "Model": "batchsent.api",
     "Prediction": "batchsent.api",
     "load": "batchsent.api",
+    "evaluate": "batchsent.evaluate",
     "finetune": "batchsent.finetune",
     "batch": "batchsent.run.batch",
 }

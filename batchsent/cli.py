@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 
-from batchsent.errors import EXIT_BUG, BatchsentError, PipeClosed, printable
+from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
 from batchsent.run.console import JsonReporter, TerminalReporter
 
 COMMANDS = {
     "batch": "batchsent.run.batch:BatchOptions",
-    "finetune": "batchsent.finetune:FinetuneOptions",
+    "finetune": "batchsent.training.options:FinetuneOptions",
+    "evaluate": "batchsent.evaluate:EvaluateOptions",
     "predict": "batchsent.api:PredictOptions",
 }
 
@@ -64,8 +65,8 @@ def click_option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
     elif hint is bool:
         settings["is_flag"] = True
     else:
-        settings.setdefault("type", hint)
-    shown = field.default is not None and field.default is not False and field.default != ""
+        settings.setdefault("type", str if typing.get_origin(hint) is tuple else hint)
+    shown = field.default not in (None, False, "", ())
     return click.Option(names, default=field.default, show_default=shown, **settings)
 
 
@@ -107,8 +108,6 @@ def batch_command(
     CSV, TSV and Parquet, gzip and zstd by suffix; - is stdin or stdout (CSV or an Arrow stream). The summary goes to
     OUTPUT.summary.json. After an interruption, run the same command again: it goes on where it stopped.
     """
-    from batchsent.errors import UsageError
-
     if as_json and output == "-":
         raise UsageError("--json and -o - would share stdout", hint="leave out --json, or use --summary FILE")
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
@@ -126,22 +125,87 @@ def batch_command(
 
 @command("finetune")
 @click.option("-o", "--output", metavar="FOLDER", help="Model folder to write [default: model].")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
-def finetune_command(output: str | None, as_json: bool, **options: Any) -> int:
+def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Fine-tune an encoder on labelled reviews and write a model folder.
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.finetune import OUTPUT, finetune
+    from batchsent.evaluation.tables import show_metrics
+    from batchsent.finetune import finetune
+    from batchsent.training.options import OUTPUT
 
-    document = finetune(output or OUTPUT, **options)
+    with TerminalReporter(quiet=quiet) as reporter:
+        document = finetune(output or OUTPUT, reporter=reporter, **options)
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
-        for name, value in document["metrics"].items():
-            click.echo(
-                f"{printable(name):<24} {value:.4f}" if isinstance(value, float) else f"{printable(name):<24} {value}"
-            )
+        show_metrics(document["metrics"], sys.stdout)
+    return 0
+
+
+@command("evaluate")
+@click.argument("file", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="Print the document as JSON.")
+def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
+    """Judge the labels of a scored FILE by a gold column, without a model (or a labelled FILE, with --model)."""
+    from batchsent.evaluate import evaluate
+    from batchsent.evaluation.tables import show_evaluation
+
+    failure: GateFailed | None = None
+    with TerminalReporter() as reporter:
+        try:
+            document = evaluate(file, reporter=reporter, **options)
+        except GateFailed as error:
+            failure, document = error, error.document
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    else:
+        show_evaluation(document, sys.stdout)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+@cli.command("report")
+@click.argument("summary", metavar="SUMMARY")
+@click.option("-o", "--output", metavar="FILE", help="Page to write [default: SUMMARY with .html].")
+def report_command(summary: str, output: str | None) -> int:
+    """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
+    from pathlib import Path
+
+    from batchsent.evaluation.report import render
+    from batchsent.evaluation.summary import read
+    from batchsent.run.commit import write_file
+
+    path = Path(output) if output else Path(summary).with_suffix(".html")
+    write_file(path, render(read(summary)))
+    click.echo(printable(path))
+    return 0
+
+
+@cli.command("compare")
+@click.argument("first", metavar="SUMMARY")
+@click.argument("second", metavar="SUMMARY")
+@click.option(
+    "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 8 where it holds: psi>0.2; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare_command(first: str, second: str, fail_on: tuple[str, ...], as_json: bool) -> int:
+    """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
+    from batchsent.evaluation.compare import check, compare
+    from batchsent.evaluation.summary import read
+    from batchsent.evaluation.tables import show_comparison
+
+    comparison = compare(read(first), read(second))
+    failures = check(comparison, fail_on)
+    if as_json:
+        click.echo(json.dumps(comparison, indent=1))
+    else:
+        show_comparison(comparison, sys.stdout)
+    if failures:
+        raise GateFailed("; ".join(failure["message"] for failure in failures), document=comparison)
     return 0
 
 

@@ -93,9 +93,13 @@ class DeviceError(BatchsentError):
 
 
 class GateFailed(BatchsentError):
-    """A figure is outside what the user asked for."""
+    """A figure is outside what the user asked for; `document` holds all the figures."""
 
     exit_code = 8
+
+    def __init__(self, message: str, *, document: dict[str, Any], **details: Any) -> None:
+        super().__init__(message, **details)
+        self.document = document
 
 
 class Locked(BatchsentError):

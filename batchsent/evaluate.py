@@ -78,9 +78,8 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
         document = _of_model(path, settings.model, settings, reporter or Reporter())
     failures = gates.under(document["evaluation"], settings.fail_under)
     if failures:
-        error = GateFailed("; ".join(failure["message"] for failure in failures), failures=failures)
-        error.document = document  # type: ignore[attr-defined]  # what a command still wants to print
-        raise error
+        message = "; ".join(failure["message"] for failure in failures)
+        raise GateFailed(message, document=document, failures=failures)
     return document
 
 

@@ -15,11 +15,31 @@ from tests.models import WORDS, make_model
 KINDS = ("distilbert", "bert", "roberta")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Keep torch from splitting matrices this small over threads, which costs more than it gains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, tmp_path_factory):
     """Load a tiny model of each architecture that runs packed."""
     folder = make_model(tmp_path_factory.mktemp(request.param), request.param, labels=("a", "b", "c"))
     return load_model(identify(str(folder)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return texts_of_many_lengths()
+
+
+@pytest.fixture(scope="module")
+def wanted(model, texts):
+    """Ask transformers about each text by itself."""
+    return alone(model, texts)
 
 
 def texts_of_many_lengths(count=40, seed=3):
@@ -49,7 +69,7 @@ def through(encoder, model, texts, budget, shape):
 
 
 def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
-    """What torch.nn.attention.varlen.varlen_attn does, written out: text i attends to itself only."""
+    """Do what torch.nn.attention.varlen.varlen_attn does: text i attends to itself only."""
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert int(cu_seq_q.diff().max()) == max_q
     assert int(cu_seq_k.diff().max()) == max_k
@@ -65,27 +85,24 @@ def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
 
 
 @pytest.mark.parametrize("budget", [1, 64, 500, 100_000])
-def test_packed_equals_transformers_to_five_digits(model, budget):
+def test_packed_equals_transformers_to_five_digits(model, texts, wanted, budget):
     """Texts of many lengths, from one a pack to all in one, score as each does alone."""
-    texts = texts_of_many_lengths()
     encoder = make_encoder(model)
     assert encoder.path == "packed"
-    np.testing.assert_allclose(through(encoder, model, texts, budget, "packed"), alone(model, texts), atol=1e-5)
+    np.testing.assert_allclose(through(encoder, model, texts, budget, "packed"), wanted, atol=1e-5)
 
 
-def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model):
+def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model, texts, wanted):
     """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
-    texts = texts_of_many_lengths()
     encoder = PackedEncoder(take_apart(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test")
-    np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), alone(model, texts), atol=1e-5)
+    np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "budget"), [("equal", 200), ("padded", 300), ("padded", 100_000)])
-def test_the_stock_way_equals_transformers(model, shape, budget):
+def test_the_stock_way_equals_transformers(model, texts, wanted, shape, budget):
     """Equal lengths without padding, and padded batches with a mask, score as each text does alone."""
-    texts = texts_of_many_lengths()
     encoder = StockEncoder(model, shape, "test")
-    np.testing.assert_allclose(through(encoder, model, texts, budget, shape), alone(model, texts), atol=1e-5)
+    np.testing.assert_allclose(through(encoder, model, texts, budget, shape), wanted, atol=1e-5)
 
 
 def test_a_score_does_not_depend_on_the_neighbours(model):
@@ -152,8 +169,13 @@ def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
     vocabulary = load_model(identify(str(folder))).tokenizer
     config = getattr(transformers, f"{name}Config")(
         vocab_size=len(vocabulary),
-        **{"hidden_size": 32, "embedding_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
-        **{"intermediate_size": 64, "max_position_embeddings": 64, "num_labels": 3},
+        hidden_size=32,
+        embedding_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=3,
     )
     torch.manual_seed(1)
     getattr(transformers, f"{name}ForSequenceClassification")(config).save_pretrained(folder)

@@ -257,6 +257,8 @@ def test_probabilities_and_details_are_columns_of_their_own(tmp_path):
     first = out.to_pylist()[0]
     assert first["p_score"] == max(first["p_prob_NEGATIVE"], first["p_prob_POSITIVE"])
     assert (first["p_n_tokens"], first["p_truncated"]) == (3, False)
+    run(tmp_path / "in.csv", tmp_path / "details.csv", details=True)
+    assert (tmp_path / "details.csv").read_text().splitlines()[1].endswith(",3,false")
 
 
 def test_a_limit_takes_the_first_rows(tmp_path):

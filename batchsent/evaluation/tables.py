@@ -36,6 +36,23 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
         console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
 
 
+def show_metrics(metrics: Mapping[str, Any], target: TextIO) -> None:
+    """Print the metrics of a fine-tuned model."""
+    console = Console(file=target, highlight=False)
+    figures = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    figures.add_column()
+    figures.add_column(justify="right")
+    for name, value in metrics.items():
+        if isinstance(value, float):
+            figures.add_row(Text(name.replace("_", " ")), Text(f"{value:.4f}"))
+    console.print(figures)
+    labels = Table("label", "rows", "precision", "recall", "F1", box=None, padding=(0, 2, 0, 0))
+    for label, found in metrics["per_class"].items():
+        shares = [f"{found[name]:.4f}" for name in ("precision", "recall", "f1")]
+        labels.add_row(*map(Text, (name_of(label), f"{found['support']:,.0f}", *shares)))
+    console.print(labels)
+
+
 def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
     interval = evaluation["accuracy_interval"]
     majority = evaluation["majority"]

@@ -283,7 +283,7 @@ class Run:
                 stack.callback(self.stop_scoring)
                 for chunk, scores in flow:
                     with self.clock.busy("write"):
-                        sink.write(chunk, added_batch(scores, scorer.labels, added))
+                        sink.write(chunk, added_batch(scores, scorer.labels, added, options))
                         tally.add(chunk, scores)
                         tally.reject(len(chunk.rejected))
                         if rejects:
@@ -527,16 +527,16 @@ def added_schema(labels: tuple[str, ...], options: BatchOptions) -> pa.Schema:
     return pa.schema([(options.prefix + name, kind) for name, kind in fields])
 
 
-def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema) -> pa.RecordBatch:
+def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: BatchOptions) -> pa.RecordBatch:
     """Return the new columns of a chunk; label, score and probabilities are null where there is no score."""
     scored = scores.status == SCORED
     winners = scores.winners
     names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))
     best = scores.probabilities[np.arange(len(winners)), np.maximum(winners, 0)]
     columns = [names, pa.array(best, pa.float32(), mask=~scored)]
-    if len(schema) >= 2 + len(labels):
+    if options.probabilities:
         columns += [pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored) for n in range(len(labels))]
-    if len(columns) < len(schema):
+    if options.details:
         columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.tokens_cut > 0, pa.bool_())]
     return pa.record_batch(columns, schema=schema)
 

@@ -10,6 +10,7 @@ from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
+from batchsent.model.loading import COMMIT
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 # What says "file" even where there is none of that name, so that a typing error is not looked up on the Hub.
@@ -151,16 +152,13 @@ def read_dataset(
         "name": Path(name).expanduser().resolve().name if local else name,
         "config": data.info.config_name,
         "split": split,
-        "revision": revision_of(data.info) or revision,
+        "revision": revision if local else commit_of(data) or revision,
         "columns": [text, label],
     }
     return Table(facts["name"], texts, cells, facts), list(data.info.splits or {})
 
 
-def revision_of(info: Any) -> str | None:
-    """Return the commit a Hub data set was read from; its files are recorded as hf://datasets/NAME@COMMIT/PATH."""
-    for address in info.download_checksums or {}:
-        _, at, rest = str(address).rpartition("@")
-        if at and str(address).startswith("hf://"):
-            return rest.partition("/")[0]
-    return None
+def commit_of(data: Any) -> str | None:
+    """Return the commit of the Hub that a data set was read from: its cache folder is named after it."""
+    folders = [Path(file["filename"]).parent.name for file in data.cache_files]
+    return next((name for name in folders if COMMIT.fullmatch(name)), None)
