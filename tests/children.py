@@ -77,7 +77,7 @@ def enter(arguments, folder, stderr_path, batch_s, env, stdin, stdout, setup):
     ):
         fd = os.open(path, flags)
         os.dup2(fd, number)
-    sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w")))
     if setup is not None:
         setup()
     from tests import hash_model

@@ -103,6 +103,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.get(with_body=True)
 
     def get(self, *, with_body):
+        """Serve a page of the API or a file, with or without its body."""
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         if path == "/api/whoami-v2":

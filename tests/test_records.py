@@ -65,7 +65,7 @@ def test_skip_initial_space_is_the_csv_modules(data):
 @given(ALPHABET.filter(lambda data: not data.endswith(b"\\") and b"\\\r" not in data and b"\\\n" not in data))
 @settings(max_examples=800, deadline=None)
 def test_escape_characters_are_the_csv_modules(data):
-    """Backslash escapes mean what csv.reader(escapechar='\\') makes of them."""
+    """Escape characters mean what csv.reader makes of them."""
     dialect = Dialect(escapechar=b"\\")
     assert values(split(data, dialect, at_end=True), dialect) == as_csv_reads(data, escapechar="\\")
 

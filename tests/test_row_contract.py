@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.run.batch import batch
 from batchsent.formats.records import Dialect, split
+from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
 from tests.test_records import as_csv_reads
 
@@ -103,7 +103,7 @@ UGLY = [
 ]
 
 
-@pytest.mark.parametrize(("data",), [(d,) for _, d in UGLY], ids=[n for n, _ in UGLY])
+@pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
 def test_ugly_csv_is_kept_to_the_byte(tmp_path, data):
     """Removing the two new fields from every record of the output gives the input."""
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"

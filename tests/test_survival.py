@@ -77,7 +77,9 @@ class Dump:
         summary = json.loads(self.summary.read_bytes())
         for section in ("status", "rows", "text", "predictions", "outputs"):
             assert summary[section] == self.expected_summary[section]
-        assert sorted(os.listdir(self.folder)) == sorted([self.output.name, self.summary.name, "stderr.log"])
+        assert sorted(path.name for path in self.folder.iterdir()) == sorted(
+            [self.output.name, self.summary.name, "stderr.log"]
+        )
 
     def finish(self):
         """Run the same command again, to its end."""
@@ -95,7 +97,7 @@ def test_e02_a_fault_at_any_file_operation_loses_nothing(dump, action):
         dump.clear()
         code, stderr = run(dump.command, dump.folder, env={"BATCHSENT_FAULT": f"*:{n}:{action}"})
         dump.check_invariant()
-        if code == 0 and not os.path.exists(dump.folder / f"out.{dump.form}.batchsent"):
+        if code == 0 and not (dump.folder / f"out.{dump.form}.batchsent").exists():
             # A run that ends well in spite of a fault in its tidying up is a success, too.
             if dump.summary.exists() and n > faults + 3:
                 break
@@ -356,7 +358,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path):
 
 
 def test_a_stream_goes_on_where_it_is_the_same(tmp_path):
-    """stdin into a file resumes: the parts of the same rows are used again, those of others are not."""
+    """Stdin into a file resumes: the parts of the same rows are used again, those of others are not."""
     dump = make_dump(tmp_path, "csv")
     command = ["-", "-o", dump.output, "--chunk-rows", 20]
     source = dump.command[0]

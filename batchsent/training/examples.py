@@ -67,13 +67,14 @@ def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: 
     elif not all(names) or len(set(names)) < len(names):
         raise UsageError(f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C")
     names = [name for name in dict.fromkeys(names) if name]
+    rule = GoldRule.parse(names, mapping, stars)  # says what is wrong with a rule before its classes are counted
     if len(names) < 2:
         found = ", ".join(map(printable, names)) or "no label at all"
         raise UsageError(
             f"{printable(table.name)}: only one class: {found}" if names else f"{printable(table.name)}: {found}",
             hint="a classifier needs reviews of at least two classes; is --label-column the right one?",
         )
-    return GoldRule.parse(names, mapping, stars)
+    return rule
 
 
 def natural_labels(table: Table) -> list[str]:

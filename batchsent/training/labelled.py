@@ -10,6 +10,7 @@ from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
+from batchsent.model import folder
 from batchsent.model.loading import COMMIT
 
 LABEL_NAMES = ("label", "labels", "sentiment")
@@ -57,7 +58,9 @@ def read_file(name: str, text_column: str | None, label_column: str | None) -> T
     finally:
         source.close()
     columns = [facts["columns"]["text"], label]
-    known = {"kind": "file", "name": path.name, "bytes": facts["bytes"], "sha256": facts["sha256"], "columns": columns}
+    # A Parquet source reads here and there; its bytes are hashed by whoever needs that.
+    sha256 = facts["sha256"] or folder.sha256_of(path)
+    known = {"kind": "file", "name": path.name, "bytes": path.stat().st_size, "sha256": sha256, "columns": columns}
     return Table(path.name, texts, cells, known)
 
 
