@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from batchsent.api import Model, Prediction, load
     from batchsent.evaluate import evaluate
     from batchsent.finetune import finetune
+    from batchsent.info import info
     from batchsent.run.batch import batch
 
-__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "load"]
+__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "info", "load"]
 
 _HOMES = {
     "Model": "batchsent.api",
@@ -19,6 +20,7 @@ _HOMES = {
     "load": "batchsent.api",
     "evaluate": "batchsent.evaluate",
     "finetune": "batchsent.finetune",
+    "info": "batchsent.info",
     "batch": "batchsent.run.batch",
 }
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "finetune": "batchsent.training.options:FinetuneOptions",
     "evaluate": "batchsent.evaluate:EvaluateOptions",
     "predict": "batchsent.api:PredictOptions",
+    "info": "batchsent.info:InfoOptions",
 }
 
 
@@ -223,6 +224,22 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
             click.echo("")
         else:
             click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
+    return 0
+
+
+@command("info")
+@click.argument("model", required=False, metavar="[MODEL]")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info_command(model: str | None, as_json: bool, **options: Any) -> int:
+    """Show versions, the device and precision that would be used and why, and what MODEL is."""
+    from batchsent.evaluation.tables import show_facts
+    from batchsent.info import info
+
+    found = info(model, **options)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        show_facts(found, sys.stdout)
     return 0
 
 

@@ -19,6 +19,8 @@ FLOORS = {
     "batchsent.cli": 5,
     "batchsent.api": 4,
     "batchsent.evaluate": 4,
+    "batchsent.info": 4,
+    "batchsent.verify": 4,
     "batchsent.finetune": 4,
     "batchsent.training": 4,
     "batchsent.training_data": 4,

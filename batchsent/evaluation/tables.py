@@ -36,6 +36,18 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
         console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
 
 
+def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> None:
+    """Print sections of facts, a line each."""
+    console = Console(file=target, highlight=False)
+    for section, facts in sections.items():
+        table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+        for name, value in facts.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            if shown is not None:
+                table.add_row(Text(name.replace("_", " ")), Text(printable(shown)))
+        console.print(table)
+
+
 def show_metrics(metrics: Mapping[str, Any], target: TextIO) -> None:
     """Print the metrics of a fine-tuned model."""
     console = Console(file=target, highlight=False)

@@ -1,0 +1,36 @@
+"""What batchsent would do here and why: versions, device, precision, and what a model is and how it would run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from batchsent.evaluation.summary import versions
+from batchsent.model.device import choose_device
+from batchsent.model.loading import identify
+from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.options import build, option
+
+
+@dataclass(frozen=True)
+class InfoOptions(ModelOptions):
+    """What to ask about."""
+
+    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+
+
+def info(model: str | None = None, **options: Any) -> dict[str, Any]:
+    """Return versions, the device that would be used, and with a folder or Hub id the model's own facts.
+
+    A model is loaded, so that the way it would run is what a scoring run takes. Options are those of InfoOptions.
+    Raises ModelError, DeviceError or UsageError.
+    """
+    settings = build(InfoOptions, options)
+    found: dict[str, Any] = {"versions": versions()}
+    if model is None:
+        device = choose_device(settings.device, settings.precision)
+        described = {"name": device.name, "description": device.description}
+        return found | {"device": described | {"precision": device.precision, "precision_reason": device.reason}}
+    scorer = ModelScorer.open(identify(model, settings.revision), settings)
+    try:
+        return found | scorer.facts()
+    finally:
+        scorer.close()

@@ -1,0 +1,148 @@
+"""The commands as typed: what they print, where, and the code they end with."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from batchsent.cli import cli
+from batchsent.errors import GateFailed, UsageError
+
+
+def command(*words):
+    """Run a command in this process; return its exit code."""
+    return cli.main([str(word) for word in words], standalone_mode=False)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Forty reviews with gold labels and stars."""
+    path = tmp_path_factory.mktemp("labelled") / "reviews.csv"
+    words = ["great", "awful", "lovely", "boring", "good", "bad"]
+    rows = [(f"{n:03d}", f"the film was {words[n % 6]} {words[n % 5]}", ["pos", "neg"][n % 2]) for n in range(40)]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "text", "sentiment"), *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(labelled, tiny_model, tmp_path_factory):
+    """The same, scored by the tiny model."""
+    path = tmp_path_factory.mktemp("scored") / "scored.csv"
+    assert command("batch", labelled, "-o", path, "-m", tiny_model, "--gold", "sentiment", "-q", "--probabilities") == 0
+    return path
+
+
+def test_batch_scores_a_file_with_a_real_model(labelled, scored, tiny_model):
+    """Label and score are what transformers.pipeline gives for the same folder."""
+    import transformers
+
+    pipeline = transformers.pipeline(
+        "sentiment-analysis", model=str(tiny_model), tokenizer=str(tiny_model), device="cpu"
+    )
+    frame = pd.read_csv(scored, dtype={"id": str})
+    answers = pipeline(frame["text"].tolist())
+    assert frame["label"].tolist() == [answer["label"] for answer in answers]
+    assert frame["score"].tolist() == pytest.approx([answer["score"] for answer in answers], abs=1e-5)
+    assert frame["id"].tolist()[:2] == ["000", "001"]
+
+
+def test_batch_writes_an_evaluation_into_the_summary(scored):
+    """--gold sentiment gives accuracy and a confusion matrix, neg and pos understood."""
+    evaluation = json.loads((scored.parent / "scored.csv.summary.json").read_bytes())["evaluation"]
+    frame = pd.read_csv(scored)
+    right = (frame["label"].str[:3].str.lower() == frame["sentiment"]).mean()
+    assert evaluation["accuracy"] == pytest.approx(right)
+
+
+def test_batch_json_prints_the_summary_and_nothing_else(labelled, tiny_model, tmp_path, capsys):
+    """--json is for programs: the summary on stdout."""
+    command("batch", labelled, "-o", tmp_path / "out.parquet", "-m", tiny_model, "--json", "-q")
+    assert json.loads(capsys.readouterr().out)["rows"]["written"] == 40
+
+
+def test_evaluate_agrees_with_the_run(scored, capsys):
+    """Judging the scored file afterwards gives the accuracy of the run."""
+    command("evaluate", scored, "--gold", "sentiment", "--json")
+    document = json.loads(capsys.readouterr().out)
+    summary = json.loads((scored.parent / "scored.csv.summary.json").read_bytes())
+    assert document["evaluation"]["accuracy"] == summary["evaluation"]["accuracy"]
+
+
+def test_evaluate_is_a_gate(scored, capsys):
+    """--fail-under prints the figures and ends with 8."""
+    with pytest.raises(GateFailed) as caught:
+        command("evaluate", scored, "--gold", "sentiment", "--fail-under", "accuracy=1.0")
+    assert caught.value.exit_code == 8
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_report_writes_a_page_and_prints_its_path(scored, tmp_path, capsys):
+    """`batchsent report SUMMARY` gives one HTML file."""
+    command("report", scored.parent / "scored.csv.summary.json", "-o", tmp_path / "page.html")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
+
+
+def test_compare_of_a_run_with_itself_passes_any_gate(scored, capsys):
+    """No drift where nothing changed; a condition that holds ends with 8."""
+    summary = scored.parent / "scored.csv.summary.json"
+    assert command("compare", summary, summary, "--fail-on", "psi>0.2") == 0
+    with pytest.raises(GateFailed):
+        command("compare", summary, summary, "--fail-on", "psi>=0")
+
+
+def test_info_says_how_a_model_would_run_and_why(tiny_model, capsys):
+    """Labels, limit, path and reasons."""
+    command("info", tiny_model, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"]["labels"] == ["NEGATIVE", "POSITIVE"]
+    assert found["device"]["path_reason"]
+    assert found["versions"]["torch"]
+
+
+def test_predict_prints_a_line_a_text(tiny_model, capsys):
+    """POSITIVE 0.9991, and an empty line for nothing to read."""
+    command("predict", "-m", tiny_model, "a great film", "   ")
+    first, second = capsys.readouterr().out.splitlines()
+    label, score = first.split()
+    assert label in {"NEGATIVE", "POSITIVE"}
+    assert 0.5 <= float(score) <= 1
+    assert second == ""
+
+
+def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
+    """Without texts each line of stdin is one; --json gives an object a line."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a great film\nawful \xff\n")))
+    command("predict", "-m", tiny_model, "--json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == ["a great film", "awful \ufffd"]
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_a_command_without_a_model_says_what_to_type(labelled, tmp_path):
+    """No model named is a usage error with the option."""
+    with pytest.raises(UsageError) as caught:
+        command("batch", labelled, "-o", tmp_path / "out.csv")
+    assert "--model" in caught.value.hint
+
+
+def test_python_functions_take_the_options_of_the_commands(labelled, tiny_model, tmp_path):
+    """batchsent.batch(...) returns the summary it wrote; a misspelt option is told."""
+    import batchsent
+
+    summary = batchsent.batch(labelled, tmp_path / "out.csv", model=str(tiny_model), details=True)
+    assert summary == json.loads((tmp_path / "out.csv.summary.json").read_bytes())
+    with pytest.raises(UsageError, match="overwite") as caught:
+        batchsent.batch(labelled, tmp_path / "out.csv", overwite=True)
+    assert "overwrite" in caught.value.hint
+
+
+def test_the_console_script_and_the_module_are_the_same():
+    """`python -m batchsent` answers like `batchsent`."""
+    done = subprocess.run([sys.executable, "-m", "batchsent", "--version"], capture_output=True, text=True, check=True)
+    assert "batchsent" in done.stdout or "version" in done.stdout
