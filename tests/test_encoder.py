@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from batchsent.errors import UsageError
 from batchsent.model.batches import plan_batches
 from batchsent.model.encoder import CHECK_LENGTHS, StockEncoder, _disagreement, make_encoder
+from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
 from batchsent.model.tokens import make_text_encoder
@@ -203,3 +205,69 @@ def test_float16_on_a_gpu_agrees_with_float32_on_the_cpu(tmp_path, kind):
     for rows in plan_batches(tokens.lengths, 2_000, encoder.shape):
         results[rows] = encoder.probabilities(tokens.take(rows), tokens.lengths[rows]).cpu().numpy()
     np.testing.assert_allclose(results, exact, atol=0.02)
+
+
+# --- int8
+
+
+@pytest.fixture(scope="module")
+def int8_possible():
+    """Skip where the CPU has no 8-bit kernels."""
+    try:
+        require_int8()
+    except UsageError as reason:
+        pytest.skip(str(reason))
+
+
+def test_int8_is_what_its_description_says(int8_possible):
+    """A dense layer in int8 equals the same rounding written out in float."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(96, 160)
+    states = torch.randn(50, 96) * torch.logspace(-2, 2, 50)[:, None]
+    states[7] = 0
+    with torch.inference_mode():
+        weight_scale = linear.weight.abs().amax(1, keepdim=True) / 127
+        scale = states.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        products = (states / scale).round() @ (linear.weight / weight_scale).round().T
+        wanted = products * scale * weight_scale.T + linear.bias
+        got = int8_dense([linear], None)(states)
+        activated = int8_dense([linear], "gelu")(states)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(activated, torch.nn.functional.gelu(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_int8_stays_near_float32_and_apart_from_neighbours(int8_possible, tmp_path):
+    """Probabilities move little, labels keep, and a score does not depend on the texts beside it."""
+    folder = make_model(tmp_path / "model", "bert", labels=("a", "b", "c"), hidden_size=64, intermediate_size=128)
+    model = load_model(identify(str(folder)), precision="int8")
+    encoder = make_encoder(model)
+    assert encoder.path == "packed, int8"
+    texts = texts_of_many_lengths()
+    wanted = alone(model, texts)
+    together = through(encoder, model, texts, 100_000, "packed")
+    apart = through(encoder, model, texts, 1, "packed")
+    assert np.abs(together - wanted).max() < 0.1
+    clear = np.sort(wanted, axis=1)[:, -1] - np.sort(wanted, axis=1)[:, -2] > 0.1
+    assert (together.argmax(1) == wanted.argmax(1))[clear].all()
+    np.testing.assert_allclose(together, apart, atol=2e-3)
+
+
+def test_int8_of_an_architecture_that_is_not_taken_apart_is_refused(int8_possible, tmp_path):
+    """Asked for by name, int8 is refused rather than replaced."""
+    import transformers
+
+    folder = make_model(tmp_path / "model", "bert")
+    config = transformers.ElectraConfig(
+        vocab_size=200, hidden_size=32, embedding_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
+    model = load_model(identify(str(folder)), precision="int8")
+    with pytest.raises(UsageError, match="does not run in int8"):
+        make_encoder(model)
+
+
+def test_int8_on_a_gpu_is_refused(tmp_path):
+    """On a GPU there is float16; int8 is for CPUs."""
+    folder = make_model(tmp_path / "model")
+    with pytest.raises(UsageError, match="CPUs only"):
+        load_model(identify(str(folder)), device="cuda", precision="int8")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
-from batchsent.errors import DeviceError, InputError, Interrupted, Locked, ModelError, UsageError
+from batchsent.errors import DeviceError, InputError, Interrupted, Locked, ModelError, OutputError, UsageError
 from batchsent.finetune import finetune
 from batchsent.reporting import Reporter
 from batchsent.training.options import FinetuneOptions
@@ -19,7 +21,8 @@ from tests.models import make_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "reviews-train.csv"
 OTHERS = EXAMPLES.with_name("reviews.csv")
-GOOD, BAD = "great lovely wonderful good love best".split(), "awful boring terrible bad hate worst".split()
+GOOD = ["great", "lovely", "wonderful", "good", "love", "best"]
+BAD = ["awful", "boring", "terrible", "bad", "hate", "worst"]
 
 
 class Listener(Reporter):
@@ -201,11 +204,10 @@ def test_the_state_dict_loads_with_weights_only(demo):
     folder, _, _ = demo
     state = torch.load(folder.parent / "state.pt", weights_only=True)
     config = transformers.AutoConfig.from_pretrained(folder)
-    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
     model.load_state_dict(state)
-    published = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    ids = torch.tensor([[2, 30, 40, 50, 3]])
-    assert torch.equal(model(ids).logits, published(ids).logits)
+    published = transformers.AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, published[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_same_seed_gives_the_same_model(demo, tmp_path):
@@ -331,8 +333,8 @@ def test_overwrite_replaces_models_only(tmp_path, reviews, tiny_model):
         ({"train_samples": -1}, UsageError, "--train-samples -1"),
         ({"hold_out": 1.0}, UsageError, "--hold-out 1.0"),
         ({"max_length": 65}, UsageError, "--max-length 65: the base model reads 3 to 64 tokens"),
-        ({"device": "gpu"}, UsageError, "--device gpu"),
-        ({"save_strategy": "never"}, UsageError, "--save-strategy never"),
+        ({"device": "gpu"}, UsageError, "device='gpu' is not one of"),
+        ({"save_strategy": "never"}, UsageError, "save_strategy='never' is not one of"),
         ({"torch_save": "out/state.pt"}, UsageError, "inside the model folder"),
         ({"torch_save": "nowhere/state.pt"}, UsageError, "there is no folder nowhere"),
         ({"bach_size": 4}, UsageError, "did you mean 'batch_size'"),
@@ -354,7 +356,7 @@ def test_a_base_model_of_pickles_is_refused_and_not_opened(tmp_path, reviews):
     (base / "model.safetensors").unlink()
     proof = tmp_path / "proof"
     (base / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR.")
-    with pytest.raises(ModelError, match="pytorch_model.bin"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin"):
         finetune(tmp_path / "out", train=reviews, base_model=str(base))
     assert not proof.exists()
 
@@ -391,6 +393,33 @@ def test_a_training_that_diverges_publishes_nothing(tmp_path, reviews, tiny_mode
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
 
 
+def test_a_failed_replacement_keeps_the_old_model(tmp_path, reviews, tiny_model):
+    """--overwrite replaces a model when the new one is whole, not before."""
+    make_model(tmp_path / "out")
+    before = weights(tmp_path / "out")
+    with pytest.raises(DeviceError):
+        finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), learning_rate=1e38, overwrite=True)
+    assert weights(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "save_strategy", "where"),
+    [(40_000, "epoch", "out.training"), (200_000, "epoch", "out.training"), (90_000, "no", "out")],
+)
+def test_a_full_disk_is_an_output_error(tmp_path, reviews, tiny_model, limit, save_strategy, where):
+    """No room for the weights, for the optimizer's state or for the model folder: exit 5, and no model."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OutputError) as caught:
+            finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), save_strategy=save_strategy)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.exit_code == 5
+    assert str(tmp_path / where) in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
 HOSTILE = "<img src=x onerror=alert(1)>|[go](http://evil.example) `x` **$\\frac{ \x1b]52;c;evil\x07 www.evil.example"
 
 
@@ -401,14 +430,16 @@ def test_a_hostile_label_is_inert(tmp_path, tiny_model):
     document = finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener)
     assert document["labels"] == [HOSTILE, "fine"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "<img" not in card
-    assert "](http" not in card
+    page = MarkdownIt("commonmark").enable("table").render(card)
+    assert "onerror" in page
+    for markup in ("<img", "<a ", "<code>x", "<strong>"):
+        assert markup not in page
+    # GitHub makes links of bare addresses: these are broken up.
     assert "http://evil" not in card
     assert "www.evil" not in card
     assert "\x1b" not in card + "".join(listener.said)
-    rows = [line for line in card.splitlines() if "onerror" in line and line.startswith("|")]
-    assert rows
-    assert all(line.replace("\\|", "").count("|") in {4, 6} for line in rows)
+    widths = {row.count("<td>") for row in page.split("<tr>") if "onerror" in row and "<td>" in row}
+    assert widths == {3, 5}
 
 
 @pytest.fixture
@@ -426,7 +457,7 @@ def settings(tmp_path, tiny_model):
 
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
-    """SIGTERM writes a checkpoint and ends with 143; the same command again gives the undisturbed model, to the byte."""
+    """SIGTERM writes a checkpoint and ends with 143; the same command again gives the undisturbed model exactly."""
     undisturbed = finetune(tmp_path / "undisturbed", **settings)
     with pytest.raises(Interrupted) as caught:
         finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=9 * 8))
@@ -470,7 +501,7 @@ def test_checkpoints_of_another_training_are_not_mixed_in(tmp_path, settings):
     """Other settings do not go on from old checkpoints: the error says what differs; --restart starts over."""
     with pytest.raises(Interrupted):
         finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=5 * 8))
-    with pytest.raises(UsageError, match="another training .other hyperparameters.") as caught:
+    with pytest.raises(UsageError, match=r"another training \(other hyperparameters\)") as caught:
         finetune(tmp_path / "out", **settings | {"learning_rate": 5e-4})
     assert "--restart" in caught.value.hint
     document = finetune(tmp_path / "out", **settings | {"learning_rate": 5e-4}, restart=True)

@@ -333,6 +333,28 @@ def test_facts_say_which_way_the_model_runs_and_why(model):
     assert facts["device"]["peak_memory_bytes"] > 10**6
 
 
+def test_an_int8_run_says_how_far_it_agrees_with_float32(tiny_model):
+    """The first texts go through both, and the summary has label flips and the largest difference."""
+    try:
+        eight = load(str(tiny_model), precision="int8")
+    except UsageError as reason:
+        pytest.skip(str(reason))
+    assert eight.scorer.facts()["model"]["agreement"] is None
+    texts = ["good " * n for n in range(1, 60)]
+    exact = load(str(tiny_model), device="cpu").predict(texts)
+    scores = eight.predict(texts)
+    agreement = eight.scorer.facts()["model"]["agreement"]
+    assert agreement["with"] == "float32"
+    assert agreement["texts"] == 50
+    assert agreement["label_flips"] == sum(a.label != b.label for a, b in zip(exact[:50], scores[:50], strict=True))
+    seen = max(
+        abs(a.probabilities["POSITIVE"] - b.probabilities["POSITIVE"]) for a, b in zip(exact, scores, strict=True)
+    )
+    assert agreement["largest_difference"] <= seen + 1e-3
+    assert eight.scorer.facts()["model"]["precision"] == "int8"
+    assert eight.scorer.exact is None
+
+
 def test_batch_tokens_must_be_positive(tiny_model):
     """--batch-tokens 0 is refused."""
     with pytest.raises(UsageError, match="--batch-tokens 0"):

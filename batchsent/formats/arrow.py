@@ -1,5 +1,6 @@
 """Arrow IPC streams: typed rows through a pipe; every batch is checked before it is believed."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,18 @@ from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, find_column, find_text_column
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
 
 @dataclass(frozen=True)
 class TableRows:
     """The rows of a chunk as an Arrow table."""
 
     rows: pa.Table
+
+    def column(self, n: int) -> pa.ChunkedArray:
+        """Return the column at a position, counted from 0."""
+        return self.rows.column(n)
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return the rows; `schema` is the one they have."""
@@ -131,9 +138,12 @@ class ArrowSource:
     def __init__(self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
+        # The file format is a stream between a mark and a table of contents, which reading in order does not need.
+        self._bytes = _Rejoined(head.removeprefix(b"ARROW1\0\0"), stream)
+        self._whole = True
         try:
-            self._reader = pa.ipc.open_stream(pa.PythonFile(_Rejoined(head, stream), mode="r"))
-        except (pa.ArrowInvalid, OSError) as error:
+            self._reader = pa.ipc.open_stream(pa.PythonFile(self._bytes, mode="r"))
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
@@ -146,7 +156,8 @@ class ArrowSource:
                 # Offsets that point outside their buffers would crash the process, or read what is not theirs.
                 batch.validate(full=True)
                 yield batch
-        except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowTypeError, OSError) as error:
+            self._whole = self._bytes.last.endswith(END_OF_STREAM)
+        except (pa.ArrowException, MemoryError, OSError) as error:
             raise InputError(f"{self.name}: damaged Arrow stream: {printable(error)}") from error
 
     def chunks(self) -> Iterator[Chunk]:
@@ -175,7 +186,14 @@ class ArrowSource:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        return self.text.warnings()
+        if self._whole:
+            return self.text.warnings()
+        cut = {
+            "code": "no_end_of_stream",
+            "message": "the Arrow stream stopped without its end mark; rows may be missing",
+            "hint": "see whether the program that wrote it came to its end",
+        }
+        return [*self.text.warnings(), cut]
 
     def close(self) -> None:
         """Close the stream."""
@@ -189,13 +207,15 @@ class _Rejoined:
 
     def __init__(self, head: bytes, stream: InputStream) -> None:
         self._head, self._stream = head, stream
+        self.last = b""  # what was read last
 
     def read(self, size: int = -1) -> bytes:
-        if size < 0:
-            data, self._head = self._head + self._stream.read(), b""
-            return data
+        size = size if size >= 0 else sys.maxsize
         data, self._head = self._head[:size], self._head[size:]
-        return data + self._stream.read(size - len(data)) if len(data) < size else data
+        if len(data) < size:
+            data += self._stream.read(size - len(data))
+        self.last = (self.last + data)[-8:]
+        return data
 
     def close(self) -> None:
         self.closed = True

@@ -90,7 +90,7 @@ class CsvSource:
         self._trailing_rows = 0
 
     def _find_encoding(self, head: bytes) -> str:
-        marked = next((name for mark, name in BOMS if head.startswith(mark)), None)
+        marked = next((name for mark, name in BOMS if head.startswith(mark)), None) or unmarked(head)
         asked = self._options.encoding
         if asked == "auto":
             if marked:
@@ -103,7 +103,7 @@ class CsvSource:
         encoding = canonical_encoding(asked)
         if encoding == "utf-8" and marked:
             raise InputError(
-                f"{self.name}: this looks like {marked[:6].upper()}, not UTF-8", hint=f"add --encoding {marked[:6]}"
+                f"{self.name}: this looks like {marked[:6].upper()}, not UTF-8", hint=f"add --encoding {marked}"
             )
         # The mark tells the byte order, and is kept because it is decoded as the character it is.
         return (
@@ -255,7 +255,7 @@ class CsvSource:
                 self._invalid_rows += 1
                 texts.append(value.decode(encoding, "replace"))
             # Text behind a closing quote is taken as csv takes it, but it may be a mistake.
-            if len(value) + 2 > len(raw) and raw[:1] == quote and raw[-1:] != quote:
+            if raw[:1] == quote and raw[-1:] != quote:
                 self._trailing_rows += 1
         return texts
 
@@ -308,6 +308,12 @@ class CsvSource:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+def unmarked(head: bytes) -> str | None:
+    """Return the UTF-16 that a file without a mark begins in: every other byte of two ASCII characters is NUL."""
+    zeros = [byte == 0 for byte in head[:4]]
+    return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros))
 
 
 Piece = Records | Reject
@@ -364,13 +370,13 @@ class CsvRows:
     dialect: Dialect
     value: Any = field(repr=False)  # raw field -> str
 
+    def column(self, n: int) -> pa.Array:
+        """Return the column at a position, counted from 0, as strings, exact after unquoting."""
+        return pa.array([self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string())
+
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return every column as strings, exact after unquoting."""
-        arrays = [
-            pa.array([self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string())
-            for n in range(len(schema))
-        ]
-        return pa.Table.from_arrays(arrays, schema=schema)
+        return pa.Table.from_arrays([self.column(n) for n in range(len(schema))], schema=schema)
 
 
 def one_byte(flag: str, character: str, encoding: str) -> bytes:
@@ -498,6 +504,8 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
         return flat(column.cast(kind.value_type))
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return flat(column.cast(pa.large_binary()))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return pa.array([None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()], pa.string())
     if pa.types.is_nested(kind):
@@ -505,6 +513,8 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
 
         texts = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
         return pa.array(texts, pa.string())
+    if pa.types.is_interval(kind):
+        return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
     if pa.types.is_null(kind):
         return column.cast(pa.string())
     return column

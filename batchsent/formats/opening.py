@@ -1,11 +1,13 @@
 """From a path to the module that reads or writes it."""
 
+import io
+import typing
 from pathlib import Path
 
 import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError, printable
-from batchsent.formats.reading import ReadOptions, Sink, Source
+from batchsent.formats.reading import ReadOptions, Sink, Source, check_numbers
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 
 SUFFIXES = {
@@ -18,7 +20,8 @@ SUFFIXES = {
     ".arrow": "arrow",
     ".arrows": "arrow",
 }
-ARROW_STREAM = b"\xff\xff\xff\xff"
+# How a stream begins, and a file, which is a stream with this in front and a table of contents behind.
+ARROW = (b"\xff\xff\xff\xff", b"ARROW1\0\0")
 
 
 def format_of(path: str, *, what: str) -> str | None:
@@ -47,6 +50,7 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
     Raises InputError for what cannot be read, UsageError for columns or options that do not fit it.
     """
     options = options or ReadOptions()
+    check_numbers(options)
     name = options.input_format or format_of(path, what="input")
     if path != "-" and Path(path).is_dir():
         raise UsageError(f"{printable(path)} is a folder", hint="name the files in it")
@@ -64,12 +68,12 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
         head = stream.read(64 << 10)
         if not head:
             raise InputError(f"{stream.name}: empty input", hint="a header line, at least, is expected")
-        if name == "arrow" or (name is None and head.startswith(ARROW_STREAM)):
+        if name == "arrow" or (name is None and head.startswith(ARROW)):
             from batchsent.formats.arrow import ArrowSource
 
             return ArrowSource(stream, head, options, gold_column)
         check_compressed_name(head, stream)
-        if head.startswith((b"PAR1", ARROW_STREAM)):
+        if head.startswith((b"PAR1", *ARROW)):
             found = "parquet" if head.startswith(b"PAR1") else "arrow"
             raise InputError(f"{stream.name}: this is a {found} file", hint=f"add --input-format {found}")
         from batchsent.formats.csv import CsvSource
@@ -91,7 +95,7 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
             raise UsageError("Parquet is not written to a pipe", hint="use --output-format arrow, or name a file")
         from batchsent.formats.parquet import ParquetSink
 
-        return ParquetSink(file, source, added)
+        return ParquetSink(file, path, source, added)
     if name == "arrow":
         from batchsent.formats.arrow import ArrowSink
 
@@ -99,6 +103,11 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
     from batchsent.formats.csv import open_csv_sink
 
     return open_csv_sink(file, path, source, added, tabs=name == "tsv")
+
+
+def check_sink(path: str, source: Source, added: pa.Schema, output_format: str | None) -> None:
+    """Raise UsageError, before anything is scored, for columns that the output's format or encoding cannot hold."""
+    open_sink(typing.cast(OutputFile, io.BytesIO()), path, source, added, output_format)
 
 
 def check_new_columns(source: Source, added: list[str], *, prefix_flag: str = "--prefix pred_") -> None:

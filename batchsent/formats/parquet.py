@@ -1,7 +1,10 @@
 """Parquet: same schema, same values, same codec, same row groups, and new columns behind."""
 
+import mmap
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +19,14 @@ from batchsent.formats.streams import OutputFile
 # Row groups of a Parquet file made of an input that has none: large enough for column statistics to pay.
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 128 << 20
+# Rows decoded at once. Few: a dictionary or a page can blow a kilobyte up to a gigabyte, a megabyte a row, and the
+# file does not tell before it is decoded. More would not be faster by much: 32 give 163,000 rows/s of 1.2 kB, 4,096 give 230,000 (one core, 2026-11).
+BATCH_ROWS = 32
+# A page is decompressed whole. Columns of text become 2 to 20 times larger; what becomes this much larger is a bomb.
+BOMB_BYTES = 256 << 20
+BOMB_RATIO = 1000
+# A row group is written column by column, so all of it must be at hand: what is more than this waits on disk.
+HELD_BYTES = 192 << 20
 
 
 class ParquetSource:
@@ -37,12 +48,28 @@ class ParquetSource:
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
+        self._check_sizes()
         self.schema = self._file.schema_arrow
         self.columns = list(self.schema.names)
         if not self.columns:
             raise UsageError(f"{self.name} has no columns")
         self.text = TextColumn(self.schema, options, self.name)
         self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
+
+    def _check_sizes(self) -> None:
+        """Refuse a column that is all but nothing on disk and fills the memory. Raises InputError."""
+        metadata = self._file.metadata
+        for group in (metadata.row_group(n) for n in range(metadata.num_row_groups)):
+            if group.total_byte_size < BOMB_BYTES:
+                continue
+            for column in (group.column(n) for n in range(group.num_columns)):
+                packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+                if unpacked >= BOMB_BYTES and unpacked > BOMB_RATIO * packed:
+                    raise InputError(
+                        f"{self.name}: column {printable(column.path_in_schema)} has {packed:,} bytes that would "
+                        f"become {unpacked:,}",
+                        hint="a file made to fill the memory does this; write it again with smaller row groups",
+                    )
 
     def _damaged(self, error: Exception) -> InputError:
         text = printable(error)
@@ -80,9 +107,8 @@ class ParquetSource:
         return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Small batches: a dictionary page can blow a kilobyte up to a gigabyte, and only what is decoded counts.
         try:
-            yield from self._file.iter_batches(batch_size=min(self._options.chunk_rows, 4096), use_threads=False)
+            yield from self._file.iter_batches(batch_size=min(self._options.chunk_rows, BATCH_ROWS), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
@@ -119,15 +145,37 @@ class ParquetSource:
         self._file.close()
 
 
+class Waiting:
+    """Rows of an unfinished row group, in a file without a name on the output's disk, so that no crash leaves it."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)
+        # A stream, not a file: batches may have dictionaries of their own.
+        self._writer = pa.ipc.new_stream(self._file, schema)
+
+    def write(self, tables: list[pa.Table]) -> None:
+        """Add rows. Raises OSError."""
+        for table in tables:
+            self._writer.write_table(table)
+
+    def read(self) -> list[pa.Table]:
+        """Return the rows, mapped: the kernel reads them as they are written on, and drops them when it needs to."""
+        self._writer.close()
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file.close()
+        return [pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()]
+
+
 class ParquetSink:
     """Writes Parquet with the row groups and codecs of a Parquet source, or its own for other inputs."""
 
-    def __init__(self, file: OutputFile, source: Source, added: pa.Schema) -> None:
+    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
         self._source_schema = source.schema
         repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
-        if repeated:
+        if repeated and not isinstance(source, ParquetSource):
             raise UsageError(
-                f"{source.name} has more than one column called {list_columns(repeated)}, which Parquet cannot hold",
+                f"{source.name} has more than one column called {list_columns(repeated)}, which few can read from Parquet",
                 hint="write CSV, or rename them",
             )
         self._schema = joined_schema(source.schema, added)
@@ -135,9 +183,16 @@ class ParquetSink:
         codecs: Any = "snappy"
         if isinstance(source, ParquetSource) and source.codecs:
             codecs = source.codecs | dict.fromkeys(added.names, next(iter(source.codecs.values())))
-        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema, compression=codecs)
+        try:
+            self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema, compression=codecs)
+        except pa.ArrowNotImplementedError as error:
+            raise UsageError(
+                f"{source.name} cannot be written as Parquet: {printable(error)}", hint="write an .arrow file"
+            ) from error
+        self._folder = Path(path).parent
         self._held: list[pa.Table] = []
         self._held_rows = self._held_bytes = 0
+        self._waiting: Waiting | None = None
         self._wanted = self._next_group()
 
     def _next_group(self) -> int:
@@ -160,12 +215,16 @@ class ParquetSink:
             self._held.append(table)
             self._held_rows += table.num_rows
             self._held_bytes += table.nbytes
+        if self._held_bytes > HELD_BYTES:
+            self._waiting = self._waiting or Waiting(self._folder, self._schema)
+            self._waiting.write(self._held)
+            self._held, self._held_bytes = [], 0
 
     def _flush(self) -> None:
-        if self._held:
-            whole = pa.concat_tables(self._held)
-            self._writer.write_table(whole, row_group_size=max(1, whole.num_rows))
-        self._held, self._held_rows, self._held_bytes = [], 0, 0
+        if self._held_rows:
+            before = self._waiting.read() if self._waiting else []
+            self._writer.write_table(pa.concat_tables([*before, *self._held]), row_group_size=self._held_rows)
+        self._held, self._held_rows, self._held_bytes, self._waiting = [], 0, 0, None
         self._wanted = self._next_group()
 
     def finish(self) -> None:

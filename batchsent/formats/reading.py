@@ -85,6 +85,16 @@ class Sink(Protocol):
         """Write what is held back, and the format's end."""
 
 
+def check_numbers(options: ReadOptions) -> None:
+    """Refuse numbers that cannot be meant. Raises UsageError."""
+    for name, least in (("chunk_rows", 1), ("max_field_bytes", 1), ("skip_lines", 0), ("limit", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: at least {least} is needed", hint=f"give {least} or more"
+            )
+
+
 def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
     """Return the position of the text column. Raises UsageError that lists the columns."""
     if options.text_column_index is not None:
@@ -114,6 +124,8 @@ def _mend(columns: list[str]) -> str:
         for character, typed in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
             if character in columns[0]:
                 return f"there is one column only; did you mean --delimiter {typed}?"
+    if len(columns) == 1 or columns[0].startswith("#"):
+        return "name it with --text-column; if there are lines ahead of the header, add --skip-lines N"
     return "name it with --text-column"
 
 
@@ -129,7 +141,7 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
             if flag == "--text-column"
             else "rename one of them",
         )
-    near = difflib.get_close_matches(wanted, columns, n=1)
+    near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
     hint = f"did you mean {flag} {printable(near[0])}?" if near else _mend(columns) if len(columns) == 1 else None
     raise UsageError(
         f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}", hint=hint

@@ -184,12 +184,12 @@ def scan(
     """Yield the records of a stream in runs of about BLOCK_BYTES; `buffered` was read from it already.
 
     `first_byte` and `first_line` are those of `buffered`. Blank lines are no records (the csv module's rule).
-    Raises InputError for a record longer than `max_record_bytes`, holding at most a little more than twice that.
+    Raises InputError for a record longer than `max_record_bytes`, holding little more than that.
     """
     data, at_end = buffered, False
     while not at_end:
         # An unfinished record doubles what is read next, so that rescanning it stays linear.
-        block = stream.read(min(max(BLOCK_BYTES, len(data)), max_record_bytes))
+        block = stream.read(min(max(BLOCK_BYTES, len(data)), max_record_bytes + BLOCK_BYTES - len(data)))
         at_end = not block
         data = data + block if data else block
         records = split(data, dialect, at_end=at_end, first_byte=first_byte, first_line=first_line)

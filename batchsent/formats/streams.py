@@ -34,6 +34,8 @@ MULTIBYTE = {
     "gbk",
     "shift_jis",
 }
+# Whoever reads may have taken the size from a damaged file; memory is taken for what is there.
+LARGEST_READ = 16 << 20
 WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 BOMS = [
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -86,7 +88,7 @@ class InputStream(io.RawIOBase):
         pieces, wanted = [], size
         try:
             while wanted:
-                piece = self._stream.read(wanted)
+                piece = self._stream.read(min(wanted, LARGEST_READ))
                 if not piece:
                     break
                 pieces.append(piece)

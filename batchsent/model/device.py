@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import DeviceError, UsageError, printable
+from batchsent.model.int8 import require_int8
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,15 @@ class Device:
 
     name: str  # cpu, cuda:0, mps
     description: str  # NVIDIA H200; CPU, 2 threads
-    precision: str  # float32, float16 or bfloat16
+    precision: str  # float32, float16, bfloat16 or int8
     reason: str  # why this precision, for people
     capability: tuple[int, int] | None = None  # of CUDA devices
     memory_bytes: int | None = None  # of the device itself; None where it shares the machine's
+
+    @property
+    def weights(self) -> str:
+        """Number format in which the model is loaded; int8 is made of float32 afterwards."""
+        return "float32" if self.precision == "int8" else self.precision
 
     @property
     def kind(self) -> str:
@@ -35,6 +41,10 @@ def choose_device(device: str, precision: str) -> Device:
     if precision not in PRECISIONS:
         raise UsageError(f"no precision {printable(repr(precision))}", hint="choose one of: " + ", ".join(PRECISIONS))
     kind, number = _parse(device)
+    if precision == "int8":
+        if kind not in {"auto", "cpu"}:
+            raise UsageError("int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu")
+        kind = "cpu"
     import torch
 
     if kind == "auto":
@@ -88,6 +98,8 @@ def _cpu(torch: Any, precision: str) -> Device:
         raise UsageError(
             "bfloat16 is slower than float32 on this CPU (it lacks amx_bf16)", hint="use --precision float32"
         )
+    if precision == "int8":
+        require_int8()
     chosen, reason = ("float32", "auto: CPU") if precision == "auto" else (precision, "as asked")
     return Device("cpu", f"CPU, {torch.get_num_threads()} threads", chosen, reason)
 

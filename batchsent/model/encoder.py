@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsent.errors import UsageError
 from batchsent.model.batches import Shape
+from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel
-from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device
+from batchsent.model.packed import MakeDense, PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device
 from batchsent.model.weights import take_apart
 
 # Largest difference of a probability between the packed way and transformers. Float16 has 11 bits; measured against
 # float32 on CPU the two ways differ by 1e-6.
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 5e-2, "int8": 0.2}
 # The check's texts: unequal lengths, so that a text that sees its neighbour is caught.
 CHECK_LENGTHS = (3, 17, 9, 9, 2)
 
@@ -39,6 +41,8 @@ class Encoder(Protocol):
 def make_encoder(model: LoadedModel) -> Encoder:
     """Return the fastest way to run a model on its device that gives the same as transformers does."""
     device = model.device
+    if device.precision == "int8":
+        return _int8(model)
     stock: Encoder = (
         StockEncoder(model, "equal", "texts of equal length together, so without padding")
         if device.kind == "cpu"
@@ -54,12 +58,31 @@ def make_encoder(model: LoadedModel) -> Encoder:
     return stock
 
 
-def _packed(model: LoadedModel) -> PackedEncoder:
+def _int8(model: LoadedModel) -> PackedEncoder:
+    """Return the 8-bit encoder; raises UsageError for a model that cannot run so, since it was asked for by name."""
+    obstacle = _obstacle(model)
+    if obstacle is None:
+        packed = packed_float32(model, int8_dense)
+        obstacle = _disagreement(packed, packed_float32(model), model)
+        if obstacle is None:
+            packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
+            return packed
+    raise UsageError(f"this model does not run in int8: {obstacle}", hint=FLOAT32_HINT)
+
+
+def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> PackedEncoder:
+    """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones."""
     parts = take_apart(model.module)
     assert parts is not None
+    reason = "no padding, last layer for the first token only"
+    return PackedEncoder(parts, "cpu", attention_by_length, "packed", reason, dense)
+
+
+def _packed(model: LoadedModel) -> PackedEncoder:
     if model.device.kind == "cpu":
-        reason = "no padding, last layer for the first token only"
-        return PackedEncoder(parts, "cpu", attention_by_length, "packed", reason)
+        return packed_float32(model)
+    parts = take_apart(model.module)
+    assert parts is not None
     reason = f"no padding, last layer for the first token only ({model.device.description})"
     return PackedEncoder(parts, model.device.name, VarlenAttention(), "packed, varlen attention", reason)
 

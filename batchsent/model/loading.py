@@ -183,7 +183,7 @@ def load_model(
                 trust_remote_code=False,
                 local_files_only=True,
                 attn_implementation="sdpa",
-                dtype=getattr(torch, chosen.precision),
+                dtype=getattr(torch, chosen.weights),
                 output_loading_info=True,
             )
     # What can go wrong while foreign files are turned into a model has no common class.

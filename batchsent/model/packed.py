@@ -75,14 +75,19 @@ class VarlenAttention:
         return self.kernel(queries, keys, values, starts, pack.starts, asked, pack.longest)
 
 
+# Makes one function of linear modules that share their input, followed by an activation (or None).
+MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
+
+
 class PackedEncoder:
     """A model taken apart and run without padding."""
 
     shape: Shape = "packed"
 
-    def __init__(self, parts: Parts, device: str, attention: Attention, path: str, reason: str) -> None:
-        import torch
-
+    def __init__(
+        self, parts: Parts, device: str, attention: Attention, path: str, reason: str, dense: MakeDense | None = None
+    ) -> None:
+        """`dense` makes the dense layers: by default the fastest exact ones."""
         self.device = device
         self.attention = attention
         self.path = path
@@ -91,7 +96,7 @@ class PackedEncoder:
         self.words, self.positions, self.norm = parts.words, parts.positions, parts.norm
         self.first_position = parts.first_position
         self.head = parts.head
-        dense = _onednn_dense if device == "cpu" and parts.words.dtype == torch.float32 and _has_onednn() else _dense
+        dense = dense or fastest_dense(parts, device)
         self.layers = [_RunnableLayer(layer, parts.activation, dense) for layer in parts.layers[:-1]]
         self.last = _LastLayer(parts.layers[-1], parts.activation, dense)
 
@@ -117,7 +122,7 @@ class PackedEncoder:
 class _RunnableLayer:
     """A block that computes every token."""
 
-    def __init__(self, layer: Layer, activation: str, dense: "_MakeDense") -> None:
+    def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.query_key_value = dense([layer.query, layer.key, layer.value], None)
         self.rest = _Rest(layer, activation, dense)
 
@@ -131,7 +136,7 @@ class _RunnableLayer:
 class _LastLayer:
     """A block that computes the first token of each text."""
 
-    def __init__(self, layer: Layer, activation: str, dense: "_MakeDense") -> None:
+    def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.query = dense([layer.query], None)
         self.key_value = dense([layer.key, layer.value], None)
         self.rest = _Rest(layer, activation, dense)
@@ -147,7 +152,7 @@ class _LastLayer:
 class _Rest:
     """What follows attention in a block, token by token."""
 
-    def __init__(self, layer: Layer, activation: str, dense: "_MakeDense") -> None:
+    def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.output = dense([layer.output], None)
         self.attention_norm = layer.attention_norm
         self.inner = dense([layer.inner], activation)
@@ -166,11 +171,8 @@ def _normalize(states: Any, norm: Norm) -> Any:
     return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.epsilon)
 
 
-# Makes one function of several linear modules side by side, followed by an activation (or None).
-_MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
-
-
-def _side_by_side(modules: list[Any]) -> tuple[Any, Any]:
+def join_linears(modules: list[Any]) -> tuple[Any, Any]:
+    """Return weight and bias of linear modules that share their input, one below the other."""
     import torch
 
     return (
@@ -184,11 +186,18 @@ def _dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     from torch.nn.functional import linear
     from transformers.activations import ACT2FN
 
-    weight, bias = _side_by_side(modules)
+    weight, bias = join_linears(modules)
     if activation is None:
         return lambda states: linear(states, weight, bias)
     act = ACT2FN[activation]
     return lambda states: act(linear(states, weight, bias))
+
+
+def fastest_dense(parts: Parts, device: str) -> MakeDense:
+    """Choose how dense layers run in the model's own number format."""
+    import torch
+
+    return _onednn_dense if device == "cpu" and parts.words.dtype == torch.float32 and _has_onednn() else _dense
 
 
 def _has_onednn() -> bool:
@@ -209,7 +218,7 @@ def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any],
     import torch
     from transformers.activations import ACT2FN
 
-    weight, bias = _side_by_side(modules)
+    weight, bias = join_linears(modules)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     run = torch.ops.mkldnn._linear_pointwise
     fused = {None: "none", "gelu": "gelu", "relu": "relu"}.get(activation)

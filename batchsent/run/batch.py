@@ -21,7 +21,7 @@ from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_sink, open_source
-from batchsent.formats.opening import check_new_columns, format_of
+from batchsent.formats.opening import check_new_columns, check_sink, format_of
 from batchsent.formats.streams import Stdout
 from batchsent.model.loading import ModelIdentity, identify
 from batchsent.model.scorer import ModelOptions, ModelScorer, Scorer
@@ -158,14 +158,16 @@ class Run:
     def check_paths(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
         options = self.options
-        if options.chunk_rows < 1:
-            raise UsageError(f"--chunk-rows {options.chunk_rows}: at least 1 is needed")
+        if not options.prefix.isprintable():
+            raise UsageError(f"--prefix {printable(options.prefix)}: not printable", hint="use letters that print")
         if self.input == "-" and sys.stdin is not None and sys.stdin.isatty():
             raise UsageError(
                 "stdin is a terminal", hint="name a file, or pipe one in: cat reviews.csv | batchsent batch - -o -"
             )
         if options.bad_rows == "reject" and self.rejects_path is None:
             raise UsageError("rejected rows have no place to go", hint="add --rejects FILE")
+        if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
+            raise UsageError("--max-bad-rows and --rejects do nothing by themselves", hint="add --bad-rows reject")
         over_budget(options.max_bad_rows, 0, 1)
         if self.to_stdout:
             return
@@ -187,6 +189,7 @@ class Run:
             identity = self.models.identity()
             added = added_schema(identity.labels, options)
             check_new_columns(source, added.names)
+            check_sink(self.output, source, added, options.output_format)
             gold = GoldRule.parse(identity.labels, options.gold_map) if options.gold else None
             with self.clock.busy("check"):
                 checked = check_input(self.input, options)

@@ -45,8 +45,13 @@ def batch_all(
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
         with output_errors(folder):
+            made = not folder.exists()
             folder.mkdir(exist_ok=True)
-        files = [run_file(source, target, settings, models, reporter, signals) for source, target in pairs]
+        try:
+            files = [run_file(source, target, settings, models, reporter, signals) for source, target in pairs]
+        finally:
+            if settings.dry_run and made:  # each run looks whether it could write there
+                folder.rmdir()
     failed = [file for file in files if file["exit_code"] not in {0, EXIT_ROWS_REJECTED}]
     rejected = [file for file in files if file["exit_code"] == EXIT_ROWS_REJECTED]
     document = {
@@ -94,6 +99,8 @@ def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> 
     Raises UsageError for inputs that would share an output.
     """
     folder = Path(output)
+    if output == "-":
+        raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
     if folder.exists() and not folder.is_dir():
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is a file", hint="name a folder with -o"
@@ -104,6 +111,9 @@ def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> 
     for given in inputs:
         if given == "-":
             raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
+        if Path(given).is_dir() and folder.exists() and folder.samefile(given):
+            # The next run would take the outputs of this one for dumps.
+            raise UsageError(f"{printable(given)} is input and output", hint="name another folder with -o")
         paths += files_in(Path(given)) if Path(given).is_dir() else [given]
     if not paths:
         raise UsageError("there is no file to score in " + ", ".join(map(printable, inputs)), hint="name the files")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import ModelError, printable
+from batchsent.errors import BatchsentError, ModelError, printable
 from batchsent.model import folder, loading
 
 
@@ -60,6 +60,8 @@ def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    except BatchsentError:
+        raise  # a signal that came in the middle
     # What can go wrong while foreign files are turned into a model has no common class.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,14 +1,17 @@
 """Checkpoints beside the model folder: whose they are, which are whole, when they go; loads none of them."""
 
+import errno
 import json
+import os
 import shutil
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageError, printable
 from batchsent.model import folder
 from batchsent.run import commit
 
@@ -58,6 +61,29 @@ class Checkpoints:
         )
         if self.finished or (error is not None and hopeless):
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what torch and safetensors raise on a full or broken disk into an OutputError about `path`."""
+    import safetensors
+
+    with commit.output_errors(path):
+        try:
+            yield
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            # safetensors puts the system's words into its message; torch only names the file of its writer.
+            said = str(error)
+            numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+            number = next((n for n in numbers if os.strerror(n) in said), None)
+            if number is not None:
+                raise OSError(number, os.strerror(number)) from error
+            if "inline_container" in said or "PytorchStreamWriter" in said:
+                raise OutputError(
+                    f"{printable(path)}: torch could not write to it",
+                    hint="make room, then run the same command again; --save-strategy no needs less",
+                ) from error
+            raise
 
 
 def step_of(checkpoint: Path) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.options import option
 
 OUTPUT = "model"
@@ -96,12 +96,6 @@ def check_options(settings: FinetuneOptions) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
     if not 0 < settings.hold_out < 1:
         raise UsageError(f"--hold-out {settings.hold_out}: must be between 0 and 1", hint="try --hold-out 0.1")
-    for name, known in (("save_strategy", SAVE_STRATEGIES), ("device", DEVICES)):
-        if getattr(settings, name) not in known:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {printable(getattr(settings, name))!r} is unknown",
-                hint=f"known are {', '.join(known)}",
-            )
     if settings.label_map is not None and settings.stars is not None:
         raise UsageError("--label-map and --stars both say what labels mean", hint="leave one of them out")
     if settings.from_scratch and (settings.base_model != BASE_MODEL or settings.revision is not None):

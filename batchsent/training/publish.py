@@ -13,6 +13,7 @@ from typing import Any
 from batchsent.errors import OutputError, UsageError, printable
 from batchsent.run import commit
 from batchsent.training.card import make_card
+from batchsent.training.checkpoints import writing
 from batchsent.training.trainer import CURVE_COLUMNS, Trained
 
 
@@ -40,7 +41,7 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
 
     temporary = commit.temporary_directory(final)
     try:
-        with commit.output_errors(final):
+        with writing(final):
             # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
             trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
             trained.model.save_pretrained(temporary)
@@ -56,7 +57,7 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
             for weights in temporary.glob("*.safetensors"):
                 weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
         if save is not None:
-            with commit.output_errors(save):
+            with writing(Path(save)):
                 pending = commit.PendingFile(Path(save))
                 try:
                     torch.save(trained.model.state_dict(), pending)

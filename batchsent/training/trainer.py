@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import DeviceError
+from batchsent.errors import DeviceError, printable
 from batchsent.evaluation.metrics import load_metric
 from batchsent.reporting import Reporter
-from batchsent.training.checkpoints import step_of
+from batchsent.training.checkpoints import step_of, writing
 from batchsent.training.examples import Examples
 
 CURVE_POINTS = 50  # losses recorded over a training
@@ -84,8 +84,9 @@ def train(
     class Order(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
         """Random batches of similar lengths, the same for an epoch whether or not the training was interrupted.
 
-        At 512 tokens half of an unsorted batch of IMDB reviews is padding. transformers' own sampler draws from the
-        global random state, which is another one when a training goes on in the middle of an epoch.
+        Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random order, 2 % in this
+        one (19 % and 1 % at 256). transformers' own group_by_length draws from the global random state, which is
+        another one when a training goes on in the middle of an epoch.
         """
 
         epoch = 0
@@ -141,12 +142,18 @@ def train(
     trainer.remove_callback(transformers.PrinterCallback)  # it prints to stdout, which belongs to data
     trainer.add_callback(watcher(reporter, stop, plan.batch_size, len(lengths) * plan.epochs))
     try:
-        outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        with writing(checkpoints):
+            outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         if not figures and not stop():
             trainer.evaluate()  # the last epoch was measured before it was interrupted
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "out of memory while training", hint=f"use a --batch-size below {plan.batch_size} or a smaller --max-length"
+        ) from error
+    except torch.AcceleratorError as error:
+        raise DeviceError(
+            f"the device failed while training: {printable(str(error).splitlines()[0])}",
+            hint="run the same command again: it goes on from the last checkpoint",
         ) from error
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
         raise diverged()

@@ -1,0 +1,202 @@
+"""Scores rolled up by the values of a column, in bounded memory; knows no files, only values and scores."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from batchsent.chunk import SCORED, Scores
+from batchsent.errors import UsageError, printable
+from batchsent.evaluation.advice import warning
+from batchsent.evaluation.bins import FIXED, count, fixed
+
+# Beyond these, rows of new groups are counted together. A million groups of two labels are 56 MB of counts and some
+# 250 MB of values; more labels, or longer values, mean fewer groups.
+MOST_GROUPS = 1_000_000
+MOST_COUNTS = 16 << 20
+MOST_VALUE_BYTES = 256 << 20
+
+OTHERS = "(other groups)"
+
+# The columns of the table behind the group, as far as their names do not depend on the labels.
+ROWS, SCORED_ROWS, MEAN, UNSURE, TRUNCATED = "n", "scored", "mean_score", "unsure", "truncated"
+
+
+class Groups:
+    """The counts of each group of rows that share a value.
+
+    Chunks are added in order; `table` may be asked at any time. `name` is that of the user's column. Rows whose score
+    is under `unsure_below` count as unsure. Once there are `cap` groups, rows of further ones are counted in one that
+    is called "(other groups)": `warnings` says so.
+    """
+
+    def __init__(
+        self, labels: tuple[str, ...], name: str, *, unsure_below: float | None = None, cap: int = MOST_GROUPS
+    ) -> None:
+        self.labels, self.name, self.unsure_below = tuple(labels), name, unsure_below
+        # rows, sum of scores in 1 / FIXED, unsure, truncated, then a column a label
+        self._width = 4 + len(self.labels)
+        self.cap = max(1, min(cap, MOST_COUNTS // self._width))
+        self._counts = np.zeros((1024, self._width), dtype=np.int64)  # (groups and room for more, counts)
+        self._others = np.zeros(self._width, dtype=np.int64)
+        self._numbers: dict[Any, int] = {}  # value in a form that can be looked up -> group number
+        self._values: list[pa.Array] = []  # the values themselves, in order of their numbers
+        self._value_bytes = 0
+        self._kind: pa.DataType | None = None
+
+    def add(self, values: pa.Array | pa.ChunkedArray, scores: Scores) -> None:
+        """Count the rows of a chunk, one value a row, of one type in every chunk.
+
+        Raises UsageError for values that are lists, maps or structs: those are no groups.
+        """
+        plain = _plain(values, self.name)
+        assert len(plain) == len(scores.status)
+        if not len(plain):
+            return
+        if self._kind is None:
+            self._kind = plain.type
+        encoded = plain.dictionary_encode(null_encoding="encode")
+        numbers = self._group_numbers(encoded.dictionary)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+        scored = scores.status == SCORED
+        winners = scores.winners
+        score = np.zeros(len(winners), dtype=np.float32)
+        score[scored] = scores.probabilities[scored, winners[scored]]
+        # Counted among the groups of this chunk first: there are few of them, of all groups there may be a million.
+        present, places = np.unique(numbers, return_inverse=True)
+        found = np.zeros((len(present), self._width), dtype=np.int64)
+        found[:, 0] = count(places, len(present))
+        found[:, 1] = count(places[scored], len(present), fixed(score[scored]))
+        if self.unsure_below is not None:
+            found[:, 2] = count(places[scored & (score < self.unsure_below)], len(present))
+        found[:, 3] = count(places[scores.tokens_cut > 0], len(present))
+        n = len(self.labels)
+        found[:, 4:] = count(places[scored] * n + winners[scored], len(present) * n).reshape(-1, n)
+        known = present >= 0
+        self._counts[present[known]] += found[known]
+        self._others += found[~known].sum(axis=0)
+
+    def _group_numbers(self, distinct: pa.Array) -> NDArray[np.int64]:
+        """Return the group number of each of some distinct values, -1 for those that came too late."""
+        found = np.full(len(distinct), -1, dtype=np.int64)
+        new = []
+        for place, key in enumerate(_keys(distinct)):
+            number = self._numbers.get(key)
+            if number is None:
+                size = len(key) if isinstance(key, bytes) else 16
+                if len(self._numbers) >= self.cap or self._value_bytes + size > MOST_VALUE_BYTES:
+                    continue
+                self._value_bytes += size
+                number = self._numbers[key] = len(self._numbers)
+                new.append(place)
+            found[place] = number
+        if new:
+            self._values.append(distinct.take(pa.array(new, pa.int64())))
+            short = len(self._numbers) - len(self._counts)
+            if short > 0:
+                more = np.zeros((max(short, len(self._counts)), self._width), dtype=np.int64)
+                self._counts = np.concatenate([self._counts, more])
+        return found
+
+    @property
+    def other_rows(self) -> int:
+        """Rows of groups that came too late to be counted by themselves."""
+        return int(self._others[0])
+
+    def table(self) -> pa.Table:
+        """Return a row a group, sorted by value with null behind: the same table however the rows were cut.
+
+        Columns: the group, under the user's name for it (`group`, where that is one of the following) and in the
+        user's type; n, its rows; scored, those with a label; share_<label> of each label among the scored; mean_score
+        of the labels given; unsure, null without a threshold; truncated. Behind everything stands the row of the
+        other groups, if there is one; the values are text then.
+        """
+        values = pa.concat_arrays(self._values) if self._values else pa.array([], self._kind or pa.string())
+        counts = self._counts[: len(values)]
+        order = _order(values)
+        values, counts = values.take(order), counts[order.to_numpy()]
+        if self.other_rows:
+            values = pa.concat_arrays([_words(values), pa.array([OTHERS], pa.string())])
+            counts = np.concatenate([counts, self._others[None]])
+        by_label = counts[:, 4:]
+        scored = by_label.sum(axis=1)
+        columns: dict[str, Any] = {ROWS: counts[:, 0], SCORED_ROWS: scored}
+        for i, label in enumerate(self.labels):
+            columns[f"share_{label}"] = _ratio(by_label[:, i], scored)
+        columns[MEAN] = _ratio(counts[:, 1] / FIXED, scored)
+        columns[UNSURE] = pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
+        columns[TRUNCATED] = counts[:, 3]
+        name = "group" if self.name in columns else self.name
+        return pa.Table.from_arrays([values, *map(pa.array, columns.values())], names=[name, *columns])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the summary says of the groups."""
+        return {"column": self.name, "groups": len(self._numbers), "cap": self.cap, "other_rows": self.other_rows}
+
+    def warnings(self) -> list[dict[str, str | None]]:
+        """Return what a person should know of the table."""
+        if not self.other_rows:
+            return []
+        return [
+            warning(
+                "groups_capped",
+                f"the column {printable(self.name)} has more than {len(self._numbers):,} different values: "
+                f"{self.other_rows:,} rows are counted together as {OTHERS}",
+                "group by a column with fewer values, or group the scored file itself",
+            )
+        ]
+
+
+def _plain(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Return values as one array of a type whose values can be compared."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    kind = array.type
+    if pa.types.is_nested(kind) or pa.types.is_interval(kind):
+        raise UsageError(
+            f"--group-by {printable(name)}: its values are of type {kind}, which make no groups",
+            hint="choose a column with one plain value a row",
+        )
+    # Views have no kernels to encode or sort them.
+    if pa.types.is_string_view(kind):
+        return array.cast(pa.large_string())
+    return array.cast(pa.large_binary()) if pa.types.is_binary_view(kind) else array
+
+
+def _keys(distinct: pa.Array) -> list[Any]:
+    """Return each value in a form that a dict can look up: one that equals itself, and costs little."""
+    kind = distinct.type
+    if pa.types.is_temporal(kind):
+        width = pa.int64() if kind.bit_width == 64 else pa.int32()
+        return list(distinct.view(width).to_pylist())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        # As bytes: a file may say utf-8 and hold something else.
+        return list(distinct.cast(pa.large_binary()).to_pylist())
+    keys = distinct.to_pylist()
+    # NaN differs from itself.
+    return ["nan" if key != key else key for key in keys] if pa.types.is_floating(kind) else list(keys)
+
+
+def _order(values: pa.Array) -> pa.Array:
+    if pa.types.is_null(values.type):
+        return pa.array(np.arange(len(values)))
+    if pa.types.is_boolean(values.type) or pa.types.is_float16(values.type):
+        values = values.cast(pa.float32())  # what arrow can sort
+    return pc.sort_indices(values)  # null behind everything
+
+
+def _words(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+    return values.cast(pa.string())
+
+
+def _ratio(sums: NDArray[Any], rows: NDArray[np.int64]) -> pa.Array:
+    """Return sums / rows, null where there is no row."""
+    return pa.array(sums / np.maximum(rows, 1), pa.float64(), mask=rows == 0)

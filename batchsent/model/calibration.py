@@ -1,0 +1,185 @@
+"""Scores that can be read as chances: one temperature, fitted on held-out rows; trains and scores nothing itself.
+
+Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017): logits are
+divided by one number T before the softmax. Labels stay the same, only how sure the scores are changes.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.chunk import Scores
+from batchsent.errors import ModelError, printable
+
+FILE = "calibration.json"
+SCHEMA = "batchsent.calibration/1"
+
+# Encoders need between 1 and 3; what lies outside of this says that the data could not tell.
+LOWEST, HIGHEST = 0.05, 20.0
+BINS = 20  # of the calibration error, as in the summary
+FOLDS = 5
+# Each fold's temperature is fitted on the others' rows, and judged on rows it has not seen.
+FEWEST_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and how far it mends the scores of the rows it was fitted on."""
+
+    temperature: float  # 1 leaves scores as they are
+    rows: int
+    error_before: float | None  # expected calibration error, 0 is best
+    error_after: float | None  # on rows that the temperature was not fitted on
+    loss_before: float | None  # mean negative log-likelihood
+    loss_after: float | None
+    weights_sha256: str | None = None  # of the weights it belongs to, where known
+
+
+def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return the temperature that makes the right labels most likely.
+
+    `logits` (rows, labels) may also be logarithms of probabilities; `labels` (rows,) are label numbers. The loss is
+    convex in 1/T, so that halving an interval finds its minimum. Returns 1 where there is none between LOWEST and
+    HIGHEST: a model that is always right, or no better than chance, does not tell how sure it should be.
+    """
+    z, y = _checked(logits, labels)
+    if not len(z):
+        return 1.0
+
+    def slope(beta: float) -> float:
+        """Return the derivative of the mean loss after 1/T: expected minus right logit."""
+        p = _softmax(z * beta)
+        return float((np.where(p > 0, p * z, 0).sum(axis=1) - z[np.arange(len(z)), y]).mean())
+
+    low, high = 1 / HIGHEST, 1 / LOWEST
+    if slope(low) >= 0 or slope(high) <= 0:
+        return 1.0
+    # Halved 50 times in the logarithm: to the last digit of a float32.
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return float(1 / (low * high) ** 0.5)
+
+
+def calibrate(logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str | None = None) -> Calibration:
+    """Fit a temperature on held-out rows and measure what it mends.
+
+    The temperature is fitted on all rows. What it mends is measured by folds, each scored with the temperature of the
+    others: the figures after are those of rows that were not fitted on. With fewer than FEWEST_ROWS rows the
+    temperature is 1.
+    """
+    z, y = _checked(logits, labels)
+    rows = len(z)
+    if rows < FEWEST_ROWS:
+        error, loss = (calibration_error(_softmax(z), y), _loss(z, y)) if rows else (None, None)
+        return Calibration(1.0, rows, error, error, loss, loss, weights_sha256)
+    # Held-out rows may be sorted by label: a seeded order gives every fold some of each.
+    folds = np.random.default_rng(0).permutation(rows) % FOLDS
+    scaled = np.empty_like(z)
+    for fold in range(FOLDS):
+        inside = folds == fold
+        scaled[inside] = z[inside] / fit_temperature(z[~inside], y[~inside])
+    return Calibration(
+        temperature=fit_temperature(z, y),
+        rows=rows,
+        error_before=calibration_error(_softmax(z), y),
+        error_after=calibration_error(_softmax(scaled), y),
+        loss_before=_loss(z, y),
+        loss_after=_loss(scaled, y),
+        weights_sha256=weights_sha256,
+    )
+
+
+def apply_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return softmax(log p / T) of probabilities (rows, labels), which is softmax(logits / T).
+
+    The most probable label stays the most probable: where rounding to float32 would make a tie of two labels, the
+    others are lowered by the last digit. T = 1 returns the probabilities to the bit, rows of NaN stay NaN.
+    """
+    if temperature == 1:
+        return probabilities
+    with np.errstate(divide="ignore"):
+        z = np.log(probabilities.astype(np.float64)) / temperature
+    scaled = _softmax(z).astype(np.float32)
+    rows = np.flatnonzero(np.isfinite(scaled).all(axis=1))
+    winners = probabilities[rows].argmax(axis=1)
+    best = scaled[rows, winners][:, None]
+    # Only what was less probable before: a true tie stays one.
+    lower = probabilities[rows] < probabilities[rows, winners][:, None]
+    scaled[rows] = np.where(lower, np.minimum(scaled[rows], np.nextafter(best, np.float32(0))), scaled[rows])
+    return scaled
+
+
+def calibrated(scores: Scores, temperature: float) -> Scores:
+    """Return the scores of a chunk with calibrated probabilities."""
+    return replace(scores, probabilities=apply_temperature(scores.probabilities, temperature))
+
+
+def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any], bins: int = BINS) -> float | None:
+    """Return the expected calibration error: the mean distance of score and accuracy over equal bins of the score.
+
+    None of no rows.
+    """
+    if not len(labels):
+        return None
+    score = probabilities.max(axis=1)
+    hit = probabilities.argmax(axis=1) == labels
+    place = np.minimum((score * bins).astype(np.int64), bins - 1)
+    gaps = np.abs(np.bincount(place, weights=score - hit, minlength=bins))
+    return float(gaps.sum() / len(labels))
+
+
+def dumps(calibration: Calibration) -> bytes:
+    """Return the content of a model folder's calibration.json."""
+    document = {"schema": SCHEMA, "method": "temperature scaling (Guo et al. 2017)", **asdict(calibration)}
+    return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | None:
+    """Read the calibration of a model folder; None where it has none.
+
+    Raises ModelError for a file that is damaged, or was fitted for other weights than `weights_sha256`.
+    """
+    path = folder / FILE
+    name, mend = printable(path), "make the model again with batchsent finetune, or leave out --calibrated"
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=mend) from error
+    try:
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
+        found = Calibration(**{field: document[field] for field in Calibration.__dataclass_fields__})
+        if isinstance(found.temperature, bool) or not LOWEST <= found.temperature <= HIGHEST:
+            raise ValueError(f"a temperature of {found.temperature!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name} is damaged: {printable(error)}", hint=mend) from error
+    if None not in {weights_sha256, found.weights_sha256} and found.weights_sha256 != weights_sha256:
+        raise ModelError(f"{name} was fitted for other weights than the folder's", hint=mend)
+    return found
+
+
+def _checked(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return logits, the highest of each row 0, and label numbers."""
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    assert z.ndim == 2
+    assert y.shape == z.shape[:1]
+    assert np.isfinite(z).all()
+    return z - z.max(axis=1, keepdims=True, initial=-np.inf) if len(z) else z, y
+
+
+def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = np.exp(z - z.max(axis=1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def _loss(z: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    shifted = z - z.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]).mean())

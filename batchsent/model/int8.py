@@ -1,0 +1,70 @@
+"""Dense layers in 8-bit integers on CPUs with VNNI: torch's oneDNN kernels, a scale for every token.
+
+Weights get a scale for each output, once; inputs a scale for each token as they come, so that a text's scores do not
+depend on the texts beside it. All but the dense layers stays float32.
+
+Measured on 2 cores of an AMD EPYC (Zen 4), DistilBERT size, IMDB reviews, a core: this 14 reviews/s, CTranslate2's
+int8 10, torch.ops.quantized.linear_dynamic (one scale for all tokens) 12, this package's float32 4.7.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import UsageError
+from batchsent.model.packed import join_linears
+
+FLOAT32_HINT = "use --precision float32"
+# Unsigned bytes around 128: the kernel for unsigned inputs is the one that VNNI has instructions for.
+ZERO_POINT = 128
+LARGEST = 127.0
+
+
+def require_int8() -> None:
+    """Raise UsageError where this CPU or this torch has no fast and exact 8-bit kernels."""
+    import torch
+
+    if not any(flag in _cpu_flags() for flag in ("avx512_vnni", "avx_vnni")):
+        # Without VNNI oneDNN adds pairs of products in 16 bits, which overflow.
+        raise UsageError("int8 needs a CPU with VNNI instructions (avx512_vnni or avx_vnni)", hint=FLOAT32_HINT)
+    if not all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")):
+        raise UsageError(f"PyTorch {torch.__version__} has no 8-bit kernels for this CPU", hint=FLOAT32_HINT)
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return set()
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("flags"):
+            return set(line.split())
+    return set()
+
+
+def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
+    """Make a dense layer of linear modules side by side, with 8-bit weights and inputs and float32 outputs."""
+    import torch
+    from transformers.activations import ACT2FN
+
+    weight, bias = join_linears(modules)
+    weight_scale = weight.abs().amax(dim=1).clamp_(min=1e-12) / LARGEST
+    zeros = torch.zeros(len(weight), dtype=torch.int32)
+    whole = (weight / weight_scale[:, None]).round_().to(torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(whole, None)
+    multiply = torch.ops.onednn.qlinear_pointwise
+    activate = None if activation is None else torch.ops.aten.gelu_ if activation == "gelu" else ACT2FN[activation]
+
+    def run(states: Any) -> Any:
+        # amax and amin, since abs makes a copy and aminmax is 20 times slower along the last dimension.
+        scale = torch.maximum(states.amax(1, keepdim=True), states.amin(1, keepdim=True).neg_())
+        scale.clamp_(min=1e-12).div_(LARGEST)
+        # By way of int8, since float to uint8 is 8 times slower; the flipped top bit adds 128.
+        inputs = torch.mul(states, scale.reciprocal()).round_().to(torch.int8).view(torch.uint8)
+        inputs.bitwise_xor_(ZERO_POINT)
+        product = multiply(
+            inputs, 1.0, ZERO_POINT, packed, weight_scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        torch.addcmul(bias, product, scale, out=product)
+        return product if activate is None else activate(product)
+
+    return run

@@ -1,0 +1,161 @@
+"""Many dumps in one command: finished ones are skipped, new ones done, a bad one does not stop the others."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from batchsent.errors import UsageError
+from batchsent.run.dumps import batch_all
+from tests.children import Child
+from tests.children import run as run_child
+from tests.hash_model import HashModels
+
+
+@pytest.fixture
+def dumps(tmp_path):
+    """A folder with three dumps, one of them bad, and things that are none."""
+    folder = tmp_path / "dumps"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\none\ntwo\n")
+    (folder / "b.csv").write_text("id,text\n1\n")
+    (folder / "c.tsv").write_text("text\tid\nthree\t1\n")
+    (folder / "notes.md").write_text("not a dump")
+    (folder / ".hidden.csv").write_text("text\nx\n")
+    return folder
+
+
+def score(inputs, output, **options):
+    models = options.pop("models", None) or HashModels()
+    return batch_all([str(i) for i in inputs], str(output), models=models, **options)
+
+
+def test_a_bad_file_does_not_stop_the_others(dumps, tmp_path):
+    """The others are scored, the exit code is 3, and the summary of the whole says which failed and why."""
+    models = HashModels()
+    document = score([dumps], tmp_path / "scored", models=models)
+    assert document["exit_code"] == 3
+    assert document["status"] == "complete_with_errors"
+    found = {os.path.basename(file["input"]): (file["status"], file["exit_code"]) for file in document["files"]}
+    assert found == {"a.csv": ("complete", 0), "b.csv": ("failed", 4), "c.tsv": ("complete", 0)}
+    assert "line 2: 1 field" in document["files"][1]["error"]["message"]
+    assert document["rows"]["written"] == 3
+    assert json.loads((tmp_path / "scored" / "batchsent.summary.json").read_bytes()) == document
+    names = ["a.csv", "a.csv.summary.json", "batchsent.summary.json", "c.tsv", "c.tsv.summary.json"]
+    assert sorted(os.listdir(tmp_path / "scored")) == names
+
+
+def test_the_model_is_loaded_once_and_only_for_new_files(dumps, tmp_path):
+    """The second time only what is new or mended is scored; the third time the model is not loaded."""
+    score([dumps], tmp_path / "scored")
+    before = (tmp_path / "scored" / "a.csv").stat().st_mtime_ns
+    (dumps / "b.csv").write_text("id,text\n1,mended\n")
+    (dumps / "d.csv").write_text("text\nnew\n")
+    document = score([dumps], tmp_path / "scored")
+    assert [file["status"] for file in document["files"]] == ["up_to_date", "complete", "up_to_date", "complete"]
+    assert document["exit_code"] == 0
+    assert document["rows"]["written"] == 5
+    assert (tmp_path / "scored" / "a.csv").stat().st_mtime_ns == before
+    models = HashModels()
+    again = score([dumps], tmp_path / "scored", models=models)
+    assert ({file["status"] for file in again["files"]}, models.opened) == ({"up_to_date"}, 0)
+
+
+def test_a_dump_that_changed_is_told_not_overwritten(dumps, tmp_path):
+    """Its old output is somebody's data: exit 3 with the hint, --overwrite replaces it."""
+    (dumps / "b.csv").unlink()
+    score([dumps], tmp_path / "scored")
+    (dumps / "a.csv").write_text("text\nchanged\n")
+    document = score([dumps], tmp_path / "scored")
+    assert document["exit_code"] == 3
+    assert "--overwrite" in document["files"][0]["error"]["hint"]
+    assert score([dumps], tmp_path / "scored", overwrite=True)["exit_code"] == 0
+    assert "changed" in (tmp_path / "scored" / "a.csv").read_text()
+
+
+def test_c18_files_with_different_columns_are_runs_of_their_own(tmp_path):
+    """Each output has its own input's columns."""
+    (tmp_path / "a.csv").write_text("text,x\na,1\n")
+    (tmp_path / "b.csv").write_text("id,review,y\n1,b,2\n")
+    document = score([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out")
+    assert document["exit_code"] == 0
+    heads = [(tmp_path / "out" / name).read_text().splitlines()[0] for name in ("a.csv", "b.csv")]
+    assert heads == ["text,x,label,score", "id,review,y,label,score"]
+
+
+def test_one_input_into_a_folder_goes_by_its_name(tmp_path):
+    """`-o scored/` with one file puts it there."""
+    (tmp_path / "a.csv").write_text("text\na\n")
+    assert score([tmp_path / "a.csv"], f"{tmp_path}/scored/")["exit_code"] == 0
+    assert (tmp_path / "scored" / "a.csv").exists()
+
+
+def test_an_output_format_gives_the_suffix(tmp_path):
+    """--output-format parquet makes a.parquet of a.csv.gz."""
+    (tmp_path / "a.csv").write_text("text\na\n")
+    score([tmp_path / "a.csv"], f"{tmp_path}/one/", output_format="parquet")
+    assert (tmp_path / "one" / "a.parquet").read_bytes()[:4] == b"PAR1"
+
+
+REFUSED = [
+    ("same_names", ["a/x.csv", "b/x.csv"], "out", {}, "would both become"),
+    ("stdin_among_them", ["a/x.csv", "-"], "out", {}, "stdin cannot be one of several"),
+    ("output_is_a_file", ["a/x.csv", "b/y.csv"], "a/x.csv", {}, "a/x.csv is a file"),
+    ("no_parent", ["a/x.csv", "b/y.csv"], "no/such", {}, "does not exist"),
+    ("empty_folder", ["empty"], "out", {}, "no file to score"),
+    ("into_its_own_folder", ["a"], "a", {}, "is input and output"),
+    ("summary_for_several", ["a", "b"], "out", {"summary": "s.json"}, "name one file"),
+    ("stdout_for_several", ["a/x.csv", "b/y.csv"], "-", {}, "stdout"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "output", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_what_cannot_be_meant_is_refused_before_anything_runs(tmp_path, monkeypatch, inputs, output, options, message):
+    """No file is written, no model loaded."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x.csv", "b/x.csv", "b/y.csv"):
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        with open(name, "w") as file:
+            file.write("text\na\n")
+    os.mkdir("empty")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    models = HashModels()
+    with pytest.raises(UsageError, match=message):
+        batch_all(inputs, output, models=models, **options)
+    assert not models.opened
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_over_a_folder_writes_nothing(dumps, tmp_path):
+    """It says of each file what would be done, and which are bad."""
+    document = score([dumps], tmp_path / "scored", dry_run=True)
+    assert [file["status"] for file in document["files"]] == ["dry_run", "failed", "dry_run"]
+    assert not (tmp_path / "scored").exists()
+
+
+def test_a_signal_ends_the_whole_and_the_rest_is_done_next_time(dumps, tmp_path):
+    """SIGTERM in the first of many files: 143; the same command again does all of them."""
+    shutil.copy(dumps / "a.csv", dumps / "b.csv")
+    command = [dumps, "-o", "scored", "--chunk-rows", "1"]
+    child = Child(command, tmp_path, batch_s=0.5)
+    until = time.monotonic() + 20
+    while not list(tmp_path.glob("scored/*.batchsent/part-*")):
+        assert time.monotonic() < until, child.stderr
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.wait() == 143
+    code, stderr = run_child(command, tmp_path)
+    assert code == 0, stderr
+    assert len(list((tmp_path / "scored").glob("*sv"))) == 3
+
+
+def test_the_list_of_failures_is_on_stderr(dumps, tmp_path):
+    """Each bad file is named with line and hint, even when quiet; the exit code is 3."""
+    code, stderr = run_child([dumps, "-o", "scored", "-q"], tmp_path)
+    assert code == 3
+    (first, *_) = stderr.splitlines()
+    assert first.startswith("warning: ")
+    assert "b.csv, line 2" in first

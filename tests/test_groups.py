@@ -1,0 +1,199 @@
+"""Scores rolled up by a column: against pandas, in bounded memory, said aloud where rows are lumped together."""
+
+import datetime
+import decimal
+import itertools
+import tracemalloc
+import uuid
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
+from batchsent.errors import UsageError
+from batchsent.evaluation.groups import OTHERS, Groups
+
+LABELS = ("NEGATIVE", "NEUTRAL", "POSITIVE")
+
+
+def scores_of(rows, seed=0):
+    """Seeded scores of three labels, some rows blank, some not finite, some cut."""
+    random = np.random.default_rng(seed)
+    p = random.dirichlet(np.ones(3), rows).astype(np.float32)
+    status = random.choice(np.array([SCORED] * 8 + [BLANK, NONFINITE], np.uint8), rows)
+    p[status != SCORED] = np.nan
+    cut = np.where(status == BLANK, 0, random.integers(-5, 5, rows)).clip(0).astype(np.int32)
+    return Scores(p, np.full(rows, 9, np.int32), cut, status, rows)
+
+
+def part(scores, a, b):
+    """Rows a to b-1 of scores."""
+    return Scores(scores.probabilities[a:b], scores.n_tokens[a:b], scores.tokens_cut[a:b], scores.status[a:b], b - a)
+
+
+def grouped(values, scores, cuts=(), **options):
+    """The groups of rows added in chunks that end at `cuts`."""
+    values = pa.array(values) if isinstance(values, list) else values
+    groups = Groups(LABELS, "product", **options)
+    edges = [0, *sorted(cuts), len(values)]
+    for a, b in itertools.pairwise(edges):
+        groups.add(values[a:b], part(scores, a, b))
+    return groups
+
+
+def by_pandas(values, scores, unsure_below):
+    """The same table by pandas."""
+    scored = scores.status == SCORED
+    frame = pd.DataFrame({"product": values, "scored": scored, "truncated": scores.tokens_cut > 0})
+    best = np.where(scored, np.nan_to_num(scores.probabilities).max(axis=1).astype(np.float64), np.nan)
+    frame["mean_score"] = best
+    frame["unsure"] = best < np.float32(unsure_below)
+    for i, label in enumerate(LABELS):
+        frame[f"share_{label}"] = np.where(scored, scores.winners == i, np.nan)
+    found = frame.groupby("product", dropna=False)
+    names = ["scored", *(f"share_{label}" for label in LABELS), "mean_score", "unsure", "truncated"]
+    kinds = {name: "mean" if name.startswith(("share", "mean")) else "sum" for name in names}
+    table = found.agg(kinds)
+    table.insert(0, "n", found.size())
+    return table.reset_index()
+
+
+@given(
+    values=st.lists(st.sampled_from(["a", "b", "", "Ä", "a long name", "0", None]), max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=4),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_table_is_that_of_pandas(values, cuts):
+    """Rows, shares, mean score, unsure and truncated rows of every group are what pandas' groupby gives."""
+    scores = scores_of(len(values))
+    cells = pa.array(values, pa.string())
+    groups = grouped(cells, scores, [cut for cut in cuts if cut <= len(values)], unsure_below=0.6)
+    found = groups.table().to_pandas()
+    wanted = by_pandas(pd.Series(values, dtype="str"), scores, 0.6)
+    for table in (found, wanted):
+        table["product"] = table["product"].astype("str").fillna("null")
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=0, atol=1e-8)
+    assert groups.warnings() == []
+
+
+def test_the_table_does_not_depend_on_the_chunks():
+    """The same rows give the same table, to the bit, however they are cut into chunks."""
+    random = np.random.default_rng(5)
+    values = [f"p{n}" for n in random.integers(0, 300, 4_000)]
+    scores = scores_of(len(values))
+    whole = grouped(values, scores, unsure_below=0.7).table()
+    assert grouped(values, scores, [1, 2, 700, 701, 3_999], unsure_below=0.7).table().equals(whole)
+
+
+KINDS = {
+    "int8": pa.array([3, None, -1, 3], pa.int8()),
+    "uint64": pa.array([2**64 - 1, 0, None, 0], pa.uint64()),
+    "double": pa.array([0.5, float("nan"), None, float("nan")]),
+    "half": pa.array(np.array([1, 2, 2, 1], np.float16)),
+    "bool": pa.array([True, False, None, True]),
+    "date": pa.array([datetime.date(2024, 1, 2), None, datetime.date(2023, 1, 1), datetime.date(2024, 1, 2)]),
+    "nanos": pa.array([1, 2, None, 1], pa.timestamp("ns", "Europe/Berlin")),
+    "duration": pa.array([5, 5, None, 1], pa.duration("ms")),
+    "time": pa.array([5, 5, None, 1], pa.time32("s")),
+    "decimal": pa.array([decimal.Decimal("1.10"), decimal.Decimal("2.20"), None, decimal.Decimal("1.10")]),
+    "dictionary": pa.array(["x", "y", None, "x"]).dictionary_encode(),
+    "large": pa.array(["x", "y", None, "x"], pa.large_string()),
+    "view": pa.array(["x", "y", None, "a value of more than twelve bytes"], pa.string_view()),
+    "binary": pa.array([b"\xff", b"", None, b"\xff"]),
+    "uuid": pa.ExtensionArray.from_storage(
+        pa.uuid(), pa.array([uuid.UUID(int=n).bytes for n in (1, 2, 1, 2)], pa.binary(16))
+    ),
+    "nothing": pa.nulls(4),
+    "not utf-8": pa.array([b"\xff", b"a", None, b"\xff"], pa.binary()).view(pa.string()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_can_be_of_any_plain_type(kind):
+    """Values keep their type, null is a group of its own and stands last, equal values are one group."""
+    values = KINDS[kind]
+    groups = grouped(values, scores_of(4), [2])
+    table = groups.table()
+    assert sum(table["n"].to_pylist()) == 4
+    plain = values.storage if isinstance(values, pa.ExtensionArray) else values
+    plain = plain.cast(plain.type.value_type) if pa.types.is_dictionary(plain.type) else plain
+    assert table.num_rows == len(plain.unique())
+    assert table["product"].type == (pa.large_string() if kind == "view" else plain.type)
+    if values.null_count and table.num_rows > 1:
+        assert not table["product"][-1].is_valid
+    grouped(values, scores_of(4), [2], cap=1).table()
+
+
+def test_chunked_columns_are_taken_as_they_come():
+    """A column of a table, in several pieces with dictionaries of their own, is one column."""
+    pieces = pa.chunked_array([pa.array(["x", "y"]).dictionary_encode(), pa.array(["y", "z"]).dictionary_encode()])
+    assert grouped(pieces, scores_of(4)).table()["n"].to_pylist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize("values", [[[1], [2]], [{"a": 1}, {"a": 2}]])
+def test_nested_values_make_no_groups(values):
+    """Lists and structs are refused, and the message names option and column."""
+    with pytest.raises(UsageError, match="--group-by product"):
+        grouped(pa.array(values), scores_of(2))
+
+
+def test_beyond_the_cap_rows_are_counted_together_and_it_is_said():
+    """The first groups keep their own rows; the rest is one row at the end, and a warning tells how many rows."""
+    values = ["b", "a", "c", "a", "d", "c", "b"]
+    scores = scores_of(len(values), seed=3)
+    groups = grouped(values, scores, [3, 5], cap=2)
+    table = groups.table()
+    assert table["product"].to_pylist() == ["a", "b", OTHERS]
+    assert table["n"].to_pylist() == [2, 2, 3]
+    assert groups.facts() == {"column": "product", "groups": 2, "cap": 2, "other_rows": 3}
+    (said,) = groups.warnings()
+    assert said["code"] == "groups_capped"
+    assert "3 rows are counted together as (other groups)" in said["message"]
+    whole = Groups(LABELS, "product")
+    whole.add(pa.array(["one"] * len(values)), scores)
+    for column in ("n", "scored", "truncated"):
+        assert sum(table[column].to_pylist()) == whole.table()[column][0].as_py()
+
+
+def test_numbers_beyond_the_cap_become_text():
+    """A column of numbers with a row of other groups is text, so that the row has a name."""
+    table = grouped([10, 20, 30, 10], scores_of(4), cap=2).table()
+    assert table["product"].to_pylist() == ["10", "20", OTHERS]
+
+
+def test_a_column_of_ids_does_not_fill_the_memory():
+    """Hundreds of thousands of rows with a value each, beyond the cap, take no more memory than the cap's groups."""
+    groups = Groups(LABELS, "id", cap=10_000)
+    tracemalloc.start()
+    block = scores_of(10_000)
+    groups.add(pa.array([f"id {n}" for n in range(10_000)]), block)
+    _, first = tracemalloc.get_traced_memory()
+    for start in range(10_000, 300_000, 10_000):
+        groups.add(pa.array([f"id {n}" for n in range(start, start + 10_000)]), block)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert groups.other_rows == 290_000
+    assert peak < 1.5 * first
+
+
+def test_many_labels_mean_fewer_groups():
+    """A model of a thousand labels may not take gigabytes for its groups."""
+    assert Groups(tuple(f"label {n}" for n in range(1_000)), "id").cap < 20_000
+
+
+def test_without_rows_there_is_an_empty_table():
+    """No row read gives a table with its columns and no rows."""
+    assert Groups(LABELS, "product").table().num_rows == 0
+
+
+def test_a_column_named_like_a_figure_is_called_group():
+    """Grouping by a column called n gives a table whose columns have different names."""
+    groups = Groups(LABELS, "n")
+    groups.add(pa.array(["x"]), scores_of(1))
+    names = groups.table().column_names
+    assert names[0] == "group"
+    assert len(set(names)) == len(names)
