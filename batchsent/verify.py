@@ -22,7 +22,9 @@ from batchsent.chunk import Chunk, Reject, is_blank
 from batchsent.errors import GateFailed, InputError, UsageError, printable
 from batchsent.evaluation import summary as summaries
 from batchsent.formats import ReadOptions, open_source
-from batchsent.formats.comparing import Difference, Output, Place, damage, longest_record, open_output, shown
+from batchsent.formats.comparing import Output, open_output
+from batchsent.formats.copied import longest_record
+from batchsent.formats.differences import Difference, Place, damage, shown
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.options import build, option
@@ -131,7 +133,9 @@ class Verification:
                 with closing(self._rejects()) as rejects:
                     next(rejects)
                     for chunk in source.chunks():
-                        self._judge(chunk, output.take(chunk))
+                        added = output.take(chunk)
+                        if chunk.rows:
+                            self._judge(chunk, added)
                         for reject in chunk.rejected:
                             rejects.send(reject)
                         self.rows["rejected"] += len(chunk.rejected)
@@ -276,6 +280,7 @@ class Verification:
         for name, rows in self.rows.items():
             self._claim(f"rows {name}", document["rows"][name], rows)
         claimed = {entry["label"]: entry["count"] for entry in document["predictions"]["labels"]}
+        self._claim("the labels", list(claimed), self._label_names())
         for name in dict.fromkeys([*claimed, *self.labels]):
             self._claim(f"rows labelled {printable(name)}", claimed.get(name, 0), self.labels[name])
         self.checked.append("counts of rows and labels against the summary")

@@ -154,6 +154,33 @@ def test_d11_nor_do_summary_and_rejects_take_the_inputs_or_the_outputs_name(dump
     assert (dump / "in.csv").read_bytes() == before
 
 
+def test_d12_a_summary_does_not_replace_a_file_that_is_none(dump):
+    """--summary notes.txt, where that is somebody's file, is refused; a summary of an earlier run is replaced."""
+    (dump / "notes.txt").write_text("precious")
+    code, stderr = run(["in.csv", "-o", "out.csv", "--summary", "notes.txt"], dump)
+    assert (code, "is no summary" in stderr, (dump / "notes.txt").read_text()) == (2, True, "precious")
+    assert run(["in.csv", "-o", "out.csv", "--summary", "s.json"], dump)[0] == 0
+    (dump / "out.csv").unlink()
+    assert run(["in.csv", "-o", "out.csv", "--summary", "s.json"], dump)[0] == 0
+
+
+@pytest.mark.parametrize("option", ["-o", "--summary"])
+def test_a_device_is_not_replaced_by_a_file(dump, option):
+    """`--summary /dev/null --overwrite` as root must not put a file in its place."""
+    os.mkfifo(dump / "pipe.csv")
+    command = ["in.csv", option, "pipe.csv", "--overwrite"] + (["-o", "out.csv"] if option != "-o" else [])
+    code, stderr = run(command, dump)
+    assert (code, "is a device or pipe" in stderr) == (2, True)
+    assert stat.S_ISFIFO((dump / "pipe.csv").stat().st_mode)
+
+
+def test_a_summary_that_has_no_place_is_told_before_the_work(dump):
+    """Not after hours of scoring."""
+    code, stderr = run(["in.csv", "-o", "out.csv", "--summary", "no/such/s.json"], dump)
+    assert (code, "does not exist" in stderr) == (2, True)
+    assert not (dump / "out.csv").exists()
+
+
 LOCALES = [
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     {"LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"},
@@ -165,7 +192,7 @@ LOCALES = [
 @pytest.mark.parametrize("env", LOCALES, ids=["C", "Turkish", "ascii", "dev"])
 def test_d14_the_locale_does_not_matter(dump, env):
     """Names, texts and bytes come out the same."""
-    (dump / "ı漢.csv").write_bytes((dump / "in.csv").read_bytes().replace(b"text", "TEXT".encode()))
+    (dump / "ı漢.csv").write_bytes((dump / "in.csv").read_bytes().replace(b"text", b"TEXT"))
     assert run(["ı漢.csv", "-o", "calm.csv"], dump)[0] == 0
     done = subprocess.run(
         [sys.executable, "-m", "tests.hash_model", dump / "ı漢.csv", "-o", dump / "öut.csv"],
@@ -195,7 +222,7 @@ def test_d18_a_dry_run_checks_and_writes_nothing(dump):
     plan = json.loads(stderr[stderr.index("{") :])
     assert (code, plan["rows"], plan["output"]) == (0, 3, "out.csv")
     assert plan["model"]["labels"] == list(LABELS)
-    assert sorted(os.listdir(dump)) == ["in.csv", "stderr.log"]
+    assert sorted(path.name for path in dump.iterdir()) == ["in.csv", "stderr.log"]
     with (dump / "in.csv").open("a") as file:
         file.write("ragged\n")
     code, stderr = run(["in.csv", "-o", "out.csv", "--dry-run"], dump)
@@ -318,7 +345,7 @@ def test_h10_a_hostile_gold_column_and_hostile_texts_stay_off_the_terminal(dump)
 
 
 def test_names_that_are_no_utf_8_are_names(dump):
-    """A file called \\xff.csv is scored, and its summary can be written."""
+    """A file whose name begins with the byte FF is scored, and its summary can be written."""
     name = os.fsdecode(b"\xff\xfe.csv")
     (dump / name).write_bytes((dump / "in.csv").read_bytes())
     code, stderr = run([name, "-o", "out" + name], dump)
@@ -344,7 +371,9 @@ def test_h18_a_module_in_the_current_folder_is_not_imported(tmp_path):
         pytest.skip("the console script is not installed")
     for name in ("torch", "json", "click", "numpy", "pyarrow"):
         (tmp_path / f"{name}.py").write_text("open('pwned', 'w')")
-    done = subprocess.run([script, "batch", "missing.csv", "-o", "out.csv", "-m", "x"], cwd=tmp_path, capture_output=True)
+    done = subprocess.run(
+        [script, "batch", "missing.csv", "-o", "out.csv", "-m", "x"], cwd=tmp_path, capture_output=True
+    )
     assert done.returncode == 4, done.stderr
     assert not (tmp_path / "pwned").exists()
 

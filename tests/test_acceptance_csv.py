@@ -4,12 +4,14 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.records import Dialect, split
 from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
-from tests.test_row_contract import score_cells
+from tests.test_row_contract import QUIET, score_cells, without_new_fields
 
 
 def run(folder, data, *, name="in.csv", out="out.csv", **options):
@@ -205,6 +207,46 @@ def test_b04_encoding_auto_finds_utf_8_cp1252_and_utf_16(tmp_path):
         assert summary["input"]["dialect"]["encoding"] == ("utf-16-le" if encoding == "utf-16" else encoding)
         line = (tmp_path / f"{n}.csv").read_bytes().decode(encoding).splitlines()[1]
         assert line.split(",")[1:] == score_cells("café “x”")
+
+
+def fuzz(folder, data, **options):
+    """Either it is refused in words, or every byte of the input is in the output, in place."""
+    (folder / "in.csv").write_bytes(data)
+    try:
+        batch(folder / "in.csv", folder / "out.csv", models=HashModels(), overwrite=True, restart=True, **options)
+    except (InputError, UsageError) as error:
+        words = str(error).replace("\n", "")
+        assert words.isprintable()
+        return
+    assert without_new_fields((folder / "out.csv").read_bytes()) == data
+
+
+BYTES = st.one_of(
+    st.binary(max_size=60),
+    st.lists(
+        st.sampled_from([b"text", b"a", b",", b'"', b"\r", b"\n", b"\x00", b"\xff", b"\\", b" "]), max_size=30
+    ).map(b"".join),
+)
+
+
+@given(
+    data=BYTES,
+    header=st.sampled_from([b"", b"text\n", b"id,text\r\n", b"\xef\xbb\xbftext,x\n"]),
+    chunk_rows=st.integers(1, 3),
+)
+@example(data=b"\n\r\n", header=b"text\n", chunk_rows=1)  # blank lines behind a lone header were written twice
+@QUIET
+def test_any_bytes_are_refused_in_words_or_kept(tmp_path, data, header, chunk_rows):
+    """No bytes at all make a traceback, lose a byte or add one."""
+    fuzz(tmp_path, header + data, chunk_rows=chunk_rows)
+
+
+@pytest.mark.soak
+@given(data=BYTES, header=st.sampled_from([b"", b"text\n", b"id,text\r\n"]), chunk_rows=st.integers(1, 3))
+@settings(QUIET, max_examples=20_000)
+def test_very_many_bytes_are_refused_in_words_or_kept(tmp_path, data, header, chunk_rows):
+    """The same, twenty thousand times."""
+    fuzz(tmp_path, header + data, chunk_rows=chunk_rows)
 
 
 def test_a_label_that_the_files_encoding_lacks_is_refused_before_a_row_is_scored(tmp_path):

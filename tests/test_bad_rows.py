@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 
 import pytest
 
@@ -102,7 +101,7 @@ def test_max_bad_rows_is_a_number_or_a_share(tmp_path, budget, stays):
         return
     with pytest.raises(InputError, match=f"3 bad row.*--max-bad-rows {budget}"):
         run(tmp_path, max_bad_rows=budget)
-    assert os.listdir(tmp_path) == ["in.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
 @pytest.mark.parametrize("budget", ["-1", "x", "101%", "nan%", "%", "1.5"])
@@ -119,7 +118,7 @@ def test_a_budget_without_reject_is_refused(tmp_path):
 
 
 def test_a_pipe_has_a_budget_too(tmp_path):
-    """stdin cannot be checked ahead: the budget ends the run while it streams, with nothing under the final name."""
+    """Stdin cannot be checked ahead: the budget ends the run while it streams, with nothing under the final name."""
     (tmp_path / "in.csv").write_bytes(b"id,text\n" + b"1,a\nbad\n" * 3000)
     command = ["-", "-o", "out.csv", "--bad-rows", "reject", "--max-bad-rows", "1%", "--chunk-rows", "500"]
     code, stderr = run_child(command, tmp_path, stdin=str(tmp_path / "in.csv"))
@@ -159,5 +158,5 @@ def test_a_killed_run_with_rejects_goes_on_to_the_same_files(tmp_path):
         summary = json.loads((folder / "out.csv.summary.json").read_bytes())
         assert summary["rows"]["rejected"] == 8
         left = {"out.csv", "out.csv.rejects.csv", "out.csv.summary.json", "stderr.log"}
-        assert set(os.listdir(folder)) == left
+        assert {path.name for path in folder.iterdir()} == left
     assert kills > 6

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,13 +40,13 @@ def test_a_bad_file_does_not_stop_the_others(dumps, tmp_path):
     document = score([dumps], tmp_path / "scored", models=models)
     assert document["exit_code"] == 3
     assert document["status"] == "complete_with_errors"
-    found = {os.path.basename(file["input"]): (file["status"], file["exit_code"]) for file in document["files"]}
+    found = {Path(file["input"]).name: (file["status"], file["exit_code"]) for file in document["files"]}
     assert found == {"a.csv": ("complete", 0), "b.csv": ("failed", 4), "c.tsv": ("complete", 0)}
     assert "line 2: 1 field" in document["files"][1]["error"]["message"]
     assert document["rows"]["written"] == 3
     assert json.loads((tmp_path / "scored" / "batchsent.summary.json").read_bytes()) == document
     names = ["a.csv", "a.csv.summary.json", "batchsent.summary.json", "c.tsv", "c.tsv.summary.json"]
-    assert sorted(os.listdir(tmp_path / "scored")) == names
+    assert sorted(path.name for path in (tmp_path / "scored").iterdir()) == names
 
 
 def test_the_model_is_loaded_once_and_only_for_new_files(dumps, tmp_path):
@@ -112,15 +113,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("inputs", "output", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+@pytest.mark.parametrize(
+    ("inputs", "output", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+)
 def test_what_cannot_be_meant_is_refused_before_anything_runs(tmp_path, monkeypatch, inputs, output, options, message):
     """No file is written, no model loaded."""
     monkeypatch.chdir(tmp_path)
-    for name in ("a/x.csv", "b/x.csv", "b/y.csv"):
-        os.makedirs(os.path.dirname(name), exist_ok=True)
-        with open(name, "w") as file:
-            file.write("text\na\n")
-    os.mkdir("empty")
+    for name in ("a/x.csv", "b/x.csv", "b/y.csv", "empty/notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text\na\n")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     models = HashModels()
     with pytest.raises(UsageError, match=message):

@@ -339,6 +339,7 @@ def test_overwrite_replaces_models_only(tmp_path, reviews, tiny_model):
         ({"torch_save": "nowhere/state.pt"}, UsageError, "there is no folder nowhere"),
         ({"bach_size": 4}, UsageError, "did you mean 'batch_size'"),
         ({"base_model": "./absent"}, ModelError, "there is no folder"),
+        ({"revision": "main"}, UsageError, "a folder has no revision"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, reviews, tiny_model, options, error, message):
@@ -382,6 +383,16 @@ def test_a_base_model_that_lacks_layers_is_refused(tmp_path, reviews):
     kept = {name: tensor for name, tensor in tensors.items() if ".layer.1." not in name}
     save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 16 weights of its architecture, distilbert\.transformer\.layer\.1"):
+        finetune(tmp_path / "out", train=reviews, base_model=str(base))
+
+
+def test_a_base_model_with_the_tokenizer_of_another_is_refused(tmp_path, reviews):
+    """Token ids beyond the embedding table are found before the training, not in its first step."""
+    base = make_model(tmp_path / "base")
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["unheard"] = 5_000
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="the tokenizer has ids up to 5,000"):
         finetune(tmp_path / "out", train=reviews, base_model=str(base))
 
 

@@ -44,6 +44,20 @@ def histogram(
     return _svg(parts, title)
 
 
+def outlines(
+    before: Sequence[float], after: Sequence[float], ticks: Sequence[Tick], *, title: str, x_title: str
+) -> Markup:
+    """Draw two distributions of shares over the same bins: the first as a filled shape, the second as a line."""
+    most = max([*before, *after, 0.0]) or 1.0
+    parts = [_axes(ticks, _round_ticks(0, 100 * most), x_title, "% of rows")]
+    bins = max(len(before), 1)
+    edges = [k / bins for k in range(bins + 1) for _ in range(2)]
+    for shares, kind in ((before, "soft"), (after, "line")):
+        steps = [0.0, *(share / most for share in shares for _ in range(2)), 0.0]
+        parts.append(f'<path class="{kind}" d="{_path(edges, steps)}"/>')
+    return _svg(parts, title)
+
+
 def curves(
     lines: Sequence[tuple[Sequence[float], Sequence[float]]],
     *,
@@ -121,6 +135,31 @@ def key(number: int) -> Markup:
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
         f'<path class="line" stroke-dasharray="{dash}" d="M0 4H28"/></svg>'
     )
+
+
+def shape() -> Markup:
+    """Draw a piece of the filled shape of `outlines`, for a legend."""
+    return _drawn(
+        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" height="8"/></svg>'
+    )
+
+
+def log_place(value: float, edges: Sequence[int]) -> float | None:
+    """Return where a value lies on an axis with equal room for every bin, 0 to 1; None outside of it."""
+    after = next((i for i, edge in enumerate(edges) if edge > value), None)
+    if after is None or after == 0:
+        return None
+    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (len(edges) - 1)
+
+
+def log_ticks(edges: Sequence[int]) -> list[Tick]:
+    """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        round_lengths = [step * 10**power for power in range(7) for step in steps]
+        ticks = [(place, short(at)) for at in round_lengths if (place := log_place(at, edges)) is not None]
+        if len(ticks) <= 8:
+            break
+    return ticks
 
 
 def _svg(parts: Sequence[str], title: str) -> Markup:

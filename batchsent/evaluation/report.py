@@ -162,14 +162,14 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
         first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
         shown = edges[first : last + 1]
         mark = None
-        if mark_at and (place := _log_place(mark_at, shown)) is not None:
+        if mark_at and (place := charts.log_place(mark_at, shown)) is not None:
             mark = (place, f"read up to {mark_at:,}")
         found.append(
             {
                 "name": f"In {unit}",
                 "svg": charts.histogram(
                     counts[first:last],
-                    _log_ticks(shown),
+                    charts.log_ticks(shown),
                     title=f"Histogram of lengths in {unit}",
                     x_title=f"{unit} (log scale)",
                     mark=mark,
@@ -179,24 +179,6 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _log_place(value: float, edges: Sequence[int]) -> float | None:
-    """Return where a value lies on an axis with equal room for every bin, 0 to 1; None outside of it."""
-    after = next((i for i, edge in enumerate(edges) if edge > value), None)
-    if after is None or after == 0:
-        return None
-    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (len(edges) - 1)
-
-
-def _log_ticks(edges: Sequence[int]) -> list[tuple[float, str]]:
-    """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        round_lengths = [step * 10**power for power in range(7) for step in steps]
-        ticks = [(place, charts.short(at)) for at in round_lengths if (place := _log_place(at, edges)) is not None]
-        if len(ticks) <= 8:
-            break
-    return ticks
 
 
 def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:

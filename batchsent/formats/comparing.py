@@ -4,8 +4,6 @@ CSV that was copied is compared byte for byte, everything else value for value. 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,53 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
-from batchsent.errors import InputError, UsageError, printable, reason
+from batchsent.errors import InputError, printable, reason
+from batchsent.formats.copied import CopiedCsv, Cursor, as_texts, longest_record
 from batchsent.formats.csv import CsvSource, flat
+from batchsent.formats.differences import Difference, Place, damage, differs
 from batchsent.formats.equality import first_difference, in_type_of
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
-from batchsent.formats.records import Dialect, Records, count_lines, scan
-from batchsent.formats.streams import WIDE, InputStream, Transcoded
-
-SHOWN_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a difference is, as far as it has such a place."""
-
-    row: int | None = None  # counted from 1
-    line: int | None = None  # of the input, counted from 1
-    column: str | None = None
-
-    def __str__(self) -> str:
-        parts = [] if self.row is None else [f"row {self.row:,}"]
-        parts += [] if self.line is None else [f"line {self.line:,}"]
-        return ", ".join(parts + ([] if self.column is None else [f"column {printable(self.column)}"]))
-
-
-class Difference(Exception):
-    """The first thing in an output that is not as the input has it, or as it should be."""
-
-    def __init__(self, what: str, place: Place | None = None, given: Any = None, found: Any = None) -> None:
-        self.what, self.place, self.given, self.found = what, place or Place(), given, found
-        super().__init__(f"{self.place}: {what}" if str(self.place) else what)
-
-
-def differs(place: Place, given: Any, found: Any) -> Difference:
-    """Return the difference of two values."""
-    return Difference(f"{shown(given)} in the input, {shown(found)} in the output", place, shown(given), shown(found))
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message: printable and not too long."""
-    if value is None:
-        return "null"
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
-    text = printable(value)
-    return f"'{text}'" if len(text) <= SHOWN_CHARACTERS else f"'{text[:SHOWN_CHARACTERS]}…'"
+from batchsent.formats.records import Dialect, scan
+from batchsent.formats.streams import InputStream
 
 
 class Output(Protocol):
@@ -89,189 +50,20 @@ def open_output(path: str, source: Source, options: ReadOptions, output_format: 
     except OSError as error:
         raise InputError(f"{printable(path)}: {reason(error)}", hint="name the output of batchsent batch") from error
     name = output_format or format_of(path, what="output") or source.format
-    with damage():
+    with damage(), contextlib.ExitStack() as stack:
+        output: Output
         if name in {"csv", "tsv"}:
+            stream = stack.enter_context(contextlib.closing(InputStream(path)))
             tabs = name == "tsv"
             if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
-                return CopiedCsv(path, source, options)
-            return CsvValues(path, source, options, tabs=tabs)
-        return Tables(path, source, name, label)
-
-
-def longest_record(options: ReadOptions) -> int:
-    """Return the bytes of the longest record an output may have: twice what an input may, all quotes doubled."""
-    return 8 * max(options.max_field_bytes, 16 << 10) + (1 << 20)
-
-
-@contextlib.contextmanager
-def damage() -> Iterator[None]:
-    """Turn what cannot be read of an output, which is known to be there, into a Difference."""
-    try:
-        yield
-    except InputError as error:
-        raise Difference(f"the output is damaged: {error.message}") from error
-    except UsageError as error:
-        raise Difference(error.message) from error
-
-
-class _Cursor:
-    """Hands out the records of a file in the numbers asked for, and every byte between them."""
-
-    def __init__(self, runs: Iterator[Records]) -> None:
-        self._runs = runs
-        self._run: Records | None = None  # begun, but not taken to its end
-
-    def take(self, rows: int | None) -> list[Records]:
-        """Return pieces with `rows` records, all that are left for None; fewer only at the end."""
-        pieces = []
-        while rows is None or rows > 0:
-            run = self._run or next(self._runs, None)
-            if run is None:
-                break
-            count = len(run) if rows is None else min(rows, len(run))
-            pieces.append(run.slice(0, count) if count < len(run) else run)
-            self._run = run.slice(count, len(run)) if count < len(run) else None
-            rows = None if rows is None else rows - count
-        return pieces
-
-    def left(self) -> Iterator[Records]:
-        """Yield what is left, piece by piece."""
-        if self._run is not None:
-            yield self._run
-        yield from self._runs
-
-
-class CopiedCsv:
-    """A CSV that should be its input with fields appended to every record."""
-
-    compared = "bytes"
-
-    def __init__(self, path: str, source: CsvSource, options: ReadOptions) -> None:
-        self._source, self._stream = source, InputStream(path)
-        self._width = len(source.columns)
-        reader: Any = Transcoded(self._stream, source.encoding) if source.encoding in WIDE else self._stream
-        head = b""
-        while len(head) < len(source.preamble) and (more := reader.read(64 << 10)):
-            head += more
-        if not head.startswith(source.preamble):
-            raise Difference("the bytes ahead of the header are not those of the input")
-        self._records = _Cursor(
-            scan(
-                reader,
-                source.dialect,
-                buffered=head[len(source.preamble) :],
-                first_line=1 + count_lines(source.preamble),
-                max_record_bytes=longest_record(options),
-                name="the output",
-            )
-        )
-        self._rows = 0
-        self._ahead = b"", b""  # bytes of input and output that the other side has not shown yet
-        self.added: list[str] | None = None
-        self._count: int | None = None
-        if source.header is not None:
-            pieces = self._records.take(1)
-            if not pieces or not len(pieces[-1]):
-                raise Difference("the output is empty")
-            self._count = int(pieces[-1].widths[0]) - self._width
-            self._compare([source.header], pieces, None)
-            self.added = [self._value(pieces[-1].fields(self._width + n)[0]) for n in range(self._count)]
-
-    def _value(self, raw: bytes) -> str:
-        encoding = self._source.encoding
-        return self._source.dialect.unquote(raw).decode("utf-8" if encoding in WIDE else encoding, "replace")
-
-    def take(self, chunk: Chunk) -> pa.Table:
-        """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
-        with damage():
-            pieces = self._records.take(chunk.rows)
-        if self._count is None:  # no header: the first record tells
-            widths = [int(piece.widths[0]) for piece in pieces if len(piece)]
-            self._count = widths[0] - self._width if widths else 0
-        self._compare(list(chunk.carried.runs), pieces, chunk.start_row)
-        self._rows += chunk.rows
-        return as_texts(pieces, self._width, self._count, self._value)
-
-    def _compare(self, runs: list[Records], pieces: list[Records], start_row: int | None) -> None:
-        wanted = sum(map(len, runs))
-        count = self._count or 0
-        right = (count > 0 or not wanted) and sum(map(len, pieces)) == wanted
-        right = right and all((p.widths == self._width + count).all() and not p.problems for p in pieces)
-        if right:
-            given = self._ahead[0] + b"".join(run.data[run.begin : run.stop] for run in runs)
-            found = self._ahead[1] + b"".join(without_fields(piece, self._width) for piece in pieces)
-            n = min(len(given), len(found))
-            # Blank lines at the edge of a piece may come with the next one on the other side.
-            right = given[:n] == found[:n]
-            self._ahead = given[n:], found[n:]
-        if not right:
-            raise self._difference(runs, pieces, start_row, count)
-
-    def _difference(self, runs: list[Records], pieces: list[Records], start: int | None, count: int) -> Difference:
-        """Return the first difference of records that are known to differ somewhere."""
-        ours = [(run, n) for run in runs for n in range(len(run))]
-        theirs = [(piece, n) for piece in pieces for n in range(len(piece))]
-        columns, width = self._source.columns, self._width
-        ending: Difference | None = None
-        for number, (run, n) in enumerate(ours):
-            row = None if start is None else start + number + 1
-            line = run.line(int(run.starts[n]))
-            if number >= len(theirs):
-                return Difference(f"the output ends ahead of this row: it has {row and row - 1} rows", Place(row, line))
-            piece, m = theirs[number]
-            one, other = run.slice(n, n + 1), piece.slice(m, m + 1)
-            found = int(other.widths[0])
-            for c in range(min(width, found)):
-                given_raw, found_raw = one.fields(c)[0], other.fields(c)[0]
-                if given_raw != found_raw:
-                    return differs(Place(row, line, columns[c]), given_raw, found_raw)
-            if other.problems:
-                return Difference(next(iter(other.problems.values())).what, Place(row, line))
-            if found != width + max(count, 1):
-                wanted = f"{width + count}" if count > 0 else f"more than {width}"
-                return Difference(f"{found} field(s) in the output where {wanted} are expected", Place(row, line))
-            ends = [r.data[r.ends[i] : r.nexts[i]] for r, i in ((run, n), (piece, m))]
-            if ends[0] != ends[1] and ending is None:
-                ending = differs(Place(row, line, None), *ends)
-        where = "the header" if start is None else f"rows {start + 1:,} to {start + len(ours):,}"
-        return ending or Difference(f"blank lines or line ends differ in {where}")
-
-    def finish(self) -> None:
-        """Raise Difference if the output goes on."""
-        rest = self._ahead[1]
-        with damage():
-            for piece in self._records.left():
-                if len(piece):
-                    raise Difference("a row that the input does not have", Place(self._rows + 1))
-                rest += piece.data[piece.begin : piece.stop]
-        if rest != self._ahead[0]:
-            raise Difference("blank lines or line ends differ behind the last row")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-
-def as_texts(pieces: list[Records], first: int, count: int, value: Callable[[bytes], str]) -> pa.Table:
-    """Return `count` columns of fields from the `first` on as text, null for a field of no bytes."""
-    columns = [
-        pa.array([value(raw) if raw else None for piece in pieces for raw in piece.fields(first + n)], pa.string())
-        for n in range(count)
-    ]
-    return pa.table(columns, names=[str(n) for n in range(count)])
-
-
-def without_fields(run: Records, width: int) -> bytes:
-    """Return the bytes of a run with the fields behind the first `width` taken out of every record."""
-    if not len(run):
-        return run.data[run.begin : run.stop]
-    data, at = run.data, run.begin
-    pieces = []
-    for a, b in zip(run.bounds(width - 1)[1].tolist(), run.ends.tolist(), strict=True):
-        pieces.append(data[at:a])
-        at = b
-    pieces.append(data[at : run.stop])
-    return b"".join(pieces)
+                output = CopiedCsv(stream, source, options)
+            else:
+                output = CsvValues(stream, source, options, tabs=tabs)
+        else:
+            table = open_source(path, ReadOptions(text_column=label, input_format=name))
+            output = Tables(stack.enter_context(contextlib.closing(table)), source)
+        stack.pop_all()  # from here on the output closes what it reads from
+        return output
 
 
 class CsvValues:
@@ -279,9 +71,9 @@ class CsvValues:
 
     compared = "values"
 
-    def __init__(self, path: str, source: Source, options: ReadOptions, *, tabs: bool) -> None:
-        self._source, self._stream, self._dialect = source, InputStream(path), Dialect(b"\t" if tabs else b",")
-        self._records = _Cursor(
+    def __init__(self, stream: InputStream, source: Source, options: ReadOptions, *, tabs: bool) -> None:
+        self._source, self._stream, self._dialect = source, stream, Dialect(b"\t" if tabs else b",")
+        self._records = Cursor(
             scan(self._stream, self._dialect, max_record_bytes=longest_record(options), name="the output")
         )
         self._rows, self._width = 0, len(source.columns)
@@ -335,9 +127,8 @@ class Tables:
 
     compared = "values"
 
-    def __init__(self, path: str, source: Source, name: str, label: str) -> None:
-        self._source = source
-        self._output = open_source(path, ReadOptions(text_column=label, input_format=name))
+    def __init__(self, output: Source, source: Source) -> None:
+        self._source, self._output = source, output
         self._width, self._rows = len(source.columns), 0
         self.added: list[str] | None = added_names(source.columns, self._output.columns)
         self._check_schema()
@@ -354,15 +145,6 @@ class Tables:
                 raise differs(Place(column=given.name), given, output.schema.field(n))
         if (wanted.metadata or {}) != (output.schema.metadata or {}):
             raise Difference("the metadata of the schema are not those of the input")
-        if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
-            if source.row_groups != output.row_groups:
-                raise Difference(
-                    f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} in the input, or "
-                    "other rows in one of them"
-                )
-            for column, codec in source.codecs.items():
-                if output.codecs.get(column, codec) != codec:
-                    raise differs(Place(column=column), codec, output.codecs[column])
 
     def _take_rows(self, rows: int) -> pa.Table:
         pieces = []
@@ -387,9 +169,19 @@ class Tables:
         return pa.table(added, names=[str(n) for n in range(len(added))])
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output goes on, or is a Parquet file of another make."""
         if self._take_rows(1).num_rows:
             raise Difference("a row that the input does not have", Place(self._rows + 1))
+        source, output = self._source, self._output
+        if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
+            if source.row_groups != output.row_groups:
+                raise Difference(
+                    f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} in the input, or "
+                    "other rows in one of them"
+                )
+            for column, codec in source.codecs.items():
+                if output.codecs.get(column, codec) != codec:
+                    raise differs(Place(column=column), codec, output.codecs[column])
 
     def close(self) -> None:
         """Close the file."""

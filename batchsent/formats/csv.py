@@ -312,8 +312,8 @@ class CsvSource:
 
 def unmarked(head: bytes) -> str | None:
     """Return the UTF-16 that a file without a mark begins in: every other byte of two ASCII characters is NUL."""
-    zeros = [byte == 0 for byte in head[:4]]
-    return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros))
+    zeros = "".join("0" if byte == 0 else "x" for byte in head[:4])
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros)
 
 
 Piece = Records | Reject

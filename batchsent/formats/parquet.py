@@ -20,7 +20,8 @@ from batchsent.formats.streams import OutputFile
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 128 << 20
 # Rows decoded at once. Few: a dictionary or a page can blow a kilobyte up to a gigabyte, a megabyte a row, and the
-# file does not tell before it is decoded. More would not be faster by much: 32 give 163,000 rows/s of 1.2 kB, 4,096 give 230,000 (one core, 2026-11).
+# file does not tell before it is decoded. More are not much faster: 32 give 163,000 rows/s of 1.2 kB, 4,096 give
+# 230,000 (one core, 2026-11).
 BATCH_ROWS = 32
 # A page is decompressed whole. Columns of text become 2 to 20 times larger; what becomes this much larger is a bomb.
 BOMB_BYTES = 256 << 20
@@ -175,7 +176,7 @@ class ParquetSink:
         repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
         if repeated and not isinstance(source, ParquetSource):
             raise UsageError(
-                f"{source.name} has more than one column called {list_columns(repeated)}, which few can read from Parquet",
+                f"{source.name} has more than one column called {list_columns(repeated)}, which few read from Parquet",
                 hint="write CSV, or rename them",
             )
         self._schema = joined_schema(source.schema, added)

@@ -129,10 +129,10 @@ class Records:
         return len(self.starts)
 
     def slice(self, first: int, last: int) -> "Records":
-        """Return the records first..last-1, with the blank lines ahead of each."""
+        """Return the records first..last-1, with the blank lines ahead of each, and those behind the last of all."""
         return replace(
             self,
-            begin=self.begin if first == 0 else int(self.nexts[first - 1]),
+            begin=self.begin if first == 0 else self.stop if first == len(self) else int(self.nexts[first - 1]),
             stop=self.stop if last == len(self) else int(self.nexts[last - 1]) if last else self.begin,
             starts=self.starts[first:last],
             ends=self.ends[first:last],
@@ -189,7 +189,8 @@ def scan(
     data, at_end = buffered, False
     while not at_end:
         # An unfinished record doubles what is read next, so that rescanning it stays linear.
-        block = stream.read(min(max(BLOCK_BYTES, len(data)), max_record_bytes + BLOCK_BYTES - len(data)))
+        most = max_record_bytes + min(BLOCK_BYTES, max_record_bytes)
+        block = stream.read(min(max(BLOCK_BYTES, len(data)), most - len(data)))
         at_end = not block
         data = data + block if data else block
         records = split(data, dialect, at_end=at_end, first_byte=first_byte, first_line=first_line)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import sys
 import uuid
@@ -169,6 +170,7 @@ class Run:
         if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
             raise UsageError("--max-bad-rows and --rejects do nothing by themselves", hint="add --bad-rows reject")
         over_budget(options.max_bad_rows, 0, 1)
+        self.check_names()
         if self.to_stdout:
             return
         output = Path(self.output)
@@ -176,10 +178,33 @@ class Run:
             format_of(self.output, what="output")
         if output.is_dir():
             raise UsageError(f"{printable(output)} is a folder", hint="name a file in it")
-        if not output.parent.is_dir():
-            raise UsageError(f"the folder {printable(output.parent)} does not exist", hint="make it first")
-        if self.input != "-" and Path(self.input).exists() and output.exists() and output.samefile(self.input):
-            raise UsageError("input and output are the same file", hint="choose another name for the output")
+
+    def check_names(self) -> None:
+        """Refuse to write one file over another, and where nothing can be written. Raises UsageError."""
+        read = {} if self.input == "-" else {"input": Path(self.input)}
+        written = {} if self.to_stdout else {"output": Path(self.output)}
+        written |= {"summary": self.summary_path} if self.summary_path else {}
+        written |= {"rejects": self.rejects_path} if self.rejects_path else {}
+        for what, path in (read | written).items():
+            if "\0" in str(path):
+                raise UsageError(f"{what} {printable(path)}: no file can have this name", hint="choose another name")
+        for (what, path), (other, taken) in itertools.combinations((read | written).items(), 2):
+            if path.resolve() == taken.resolve() or (path.exists() and taken.exists() and path.samefile(taken)):
+                raise UsageError(f"{what} and {other} are the same file", hint=f"choose another name for the {other}")
+        for what, path in written.items():
+            if not path.parent.is_dir():
+                raise UsageError(f"the folder {printable(path.parent)} does not exist", hint="make it first")
+            if path.exists() and not path.is_file() and not path.is_dir():
+                # Renaming over it would put a file in the place of /dev/null.
+                raise UsageError(f"{what} {printable(path)} is a device or pipe", hint="write to stdout: -o - > ...")
+        if self.options.summary and Path(self.options.summary).exists() and not self.options.overwrite:
+            try:
+                summaries.read(self.options.summary)
+            except InputError as error:
+                raise UsageError(
+                    f"{printable(self.options.summary)} exists already and is no summary",
+                    hint="choose another name for the summary or add --overwrite",
+                ) from error
 
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""

@@ -5,25 +5,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, ModelError, printable
+from batchsent.errors import BatchsentError, ModelError, UsageError, printable
 from batchsent.model import folder, loading
 
 
 def locate_base(name: str, revision: str | None) -> tuple[Path, str | None]:
     """Return the local folder of a base model and its commit on the Hub, and refuse what cannot be used safely.
 
-    Nothing of the folder is run or unpickled. Raises ModelError.
+    Nothing of the folder is run or unpickled. Raises ModelError, and UsageError for a revision of a folder.
     """
     path = Path(name).expanduser()
     commit = None
+    if path.is_dir() and revision is not None:
+        raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
     if not path.is_dir():
         path = loading._download(name, revision)
         commit = path.name if loading.COMMIT.fullmatch(path.name) else None
     config = folder.read_json(path / "config.json", "the model's configuration")
     settings = path / "tokenizer_config.json"
     folder._refuse_code(path, config, folder.read_json(settings, "the tokenizer") if settings.exists() else {})
-    for weights in folder.weight_files(path):
-        folder.read_header(weights)
+    tensors = {name: tensor for file in folder.weight_files(path) for name, tensor in folder.read_header(file).items()}
+    folder._check_vocabulary(path, config, tensors)
     return path, commit
 
 

@@ -1,0 +1,177 @@
+"""The page of two runs side by side: what moved, and whether by more than chance; reads nothing but the summaries."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import InputError, printable
+from batchsent.evaluation import charts
+from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, check, compare
+from batchsent.evaluation.pages import count, cut, number, page
+
+MOST_LABELS = 30
+MOST_SCORE_CHARTS = 6
+MOST_DIFFERENCES = 200
+
+Document = Mapping[str, Any]
+
+
+def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) -> bytes:
+    """Return the page of two summaries, the second measured against the first, in UTF-8.
+
+    `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a summary whose figures
+    are not what they should be, UsageError for what is no condition.
+    """
+    try:
+        comparison = compare(a, b)
+        content = _content(a, b, comparison)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise InputError(
+            f"one of the summaries is damaged: {printable(error)}", hint="make it again with batchsent batch"
+        ) from error
+    failures = check(comparison, conditions)
+    return page("compare.html", {**content, "failures": failures, "conditions": list(conditions)})
+
+
+def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
+    ranked = sorted(comparison["labels"], key=lambda label: -abs(label["change"] or 0))
+    shown = [label for label in comparison["labels"] if label in ranked[:MOST_LABELS]]
+    said = comparison["verdict"]
+    return {
+        "title": f"{_name(a)} and {_name(b)}",
+        "verdict": f"{said[:1].upper()}{said[1:]}.",
+        "tiles": _tiles(comparison),
+        "runs": [_run(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
+        "figures": [_figure(figure) for figure in comparison["figures"]],
+        "labels": [
+            {**label, **_moved(label), "bar_a": charts.bar(label["a"]), "bar_b": charts.bar(label["b"])}
+            for label in shown
+        ],
+        "hidden_labels": len(ranked) - len(shown),
+        "score_charts": _score_charts(a, b),
+        "length_charts": _length_charts(a, b),
+        "differences": [
+            {**entry, "a": _value(entry["a"]), "b": _value(entry["b"])}
+            for entry in comparison["differences"][:MOST_DIFFERENCES]
+        ],
+        "shape": charts.shape(),
+        "line": charts.key(0),
+    }
+
+
+def _name(document: Document) -> str:
+    path = document["input"].get("path")
+    return cut("a run" if not path else "standard input" if path in {"-", "stdin"} else Path(path).name)
+
+
+def _run(name: str, about: Document) -> dict[str, Any]:
+    return {"name": name, "entries": [(key, _value(value)) for key, value in about.items()]}
+
+
+def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
+    tiles = []
+    for name, what in (("psi", "scores"), ("length_psi", "text lengths")):
+        index, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
+        if index is not None:
+            word = "none" if index <= max(noise, SOME_DRIFT) else "much" if index > MUCH_DRIFT else "some"
+            tiles.append((f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}"))
+    for name, what in (("ks", "scores"), ("length_ks", "text lengths")):
+        gap, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
+        if gap is not None:
+            tiles.append((f"largest gap of {what}", f"{gap:.1%}", f"KS, by chance up to {noise:.1%}"))
+    for figure in comparison["figures"]:
+        if figure["name"] == "accuracy" and figure["change"] is not None:
+            note = f"{figure['a']:.1%} to {figure['b']:.1%}, by chance ±{figure['noise']:.1%}"
+            tiles.append(("accuracy", f"{100 * figure['change']:+.1f} points", note))
+    return tiles
+
+
+def _figure(figure: Document) -> dict[str, Any]:
+    share = figure["name"].endswith("_share")
+    name = figure["name"].removesuffix("_share").replace("_", " ")
+    words = {"p50 characters": "median length, characters", "p95 characters": "95 % are shorter than, characters"}
+    return {
+        "name": f"{name} rows" if share else words.get(name, name),
+        **{side: _number(figure[side], share=share) for side in ("a", "b", "noise")},
+        **_moved(figure, share=share),
+    }
+
+
+def _moved(figure: Document, *, share: bool = True) -> dict[str, Any]:
+    """Return how a change is written, and whether it is more than chance: None where chance cannot be told."""
+    change, noise = figure["change"], figure["noise"]
+    if change is None:
+        return {"change": "-", "moved": False}
+    said = f"{100 * change:+.1f} points" if share else f"{change:+,d}" if isinstance(change, int) else f"{change:+.3f}"
+    return {"change": said if change else "0", "moved": noise is not None and abs(change) > noise}
+
+
+def _number(value: float | None, *, share: bool) -> str:
+    if value is None:
+        return "-"
+    if share:
+        return f"{value:.2%}"
+    return count(value) if isinstance(value, int) else number(value)
+
+
+def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
+    """Return a chart of the scores of each label that both runs give, or of all where there are many."""
+    found: list[tuple[str, str | None, list[int], list[int]]] = []
+    by_label = [{e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)]
+    shared = [label for label, counts in by_label[0].items() if counts and by_label[1].get(label)]
+    if 0 < len(shared) <= MOST_SCORE_CHARTS:
+        found = [("Scores of", label, by_label[0][label], by_label[1][label]) for label in shared]
+    else:
+        every = [d["predictions"]["score_histogram"]["counts"] for d in (a, b)]
+        found = [("All scores", None, *every)]
+    edges = a["predictions"]["score_histogram"]["edges"]
+    made = []
+    for name, label, before, after in found:
+        used = [i for i, pair in enumerate(zip(before, after, strict=True)) if any(pair)]
+        if not used:
+            continue
+        # A winner of two labels has 0.5 or more: an empty left half says nothing.
+        first = min(used[0], len(before) // 2)
+        start = edges[first]
+        ticks = [(k / 5, f"{start + (1 - start) * k / 5:.2g}") for k in range(6)]
+        svg = charts.outlines(
+            _shares(before)[first:], _shares(after)[first:], ticks, title="Scores of both runs", x_title="score"
+        )
+        caption = f"{sum(before):,} rows of A, {sum(after):,} of B"
+        made.append({"name": name, "label": label, "svg": svg, "caption": caption})
+    return made
+
+
+def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
+    made = []
+    for unit in ("characters", "tokens"):
+        lengths = [d["text"][unit] for d in (a, b)]
+        before, after = (entry["histogram"]["counts"] for entry in lengths)
+        used = [i for i, pair in enumerate(zip(before, after, strict=True)) if any(pair)]
+        if not used:
+            continue
+        edges = lengths[0]["histogram"]["edges"]
+        first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
+        svg = charts.outlines(
+            _shares(before)[first:last],
+            _shares(after)[first:last],
+            charts.log_ticks(edges[first : last + 1]),
+            title=f"Lengths in {unit} of both runs",
+            x_title=f"{unit} (log scale)",
+        )
+        halves = [f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)]
+        made.append({"name": f"In {unit}", "svg": svg, "caption": f"Median: {', '.join(halves)}"})
+    return made
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    rows = sum(counts) or 1
+    return [rows_in / rows for rows_in in counts]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return cut(value if isinstance(value, str) else ", ".join(map(str, value)) if isinstance(value, list) else value)
