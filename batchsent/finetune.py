@@ -10,7 +10,6 @@ from typing import Any
 
 from batchsent.errors import InputError, UsageError, printable
 from batchsent.evaluation.gold import GoldRule
-from batchsent.model import folder
 from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
@@ -66,12 +65,12 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
 
 def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Signals) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
-    base_path, origin = find_base(settings)
+    found, origin = find_base(settings)
     names, examples, evaluated = find_data(settings, reporter)
     device = choose_device(settings.device, "float32")
     # Autocast to bfloat16 doubles the speed of GPUs that have it; weights and optimizer stay float32.
     has_bfloat16 = device.kind == "cuda" and (device.capability or (0, 0)) >= (8, 0)
-    plan = make_plan(settings, base_path, device.kind, "bfloat16" if has_bfloat16 else "float32")
+    plan = make_plan(settings, found, device.kind, "bfloat16" if has_bfloat16 else "float32")
     reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review")
     data: dict[str, Any] = {
         "train": describe(examples, names),
@@ -92,7 +91,7 @@ def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Sig
     with Checkpoints(work, identity, restart=settings.restart) as checkpoints:
         if checkpoints.latest is not None:
             reporter.notice(f"going on from {printable(checkpoints.latest)}")
-        model, tokenizer = make_model(base_path, names, examples, plan, reporter)
+        model, tokenizer = make_model(found, names, examples, plan, reporter)
         with signals.patient():
             trained = trainer.train(
                 model,
@@ -166,17 +165,17 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
             raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
 
 
-def find_base(settings: FinetuneOptions) -> tuple[Path | None, dict[str, Any]]:
-    """Return the folder of the base model, None from scratch, and what metrics.json says of it."""
+def find_base(settings: FinetuneOptions) -> tuple[base.Base | None, dict[str, Any]]:
+    """Return the base model, None from scratch, and what metrics.json says of it."""
     if settings.from_scratch:
         return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
-    path, revision = base.locate_base(settings.base_model, settings.revision)
+    found = base.locate_base(settings.base_model, settings.revision)
     local = Path(settings.base_model).expanduser().is_dir()
-    return path, {
+    return found, {
         "kind": "folder" if local else "hub",
-        "name": path.resolve().name if local else settings.base_model,
-        "revision": revision,
-        "weights_sha256": folder.sha256_of_all(folder.weight_files(path)),
+        "name": found.path.resolve().name if local else settings.base_model,
+        "revision": found.revision,
+        "weights_sha256": found.weights_sha256,
     }
 
 
@@ -240,14 +239,14 @@ def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table,
 
 
 def make_model(
-    base_path: Path | None, names: list[str], examples: Examples, plan: trainer.Plan, reporter: Reporter
+    found: base.Base | None, names: list[str], examples: Examples, plan: trainer.Plan, reporter: Reporter
 ) -> tuple[Any, Any]:
     """Return the model to train with its new head, and its tokenizer; what is random in them hangs on the seed."""
     import transformers
 
     transformers.set_seed(plan.seed)
-    if base_path is not None:
-        return base.load_base(base_path, names)
+    if found is not None:
+        return base.load_base(found.path, names)
     tokenizer = train_tokenizer(examples.texts)
     reporter.notice(
         f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"
@@ -256,10 +255,10 @@ def make_model(
     return make_classifier(len(tokenizer), names), tokenizer
 
 
-def make_plan(settings: FinetuneOptions, base_path: Path | None, device: str, precision: str) -> trainer.Plan:
+def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, precision: str) -> trainer.Plan:
     """Resolve the defaults that depend on others. Raises UsageError for more tokens than the base model can read."""
-    scratch = base_path is None
-    limit = POSITIONS if base_path is None else base.read_limit(base_path)
+    scratch = found is None
+    limit = POSITIONS if found is None else found.max_length
     if settings.max_length is not None and not 3 <= settings.max_length <= limit:
         raise UsageError(
             f"--max-length {settings.max_length}: the base model reads 3 to {limit} tokens",

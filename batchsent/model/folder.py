@@ -110,6 +110,22 @@ def inspect(folder: Path) -> Inspection:
     return Inspection(config, weights, tokenizer_files, labels, _max_length(config, tokenizer_settings))
 
 
+def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:
+    """Check an encoder to be fine-tuned as `inspect` checks a classifier, the head aside.
+
+    Returns its weight files and how many tokens it reads. Raises ModelError.
+    """
+    config = read_json(folder / "config.json", "the model's configuration")
+    tokenizer_config = folder / "tokenizer_config.json"
+    tokenizer_settings = read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
+    _refuse_code(folder, config, tokenizer_settings)
+    weights = weight_files(folder)
+    tensors = {name: tensor for path in weights for name, tensor in read_header(path).items()}
+    _tokenizer_files(folder)
+    _check_vocabulary(folder, config, tensors)
+    return weights, _max_length(config, tokenizer_settings)
+
+
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object of bounded size; raises ModelError naming the file when it is none."""
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import DeviceError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
 from batchsent.model.device import Device, choose_device
 from batchsent.model.folder import TOKENIZER_FILES, inspect, sha256_of, sha256_of_all
 
@@ -60,7 +60,7 @@ def identify(source: str, revision: str | None = None) -> ModelIdentity:
             raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
         commit = None
     else:
-        path = _download(source, revision)
+        path = fetch(source, revision)
         commit = path.name if COMMIT.fullmatch(path.name) else None
     found = inspect(path)
     named = found.config.get("architectures")
@@ -77,7 +77,7 @@ def identify(source: str, revision: str | None = None) -> ModelIdentity:
     )
 
 
-def _download(source: str, revision: str | None) -> Path:
+def fetch(source: str, revision: str | None) -> Path:
     """Return the local folder of a Hub model, fetching what is missing."""
     name = printable(source)
     if Path(source).exists():
@@ -186,6 +186,8 @@ def load_model(
                 dtype=getattr(torch, chosen.weights),
                 output_loading_info=True,
             )
+    except BatchsentError:
+        raise  # a signal that came in the middle
     # What can go wrong while foreign files are turned into a model has no common class.
     except Exception as error:
         raise ModelError(

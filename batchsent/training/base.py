@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,18 @@ from batchsent.errors import BatchsentError, ModelError, UsageError, printable
 from batchsent.model import folder, loading
 
 
-def locate_base(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Return the local folder of a base model and its commit on the Hub, and refuse what cannot be used safely.
+@dataclass(frozen=True)
+class Base:
+    """A base model that was found and checked."""
+
+    path: Path  # its local folder
+    revision: str | None  # commit of a Hub model
+    weights_sha256: str
+    max_length: int  # tokens it reads, special tokens included
+
+
+def locate_base(name: str, revision: str | None) -> Base:
+    """Find a base model by folder or Hub id, and refuse what cannot be used safely.
 
     Nothing of the folder is run or unpickled. Raises ModelError, and UsageError for a revision of a folder.
     """
@@ -19,23 +30,10 @@ def locate_base(name: str, revision: str | None) -> tuple[Path, str | None]:
     if path.is_dir() and revision is not None:
         raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
     if not path.is_dir():
-        path = loading._download(name, revision)
+        path = loading.fetch(name, revision)
         commit = path.name if loading.COMMIT.fullmatch(path.name) else None
-    config = folder.read_json(path / "config.json", "the model's configuration")
-    settings = path / "tokenizer_config.json"
-    folder._refuse_code(path, config, folder.read_json(settings, "the tokenizer") if settings.exists() else {})
-    tensors = {name: tensor for file in folder.weight_files(path) for name, tensor in folder.read_header(file).items()}
-    folder._check_vocabulary(path, config, tensors)
-    return path, commit
-
-
-def read_limit(path: Path) -> int:
-    """Return how many tokens a base model reads."""
-    settings = path / "tokenizer_config.json"
-    return folder._max_length(
-        folder.read_json(path / "config.json", "the model's configuration"),
-        folder.read_json(settings, "the tokenizer") if settings.exists() else {},
-    )
+    weights, limit = folder.inspect_base(path)
+    return Base(path, commit, folder.sha256_of_all(weights), limit)
 
 
 def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
