@@ -13,6 +13,15 @@ MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
 MOST_DIFFERENCES = 200
 
+WORDS = {
+    "p50 characters": "median length in characters",
+    "p95 characters": "95 % have at most, in characters",
+    "mcc": "Matthews correlation",
+    "macro f1": "macro F1",
+    "roc auc": "ROC AUC",
+    "brier": "Brier score",
+}
+
 Document = Mapping[str, Any]
 
 
@@ -89,9 +98,8 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
 def _figure(figure: Document) -> dict[str, Any]:
     share = figure["name"].endswith("_share")
     name = figure["name"].removesuffix("_share").replace("_", " ")
-    words = {"p50 characters": "median length, characters", "p95 characters": "95 % are shorter than, characters"}
     return {
-        "name": f"{name} rows" if share else words.get(name, name),
+        "name": f"{name} rows" if share else WORDS.get(name, name),
         **{side: _number(figure[side], share=share) for side in ("a", "b", "noise")},
         **_moved(figure, share=share),
     }
