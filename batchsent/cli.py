@@ -16,7 +16,7 @@ from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, U
 from batchsent.run.console import JsonReporter, TerminalReporter
 
 COMMANDS = {
-    "batch": "batchsent.run.batch:BatchOptions",
+    "batch": "batchsent.run.options:BatchOptions",
     "finetune": "batchsent.training.options:FinetuneOptions",
     "evaluate": "batchsent.evaluate:EvaluateOptions",
     "predict": "batchsent.api:PredictOptions",

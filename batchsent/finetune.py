@@ -14,7 +14,7 @@ from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run import commit
-from batchsent.run.batch import held_lock
+from batchsent.run.lock import held_lock
 from batchsent.run.signals import Signals
 from batchsent.training import base, trainer
 from batchsent.training.checkpoints import Checkpoints

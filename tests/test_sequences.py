@@ -33,7 +33,7 @@ class Runs(RuleBasedStateMachine):
 
     @rule(n=FAULTS)
     def killed_at_a_file_operation(self, n):
-        """kill -9 at the n-th file operation; a shorter run simply ends."""
+        """Kill -9 at the n-th file operation; a shorter run simply ends."""
         code, _ = run(self.dump.command, self.dump.folder, env={"BATCHSENT_FAULT": f"*:{n}:kill"})
         assert code in {0, -signal.SIGKILL}
 
@@ -97,17 +97,17 @@ class ParquetRuns(Runs):
 
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a failing sequence is short enough as it is found
-SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=PHASES)
 
 
 @pytest.mark.parametrize("machine", [Runs, ParquetRuns])
 def test_sequences_of_runs_end_well(machine):
     """Twelve sequences of up to eight events, found by hypothesis."""
-    run_state_machine_as_test(machine, settings=settings(max_examples=12, phases=PHASES, stateful_step_count=8, **SETTINGS))
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=12, stateful_step_count=8))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("machine", [Runs, ParquetRuns])
 def test_very_many_sequences_of_runs_end_well(machine):
     """Three hundred longer ones."""
-    run_state_machine_as_test(machine, settings=settings(max_examples=300, phases=PHASES, stateful_step_count=15, **SETTINGS))
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=300, stateful_step_count=15))

@@ -110,7 +110,7 @@ def _moved(figure: Document, *, share: bool = True) -> dict[str, Any]:
     change, noise = figure["change"], figure["noise"]
     if change is None:
         return {"change": "-", "moved": False}
-    said = f"{100 * change:+.1f} points" if share else f"{change:+,d}" if isinstance(change, int) else f"{change:+.3f}"
+    said = f"{100 * change:+.1f} pts" if share else f"{change:+,d}" if isinstance(change, int) else f"{change:+.3f}"
     return {"change": said if change else "0", "moved": noise is not None and abs(change) > noise}
 
 

@@ -3,8 +3,9 @@
 Weights get a scale for each output, once; inputs a scale for each token as they come, so that a text's scores do not
 depend on the texts beside it. All but the dense layers stays float32.
 
-Measured on 2 cores of an AMD EPYC (Zen 4), DistilBERT size, IMDB reviews, a core: this 14 reviews/s, CTranslate2's
-int8 10, torch.ops.quantized.linear_dynamic (one scale for all tokens) 12, this package's float32 4.7.
+Reviews a second of one core's time (AMD EPYC Zen 4, DistilBERT size, IMDB, unpadded): this 12.3; one scale for all
+tokens of a batch (torch.ops.quantized.linear_dynamic) 12.1; ONNX Runtime's dynamic int8 11.1; CTranslate2's 10.3; this
+package's float32 4.8. On a fine-tuned MiniLM, 5,000 IMDB test reviews: accuracy 0.8668 where float32 has 0.8676.
 """
 
 from collections.abc import Callable

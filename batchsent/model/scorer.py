@@ -20,7 +20,7 @@ from batchsent.options import option
 # Less than half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
 MEMORY_SHARE = 0.4
 # On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in float32, 512 in int8
-# (2 and 4 times as many lose 5 % and 15 %, half as many 2 %; 50 IMDB reviews, DistilBERT size, AMD EPYC Zen 4).
+# (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews, DistilBERT size, AMD EPYC Zen 4).
 CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768}
 # Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
 COMPARED_TEXTS = 50

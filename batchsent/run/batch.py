@@ -7,102 +7,43 @@ import itertools
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import filelock
-import numpy as np
 import pyarrow as pa
 
-from batchsent.chunk import PENDING, SCORED, Chunk, Scores
-from batchsent.errors import EXIT_ROWS_REJECTED, InputError, Locked, UsageError, printable
+from batchsent.errors import (
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    GateFailed,
+    InputError,
+    OutputError,
+    UsageError,
+    printable,
+)
+from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_sink, open_source
 from batchsent.formats.opening import check_new_columns, check_sink, format_of
 from batchsent.formats.streams import Stdout
-from batchsent.model.loading import ModelIdentity, identify
-from batchsent.model.scorer import ModelOptions, ModelScorer, Scorer
-from batchsent.options import build, option
+from batchsent.model.loading import ModelIdentity
+from batchsent.model.scorer import Scorer
+from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.run.columns import added_batch, added_schema
 from batchsent.run.commit import PendingFile, fault, fsync_directory, output_errors, write_file
+from batchsent.run.lock import held_lock
+from batchsent.run.models import Models, OneModel, describe
+from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.pipeline import Ahead, Clock
 from batchsent.run.preflight import Checked, check_input, ensure_unchanged
+from batchsent.run.record import described, failure, is_intact, named, performance
 from batchsent.run.rejects import Rejects, over_budget
+from batchsent.run.scoring import Scoring
 from batchsent.run.signals import Signals
-
-# An unfinished chunk is kept this often: what kill -9 can cost.
-KEEP_S = 60.0
-
-
-@dataclass(frozen=True)
-class BatchOptions(ReadOptions, ModelOptions):
-    """How a dump is scored."""
-
-    model: str | None = option(None, "Model folder, or id on the Hugging Face Hub.", short="-m", metavar="FOLDER|ID")
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
-    prefix: str = option("", "Put this in front of the names of the new columns.")
-    probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
-    details: bool = option(False, "Add n_tokens and truncated.")
-    gold: str | None = option(
-        None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
-    )
-    gold_map: str | None = option(None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,...")
-    output_format: str | None = option(
-        None, "Format of the output, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
-    )
-    summary: str | None = option(None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE")
-    rejects: str | None = option(None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE")
-    max_bad_rows: str | None = option(None, "Bad rows to put up with: a number, or a share such as 1%.", metavar="N|P%")
-    overwrite: bool = option(False, "Replace an output that is there already.")
-    restart: bool = option(False, "Throw away the unfinished work of an earlier run.")
-    lock_wait: float = option(0.0, "Seconds to wait for another run on the same output.", metavar="S")
-    dry_run: bool = option(False, "Check everything that can be checked, say what would be done, write nothing.")
-
-
-# What changes the bytes of the output or the summary, beside what changes the scores.
-OUTPUT_OPTIONS = ("prefix", "probabilities", "details", "output_format", "limit", "gold", "gold_map")
-SCORE_OPTIONS = ("device", "precision", "max_length", "batch_tokens", "chunk_rows")
-
-
-class Models(Protocol):
-    """Where a run gets its model from; it is loaded only when there is something to score."""
-
-    def identity(self) -> ModelIdentity:
-        """Return which model it is, without loading it."""
-
-    def open(self) -> Scorer:
-        """Load the model, once."""
-
-
-class OneModel:
-    """The model that the options name."""
-
-    def __init__(self, options: BatchOptions) -> None:
-        self._options = options
-        self._identity: ModelIdentity | None = None
-        self._scorer: Scorer | None = None
-
-    def identity(self) -> ModelIdentity:
-        """Return which model it is, without loading it. Raises ModelError."""
-        if self._identity is None:
-            if self._options.model is None:
-                raise UsageError(
-                    "no model is named",
-                    hint="add --model FOLDER (made by batchsent finetune) or the id of a Hub model",
-                )
-            self._identity = identify(self._options.model, self._options.revision)
-        return self._identity
-
-    def open(self) -> Scorer:
-        """Load the model, once. Raises ModelError or DeviceError."""
-        if self._scorer is None:
-            self._scorer = ModelScorer.open(self.identity(), self._options)
-        return self._scorer
 
 
 def batch(
@@ -142,11 +83,14 @@ class Run:
         self.models, self.reporter, self.signals = models, reporter, signals
         self.to_stdout = output_path == "-"
         self.clock = Clock()
-        self._closing = False  # the stream is being torn down: what scores should stop
         self.started = datetime.datetime.now(datetime.UTC)
         beside = None if self.to_stdout else Path(output_path)
         self.summary_path = Path(options.summary) if options.summary else beside and named(beside, ".summary.json")
         self.rejects_path = Path(options.rejects) if options.rejects else beside and named(beside, ".rejects.csv")
+        self.report_path = beside and named(beside, ".report.html")
+        self.failure_path = beside and named(beside, ".summary.failed.json")
+        self.begun = False  # whether there is anything on the disk yet
+        self.tally = Tally(())
 
     def go(self) -> dict[str, Any]:
         """Check, lock, stream, commit; return the summary."""
@@ -154,7 +98,27 @@ class Run:
         if self.to_stdout or self.options.dry_run:
             return self.go_locked()
         with held_lock(Path(self.output), self.options.lock_wait):
-            return self.go_locked()
+            try:
+                document = self.go_locked()
+            except BatchsentError as error:
+                self.note_failure(error)
+                raise
+        self.check_gates(document)
+        return document
+
+    def note_failure(self, error: BatchsentError) -> None:
+        """Leave a summary that says what went wrong, where there is room for it; a refusal leaves nothing behind."""
+        if self.failure_path is not None and self.begun:
+            with contextlib.suppress(OutputError):
+                write_file(
+                    self.failure_path, failure(error, printable(self.input), self.facts(), self.tally, self.clock)
+                )
+
+    def check_gates(self, document: dict[str, Any]) -> None:
+        """Raise GateFailed where a figure is under what was asked for; the output stands all the same."""
+        failed = gates.under(document["evaluation"], self.options.fail_under)
+        if failed:
+            raise GateFailed("; ".join(found["message"] for found in failed), document=document)
 
     def check_paths(self) -> None:
         """Refuse what cannot be meant. Raises UsageError."""
@@ -169,6 +133,17 @@ class Run:
             raise UsageError("rejected rows have no place to go", hint="add --rejects FILE")
         if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
             raise UsageError("--max-bad-rows and --rejects do nothing by themselves", hint="add --bad-rows reject")
+        if (options.gold_stars is None) != (options.stars is None):
+            raise UsageError(
+                "--gold-stars and --stars go together", hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE"
+            )
+        if options.gold and options.gold_stars:
+            raise UsageError("--gold and --gold-stars both say what is right", hint="leave one of them out")
+        if options.fail_under and not (options.gold or options.gold_stars):
+            raise UsageError("--fail-under has no figures to go by", hint="add --gold COLUMN")
+        if options.report and self.to_stdout:
+            raise UsageError("--report has no place for its page", hint="write to a file, or use batchsent report")
+        gates.under(None, options.fail_under)  # a misspelt gate is refused before the file is read
         over_budget(options.max_bad_rows, 0, 1)
         self.check_names()
         if self.to_stdout:
@@ -209,13 +184,14 @@ class Run:
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""
         options = self.options
-        source = open_source(self.input, options, gold_column=options.gold)
+        source = open_source(self.input, options, gold_column=options.gold or options.gold_stars)
         try:
             identity = self.models.identity()
             added = added_schema(identity.labels, options)
             check_new_columns(source, added.names)
             check_sink(self.output, source, added, options.output_format)
-            gold = GoldRule.parse(identity.labels, options.gold_map) if options.gold else None
+            judged = options.gold or options.gold_stars
+            gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
             with self.clock.busy("check"):
                 checked = check_input(self.input, options)
             if checked and over_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0)):
@@ -230,7 +206,8 @@ class Run:
                 scorer = self.models.open()
             for line in describe(scorer):
                 self.reporter.notice(line)
-            return self.stream(source, scorer, Tally(scorer.labels, gold), parts, checked, added, fingerprint)
+            self.tally = Tally(scorer.labels, gold, unsure_below=options.unsure_below)
+            return self.stream(source, scorer, parts, checked, added, fingerprint)
         finally:
             source.close()
 
@@ -271,6 +248,9 @@ class Run:
             if not is_intact(Path(self.output) if written["role"] == "data" else self.rejects_path, written):
                 return None
         Parts(work_directory(Path(self.output))).remove()
+        if self.failure_path is not None:
+            with contextlib.suppress(OSError):
+                self.failure_path.unlink()  # of a sitting that failed in its very last step
         self.reporter.notice(f"{printable(self.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": 0}
 
@@ -284,20 +264,20 @@ class Run:
             raise UsageError(f"{printable(output)} exists already", hint="choose another name or add --overwrite")
         if parts.begin(fingerprint, restart=self.options.restart):
             self.reporter.notice("going on with the work of an earlier run")
+        self.begun = True
         return parts
 
     def stream(
         self,
         source: Source,
         scorer: Scorer,
-        tally: Tally,
         parts: Parts | None,
         checked: Checked | None,
         added: pa.Schema,
         fingerprint: dict[str, Any],
     ) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
-        options, output = self.options, Path(self.output)
+        options, output, tally = self.options, Path(self.output), self.tally
         needed = checked.bytes if checked else None
         with contextlib.ExitStack() as stack, output_errors(self.output, needed):
             file: Any = Stdout() if self.to_stdout else stack.enter_context(PendingFile(output))
@@ -306,9 +286,10 @@ class Run:
                 stack.callback(rejects.discard)
             with self.signals.patient():
                 sink = open_sink(file, self.output, source, added, options.output_format)
-                flow = Ahead(self.scored(source, scorer, parts), 2)
+                scoring = Scoring(source, scorer, parts, self.clock, self.signals.stop)
+                flow = Ahead(scoring, 2)
                 stack.callback(flow.close)
-                stack.callback(self.stop_scoring)
+                stack.callback(scoring.close)
                 for chunk, scores in flow:
                     with self.clock.busy("write"):
                         sink.write(chunk, added_batch(scores, scorer.labels, added, options))
@@ -338,77 +319,13 @@ class Run:
                 self.commit(file, rejects, parts, document)
         return document
 
-    def stop_scoring(self) -> None:
-        """Make the scoring thread end at its next batch."""
-        self._closing = True
-
-    def scored(self, source: Source, scorer: Scorer, parts: Parts | None) -> Iterator[tuple[Chunk, Scores]]:
-        """Yield chunks with their scores; reading and tokenizing run ahead in threads of their own.
-
-        Ends early when a signal asks for it, with the unfinished chunk's scores kept.
-        """
-        clock = self.clock
-
-        def stop() -> bool:
-            return self._closing or self.signals.stop()
-
-        def prepared() -> Iterator[tuple[Chunk, Any, Scores | None]]:
-            for chunk in Ahead(clock.each("read", source.chunks()), 2, stop):
-                known = parts.load(chunk, len(scorer.labels)) if parts else None
-                if not chunk.rows:
-                    yield chunk, None, no_scores(len(scorer.labels))
-                elif known is not None and not (known.status == PENDING).any():
-                    yield chunk, None, known
-                else:
-                    with clock.busy("tokenize"):
-                        ready = scorer.prepare(chunk.texts)
-                    yield chunk, ready, known
-
-        for chunk, ready, known in Ahead(prepared(), 2, stop):
-            if parts and known is not None:
-                parts.reused_rows += int((known.status != PENDING).sum())
-            if ready is None:
-                assert known is not None
-                yield chunk, known
-                continue
-            scores = self.score(scorer, chunk, ready, known, parts, stop)
-            if scores is None:
-                return
-            yield chunk, scores
-
-    def score(
-        self,
-        scorer: Scorer,
-        chunk: Chunk,
-        ready: Any,
-        known: Scores | None,
-        parts: Parts | None,
-        stop: Callable[[], bool],
-    ) -> Scores | None:
-        """Score one chunk and keep its part; None when a signal came before it was finished."""
-        while True:
-            since = Clock()
-            with self.clock.busy("score"):
-                known = scorer.score(
-                    ready,
-                    done=known,
-                    stop=lambda since=since: stop() or since.elapsed_s > KEEP_S,  # type: ignore[misc]
-                )
-            finished = not (known.status == PENDING).any()
-            if parts and (known.status != PENDING).any():
-                parts.save(chunk, known)
-            if finished:
-                return known
-            if stop():
-                return None
-
     def commit(self, file: Any, rejects: Rejects | None, parts: Parts | None, document: dict[str, Any]) -> None:
         """Put everything in its place: data first, summary last as the mark of success."""
         content = summaries.dumps(document)
         if parts:
             parts.announce(file.size, file.sha256)
             # An old summary must not stand beside new data, not even for a moment.
-            for stale in (self.summary_path, self.rejects_path):
+            for stale in (self.summary_path, self.rejects_path, self.report_path, self.failure_path):
                 if stale is not None and stale.exists():
                     fault("unlink")
                     stale.unlink()
@@ -416,6 +333,10 @@ class Run:
             file.commit()
         if rejects:
             rejects.commit()
+        if self.options.report and self.report_path is not None:
+            from batchsent.evaluation.report import render
+
+            write_file(self.report_path, render(document))
         if self.summary_path is not None:
             write_file(self.summary_path, content)
         if parts:
@@ -435,21 +356,14 @@ class Run:
         facts, read = scorer.facts(), source.facts()
         if checked:
             read |= {"bytes": checked.bytes, "sha256": checked.sha256}
-        rejected = sections["rows"]["rejected"]
+        exit_code = EXIT_ROWS_REJECTED if sections["rows"]["rejected"] else 0
+        if gates.under(sections["evaluation"], self.options.fail_under):
+            exit_code = GateFailed.exit_code
         reused = parts.reused_rows if parts else 0
         return summaries.build(
             status="complete",
-            exit_code=EXIT_ROWS_REJECTED if rejected else 0,
-            run={
-                "id": uuid.uuid4().hex,
-                "started": self.started.isoformat(timespec="seconds"),
-                "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "elapsed_s": round(self.clock.elapsed_s, 3),
-                "resumed_rows": reused,
-                "options": dataclasses.asdict(self.options),
-                "writing": self.output_facts(),
-                "fingerprint": fingerprint,
-            },
+            exit_code=exit_code,
+            run=self.facts() | {"resumed_rows": reused, "writing": self.output_facts(), "fingerprint": fingerprint},
             package=summaries.versions(),
             input=read,
             outputs=outputs,
@@ -459,6 +373,17 @@ class Run:
             performance=performance(self.clock, sections, reused, facts["device"]),
             warnings=source.warnings(),
         )
+
+    def facts(self) -> dict[str, Any]:
+        """Return which run this is."""
+        return {
+            "id": uuid.uuid4().hex,
+            "command": [printable(word) for word in sys.argv],
+            "started": self.started.isoformat(timespec="seconds"),
+            "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "elapsed_s": round(self.clock.elapsed_s, 3),
+            "options": dataclasses.asdict(self.options),
+        }
 
     def plan(
         self, source: Source, identity: ModelIdentity, checked: Checked | None, added: pa.Schema
@@ -481,115 +406,3 @@ class Run:
             f"{printable(self.input)}: {bad_rows:,} bad row(s), more than --max-bad-rows {self.options.max_bad_rows}",
             hint="raise the budget, or leave it out and look at the first bad row with --bad-rows error",
         )
-
-
-def named(output: Path, ending: str) -> Path:
-    """Return the path of a file that belongs to an output."""
-    return output.with_name(output.name + ending)
-
-
-@contextlib.contextmanager
-def held_lock(output: Path, wait_s: float) -> Iterator[None]:
-    """Hold the lock of an output; the kernel lets go of it however the process ends. Raises Locked."""
-    path = output.with_name(f".{output.name}.lock")
-    lock = filelock.FileLock(path)
-    with output_errors(output):
-        try:
-            lock.acquire(timeout=max(0.0, wait_s))
-        except filelock.Timeout as error:
-            raise Locked(
-                f"another run is writing {printable(output)}",
-                hint="wait for it, with --lock-wait 600 for instance",
-            ) from error
-    try:
-        yield
-    finally:
-        # Removed while held: whoever waits for this inode sees that it has no name any more and takes a new one.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        lock.release()
-
-
-def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
-    """Tell whether a file still has the size and hash that a summary gives."""
-    import hashlib
-
-    try:
-        if path is None or path.stat().st_size != written["bytes"]:
-            return False
-        with path.open("rb") as file:
-            return bool(hashlib.file_digest(file, "sha256").hexdigest() == written["sha256"])
-    except OSError:
-        return False
-
-
-def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
-    """Return an entry of the summary's outputs."""
-    return {"role": role, "path": printable(path), "bytes": file.size, "sha256": file.sha256, "rows": rows}
-
-
-def describe(scorer: Scorer) -> list[str]:
-    """Return what was chosen for the user, with the reasons."""
-    facts = scorer.facts()
-    model, device = facts["model"], facts["device"]
-    return [
-        f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))})",
-        f"device {printable(device.get('description', device.get('name')))}; "
-        f"precision {model.get('precision')} ({model.get('precision_reason')})",
-    ]
-
-
-def no_scores(labels: int) -> Scores:
-    """Return the scores of a chunk without rows: blank lines at the end of a file, say."""
-    none = np.zeros(0, np.int32)
-    return Scores(np.zeros((0, labels), np.float32), none, none, none.astype(np.uint8), distinct=0)
-
-
-def added_schema(labels: tuple[str, ...], options: BatchOptions) -> pa.Schema:
-    """Return the new columns."""
-    fields = [("label", pa.string()), ("score", pa.float32())]
-    if options.probabilities:
-        fields += [(f"prob_{label}", pa.float32()) for label in labels]
-    if options.details:
-        fields += [("n_tokens", pa.int32()), ("truncated", pa.bool_())]
-    return pa.schema([(options.prefix + name, kind) for name, kind in fields])
-
-
-def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: BatchOptions) -> pa.RecordBatch:
-    """Return the new columns of a chunk; label, score and probabilities are null where there is no score."""
-    scored = scores.status == SCORED
-    winners = scores.winners
-    names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))
-    best = scores.probabilities[np.arange(len(winners)), np.maximum(winners, 0)]
-    columns = [names, pa.array(best, pa.float32(), mask=~scored)]
-    if options.probabilities:
-        columns += [pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored) for n in range(len(labels))]
-    if options.details:
-        columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.tokens_cut > 0, pa.bool_())]
-    return pa.record_batch(columns, schema=schema)
-
-
-def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary's section on speed; rows taken from parts were not scored in this sitting."""
-    elapsed = clock.elapsed_s
-    stages = {name: round(seconds, 3) for name, seconds in sorted(clock.busy_s.items())}
-    streaming = {name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")}
-    # Speed is that of the stream: checking and loading are told apart, since they do not grow with it.
-    span = max(elapsed - clock.busy_s.get("check", 0.0) - clock.busy_s.get("load", 0.0), 1e-9)
-    slowest = max(streaming, key=lambda name: streaming[name])
-    rows = sections["rows"]
-    fresh = max(rows["read"] - reused, 0)
-    share = fresh / rows["read"] if rows["read"] else 0.0
-    return {
-        "rows_per_s": fresh / span,
-        "tokens_per_s": share * sections["text"]["tokens_read"] / span,
-        "seconds": stages,
-        "busy_share": {name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()},
-        "bottleneck": {
-            "read": "reading the input",
-            "tokenize": "the tokenizer",
-            "score": "the model",
-            "write": "writing the output",
-        }[slowest],
-        "padding_share": device.get("padding_share"),
-    }

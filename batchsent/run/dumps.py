@@ -10,8 +10,10 @@ from batchsent.formats.opening import SUFFIXES, format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.run.batch import BatchOptions, Models, OneModel, Run
+from batchsent.run.batch import Run
 from batchsent.run.commit import output_errors, write_file
+from batchsent.run.models import Models, OneModel
+from batchsent.run.options import BatchOptions
 from batchsent.run.signals import Signals
 
 SCHEMA = "batchsent.dumps/1"

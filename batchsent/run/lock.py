@@ -1,0 +1,32 @@
+"""One run at a time on an output."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from batchsent.errors import Locked, printable
+from batchsent.run.commit import output_errors
+
+
+@contextlib.contextmanager
+def held_lock(output: Path, wait_s: float) -> Iterator[None]:
+    """Hold the lock of an output; the kernel lets go of it however the process ends. Raises Locked."""
+    path = output.with_name(f".{output.name}.lock")
+    lock = filelock.FileLock(path)
+    with output_errors(output):
+        try:
+            lock.acquire(timeout=max(0.0, wait_s))
+        except filelock.Timeout as error:
+            raise Locked(
+                f"another run is writing {printable(output)}",
+                hint="wait for it, with --lock-wait 600 for instance",
+            ) from error
+    try:
+        yield
+    finally:
+        # Removed while held: whoever waits for this inode sees that it has no name any more and takes a new one.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()

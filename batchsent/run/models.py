@@ -1,0 +1,55 @@
+"""Where a run gets its model from; it is loaded only when there is something to score."""
+
+from typing import Protocol
+
+from batchsent.errors import UsageError, printable
+from batchsent.model.loading import ModelIdentity, identify
+from batchsent.model.scorer import ModelScorer, Scorer
+from batchsent.run.options import BatchOptions
+
+
+class Models(Protocol):
+    """What a run asks for its model."""
+
+    def identity(self) -> ModelIdentity:
+        """Return which model it is, without loading it."""
+
+    def open(self) -> Scorer:
+        """Load the model, once."""
+
+
+class OneModel:
+    """The model that the options name."""
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._options = options
+        self._identity: ModelIdentity | None = None
+        self._scorer: Scorer | None = None
+
+    def identity(self) -> ModelIdentity:
+        """Return which model it is, without loading it. Raises ModelError."""
+        if self._identity is None:
+            if self._options.model is None:
+                raise UsageError(
+                    "no model is named",
+                    hint="add --model FOLDER (made by batchsent finetune) or the id of a Hub model",
+                )
+            self._identity = identify(self._options.model, self._options.revision)
+        return self._identity
+
+    def open(self) -> Scorer:
+        """Load the model, once. Raises ModelError or DeviceError."""
+        if self._scorer is None:
+            self._scorer = ModelScorer.open(self.identity(), self._options)
+        return self._scorer
+
+
+def describe(scorer: Scorer) -> list[str]:
+    """Return what was chosen for the user, with the reasons."""
+    facts = scorer.facts()
+    model, device = facts["model"], facts["device"]
+    return [
+        f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))})",
+        f"device {printable(device.get('description', device.get('name')))}; "
+        f"precision {model.get('precision')} ({model.get('precision_reason')})",
+    ]

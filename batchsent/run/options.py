@@ -1,0 +1,60 @@
+"""How a dump is scored: every option of `batchsent batch`, with its default."""
+
+from dataclasses import dataclass
+
+from batchsent.formats import ReadOptions
+from batchsent.model.scorer import ModelOptions
+from batchsent.options import option
+
+
+@dataclass(frozen=True)
+class BatchOptions(ReadOptions, ModelOptions):
+    """How a dump is scored."""
+
+    model: str | None = option(None, "Model folder, or id on the Hugging Face Hub.", short="-m", metavar="FOLDER|ID")
+    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+    prefix: str = option("", "Put this in front of the names of the new columns.")
+    probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
+    details: bool = option(False, "Add n_tokens and truncated.")
+    gold: str | None = option(
+        None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
+    )
+    gold_stars: str | None = option(None, "Column with star ratings, taken as weak labels.", metavar="COLUMN")
+    stars: str | None = option(None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,...")
+    gold_map: str | None = option(None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,...")
+    unsure_below: float | None = option(
+        None, "Add a column unsure, true where the score is lower, and judge coverage by it.", metavar="SCORE"
+    )
+    fail_under: tuple[str, ...] = option(
+        (),
+        "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
+        metavar="FIGURE=VALUE",
+        multiple=True,
+    )
+    report: bool = option(False, "Also write the summary as a page, OUTPUT.report.html.")
+    output_format: str | None = option(
+        None, "Format of the output, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
+    )
+    summary: str | None = option(None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE")
+    rejects: str | None = option(None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE")
+    max_bad_rows: str | None = option(None, "Bad rows to put up with: a number, or a share such as 1%.", metavar="N|P%")
+    overwrite: bool = option(False, "Replace an output that is there already.")
+    restart: bool = option(False, "Throw away the unfinished work of an earlier run.")
+    lock_wait: float = option(0.0, "Seconds to wait for another run on the same output.", metavar="S")
+    dry_run: bool = option(False, "Check everything that can be checked, say what would be done, write nothing.")
+
+
+# What changes the bytes of the output or the summary, beside what changes the scores.
+OUTPUT_OPTIONS = (
+    "prefix",
+    "probabilities",
+    "details",
+    "output_format",
+    "limit",
+    "gold",
+    "gold_map",
+    "gold_stars",
+    "stars",
+    "unsure_below",
+)
+SCORE_OPTIONS = ("device", "precision", "max_length", "batch_tokens", "chunk_rows")

@@ -1,0 +1,80 @@
+"""Chunks to scores, with reading and tokenizing ahead of the model; keeps parts, stops when asked."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from batchsent.chunk import PENDING, Chunk, Scores
+from batchsent.formats import Source
+from batchsent.model.scorer import Scorer
+from batchsent.run.parts import Parts
+from batchsent.run.pipeline import Ahead, Clock
+
+# An unfinished chunk is kept this often: what kill -9 can cost.
+KEEP_S = 60.0
+
+
+class Scoring:
+    """The part of a run between its source and its sink."""
+
+    def __init__(
+        self, source: Source, scorer: Scorer, parts: Parts | None, clock: Clock, interrupted: Callable[[], bool]
+    ) -> None:
+        self._source, self._scorer, self._parts, self._clock = source, scorer, parts, clock
+        self._interrupted = interrupted
+        self._closing = False
+
+    def close(self) -> None:
+        """Make the scoring end at its next batch: what was written of it is being thrown away."""
+        self._closing = True
+
+    def _stop(self) -> bool:
+        return self._closing or self._interrupted()
+
+    def __iter__(self) -> Iterator[tuple[Chunk, Scores]]:
+        """Yield chunks with their scores, in order.
+
+        Ends early when a signal asks for it, with the unfinished chunk's scores kept.
+        """
+        for chunk, ready, known in Ahead(self._prepared(), 2, self._stop):
+            if self._parts and known is not None:
+                self._parts.reused_rows += int((known.status != PENDING).sum())
+            scores = known if ready is None else self._score(chunk, ready, known)
+            if scores is None:
+                return
+            yield chunk, scores
+
+    def _prepared(self) -> Iterator[tuple[Chunk, Any, Scores | None]]:
+        """Yield chunks with their tokens, or without where a part has all their scores already."""
+        labels = len(self._scorer.labels)
+        for chunk in Ahead(self._clock.each("read", self._source.chunks()), 2, self._stop):
+            known = self._parts.load(chunk, labels) if self._parts else None
+            if not chunk.rows:
+                yield chunk, None, no_scores(labels)
+            elif known is not None and not (known.status == PENDING).any():
+                yield chunk, None, known
+            else:
+                with self._clock.busy("tokenize"):
+                    ready = self._scorer.prepare(chunk.texts)
+                yield chunk, ready, known
+
+    def _score(self, chunk: Chunk, ready: Any, known: Scores | None) -> Scores | None:
+        """Score one chunk and keep its part; None when a signal came before it was finished."""
+        while True:
+            since = Clock()
+            with self._clock.busy("score"):
+                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > KEEP_S)  # noqa: B023
+            finished = not (known.status == PENDING).any()
+            if self._parts and (known.status != PENDING).any():
+                self._parts.save(chunk, known)
+            if finished:
+                return known
+            if self._stop():
+                return None
+
+
+def no_scores(labels: int) -> Scores:
+    """Return the scores of a chunk without rows: blank lines at the end of a file, say."""
+    none = np.zeros(0, np.int32)
+    return Scores(np.zeros((0, labels), np.float32), none, none, none.astype(np.uint8), distinct=0)
