@@ -81,7 +81,8 @@ class Inspection:
     weights: tuple[Path, ...]  # one file, or the shards in the order of their names
     tokenizer_files: tuple[Path, ...]
     labels: tuple[str, ...]
-    max_length: int  # tokens, special tokens included
+    max_length: int  # tokens that the tokenizer leaves, special tokens included
+    positions: int | None  # tokens that the weights can tell apart
 
 
 def inspect(folder: Path) -> Inspection:
@@ -107,7 +108,8 @@ def inspect(folder: Path) -> Inspection:
     _check_head(folder, config, tensors, labels)
     tokenizer_files = _tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
-    return Inspection(config, weights, tokenizer_files, labels, _max_length(config, tokenizer_settings))
+    positions = _positions(config)
+    return Inspection(config, weights, tokenizer_files, labels, _max_length(positions, tokenizer_settings), positions)
 
 
 def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:
@@ -123,7 +125,7 @@ def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:
     tensors = {name: tensor for path in weights for name, tensor in read_header(path).items()}
     _tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
-    return weights, _max_length(config, tokenizer_settings)
+    return weights, _max_length(_positions(config), tokenizer_settings)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -360,15 +362,20 @@ def _largest_id(folder: Path) -> int | None:
     return None
 
 
-def _max_length(config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> int:
-    """Return how many tokens the model reads, special tokens included: its own limit or its tokenizer's."""
-    limits = []
+def _positions(config: dict[str, Any]) -> int | None:
+    """Return how many tokens the weights can tell apart by their place; None for a model without such a limit."""
     positions = config.get("max_position_embeddings", config.get("n_positions"))
-    if isinstance(positions, int) and positions > 0:
-        if config.get("model_type") in OFFSET_POSITIONS:
-            padding = config.get("pad_token_id")
-            positions -= (1 if padding is None else int(padding)) + 1
-        limits.append(positions)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.get("model_type") in OFFSET_POSITIONS:
+        padding = config.get("pad_token_id")
+        positions -= (1 if padding is None else int(padding)) + 1
+    return positions
+
+
+def _max_length(positions: int | None, tokenizer_settings: dict[str, Any]) -> int:
+    """Return how many tokens the model reads, special tokens included: its own limit or its tokenizer's."""
+    limits = [] if positions is None else [positions]
     stated = tokenizer_settings.get("model_max_length")
     if isinstance(stated, int | float) and 0 < stated < NO_LIMIT:
         limits.append(int(stated))

@@ -35,6 +35,7 @@ class ModelIdentity:
     labels: tuple[str, ...]  # in the order of the model's outputs
     max_length: int  # tokens that the model can read, special tokens included
     architecture: str  # DistilBertForSequenceClassification
+    positions: int | None = None  # tokens that the weights allow, where the tokenizer cuts earlier
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LoadedModel:
     module: Any  # transformers model in eval mode, on the device
     tokenizer: Any  # transformers tokenizer
     device: Device
-    max_length: int  # tokens read of a text: the model's limit, or fewer where the user said so
+    max_length: int  # tokens read of a text: what the tokenizer cuts at, or what the user said
 
 
 def identify(source: str, revision: str | None = None) -> ModelIdentity:
@@ -74,6 +75,7 @@ def identify(source: str, revision: str | None = None) -> ModelIdentity:
         labels=found.labels,
         max_length=found.max_length,
         architecture=str(named[0]) if isinstance(named, list) and named else str(found.config.get("model_type")),
+        positions=found.positions,
     )
 
 
@@ -161,9 +163,11 @@ def load_model(
     Raises UsageError for options that cannot be, DeviceError for a device that is not there or has no room,
     ModelError for weights that do not make the model that config.json describes.
     """
-    if max_length is not None and not 3 <= max_length <= identity.max_length:
+    # A model fine-tuned on 256 tokens may be asked to read the 512 that its weights were made for.
+    most = max(identity.max_length, identity.positions or 0)
+    if max_length is not None and not 3 <= max_length <= most:
         raise UsageError(
-            f"--max-length {max_length}: this model reads 3 to {identity.max_length} tokens",
+            f"--max-length {max_length}: this model reads 3 to {most} tokens",
             hint=f"leave it out to read {identity.max_length}",
         )
     chosen = choose_device(device, precision)
