@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix soak clean
+.PHONY: help install demo test check fix soak bench bench-gpu clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ fix: install ## format, and mend what lint can mend
 
 soak: install ## the long fault tests: random SIGKILL, fail points, fuzzing
 	$(BIN)/python -m pytest -q -m soak tests
+
+bench: install ## reviews a second beside the alternatives, on this CPU
+	$(BIN)/pip install --quiet -e ".[bench]"
+	$(BIN)/python examples/bench.py $(ARGS)
+
+bench-gpu: install ## the same on CUDA
+	$(BIN)/python examples/bench.py --device cuda --rows 20000 $(ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) demo build dist *.egg-info

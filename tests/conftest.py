@@ -3,8 +3,13 @@
 import os
 
 # Before any Hugging Face library is imported: no test reaches beyond loopback, and none shows a progress bar.
+# One thread: the models are so small that two would spend their time waiting for each other, in children as well.
 os.environ.update(
-    HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false"
+    OMP_NUM_THREADS="1",
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
 )
 
 import socket
