@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from batchsent.finetune import finetune
     from batchsent.info import info
     from batchsent.run.batch import batch
+    from batchsent.verify import verify
 
-__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "info", "load"]
+__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "info", "load", "verify"]
 
 _HOMES = {
     "Model": "batchsent.api",
@@ -21,6 +22,7 @@ _HOMES = {
     "evaluate": "batchsent.evaluate",
     "finetune": "batchsent.finetune",
     "info": "batchsent.info",
+    "verify": "batchsent.verify",
     "batch": "batchsent.run.batch",
 }
 

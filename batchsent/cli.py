@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "batchsent.evaluate:EvaluateOptions",
     "predict": "batchsent.api:PredictOptions",
     "info": "batchsent.info:InfoOptions",
+    "verify": "batchsent.verify:VerifyOptions",
 }
 
 
@@ -192,15 +193,24 @@ def report_command(summary: str, output: str | None) -> int:
 @click.option(
     "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 8 where it holds: psi>0.2; may be repeated."
 )
+@click.option("--html", metavar="FILE", help="Also write the comparison as a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def compare_command(first: str, second: str, fail_on: tuple[str, ...], as_json: bool) -> int:
+def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
     from batchsent.evaluation.compare import check, compare
     from batchsent.evaluation.summary import read
     from batchsent.evaluation.tables import show_comparison
 
-    comparison = compare(read(first), read(second))
+    a, b = read(first), read(second)
+    comparison = compare(a, b)
     failures = check(comparison, fail_on)
+    if html:
+        from pathlib import Path
+
+        from batchsent.evaluation.compare_report import render_comparison
+        from batchsent.run.commit import write_file
+
+        write_file(Path(html), render_comparison(a, b, fail_on))
     if as_json:
         click.echo(json.dumps(comparison, indent=1))
     else:
@@ -224,6 +234,32 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
             click.echo("")
         else:
             click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
+    return 0
+
+
+@command("verify")
+@click.argument("input_file", metavar="INPUT")
+@click.argument("output_file", metavar="OUTPUT")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
+    """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with a label and a score each."""
+    from batchsent.verify import verify
+
+    failure: GateFailed | None = None
+    with TerminalReporter() as reporter:
+        try:
+            document = verify(input_file, output_file, reporter=reporter, **options)
+        except GateFailed as error:
+            failure, document = error, error.document
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    elif failure is None:
+        click.echo(printable(document["verdict"]))
+        for what in ("checked", "unchecked"):
+            for item in document[what]:
+                click.echo(f"  {what}: {printable(item)}")
+    if failure is not None:
+        raise failure
     return 0
 
 

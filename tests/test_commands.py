@@ -146,3 +146,45 @@ def test_the_console_script_and_the_module_are_the_same():
     """`python -m batchsent` answers like `batchsent`."""
     done = subprocess.run([sys.executable, "-m", "batchsent", "--version"], capture_output=True, text=True, check=True)
     assert "batchsent" in done.stdout or "version" in done.stdout
+
+
+def test_verify_proves_the_rows_of_a_run(labelled, scored, tmp_path, capsys):
+    """A run's output is proven; a changed byte is a difference and ends with 8."""
+    assert command("verify", labelled, scored) == 0
+    assert capsys.readouterr().out
+    damaged = tmp_path / "scored.csv"
+    damaged.write_bytes(scored.read_bytes().replace(b"000,", b"0,", 1))
+    with pytest.raises(GateFailed):
+        command("verify", labelled, damaged)
+
+
+def test_compare_writes_a_page(scored, tmp_path):
+    """--html gives the comparison as one file."""
+    summary = scored.parent / "scored.csv.summary.json"
+    command("compare", summary, summary, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
+
+
+def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
+    """--group-by rolls up by a column, --disagreements lists the rows furthest from gold, --report draws the page."""
+    words = ["--gold", "sentiment", "--group-by", "sentiment", "--disagreements", tmp_path / "worst.csv", "--report"]
+    out = tmp_path / "out.csv"
+    assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
+    groups = pd.read_csv(tmp_path / "out.groups.csv")
+    assert groups["n"].tolist() == [20, 20]
+    scored = pd.read_csv(out)
+    assert scored["unsure"].tolist() == (scored["score"] < 0.7).tolist()
+    wrong = (scored["label"].str[:3].str.lower() != scored["sentiment"]).sum()
+    assert 0 < len(pd.read_csv(tmp_path / "worst.csv")) <= max(wrong, 40)
+    assert (tmp_path / "out.csv.report.html").exists()
+    roles = {o["role"] for o in json.loads((tmp_path / "out.csv.summary.json").read_bytes())["outputs"]}
+    assert roles == {"data", "groups", "disagreements"}
+    assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
+
+
+def test_batch_is_a_gate(labelled, tiny_model, tmp_path):
+    """--fail-under writes everything and ends with 8."""
+    words = ["--gold", "sentiment", "--fail-under", "accuracy=1.0"]
+    with pytest.raises(GateFailed):
+        command("batch", labelled, "-o", tmp_path / "out.csv", "-m", tiny_model, "-q", *words)
+    assert json.loads((tmp_path / "out.csv.summary.json").read_bytes())["exit_code"] == 8

@@ -88,6 +88,23 @@ def test_pieces_do_not_matter(data, step, block):
     assert lines == [whole.line(int(start)) for start in whole.starts]
 
 
+@given(ALPHABET, st.integers(1, 7), st.integers(1, 9))
+@settings(max_examples=400, deadline=None)
+@example(b"id,text\n1,foo\\", 1, 1)
+def test_pieces_do_not_matter_with_an_escape_character(data, step, block):
+    """An escape character at the end of a piece waits for what it escapes; at the end of the file it is a problem."""
+    dialect = Dialect(escapechar=b"\\")
+    old = records.BLOCK_BYTES
+    records.BLOCK_BYTES = block
+    try:
+        runs = list(scan(Dribble(data, step), dialect, max_record_bytes=1 << 20))
+    finally:
+        records.BLOCK_BYTES = old
+    whole = split(data, dialect, at_end=True)
+    assert [row for run in runs for row in values(run, dialect)] == values(whole, dialect)
+    assert sum(len(run.problems) for run in runs) == len(whole.problems)
+
+
 def test_a_slice_keeps_blank_lines_with_the_record_behind_them():
     """Slices side by side give the bytes of the whole."""
     data = b"\na,b\n\r\n\nc,d\r\n\n"

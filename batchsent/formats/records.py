@@ -356,6 +356,11 @@ def _split_exactly(data: bytes, start: int, dialect: Dialect, at_end: bool) -> t
             )
         # Nothing but the end of the file ends a field whose quote stays open.
         position = size if match.re is dialect.quoted_field and not match[2] else match.end()
+        if position == size - 1 and data[position:] == dialect.escapechar:  # what it escapes is not here
+            if not at_end:
+                break
+            problem = problem or Problem("an escape character is the last of the file", position)
+            position = size
         if position < size and data[position] == delimiter:
             field_ends.append(position)
             width += 1

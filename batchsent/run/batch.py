@@ -34,6 +34,7 @@ from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.columns import added_batch, added_schema
 from batchsent.run.commit import PendingFile, fault, fsync_directory, output_errors, write_file
+from batchsent.run.extras import Extras, extra_paths
 from batchsent.run.lock import held_lock
 from batchsent.run.models import Models, OneModel, describe
 from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
@@ -88,6 +89,7 @@ class Run:
         self.summary_path = Path(options.summary) if options.summary else beside and named(beside, ".summary.json")
         self.rejects_path = Path(options.rejects) if options.rejects else beside and named(beside, ".rejects.csv")
         self.report_path = beside and named(beside, ".report.html")
+        self.extra_paths = extra_paths(beside, options) if beside else {}
         self.failure_path = beside and named(beside, ".summary.failed.json")
         self.begun = False  # whether there is anything on the disk yet
         self.tally = Tally(())
@@ -141,6 +143,10 @@ class Run:
             raise UsageError("--gold and --gold-stars both say what is right", hint="leave one of them out")
         if options.fail_under and not (options.gold or options.gold_stars):
             raise UsageError("--fail-under has no figures to go by", hint="add --gold COLUMN")
+        if options.disagreements and not (options.gold or options.gold_stars):
+            raise UsageError("--disagreements has nothing to disagree with", hint="add --gold COLUMN or --gold-stars")
+        if (options.group_by or options.disagreements) and self.to_stdout:
+            raise UsageError("tables beside the output have no place beside stdout", hint="write to a file")
         if options.report and self.to_stdout:
             raise UsageError("--report has no place for its page", hint="write to a file, or use batchsent report")
         gates.under(None, options.fail_under)  # a misspelt gate is refused before the file is read
@@ -160,6 +166,7 @@ class Run:
         written = {} if self.to_stdout else {"output": Path(self.output)}
         written |= {"summary": self.summary_path} if self.summary_path else {}
         written |= {"rejects": self.rejects_path} if self.rejects_path else {}
+        written |= self.extra_paths
         for what, path in (read | written).items():
             if "\0" in str(path):
                 raise UsageError(f"{what} {printable(path)}: no file can have this name", hint="choose another name")
@@ -192,6 +199,7 @@ class Run:
             check_sink(self.output, source, added, options.output_format)
             judged = options.gold or options.gold_stars
             gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
+            extras = Extras(source, identity.labels, gold, options, self.extra_paths)
             with self.clock.busy("check"):
                 checked = check_input(self.input, options)
             if checked and over_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0)):
@@ -207,7 +215,7 @@ class Run:
             for line in describe(scorer):
                 self.reporter.notice(line)
             self.tally = Tally(scorer.labels, gold, unsure_below=options.unsure_below)
-            return self.stream(source, scorer, parts, checked, added, fingerprint)
+            return self.stream(source, scorer, extras, parts, checked, added, fingerprint)
         finally:
             source.close()
 
@@ -244,9 +252,9 @@ class Run:
         run = document["run"]
         if run.get("fingerprint") != fingerprint or run.get("writing") != self.output_facts():
             return None
-        for written in document["outputs"]:
-            if not is_intact(Path(self.output) if written["role"] == "data" else self.rejects_path, written):
-                return None
+        places = {"data": Path(self.output), "rejects": self.rejects_path, **self.extra_paths}
+        if not all(is_intact(places.get(written["role"]), written) for written in document["outputs"]):
+            return None
         Parts(work_directory(Path(self.output))).remove()
         if self.failure_path is not None:
             with contextlib.suppress(OSError):
@@ -271,6 +279,7 @@ class Run:
         self,
         source: Source,
         scorer: Scorer,
+        extras: Extras,
         parts: Parts | None,
         checked: Checked | None,
         added: pa.Schema,
@@ -294,6 +303,7 @@ class Run:
                     with self.clock.busy("write"):
                         sink.write(chunk, added_batch(scores, scorer.labels, added, options))
                         tally.add(chunk, scores)
+                        extras.add(chunk, scores)
                         tally.reject(len(chunk.rejected))
                         if rejects:
                             rejects.write(chunk.rejected)
@@ -314,12 +324,24 @@ class Run:
             outputs = [described(self.output, file, "data", sections["rows"]["written"])]
             if rejects and rejects.rows:
                 outputs.append(described(str(self.rejects_path), rejects.file, "rejects", rejects.rows))
-            document = self.summary(source, scorer, sections, parts, checked, outputs, fingerprint)
+            tables = extras.write()
+            for role, table in tables.items():
+                stack.callback(table.close)
+                outputs.append(described(str(table.final), table, role, extras.rows()[role]))
+            warnings: list[dict[str, Any]] = [*source.warnings(), *extras.warnings()]
+            document = self.summary(source, scorer, sections, parts, checked, outputs, fingerprint, warnings)
             with self.signals.patient():
-                self.commit(file, rejects, parts, document)
+                self.commit(file, rejects, list(tables.values()), parts, document)
         return document
 
-    def commit(self, file: Any, rejects: Rejects | None, parts: Parts | None, document: dict[str, Any]) -> None:
+    def commit(
+        self,
+        file: Any,
+        rejects: Rejects | None,
+        tables: list[PendingFile],
+        parts: Parts | None,
+        document: dict[str, Any],
+    ) -> None:
         """Put everything in its place: data first, summary last as the mark of success."""
         content = summaries.dumps(document)
         if parts:
@@ -333,6 +355,8 @@ class Run:
             file.commit()
         if rejects:
             rejects.commit()
+        for table in tables:
+            table.commit()
         if self.options.report and self.report_path is not None:
             from batchsent.evaluation.report import render
 
@@ -351,6 +375,7 @@ class Run:
         checked: Checked | None,
         outputs: list[dict[str, Any]],
         fingerprint: dict[str, Any],
+        warnings: list[dict[str, Any]],
     ) -> dict[str, Any]:
         """Return the summary of the finished run."""
         facts, read = scorer.facts(), source.facts()
@@ -371,7 +396,7 @@ class Run:
             device=facts["device"],
             tally_sections=sections,
             performance=performance(self.clock, sections, reused, facts["device"]),
-            warnings=source.warnings(),
+            warnings=warnings,
         )
 
     def facts(self) -> dict[str, Any]:

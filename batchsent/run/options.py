@@ -25,6 +25,14 @@ class BatchOptions(ReadOptions, ModelOptions):
     unsure_below: float | None = option(
         None, "Add a column unsure, true where the score is lower, and judge coverage by it.", metavar="SCORE"
     )
+    group_by: str | None = option(
+        None,
+        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with .groups.",
+        metavar="COLUMN",
+    )
+    disagreements: str | None = option(
+        None, "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.", metavar="FILE"
+    )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
@@ -56,5 +64,7 @@ OUTPUT_OPTIONS = (
     "gold_stars",
     "stars",
     "unsure_below",
+    "group_by",
+    "disagreements",
 )
 SCORE_OPTIONS = ("device", "precision", "max_length", "batch_tokens", "chunk_rows")

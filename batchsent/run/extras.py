@@ -1,0 +1,77 @@
+"""Tables that a run writes beside its output: a roll-up by a column, and the rows furthest from their gold label."""
+
+from pathlib import Path
+from typing import Any
+
+from batchsent.chunk import Chunk, Scores
+from batchsent.evaluation.disagreements import Disagreements
+from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.groups import Groups
+from batchsent.formats import Source
+from batchsent.formats.reading import find_column
+from batchsent.formats.streams import compression_of
+from batchsent.formats.tables import write_table
+from batchsent.run.commit import PendingFile
+from batchsent.run.options import BatchOptions
+
+
+def extra_paths(output: Path, options: BatchOptions) -> dict[str, Path]:
+    """Return where the tables that were asked for go, by what they are."""
+    paths = {}
+    if options.group_by:
+        inner = output.with_suffix("") if compression_of(output) else output
+        suffixes = output.name[len(inner.stem) :]
+        paths["groups"] = output.with_name(f"{inner.stem}.groups{suffixes}")
+    if options.disagreements:
+        paths["disagreements"] = Path(options.disagreements)
+    return paths
+
+
+class Extras:
+    """The tables of one run, filled as its chunks pass."""
+
+    def __init__(
+        self,
+        source: Source,
+        labels: tuple[str, ...],
+        gold: GoldRule | None,
+        options: BatchOptions,
+        paths: dict[str, Path],
+    ) -> None:
+        self._options, self._paths = options, paths
+        self._groups: Groups | None = None
+        self._disagreements: Disagreements | None = None
+        if options.group_by:
+            self._column = find_column(source.columns, options.group_by, "--group-by", source.name)
+            self._groups = Groups(labels, options.group_by, unsure_below=options.unsure_below)
+        if options.disagreements:
+            assert gold is not None  # checked with the options
+            self._disagreements = Disagreements(gold)
+
+    def add(self, chunk: Chunk, scores: Scores) -> None:
+        """Count a finished chunk."""
+        if self._groups is not None and chunk.rows:
+            self._groups.add(chunk.carried.column(self._column), scores)
+        if self._disagreements is not None:
+            self._disagreements.add(chunk, scores)
+
+    def write(self) -> dict[str, PendingFile]:
+        """Write the tables, to be committed by the caller. Raises OSError."""
+        written = {}
+        if self._groups is not None:
+            written["groups"] = PendingFile(self._paths["groups"])
+            path = str(self._paths["groups"])
+            write_table(written["groups"], path, self._groups.table(), self._options.output_format)
+        if self._disagreements is not None:
+            written["disagreements"] = PendingFile(self._paths["disagreements"])
+            write_table(written["disagreements"], str(self._paths["disagreements"]), self._disagreements.table(), "csv")
+        return written
+
+    def rows(self) -> dict[str, int]:
+        """Return the number of rows of each table."""
+        tables: dict[str, Any] = {"groups": self._groups, "disagreements": self._disagreements}
+        return {name: table.table().num_rows for name, table in tables.items() if table is not None}
+
+    def warnings(self) -> list[dict[str, str | None]]:
+        """Return what a person should know of the tables."""
+        return [] if self._groups is None else self._groups.warnings()
