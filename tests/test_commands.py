@@ -188,3 +188,27 @@ def test_batch_is_a_gate(labelled, tiny_model, tmp_path):
     with pytest.raises(GateFailed):
         command("batch", labelled, "-o", tmp_path / "out.csv", "-m", tiny_model, "-q", *words)
     assert json.loads((tmp_path / "out.csv.summary.json").read_bytes())["exit_code"] == 8
+
+
+def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model, tmp_path):
+    """--calibrated needs a calibration.json made for these weights, and never changes a label."""
+    import shutil
+
+    from batchsent.errors import ModelError
+    from batchsent.model import calibration
+    from batchsent.model.loading import identify
+
+    with pytest.raises(ModelError, match=r"calibration\.json"):
+        command("batch", labelled, "-o", tmp_path / "raw.csv", "-m", tiny_model, "-q", "--calibrated")
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    weights = identify(str(folder)).weights_sha256
+    made = calibration.Calibration(2.0, 100, 0.2, 0.1, 0.6, 0.5, weights_sha256=weights)
+    (folder / calibration.FILE).write_bytes(calibration.dumps(made))
+    assert command("batch", labelled, "-o", tmp_path / "raw.csv", "-m", folder, "-q") == 0
+    assert command("batch", labelled, "-o", tmp_path / "mended.csv", "-m", folder, "-q", "--calibrated") == 0
+    raw, mended = pd.read_csv(tmp_path / "raw.csv"), pd.read_csv(tmp_path / "mended.csv")
+    assert mended["label"].tolist() == raw["label"].tolist()
+    odds = (raw["score"] / (1 - raw["score"])) ** 0.5
+    assert mended["score"].tolist() == pytest.approx((odds / (1 + odds)).tolist(), abs=1e-5)
+    model = json.loads((tmp_path / "mended.csv.summary.json").read_bytes())["model"]
+    assert (model["scores"], model["temperature"]) == ("calibrated", 2.0)

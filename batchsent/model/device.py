@@ -100,8 +100,9 @@ def _cpu(torch: Any, precision: str) -> Device:
         )
     if precision == "int8":
         require_int8()
+    count = torch.get_num_threads()
     chosen, reason = ("float32", "auto: CPU") if precision == "auto" else (precision, "as asked")
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", chosen, reason)
+    return Device("cpu", f"CPU, {count} thread{'s' if count > 1 else ''}", chosen, reason)
 
 
 def _has_amx_bf16() -> bool:

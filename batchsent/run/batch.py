@@ -17,6 +17,7 @@ from batchsent.errors import (
     BatchsentError,
     GateFailed,
     InputError,
+    ModelError,
     OutputError,
     UsageError,
     printable,
@@ -28,6 +29,7 @@ from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_sink, open_source
 from batchsent.formats.opening import check_new_columns, check_sink, format_of
 from batchsent.formats.streams import Stdout
+from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
@@ -200,6 +202,7 @@ class Run:
             judged = options.gold or options.gold_stars
             gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
             extras = Extras(source, identity.labels, gold, options, self.extra_paths)
+            temperature = self.temperature(identity)
             with self.clock.busy("check"):
                 checked = check_input(self.input, options)
             if checked and over_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0)):
@@ -215,9 +218,21 @@ class Run:
             for line in describe(scorer):
                 self.reporter.notice(line)
             self.tally = Tally(scorer.labels, gold, unsure_below=options.unsure_below)
-            return self.stream(source, scorer, extras, parts, checked, added, fingerprint)
+            return self.stream(source, scorer, extras, temperature, parts, checked, added, fingerprint)
         finally:
             source.close()
+
+    def temperature(self, identity: ModelIdentity) -> float | None:
+        """Return what the scores are calibrated by, where that was asked for. Raises ModelError."""
+        if not self.options.calibrated:
+            return None
+        found = calibration.read(identity.path, weights_sha256=identity.weights_sha256)
+        if found is None:
+            raise ModelError(
+                f"{printable(identity.source)} has no {calibration.FILE}",
+                hint="leave out --calibrated, or use a model made by batchsent finetune",
+            )
+        return found.temperature
 
     def fingerprint(self, source: Source, identity: ModelIdentity, checked: Checked | None) -> dict[str, Any]:
         """Return what decides the scores, by the names a person knows the things by."""
@@ -280,6 +295,7 @@ class Run:
         source: Source,
         scorer: Scorer,
         extras: Extras,
+        temperature: float | None,
         parts: Parts | None,
         checked: Checked | None,
         added: pa.Schema,
@@ -300,6 +316,9 @@ class Run:
                 stack.callback(flow.close)
                 stack.callback(scoring.close)
                 for chunk, scores in flow:
+                    # Parts keep the raw softmax, so that a resumed run may ask for the other.
+                    if temperature is not None:
+                        scores = calibration.calibrated(scores, temperature)
                     with self.clock.busy("write"):
                         sink.write(chunk, added_batch(scores, scorer.labels, added, options))
                         tally.add(chunk, scores)
@@ -329,7 +348,8 @@ class Run:
                 stack.callback(table.close)
                 outputs.append(described(str(table.final), table, role, extras.rows()[role]))
             warnings: list[dict[str, Any]] = [*source.warnings(), *extras.warnings()]
-            document = self.summary(source, scorer, sections, parts, checked, outputs, fingerprint, warnings)
+            how = {"scores": "softmax" if temperature is None else "calibrated", "temperature": temperature}
+            document = self.summary(source, scorer, sections, parts, checked, outputs, fingerprint, warnings, how)
             with self.signals.patient():
                 self.commit(file, rejects, list(tables.values()), parts, document)
         return document
@@ -376,8 +396,9 @@ class Run:
         outputs: list[dict[str, Any]],
         fingerprint: dict[str, Any],
         warnings: list[dict[str, Any]],
+        how: dict[str, Any],
     ) -> dict[str, Any]:
-        """Return the summary of the finished run."""
+        """Return the summary of the finished run; `how` says what the scores are."""
         facts, read = scorer.facts(), source.facts()
         if checked:
             read |= {"bytes": checked.bytes, "sha256": checked.sha256}
@@ -392,7 +413,7 @@ class Run:
             package=summaries.versions(),
             input=read,
             outputs=outputs,
-            model=facts["model"],
+            model=facts["model"] | how,
             device=facts["device"],
             tally_sections=sections,
             performance=performance(self.clock, sections, reused, facts["device"]),

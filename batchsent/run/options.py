@@ -16,6 +16,9 @@ class BatchOptions(ReadOptions, ModelOptions):
     prefix: str = option("", "Put this in front of the names of the new columns.")
     probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
     details: bool = option(False, "Add n_tokens and truncated.")
+    calibrated: bool = option(
+        False, "Write scores mended by the temperature that finetune fitted; without it they are the raw softmax."
+    )
     gold: str | None = option(
         None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
     )
@@ -57,6 +60,7 @@ OUTPUT_OPTIONS = (
     "prefix",
     "probabilities",
     "details",
+    "calibrated",
     "output_format",
     "limit",
     "gold",

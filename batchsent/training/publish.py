@@ -1,6 +1,7 @@
 """A trained model -> its folder, whole under its final name, and on the Hub where asked; knows nothing of training."""
 
 import csv
+import dataclasses
 import importlib.metadata
 import io
 import json
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import OutputError, UsageError, printable
+from batchsent.model import calibration
+from batchsent.model.folder import sha256_of_all, weight_files
 from batchsent.run import commit
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing
@@ -36,7 +39,10 @@ def check_hub(repository: str) -> None:
 
 
 def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None) -> None:
-    """Write the model folder and publish it in one step; before that the state dict, where one was asked for."""
+    """Write the model folder and publish it in one step; before that the state dict, where one was asked for.
+
+    Adds to `document` how well the scores are calibrated, and to the folder the temperature that mends them.
+    """
     import torch
 
     temporary = commit.temporary_directory(final)
@@ -46,6 +52,11 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
             trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
             trained.model.save_pretrained(temporary)
             trained.tokenizer.save_pretrained(temporary)
+            if trained.held_out is not None:
+                weights_sha256 = sha256_of_all(weight_files(temporary))
+                found = calibration.calibrate(*trained.held_out, weights_sha256=weights_sha256)
+                document["calibration"] = dataclasses.asdict(found)
+                (temporary / calibration.FILE).write_bytes(calibration.dumps(found))
             files = {
                 "metrics.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
                 "training_curve.csv": curve_csv(trained.curve),

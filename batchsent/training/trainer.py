@@ -44,6 +44,7 @@ class Trained:
     metrics: dict[str, Any]  # on the evaluation examples
     curve: list[dict[str, float]]  # one entry a logged step, evaluations among them
     facts: dict[str, Any]  # steps, seconds, device, rows that were cut
+    held_out: tuple[Any, Any] | None  # logits (rows, labels) and labels (rows,) of the evaluation examples
 
 
 def train(
@@ -74,9 +75,11 @@ def train(
     lengths = [len(ids) for ids in training_set["input_ids"]]
     metric = load_metric(names)
     figures: dict[str, Any] = {}
+    held_out: list[tuple[Any, Any]] = []
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
         figures.clear()
+        held_out[:] = [(prediction.predictions, prediction.label_ids)]
         winners = np.argmax(prediction.predictions, axis=-1)
         figures.update(metric.compute(predictions=winners, references=prediction.label_ids))
         return {name: value for name, value in figures.items() if name != "per_class"}
@@ -172,6 +175,7 @@ def train(
             "train_rows_cut": cut,
             "eval_rows_cut": evaluation_cut,
         },
+        held_out=held_out[0] if held_out else None,
     )
 
 
