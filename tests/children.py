@@ -5,6 +5,7 @@ A fork server has everything imported already, so that a hundred runs take secon
 
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def enter(arguments, folder, stderr_path, batch_s, env, stdin, stdout, setup):
         fd = os.open(path, flags)
         os.dup2(fd, number)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w")))
+    # Whoever runs the tests in the background, or under nohup, has them inherit ignored signals.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if setup is not None:
         setup()
     from tests import hash_model

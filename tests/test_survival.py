@@ -161,6 +161,20 @@ def test_e07_signals_end_a_run_with_its_parts_kept(dump, number, code):
     dump.check_finished()
 
 
+def ignore_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def test_e07_nohup_is_respected(tmp_path):
+    """A run started under nohup does not end with the terminal."""
+    dump = make_dump(tmp_path, "csv")
+    child = Child(dump.command, dump.folder, batch_s=0.1, setup=ignore_hangup)
+    wait_for(lambda: list(dump.folder.glob("*.batchsent/part-*")))
+    os.kill(child.pid, signal.SIGHUP)
+    assert child.wait() == 0
+    dump.check_finished()
+
+
 def test_e08_a_second_interrupt_ends_it_at_once(tmp_path):
     """Ctrl-C twice does not wait for the batch in progress."""
     dump = make_dump(tmp_path, "csv")

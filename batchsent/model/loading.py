@@ -3,6 +3,7 @@
 `identify` needs neither torch nor transformers: a run can be refused, or found to be done already, without them.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -147,8 +148,11 @@ def _hub_answers(source: str, revision: str | None) -> bool:
 
 def _nearby(source: str) -> str:
     """Name the model folders beside the one that is not there."""
-    parent = Path(source).expanduser().parent
-    there = parent.is_dir() and sorted(p.name for p in parent.iterdir() if (p / "config.json").is_file())
+    path = Path(source).expanduser()
+    parent = path.parent
+    there = [p.name for p in parent.iterdir() if (p / "config.json").is_file()] if parent.is_dir() else []
+    # The likeliest meant first: there may be more folders than an error can name.
+    there.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, path.name).ratio(), name))
     if not there:
         return "give a folder with config.json and model.safetensors, or a Hub id (owner/name)"
     shown = ", ".join(str(parent / name) for name in there[:5])
