@@ -113,7 +113,7 @@ def pipeline(model: str, device: str, batch_size: int) -> Score:
 
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     run = transformers.pipeline("sentiment-analysis", model=model, tokenizer=model, device=device, dtype=dtype)
-    numbers = run.model.config.label2id
+    numbers = {name: number for number, name in run.model.config.id2label.items()}  # label2id may be left out
     run(["warm up"] * 9, batch_size=batch_size)
     options = {"batch_size": batch_size, "truncation": True, "max_length": max_length(model)}
     return lambda texts: ([numbers[row["label"]] for row in run(texts, **options)], 0)

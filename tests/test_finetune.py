@@ -115,7 +115,7 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
     """Weights, tokenizer, configuration, metrics, curve and card; no pickle, no checkpoint, no temporary folder."""
     folder, _, _ = demo
     names = {path.name for path in folder.iterdir()}
-    papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json"}
+    papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"}
     assert names == papers | {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert not any(zipfile.is_zipfile(path) for path in folder.iterdir())
     assert {path.name for path in folder.parent.iterdir()} == {"model", "state.pt"}

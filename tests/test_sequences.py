@@ -109,5 +109,5 @@ def test_sequences_of_runs_end_well(machine):
 @pytest.mark.soak
 @pytest.mark.parametrize("machine", [Runs, ParquetRuns])
 def test_very_many_sequences_of_runs_end_well(machine):
-    """Three hundred longer ones."""
-    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=300, stateful_step_count=15))
+    """A hundred longer ones."""
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=100, stateful_step_count=15))

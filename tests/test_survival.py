@@ -121,8 +121,8 @@ def test_e01_sigkill_at_random_moments(tmp_path, form):
 @pytest.mark.soak
 @pytest.mark.parametrize("form", FORMATS)
 def test_e01_sigkill_at_very_many_random_moments(tmp_path, form):
-    """The same, a thousand times."""
-    kill_at_random(tmp_path, form, kills=1000)
+    """The same, five hundred times."""
+    kill_at_random(tmp_path, form, kills=500)
 
 
 def kill_at_random(tmp_path, form, kills):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import OutputError, UsageError, printable
+from batchsent.evaluation.training_report import render_training
 from batchsent.model import calibration
 from batchsent.model.folder import sha256_of_all, weight_files
 from batchsent.run import commit
@@ -64,6 +65,7 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
             }
             for name, text in files.items():
                 (temporary / name).write_bytes(text.encode("utf-8", "replace"))
+            (temporary / "report.html").write_bytes(render_training(document, files["training_curve.csv"]))
             # safetensors makes files that only their owner can read; the others follow the umask.
             for weights in temporary.glob("*.safetensors"):
                 weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
