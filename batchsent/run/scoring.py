@@ -1,5 +1,6 @@
 """Chunks to scores, with reading and tokenizing ahead of the model; keeps parts, stops when asked."""
 
+import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ class Scoring:
             if scores is None:
                 return
             yield chunk, scores
+            give_back_memory()
 
     def _prepared(self) -> Iterator[tuple[Chunk, Any, Scores | None]]:
         """Yield chunks with their tokens, or without where a part has all their scores already."""
@@ -72,6 +74,16 @@ class Scoring:
                 return known
             if self._stop():
                 return None
+
+
+def give_back_memory() -> None:
+    """Have the C library return what it holds free to the system.
+
+    Tensors of ever other sizes leave gaps that glibc keeps: a 2 GB CSV with a tiny model ended at 3 GB instead of 1.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
 
 
 def no_scores(labels: int) -> Scores:
