@@ -12,7 +12,6 @@ BatchsentError
 └── PipeClosed   141  the reader of our standard output went away
 """
 
-import unicodedata
 from typing import Any
 
 EXIT_OK = 0
@@ -31,12 +30,7 @@ def printable(value: object) -> str:
     if text.isprintable():
         return text
     # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in an error.
-    return "".join(
-        c
-        if c.isprintable() or unicodedata.category(c) == "Zs"
-        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
 def reason(error: OSError) -> str:
