@@ -16,7 +16,7 @@ from batchsent.model.batches import plan_batches
 from batchsent.model.device import Device
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify
 from batchsent.model.scorer import ModelOptions, ModelScorer
-from batchsent.model.tokens import Tokens
+from batchsent.model.tokens import pack
 from tests.models import make_model
 
 
@@ -32,13 +32,14 @@ def one_thread():
 class CharacterTokens:
     """A token for each character: lengths that can be checked by eye."""
 
-    path = "characters"
+    path, long_text = "characters", "head"
 
     def encode(self, texts):
         """Return a token for each character."""
-        offsets = np.cumsum([0, *map(len, texts)]).astype(np.int64)
         ids = np.array([ord(c) for text in texts for c in text], dtype=np.int32)
-        return Tokens(ids, offsets, np.zeros(len(texts), dtype=np.int32))
+        counts = np.array(list(map(len, texts)), dtype=np.int64)
+        nothing = np.empty(0, dtype=np.int32)
+        return pack(ids, counts, (nothing, nothing), 512, "head")
 
 
 class FirstCharacter:
@@ -191,11 +192,12 @@ def test_an_error_on_a_cpu_is_a_bug_and_stays_one():
 # --- interruption
 
 
+@pytest.mark.parametrize("long_text", ["head", "window"])
 @pytest.mark.parametrize("after", range(8))
-def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after):
+def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after, long_text):
     """Stopped after any batch and gone on with, a chunk has the same scores to the last bit, by whole batches."""
     texts = [" ".join(["great bad movie plot"[: 4 + i % 9]] * (i % 37 + 1)) for i in range(60)]
-    options = ModelOptions(device="cpu", batch_tokens=200)
+    options = ModelOptions(device="cpu", batch_tokens=200, long_text=long_text)
     whole = score(ModelScorer.open(identify(str(tiny_model)), options), texts)
     first = ModelScorer.open(identify(str(tiny_model)), options)
     asked = iter(range(100))
@@ -206,6 +208,28 @@ def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after):
     assert done.probabilities.tobytes() == whole.probabilities.tobytes()
     assert done.status.tobytes() == whole.status.tobytes()
     assert done.n_tokens.tobytes() == whole.n_tokens.tobytes()
+
+
+def test_a_text_in_windows_gets_the_mean_of_their_probabilities(tiny_model):
+    """--long-text window reads all of a text, and counts its tokens once."""
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    text = " ".join(["great movie", "awful plot", "very boring ending"] * 20)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) == 140
+    pieces = [ids[0:62], ids[39:101], ids[78:140]]  # of 64 - 2 tokens, evenly spread
+    inputs = torch.tensor([[tokenizer.cls_token_id, *piece, tokenizer.sep_token_id] for piece in pieces])
+    with torch.no_grad():
+        mean = torch.softmax(model(inputs).logits, dim=-1).mean(dim=0)
+    scorer = ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window"))
+    scores = score(scorer, ["good", text, None])
+    assert scores.probabilities[1] == pytest.approx(mean.numpy(), abs=1e-6)
+    assert list(scores.n_tokens) == [3, 142, 0]
+    assert not scores.tokens_cut.any()
+    head = score(ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu")), ["good"])
+    assert head.probabilities[0] == pytest.approx(scores.probabilities[0], abs=1e-6)
 
 
 def test_what_is_done_does_not_run_again():

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from batchsent.errors import UsageError
 from batchsent.model.prefix import BERT_BREAK, GPT2_BREAK, LETTERS, LONG_CHARS, WORD_CHARS
-from batchsent.model.tokens import make_text_encoder, without_surrogates
+from batchsent.model.tokens import LONG_TEXT, make_text_encoder, pack, without_surrogates
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
@@ -150,6 +151,64 @@ def test_a_python_tokenizer_works():
     tokens = make_text_encoder(Letters(), 5).encode(["abc", "abcdefgh", "\ud800"])
     assert rows(tokens) == [[97, 98, 99], [97, 98, 99, 100, 101], [199]]
     assert list(tokens.tokens_cut) == [0, 3, 0]
+
+
+# --- what is read of a long text
+
+
+def words(count):
+    """A text of as many tokens, no two neighbours alike."""
+    return " ".join(WORDS[i % 40] for i in range(count))
+
+
+@pytest.mark.parametrize("long_text", LONG_TEXT)
+def test_a_text_that_fits_is_read_whole_in_every_way(pair, long_text):
+    """--long-text changes nothing for a text within the limit."""
+    _, tokenizer = pair
+    texts = ["good", words(30), ""]
+    tokens = make_text_encoder(tokenizer, 64, long_text).encode(texts)
+    assert rows(tokens) == expected(tokenizer, texts)
+    assert not tokens.tokens_cut.any()
+    assert list(tokens.text_of) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("long_text", "first", "last"), [("head", 30, 0), ("tail", 0, 30), ("head-tail", 7, 23)])
+def test_the_named_part_of_a_long_text_is_read(pair, long_text, first, last):
+    """Head is the first tokens, tail the last, head-tail a quarter and three quarters of what fits."""
+    _, tokenizer = pair
+    text = words(100)
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    (row,) = rows(make_text_encoder(tokenizer, 32, long_text).encode([text]))
+    assert row[1:-1] == whole[:first] + whole[len(whole) - last :]
+    tokens = make_text_encoder(tokenizer, 32, long_text).encode(["good", text, words(31)])
+    assert list(tokens.tokens_cut) == [0, len(whole) - 30, max(0, len(rows(tokens)[2]) - 32) + tokens.tokens_cut[2]]
+    assert tokens.n_tokens[1] == 32
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=st.lists(st.integers(0, 200), min_size=1, max_size=6), room=st.integers(1, 40))
+def test_windows_cover_every_token_and_overlap(lengths, room):
+    """Each token stands in a window, in order; neighbours share a quarter; all windows of a text are equally long."""
+    counts = np.array(lengths, dtype=np.int64)
+    nothing = np.empty(0, dtype=np.int32)
+    ids = np.concatenate([np.arange(n) for n in lengths]).astype(np.int32)
+    tokens = pack(ids, counts, (nothing, nothing), room, "window")
+    pieces = rows(tokens)
+    for text, count in enumerate(lengths):
+        own = [piece for piece, of in zip(pieces, tokens.text_of, strict=True) if of == text]
+        assert {len(piece) for piece in own} == {min(count, room)}
+        assert sorted({token for piece in own for token in piece}) == list(range(count))
+        for one, two in itertools.pairwise(own):
+            assert len(set(one) & set(two)) >= room // 4
+            assert two[0] > one[0]
+    assert list(tokens.n_tokens) == lengths
+    assert not tokens.tokens_cut.any()
+
+
+def test_a_way_to_read_that_is_none_is_refused(pair):
+    """--long-text middle names the four that there are."""
+    with pytest.raises(UsageError, match="--long-text middle: no such way"):
+        make_text_encoder(pair[1], 64, "middle")
 
 
 # --- very long texts

@@ -114,7 +114,8 @@ def _about_rows(rows: Mapping[str, Any], text: Mapping[str, Any]) -> list[dict[s
                 "truncated",
                 f"{share:.0%} of the texts are longer than the model reads; "
                 f"it did not see {text['tokens_cut_at_least']:,} tokens or more",
-                "compare the figures of truncated and whole texts before trusting the labels of long ones",
+                "try --long-text head-tail, or window, which reads all of it; compare the figures of truncated and"
+                " whole texts before trusting the labels of long ones",
             )
         )
     return found

@@ -83,6 +83,7 @@ class Inspection:
     labels: tuple[str, ...]
     max_length: int  # tokens that the tokenizer leaves, special tokens included
     positions: int | None  # tokens that the weights can tell apart
+    long_text: str | None  # what of a longer text the model was trained on, as finetune notes it
 
 
 def inspect(folder: Path) -> Inspection:
@@ -109,7 +110,15 @@ def inspect(folder: Path) -> Inspection:
     tokenizer_files = _tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
     positions = _positions(config)
-    return Inspection(config, weights, tokenizer_files, labels, _max_length(positions, tokenizer_settings), positions)
+    return Inspection(
+        config,
+        weights,
+        tokenizer_files,
+        labels,
+        _max_length(positions, tokenizer_settings),
+        positions,
+        config.get("long_text"),
+    )
 
 
 def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:

@@ -37,6 +37,7 @@ class ModelIdentity:
     max_length: int  # tokens that the model can read, special tokens included
     architecture: str  # DistilBertForSequenceClassification
     positions: int | None = None  # tokens that the weights allow, where the tokenizer cuts earlier
+    long_text: str | None = None  # what of a longer text it was trained on, where config.json says so
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def identify(source: str, revision: str | None = None) -> ModelIdentity:
         max_length=found.max_length,
         architecture=str(named[0]) if isinstance(named, list) and named else str(found.config.get("model_type")),
         positions=found.positions,
+        long_text=found.long_text,
     )
 
 

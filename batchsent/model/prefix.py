@@ -46,11 +46,11 @@ class Prefixes(Protocol):
         """
 
 
-def choose_prefixes(backend: Any, *, keep_end: bool = False) -> "Prefixes | None":
+def choose_prefixes(backend: Any) -> "Prefixes | None":
     """Return the rule for a `tokenizers.Tokenizer`, or None where no rule is known to be right."""
     parts = json.loads(backend.to_str())
     # A token of the vocabulary's owner may contain spaces and reach over every boundary; a cut keeps the start.
-    if keep_end or any(not token["special"] for token in parts["added_tokens"]):
+    if any(not token["special"] for token in parts["added_tokens"]):
         return None
     if is_bert(parts):
         return BertPrefixes(int(parts["model"]["max_input_chars_per_word"]))

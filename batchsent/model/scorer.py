@@ -14,7 +14,7 @@ from batchsent.errors import DeviceError, UsageError, printable
 from batchsent.model.batches import halve, plan_batches
 from batchsent.model.encoder import Encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
-from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
+from batchsent.model.tokens import LONG_TEXT, TextEncoder, Tokens, make_text_encoder
 from batchsent.options import option
 
 # Less than half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
@@ -36,6 +36,9 @@ class ModelOptions:
         "auto", "number format of the model: auto, float32, float16, bfloat16 or int8", metavar="FORMAT"
     )
     max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
+    long_text: str | None = option(
+        None, "what is read of a longer text (default: as the model was trained, else head)", choices=LONG_TEXT
+    )
     batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
 
 
@@ -75,7 +78,7 @@ class _Distinct:
 
     text_of: NDArray[np.int64]  # (rows,) number of the row's text; -1 for blank rows
     tokens: Tokens  # of the distinct texts
-    batches: list[NDArray[np.int64]]  # text numbers
+    batches: list[NDArray[np.int64]]  # numbers of pieces: of texts, or of windows of long ones
 
 
 class ModelScorer:
@@ -111,7 +114,7 @@ class ModelScorer:
     def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
         """Load a model and choose the fastest way to run it."""
         model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
-        text_encoder = make_text_encoder(model.tokenizer, model.max_length)
+        text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
         exact = packed_float32(model) if model.device.precision == "int8" else None
         return cls(model, make_encoder(model), text_encoder, options.batch_tokens, exact)
 
@@ -136,7 +139,7 @@ class ModelScorer:
         text does not fit into its memory.
         """
         distinct: _Distinct = prepared.content
-        texts = len(distinct.tokens.offsets) - 1
+        texts = len(distinct.tokens.n_tokens)
         probabilities = np.full((texts, len(self.labels)), np.nan, dtype=np.float32)
         status = np.full(texts, PENDING, dtype=np.uint8)
         if self.exact is not None and texts:
@@ -145,9 +148,10 @@ class ModelScorer:
         if done is not None:
             status[distinct.text_of[has_text]] = done.status[has_text]
             probabilities[distinct.text_of[has_text]] = done.probabilities[has_text]
+        text_of = distinct.tokens.text_of
         finished, outputs = [], []
         for batch in distinct.batches:
-            if status[batch[0]] != PENDING:
+            if (status[text_of[batch]] != PENDING).all():
                 continue
             if stop is not None and stop():
                 break
@@ -155,8 +159,13 @@ class ModelScorer:
                 finished.append(rows)
                 outputs.append(output)
         if outputs:
-            rows = np.concatenate(finished)
-            values = self._fetch(outputs)
+            pieces = np.full((len(text_of), len(self.labels)), np.nan, dtype=np.float32)
+            pieces[np.concatenate(finished)] = self._fetch(outputs)
+            ran = np.zeros(len(text_of), dtype=bool)
+            ran[np.concatenate(finished)] = True
+            # Windows that ran before a stop run again with the others of their text: only whole texts are kept.
+            rows = np.flatnonzero((status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0))
+            values = average(pieces, text_of, texts)[rows]
             finite = np.logical_and.reduce(np.isfinite(values), axis=1)
             status[rows] = np.where(finite, SCORED, NONFINITE)
             probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
@@ -175,7 +184,7 @@ class ModelScorer:
             distinct=len(status),
         )
         scores.probabilities[has_text] = probabilities[text]
-        scores.n_tokens[has_text] = distinct.tokens.lengths[text]
+        scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
         scores.tokens_cut[has_text] = distinct.tokens.tokens_cut[text]
         scores.status[has_text] = status[text]
         return scores
@@ -183,14 +192,14 @@ class ModelScorer:
     def _compare(self, tokens: Tokens) -> None:
         """Run the first texts of the run both ways, remember how far they agree, and let the exact way go."""
         assert self.exact is not None
-        texts = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
+        pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
         ours, exact = (
-            self._fetch([encoder.probabilities(tokens.take(row), tokens.lengths[row]) for row in texts[:, None]])
+            self._fetch([encoder.probabilities(tokens.take(row), tokens.lengths[row]) for row in pieces[:, None]])
             for encoder in (self.encoder, self.exact)
         )
         self.agreement = {
             "with": "float32",
-            "texts": len(texts),
+            "texts": len(pieces),
             "label_flips": int((ours.argmax(axis=1) != exact.argmax(axis=1)).sum()),
             "largest_difference": round(float(np.abs(ours - exact).max()), 6),
         }
@@ -276,6 +285,7 @@ class ModelScorer:
                 "config_sha256": identity.config_sha256,
                 "labels": list(identity.labels),
                 "max_length": self.max_length,
+                "long_text": self.text_encoder.long_text,
                 "precision": device.precision,
                 "precision_reason": device.reason,
                 "agreement": self.agreement,
@@ -306,6 +316,18 @@ class ModelScorer:
     def close(self) -> None:
         """Free the device's memory."""
         self._free()
+
+
+def average(pieces: NDArray[np.float32], text_of: NDArray[np.int64], texts: int) -> NDArray[np.float32]:
+    """Return (texts, labels) means of the probabilities (pieces, labels) of each text's windows.
+
+    A text of one piece gets exactly that piece's numbers.
+    """
+    if len(pieces) == texts:
+        return pieces
+    starts = np.searchsorted(text_of, np.arange(texts))
+    sums: NDArray[np.float64] = np.add.reduceat(pieces, starts, axis=0, dtype=np.float64)
+    return (sums / np.bincount(text_of, minlength=texts)[:, None]).astype(np.float32)
 
 
 def default_budget(model: LoadedModel) -> int:

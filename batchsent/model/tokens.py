@@ -1,7 +1,7 @@
 """Texts to token ids, packed without padding; knows nothing of models or batches.
 
-The ids are those of the model's own tokenizer called with truncation=True, with one difference: text in a review
-that looks like a special token ([SEP], </s>) is plain text.
+The ids are those of the model's own tokenizer called with truncation=True, with two differences: text in a review
+that looks like a special token ([SEP], </s>) is plain text, and another part of a long text can be asked for.
 """
 
 import json
@@ -11,43 +11,63 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import ModelError
+from batchsent.errors import ModelError, UsageError, printable
 from batchsent.model.prefix import LONG_CHARS, BertPrefixes, choose_prefixes
 from batchsent.model.wordcache import WordCache
+
+# What is read of a text that is longer than the model reads.
+LONG_TEXT = ("head", "tail", "head-tail", "window")
+# The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT for Text
+# Classification?" (2019), section 5.3.1.
+HEAD_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of several texts, one behind the other."""
+    """Token ids of several texts, one behind the other: a piece for each text, or several windows of a long one."""
 
     ids: NDArray[np.int32]  # (total,) special tokens included
-    offsets: NDArray[np.int64]  # (rows + 1,) text i has ids[offsets[i]:offsets[i + 1]]
-    tokens_cut: NDArray[np.int32]  # (rows,) tokens beyond the limit, which are not in ids
+    offsets: NDArray[np.int64]  # (pieces + 1,) piece i has ids[offsets[i]:offsets[i + 1]]
+    tokens_cut: NDArray[np.int32]  # (texts,) tokens of a text that stand in none of its pieces
+    n_tokens: NDArray[np.int32]  # (texts,) tokens read of a text, each once, and a frame of special tokens
+    text_of: NDArray[np.int64]  # (pieces,) number of the text, rising
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(rows,) tokens of each text."""
+        """(pieces,) tokens of each piece."""
         return np.diff(self.offsets)
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the ids of some texts, one behind the other in the order asked for."""
-        return np.concatenate([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
+    def take(self, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the ids of some pieces, one behind the other in the order asked for."""
+        return np.concatenate([self.ids[self.offsets[piece] : self.offsets[piece + 1]] for piece in pieces])
 
 
 class TextEncoder(Protocol):
     """Anything that turns texts into Tokens."""
 
     path: str  # how it does it, for the summary
+    long_text: str  # one of LONG_TEXT
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
 
 
-def make_text_encoder(tokenizer: Any, max_length: int) -> TextEncoder:
-    """Return the fastest encoder that gives exactly the ids of a transformers tokenizer."""
+def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = None) -> TextEncoder:
+    """Return the fastest encoder that gives exactly the ids of a transformers tokenizer.
+
+    `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself cuts. Raises
+    UsageError for a name that is none of them.
+    """
+    if long_text is None:
+        long_text = "tail" if tokenizer.truncation_side == "left" else "head"
+    if long_text not in LONG_TEXT:
+        raise UsageError(
+            f"--long-text {printable(long_text)}: no such way to read a long text",
+            hint=f"choose one of {', '.join(LONG_TEXT)}",
+        )
     if not getattr(tokenizer, "is_fast", False):
-        return SlowEncoder(tokenizer, max_length)
-    return FastEncoder(tokenizer, max_length)
+        return SlowEncoder(tokenizer, max_length, long_text)
+    return FastEncoder(tokenizer, max_length, long_text)
 
 
 def without_surrogates(text: str) -> str:
@@ -66,7 +86,7 @@ class FastEncoder:
     `tokens_cut` is then a lower bound.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, long_text: str) -> None:
         from tokenizers import Tokenizer
 
         # A copy of our own: the one inside `tokenizer` is truncated and padded as its other callers like.
@@ -74,10 +94,10 @@ class FastEncoder:
         self.backend.no_truncation()
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
-        self.keep_end = tokenizer.truncation_side == "left"
-        self.prefix, self.suffix = frame(self.backend)
-        self.room = max_length - len(self.prefix) - len(self.suffix)  # tokens of the text itself
-        self.prefixes = choose_prefixes(self.backend, keep_end=self.keep_end)
+        self.frame = frame(self.backend)
+        self.long_text = long_text
+        self.room = max_length - sum(map(len, self.frame))  # tokens of the text itself
+        self.prefixes = choose_prefixes(self.backend)
         # The rule for long texts and the cache rest on the same facts about BERT's pre-tokenizer.
         lowercase = json.loads(self.backend.to_str())["normalizer"] or {}
         self.cache = (
@@ -89,9 +109,10 @@ class FastEncoder:
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
-        if self.prefixes is not None and any(len(text) > LONG_CHARS for text in texts):
+        beginning_only = self.prefixes is not None and self.long_text == "head"
+        if beginning_only and any(len(text) > LONG_CHARS for text in texts):
             return self._encode_with_long(texts)
-        return self._pack(*self._contents(texts))
+        return pack(*self._contents(texts), self.frame, self.room, self.long_text)
 
     def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids, one behind the other, and how many each has."""
@@ -108,7 +129,8 @@ class FastEncoder:
         for row, text in enumerate(texts):
             if len(text) > LONG_CHARS:
                 rows[row] = self._beginning(without_surrogates(text))
-        return self._pack(np.concatenate(rows), np.array([len(row) for row in rows], dtype=np.int64))
+        counts = np.array([len(row) for row in rows], dtype=np.int64)
+        return pack(np.concatenate(rows), counts, self.frame, self.room, self.long_text)
 
     def _beginning(self, text: str) -> NDArray[np.int32]:
         """Return the first ids of a long text: all, or provably the right ones and more than are kept."""
@@ -124,26 +146,56 @@ class FastEncoder:
                 return shortest
         raise AssertionError("the last candidate is the whole text")
 
-    def _pack(self, ids: NDArray[np.int32], counts: NDArray[np.int64]) -> Tokens:
-        """Cut each text's own ids to the room there is and put special tokens around them."""
-        kept = np.minimum(counts, self.room)
+
+def pack(ids: NDArray[np.int32], counts: NDArray[np.int64], frame: "Frame", room: int, long_text: str) -> Tokens:
+    """Cut each text's own ids to the room there is, or into windows, and put special tokens around them.
+
+    `ids` are the texts' own, one behind the other, `counts` (texts,) how many each has.
+    """
+    texts = np.arange(len(counts))
+    if long_text == "window" and counts.size and counts.max() > room:
+        source, kept, text_of = windows(counts, room)
+        ids = ids[source]
+    else:
+        kept, text_of = np.minimum(counts, room), texts
         if len(ids) > kept.sum():
-            # Where each token stands in its text, from the end that is kept.
             ends = np.cumsum(counts)
             place = np.arange(len(ids)) - np.repeat(ends - counts, counts)
-            if self.keep_end:
-                place = np.repeat(counts, counts) - 1 - place
-            ids = ids[place < self.room]
-        offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(kept + len(self.prefix) + len(self.suffix), out=offsets[1:])
-        packed = np.empty(int(offsets[-1]), dtype=np.int32)
-        own = np.ones(len(packed), dtype=bool)
-        for first, special in ((offsets[:-1], self.prefix), (offsets[1:] - len(self.suffix), self.suffix)):
-            for place_in, token in enumerate(special):
-                packed[first + place_in] = token
-                own[first + place_in] = False
-        packed[own] = ids
-        return Tokens(packed, offsets, (counts - kept).astype(np.int32))
+            from_end = np.repeat(counts, counts) - 1 - place
+            head = {"head": room, "tail": 0, "head-tail": int(room * HEAD_SHARE)}[long_text]
+            # A text that fits is whole either way: what is no head lies within the tail.
+            ids = ids[(place < head) | (from_end < room - head)]
+    prefix, suffix = frame
+    offsets = np.zeros(len(kept) + 1, dtype=np.int64)
+    np.cumsum(kept + len(prefix) + len(suffix), out=offsets[1:])
+    packed = np.empty(int(offsets[-1]), dtype=np.int32)
+    own = np.ones(len(packed), dtype=bool)
+    for first, special in ((offsets[:-1], prefix), (offsets[1:] - len(suffix), suffix)):
+        for place_in, token in enumerate(special):
+            packed[first + place_in] = token
+            own[first + place_in] = False
+    packed[own] = ids
+    read = counts if long_text == "window" else kept
+    framed = read + len(prefix) + len(suffix)
+    return Tokens(packed, offsets, (counts - read).astype(np.int32), framed.astype(np.int32), text_of)
+
+
+def windows(counts: NDArray[np.int64], room: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut texts into as few windows of at most `room` tokens as overlap by a quarter of it or more.
+
+    The windows of a text are of one length and evenly spread from its first token to its last. Returns the places of
+    the windows' ids among the texts' ids, how many each window has, and each window's text.
+    """
+    step = max(1, room - room // 4)
+    number = 1 + np.maximum(0, -((room - counts) // step))  # ceil((counts - room) / step) more than one
+    text_of = np.repeat(np.arange(len(counts)), number)
+    length = np.minimum(counts, room)[text_of]
+    rank = np.arange(len(text_of)) - np.repeat(np.cumsum(number) - number, number)
+    slack = (counts - np.minimum(counts, room))[text_of]
+    start = (np.cumsum(counts) - counts)[text_of] + slack * rank // np.maximum(1, number - 1)[text_of]
+    ends = np.cumsum(length)
+    source = np.repeat(start - (ends - length), length) + np.arange(int(ends[-1]))
+    return source, length, text_of
 
 
 def as_utf8(text: str) -> bytes:
@@ -159,28 +211,38 @@ class SlowEncoder:
 
     path = "Python tokenizer"
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, long_text: str) -> None:
         self.tokenizer = tokenizer
-        self.max_length = max_length
+        self.long_text = long_text
+        self.frame = slow_frame(tokenizer)
+        self.room = max_length - sum(map(len, self.frame))
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
-        rows, cut = [], []
-        for text in texts:
-            clean = without_surrogates(text)
-            whole = self.tokenizer(clean, split_special_tokens=True)["input_ids"]
-            kept = self.tokenizer(clean, truncation=True, max_length=self.max_length, split_special_tokens=True)[
-                "input_ids"
-            ]
-            rows.append(np.array(kept, dtype=np.int32))
-            cut.append(len(whole) - len(kept))
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.concatenate(rows) if rows else np.empty(0, dtype=np.int32)
-        return Tokens(ids, offsets, np.array(cut, dtype=np.int32))
+        rows = [
+            self.tokenizer(without_surrogates(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            for text in texts
+        ]
+        counts = np.array([len(row) for row in rows], dtype=np.int64)
+        ids = np.concatenate([np.empty(0), *rows]).astype(np.int32)
+        return pack(ids, counts, self.frame, self.room, self.long_text)
 
 
-def frame(backend: Any) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+# Special tokens before a text, and behind it.
+Frame = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+
+def slow_frame(tokenizer: Any) -> Frame:
+    """Return the special tokens that a tokenizer written in Python puts before and behind every text."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    framed = tokenizer("a")["input_ids"]
+    for start in range(len(framed) - len(plain) + 1):
+        if framed[start : start + len(plain)] == plain:
+            return np.array(framed[:start], np.int32), np.array(framed[start + len(plain) :], np.int32)
+    raise unknown_frame()
+
+
+def frame(backend: Any) -> Frame:
     """Return the special tokens that a tokenizer puts before and behind every text."""
     plain = backend.encode("a", add_special_tokens=False).ids
     framed = backend.encode("a")
@@ -191,7 +253,12 @@ def frame(backend: Any) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
                 np.array(framed.ids[:start], dtype=np.int32),
                 np.array(framed.ids[start + len(plain) :], dtype=np.int32),
             )
-    raise ModelError(
+    raise unknown_frame()
+
+
+def unknown_frame() -> ModelError:
+    """Return the error for special tokens that do not stand around the text."""
+    return ModelError(
         "the model's tokenizer marks texts in a way that batchsent does not know",
         hint="choose a model with a BERT, RoBERTa or SentencePiece tokenizer",
     )

@@ -71,4 +71,4 @@ OUTPUT_OPTIONS = (
     "group_by",
     "disagreements",
 )
-SCORE_OPTIONS = ("device", "precision", "max_length", "batch_tokens", "chunk_rows")
+SCORE_OPTIONS = ("device", "precision", "max_length", "long_text", "batch_tokens", "chunk_rows")

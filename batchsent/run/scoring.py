@@ -63,12 +63,16 @@ class Scoring:
 
     def _score(self, chunk: Chunk, ready: Any, known: Scores | None) -> Scores | None:
         """Score one chunk and keep its part; None when a signal came before it was finished."""
+        keep_s, pending = KEEP_S, chunk.rows + 1
         while True:
             since = Clock()
             with self._clock.busy("score"):
-                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > KEEP_S)  # noqa: B023
-            finished = not (known.status == PENDING).any()
-            if self._parts and (known.status != PENDING).any():
+                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > keep_s)  # noqa: B023
+            before, pending = pending, int((known.status == PENDING).sum())
+            finished = not pending
+            if pending == before:
+                keep_s *= 2  # the windows of one very long text are kept all together: give it the time it needs
+            if self._parts and pending < chunk.rows:
                 self._parts.save(chunk, known)
             if finished:
                 return known
