@@ -10,7 +10,7 @@ from typing import Any
 
 from batchsent.errors import InputError, UsageError, printable
 from batchsent.evaluation.gold import GoldRule
-from batchsent.model.device import choose_device
+from batchsent.model.device import Device, choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run import commit
@@ -19,7 +19,7 @@ from batchsent.run.signals import Signals
 from batchsent.training import base, trainer
 from batchsent.training.checkpoints import Checkpoints
 from batchsent.training.examples import Examples, decide_labels, describe, hold_out, overlap, sample, select_examples
-from batchsent.training.labelled import Table, is_file, read_dataset, read_file
+from batchsent.training.labelled import Table, is_file, read_dataset, read_file, read_probabilities
 from batchsent.training.options import (
     DATASET,
     DATASET_SAMPLES,
@@ -68,10 +68,9 @@ def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Sig
     found, origin = find_base(settings)
     names, examples, evaluated = find_data(settings, reporter)
     device = choose_device(settings.device, "float32")
-    # Autocast to bfloat16 doubles the speed of GPUs that have it; weights and optimizer stay float32.
-    has_bfloat16 = device.kind == "cuda" and (device.capability or (0, 0)) >= (8, 0)
-    plan = make_plan(settings, found, device.kind, "bfloat16" if has_bfloat16 else "float32")
-    reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review")
+    plan = make_plan(settings, found, device.kind, choose_precision(settings.precision, device))
+    part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}")
     data: dict[str, Any] = {
         "train": describe(examples, names),
         "eval": describe(evaluated, names),
@@ -130,6 +129,24 @@ def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Sig
     return document
 
 
+def choose_precision(wanted: str, device: Device) -> str:
+    """Return the number format of the forward pass: what was asked for, or bfloat16 where it is the faster one.
+
+    Raises UsageError for float16 on a CPU, whose small gradients nothing would rescue.
+    """
+    if wanted == "float16" and device.kind == "cpu":
+        raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for it.
+    if device.kind == "cuda":
+        return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
+    fast = device.kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bfloat16" if fast else "float32"
+
+
 def check_inputs(settings: FinetuneOptions) -> None:
     """Refuse a file that is not there, and options about data sets where all is files.
 
@@ -184,7 +201,8 @@ def find_data(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     table, splits = read_table(settings, settings.train, settings.train_split)
     rule = decide_labels(table, settings.labels, settings.label_map, settings.stars)
     names = list(rule.labels)
-    examples = select_examples(table, rule)
+    targets = read_probabilities(settings.train, names) if settings.distill else None
+    examples = select_examples(table, rule, targets)
     split = settings.eval_split or next((name for name in ("test", "validation") if name in splits), None)
     if settings.eval is not None:
         other, _ = read_table(settings, settings.eval, settings.eval_split or "test")
@@ -277,4 +295,5 @@ def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, p
         save_steps=settings.save_steps,
         device=device,
         precision=precision,
+        long_text=settings.long_text,
     )

@@ -15,6 +15,9 @@ from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageErro
 from batchsent.model import folder
 from batchsent.run import commit
 
+TRIALS = "trials.json"
+ADAPTER = "adapter_model.safetensors"
+
 
 class Checkpoints:
     """The folder of checkpoints: bound to what is being trained, gone when the model is published.
@@ -22,21 +25,32 @@ class Checkpoints:
     Only one process at a time may enter it: finetune holds the lock of the output.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any], *, restart: bool) -> None:
+    def __init__(self, path: Path, identity: dict[str, Any], *, restart: bool = False, resume: bool = False) -> None:
         self.path = path
         self.latest: Path | None = None  # the newest whole checkpoint of this very training
         self.finished = False  # set when nothing of the folder is needed any more
         self._identity = json.loads(json.dumps(identity))
         self._restart = restart
+        self._resume = resume
 
     def __enter__(self) -> "Checkpoints":
-        """Find what a killed run left. Raises UsageError for the checkpoints of another training."""
+        """Find what a killed run left.
+
+        Raises UsageError for the checkpoints of another training, and with `resume` where there is nothing to go on
+        from.
+        """
         note = self.path / "training.json"
         known: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             known = json.loads(note.read_text(encoding="utf-8"))
         old = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
-        if old and known != self._identity and not self._restart:
+        if self._resume and not any(map(is_whole, old)) and not self._trials.exists():
+            torn = f"; {len(old)} checkpoints there are damaged" if old else ""
+            raise UsageError(
+                f"--resume: there is no training of {printable(self.path)} to go on with{torn}",
+                hint="leave --resume out to start one; a run without it goes on too where it can",
+            )
+        if (old or self._trials.exists()) and known != self._identity and not self._restart:
             other = sorted(key for key in self._identity if known.get(key) != self._identity[key])
             raise UsageError(
                 f"{printable(self.path)} holds checkpoints of another training (other {', '.join(other)})",
@@ -47,6 +61,8 @@ class Checkpoints:
             for checkpoint in old:
                 if self._restart or not is_whole(checkpoint):
                     shutil.rmtree(checkpoint)
+            if self._restart:
+                self._trials.unlink(missing_ok=True)
             commit.write_file(note, json.dumps(self._identity, indent=1).encode())
         self.latest = next((checkpoint for checkpoint in old if checkpoint.exists()), None)
         return self
@@ -56,11 +72,16 @@ class Checkpoints:
     ) -> None:
         """Remove the folder when the model is published, or when there is nothing in it to go on from."""
         # A diverged training would diverge again from its checkpoint.
-        hopeless = (isinstance(error, DeviceError) and error.details.get("diverged")) or not any(
-            self.path.glob("checkpoint-*")
+        hopeless = (isinstance(error, DeviceError) and error.details.get("diverged")) or not (
+            any(self.path.glob("checkpoint-*")) or self._trials.exists()
         )
         if self.finished or (error is not None and hopeless):
             shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def _trials(self) -> Path:
+        """What a search for settings has found so far."""
+        return self.path / TRIALS
 
 
 @contextmanager
@@ -93,13 +114,24 @@ def step_of(checkpoint: Path) -> int:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint was written to its end: a killed Trainer leaves a half-written one behind."""
+    """Tell whether a checkpoint can be gone on from: a killed Trainer leaves a half-written one behind.
+
+    With adapters it holds them alone. Where the best checkpoint until then is another one, that must be whole too: it
+    may be the model in the end.
+    """
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        folder.read_header(checkpoint / folder.WEIGHTS)
-    except (OSError, ValueError, BatchsentError):
+        adapted = (checkpoint / ADAPTER).exists()
+        folder.read_header(checkpoint / (ADAPTER if adapted else folder.WEIGHTS))
+        best = state.get("best_model_checkpoint")
+    except (OSError, ValueError, AttributeError, BatchsentError):
         return False
-    archives = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-    return state.get("global_step") == step_of(checkpoint) and all(
-        zipfile.is_zipfile(checkpoint / name) for name in archives
+    # Every process of a training has a random state of its own: rng_state_0.pth, rng_state_1.pth, ...
+    states = list(checkpoint.glob("rng_state*.pth"))
+    archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *states]
+    return (
+        bool(states)
+        and state.get("global_step") == step_of(checkpoint)
+        and all(zipfile.is_zipfile(path) for path in archives)
+        and (best is None or Path(best).name == checkpoint.name or is_whole(checkpoint.with_name(Path(best).name)))
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchsent.chunk import is_blank
 from batchsent.errors import UsageError, printable
@@ -30,10 +31,12 @@ class Examples:
     texts: list[str]  # (rows,) none blank
     labels: list[int]  # (rows,) class numbers
     facts: dict[str, Any]  # where they came from, what was left out
+    targets: NDArray[np.float32] | None = None  # (rows, labels) a teacher's probabilities, to learn in place of labels
 
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
         """Return the examples of the given row numbers, in that order."""
-        return Examples([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.facts | facts)
+        targets = None if self.targets is None else self.targets[np.array(rows, dtype=np.int64)]
+        return Examples([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.facts | facts, targets)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many examples each class has."""
@@ -47,6 +50,8 @@ class Examples:
             data = text.encode("utf-8", "surrogatepass")
             digest.update(b"%d %d " % (label, len(data)))
             digest.update(data)
+        if self.targets is not None:
+            digest.update(self.targets.tobytes())
         return digest.hexdigest()
 
 
@@ -114,8 +119,8 @@ def as_number(value: str) -> float:
         return float("inf")
 
 
-def select_examples(table: Table, rule: GoldRule) -> Examples:
-    """Keep the rows that have a text and a class, and count the others by reason.
+def select_examples(table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None) -> Examples:
+    """Keep the rows that have a text and a class (and a teacher's `targets`), and count the others by reason.
 
     Raises UsageError for label values that the rule does not cover: silence would be a smaller, wrong data set.
     """
@@ -130,15 +135,19 @@ def select_examples(table: Table, rule: GoldRule) -> Examples:
             f" {', '.join(map(printable, rule.labels))}: {listed}",
             hint="say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or --stars",
         )
-    rows = [i for i, text in enumerate(table.texts) if numbers[i] >= 0 and not is_blank(text)]
+    taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
+    if targets is not None:
+        taught = np.logical_and.reduce(~np.isnan(targets), axis=1)
+    rows = [i for i, text in enumerate(table.texts) if numbers[i] >= 0 and not is_blank(text) and taught[i]]
     left_out = {
         "without_label": numbers.count(MISSING),
         "outside_rule": numbers.count(LEFT_OUT),
         "without_text": sum(numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)),
     }
+    left_out |= {} if targets is None else {"without_probabilities": int((~taught).sum())}
     texts = [encodable(str(table.texts[i])) for i in rows]
     facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
-    return Examples(texts, [numbers[i] for i in rows], facts)
+    return Examples(texts, [numbers[i] for i in rows], facts, None if targets is None else targets[rows])
 
 
 def encodable(text: str) -> str:

@@ -1,10 +1,14 @@
 """Labelled files and data sets of the Hub -> texts and label cells; knows nothing of what labels mean."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats import ReadOptions, open_source
@@ -14,6 +18,7 @@ from batchsent.model import folder
 from batchsent.model.loading import COMMIT
 
 LABEL_NAMES = ("label", "labels", "sentiment")
+PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
 # What says "file" even where there is none of that name, so that a typing error is not looked up on the Hub.
 SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".arrows", ".gz", ".zst")
 
@@ -62,6 +67,39 @@ def read_file(name: str, text_column: str | None, label_column: str | None) -> T
     sha256 = facts["sha256"] or folder.sha256_of(path)
     known = {"kind": "file", "name": path.name, "bytes": path.stat().st_size, "sha256": sha256, "columns": columns}
     return Table(path.name, texts, cells, known)
+
+
+def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
+    """Return (rows, labels) what the columns ``prob_LABEL`` of a file hold; rows without numbers are NaN.
+
+    Raises UsageError where `name` is no CSV, Parquet or Arrow file or lacks a column, InputError for cells that are
+    no probabilities.
+    """
+    if not is_file(name) or {".jsonl", ".ndjson"} & set(Path(name).suffixes):
+        raise UsageError("--distill takes a CSV, Parquet or Arrow file", hint="write one with batch --probabilities")
+    path = Path(name).expanduser()
+    columns = []
+    for label in labels:
+        source = open_source(str(path), ReadOptions(), gold_column=f"prob_{label}")
+        try:
+            cells = [cell for chunk in source.chunks() for cell in chunk.gold or []]
+        finally:
+            source.close()
+        try:
+            columns.append([float(cell) if cell not in (None, "") else math.nan for cell in cells])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{printable(path.name)}: column prob_{printable(label)}: {printable(error)}") from error
+    found = np.array(columns, dtype=np.float32).T
+    sums = found.sum(axis=1)
+    wrong = ~np.isnan(sums) & ((found < 0).any(axis=1) | (np.abs(sums - 1) > PROBABILITY_SLACK))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{printable(path.name)}: row {row + 1}: the columns prob_LABEL are {found[row].tolist()}, which do not"
+            " make 1",
+            hint="give the probabilities of one teacher as batch --probabilities writes them",
+        )
+    return found
 
 
 def read_jsonl(path: Path, text_column: str | None, label_column: str | None) -> Table:

@@ -17,6 +17,9 @@ DATASET_SAMPLES = (4_000, 300)
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 2e-5, 1e-3
 EPOCHS, SCRATCH_EPOCHS = 2.0, 4.0
 SAVE_STRATEGIES, DEVICES = ("epoch", "steps", "no"), ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+# Not window: a window of a review need not say what the whole of it does.
+LONG_TEXT = ("head", "tail", "head-tail")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class FinetuneOptions:
         default=False, help="Train a small new model instead, with a vocabulary of the training texts."
     )
     max_length: int | None = option(None, "Tokens read of a review. Without it: what the base model can read.")
+    long_text: str = option("head", "What is read of a longer review, in training and in scoring.", choices=LONG_TEXT)
+    distill: bool = option(
+        default=False,
+        help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch --probabilities` wrote.",
+    )
     learning_rate: float | None = option(
         None, f"Highest learning rate. Without it: {LEARNING_RATE}, or {SCRATCH_LEARNING_RATE} from scratch."
     )
@@ -78,6 +86,9 @@ class FinetuneOptions:
     save_steps: int = option(500, "Steps between checkpoints with --save-strategy steps.")
     keep_checkpoints: bool = option(default=False, help="Keep the checkpoints beside the finished model.")
     device: str = option("auto", "Where to train.", choices=DEVICES)
+    precision: str = option(
+        "auto", "Number format of the forward pass; weights and optimizer stay float32.", choices=PRECISIONS
+    )
     torch_save: str | None = option(None, "Also write the state dict with torch.save.", metavar="FILE")
     push_to_hub: str | None = option(None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME")
     overwrite: bool = option(default=False, help="Replace the model that is at OUTPUT.")

@@ -51,6 +51,7 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
         with writing(final):
             # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
             trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
+            trained.model.config.long_text = document["hyperparameters"]["long_text"]
             trained.model.save_pretrained(temporary)
             trained.tokenizer.save_pretrained(temporary)
             if trained.held_out is not None:

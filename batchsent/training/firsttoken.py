@@ -1,0 +1,69 @@
+"""The last layer for the first token only, while a model is trained; knows nothing of data or of the Trainer.
+
+The heads of DistilBERT, BERT and RoBERTa classifiers read one token of the last layer. Its keys and values are needed
+of all tokens, everything else of that one: the gradients are the same, and of a model of few layers a good part of a
+training step is saved. Scoring does the same (model/packed.py).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from batchsent.model.weights import Norm, take_apart
+
+
+@contextmanager
+def first_token_only(model: Any) -> Iterator[bool]:
+    """Compute the last layer of a transformers classifier for the first token only while the block runs.
+
+    Yields whether that is so: an architecture that is not known stays as it is.
+    """
+    parts = take_apart(model)
+    if parts is None:
+        yield False
+        return
+    import torch
+    from transformers.activations import ACT2FN
+
+    encoder, config = model.base_model, model.config
+    block = (encoder.transformer if hasattr(encoder, "transformer") else encoder.encoder).layer[-1]
+    layer, heads, activation = parts.layers[-1], parts.heads, ACT2FN[parts.activation]
+    within, behind_attention, behind_dense = dropouts(config)
+    functional = torch.nn.functional
+
+    def forward(hidden_states: Any, attention_mask: Any = None, *_: Any, **__: Any) -> Any:
+        """Return (texts, 1, width) of (texts, tokens, width)."""
+        drop = block.training
+        first = hidden_states[:, :1]
+        query, key, value = (
+            dense(states).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for dense, states in ((layer.query, first), (layer.key, hidden_states), (layer.value, hidden_states))
+        )
+        mask = None if attention_mask is None else attention_mask[:, :, :1]
+        seen = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=within if drop else 0.0
+        )
+        mixed = layer.output(seen.transpose(1, 2).flatten(2))
+        mixed = normalized(functional.dropout(mixed, behind_attention, drop) + first, layer.attention_norm)
+        dense = layer.outer(activation(layer.inner(mixed)))
+        return normalized(functional.dropout(dense, behind_dense, drop) + mixed, layer.outer_norm)
+
+    block.forward = forward
+    try:
+        yield True
+    finally:
+        del block.forward  # the class's own is behind it
+
+
+def dropouts(config: Any) -> tuple[float, float, float]:
+    """Return the dropout of the attention, behind it and behind the dense layers, as the architecture places them."""
+    if hasattr(config, "attention_dropout"):  # DistilBERT
+        return config.attention_dropout, 0.0, config.dropout
+    return config.attention_probs_dropout_prob, config.hidden_dropout_prob, config.hidden_dropout_prob
+
+
+def normalized(states: Any, norm: Norm) -> Any:
+    """Return the layer normalization of (..., width)."""
+    from torch.nn.functional import layer_norm
+
+    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.epsilon)
