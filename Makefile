@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix soak bench bench-gpu clean
+.PHONY: help install demo test check fix soak bench bench-gpu embedded-model clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed ## make a virtual environment in .venv with all that is needed
 
@@ -48,6 +48,13 @@ bench: install ## reviews a second beside the alternatives, on this CPU
 
 bench-gpu: install ## the same on CUDA
 	$(BIN)/python examples/bench.py --device cuda --rows 20000 $(ARGS)
+
+# A folder with IMDB as train.parquet (text, label), unsupervised.parquet (text) and test-5k.parquet (text, label).
+DATA ?= data
+embedded-model: install ## make the model that comes with the package anew: hours (DATA=folder of IMDB, see examples/embedded_model.py)
+	@# glibc would hand every batch's memory back to the system and fetch it again.
+	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 $(BIN)/python examples/embedded_model.py \
+	    --train $(DATA)/train.parquet --unlabelled $(DATA)/unsupervised.parquet --test $(DATA)/test-5k.parquet $(ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchsent.api import Model, Prediction, load
     from batchsent.evaluate import evaluate
+    from batchsent.export import export
     from batchsent.finetune import finetune
     from batchsent.info import info
     from batchsent.run.batch import batch
     from batchsent.verify import verify
 
-__all__ = ["Model", "Prediction", "batch", "evaluate", "finetune", "info", "load", "verify"]
+__all__ = ["Model", "Prediction", "batch", "evaluate", "export", "finetune", "info", "load", "verify"]
 
 _HOMES = {
     "Model": "batchsent.api",
     "Prediction": "batchsent.api",
     "load": "batchsent.api",
     "evaluate": "batchsent.evaluate",
+    "export": "batchsent.export",
     "finetune": "batchsent.finetune",
     "info": "batchsent.info",
     "verify": "batchsent.verify",

@@ -25,7 +25,12 @@ TEXT_COLUMNS = ("text", "review")
 class PredictOptions(ModelOptions):
     """How a few texts are scored."""
 
-    model: str | None = option(None, "Model folder, or id on the Hugging Face Hub.", short="-m", metavar="FOLDER|ID")
+    model: str | None = option(
+        None,
+        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
+        short="-m",
+        metavar="FOLDER|ID",
+    )
     revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
 
 
@@ -125,11 +130,11 @@ class Model:
         )
 
 
-def load(model: str, *, revision: str | None = None, **options: Any) -> Model:
-    """Load a model folder or Hub id.
+def load(model: str | None = None, *, revision: str | None = None, **options: Any) -> Model:
+    """Load a model folder or Hub id, without either the model that comes with batchsent.
 
-    Options are those of ModelOptions: device, precision, max_length, batch_tokens. Raises ModelError, DeviceError or
-    UsageError with what to do about it.
+    Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens. Raises ModelError,
+    DeviceError or UsageError with what to do about it.
 
     >>> model = load("my-model")  # doctest: +SKIP
     >>> model.predict(["what a lovely film"])[0].label  # doctest: +SKIP
@@ -145,8 +150,6 @@ def predictions(texts: Sequence[str], **options: Any) -> Iterator[tuple[str, Pre
     Options are those of PredictOptions.
     """
     settings = build(PredictOptions, options)
-    if settings.model is None:
-        raise UsageError("no model is named", hint="add --model FOLDER or the id of a Hub model")
     if not texts and sys.stdin.isatty():
         raise UsageError("there is no text", hint="give texts, or pipe lines in")
     model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))

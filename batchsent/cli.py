@@ -8,17 +8,21 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
 from batchsent.run.console import JsonReporter, TerminalReporter
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
     "finetune": "batchsent.training.options:FinetuneOptions",
     "evaluate": "batchsent.evaluate:EvaluateOptions",
+    "export": "batchsent.export:ExportOptions",
     "predict": "batchsent.api:PredictOptions",
     "info": "batchsent.info:InfoOptions",
     "verify": "batchsent.verify:VerifyOptions",
@@ -137,9 +141,12 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
     from batchsent.evaluation.tables import show_metrics
     from batchsent.finetune import finetune
     from batchsent.training.options import OUTPUT
+    from batchsent.training.processes import speaks
 
     with TerminalReporter(quiet=quiet) as reporter:
         document = finetune(output or OUTPUT, reporter=reporter, **options)
+    if not speaks():
+        return 0
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
@@ -170,6 +177,16 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     return 0
 
 
+def page_path(path: str | os.PathLike[str], *summaries: str) -> "Path":
+    """Return where a page goes. Raises UsageError where one of the summaries that it shows would be lost."""
+    from pathlib import Path
+
+    page = Path(path)
+    if page.exists() and any(page.samefile(summary) for summary in summaries if Path(summary).exists()):
+        raise UsageError(f"{printable(page)} is the summary itself", hint="give the page another name")
+    return page
+
+
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
 @click.option("-o", "--output", metavar="FILE", help="Page to write [default: SUMMARY with .html].")
@@ -181,7 +198,7 @@ def report_command(summary: str, output: str | None) -> int:
     from batchsent.evaluation.summary import read
     from batchsent.run.commit import write_file
 
-    path = Path(output) if output else Path(summary).with_suffix(".html")
+    path = page_path(output or Path(summary).with_suffix(".html"), summary)
     write_file(path, render(read(summary)))
     click.echo(printable(path))
     return 0
@@ -191,7 +208,12 @@ def report_command(summary: str, output: str | None) -> int:
 @click.argument("first", metavar="SUMMARY")
 @click.argument("second", metavar="SUMMARY")
 @click.option(
-    "--fail-on", multiple=True, metavar="CONDITION", help="Exit with 8 where it holds: psi>0.2; may be repeated."
+    "--fail-on",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 8 where it holds, such as psi>0.2; may be repeated. psi and ks are of the scores, length_psi and "
+    "length_ks of the texts; others are label_share_change, mean_score_change, rows_drop, blank_share_rise, "
+    "accuracy_drop (all are under gates in --json).",
 )
 @click.option("--html", metavar="FILE", help="Also write the comparison as a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
@@ -205,12 +227,10 @@ def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str
     comparison = compare(a, b)
     failures = check(comparison, fail_on)
     if html:
-        from pathlib import Path
-
         from batchsent.evaluation.compare_report import render_comparison
         from batchsent.run.commit import write_file
 
-        write_file(Path(html), render_comparison(a, b, fail_on))
+        write_file(page_path(html, first, second), render_comparison(a, b, fail_on))
     if as_json:
         click.echo(json.dumps(comparison, indent=1))
     else:
@@ -263,6 +283,23 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
     return 0
 
 
+@command("export")
+@click.argument("model", metavar="MODEL")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
+def export_command(model: str, output: str, **options: Any) -> int:
+    """Write MODEL for another runtime, check that it gives the same numbers, and print the path.
+
+    FOLDER gets the program (inputs input_ids and attention_mask, output logits), config.json with the labels, and
+    the tokenizer.
+    """
+    from batchsent.export import export
+
+    with TerminalReporter() as reporter:
+        document = export(model, output, reporter=reporter, **options)
+    click.echo(printable(document["path"]))
+    return 0
+
+
 @command("info")
 @click.argument("model", required=False, metavar="[MODEL]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -299,7 +336,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = PipeClosed.exit_code
     except BatchsentError as error:
         code = error.exit_code
-        if not isinstance(error, PipeClosed):
+        if not isinstance(error, PipeClosed) and not error.told_elsewhere:
             say_error(error.message, error.hint, code, as_json=as_json, **error.details)
     except OSError as error:  # stdout is full, or gone
         code = 5

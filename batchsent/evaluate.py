@@ -43,7 +43,9 @@ class EvaluateOptions(ReadOptions, ModelOptions):
     stars: str | None = option(None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,...")
     prefix: str = option("", "What stands in front of the names of the label and score columns.")
     labels: str | None = option(
-        None, "Label names in the model's order [default: from the summary beside FILE, else those of the column]."
+        None,
+        "Label names in the model's order [default: from the summary beside FILE, its prob_ columns or its labels].",
+        metavar="LABEL,...",
     )
     unsure_below: float | None = option(None, "Score under which a row counts as unsure.", metavar="SCORE")
     fail_under: tuple[str, ...] = option(
@@ -71,6 +73,7 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
     if (settings.gold_stars is None) != (settings.stars is None):
         raise UsageError("--gold-stars and --stars go together", hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE")
     gates.under(None, settings.fail_under)  # a misspelt gate is refused before the file is read
+    gates.check_score("--unsure-below", settings.unsure_below)
     path = str(file)
     if settings.model is None:
         document = _of_scored(path, settings, reporter or Reporter())
@@ -174,10 +177,13 @@ def _text_column(columns: list[str], settings: EvaluateOptions) -> str | None:
 def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, ...]:
     """Return the labels in the model's order, as far as it is known.
 
-    Raises InputError for a column that cannot be one of labels.
+    Raises InputError for a column that cannot be one of labels, UsageError for names that cannot be labels.
     """
     if settings.labels is not None:
-        return tuple(label.strip() for label in settings.labels.split(","))
+        named = tuple(label.strip() for label in settings.labels.split(","))
+        if not all(named) or len(set(named)) < len(named):
+            raise UsageError("--labels names a label twice, or none", hint="such as --labels NEGATIVE,POSITIVE")
+        return named
     found: set[str] = set()
     for chunk in source.chunks():
         found.update(text for text in set(chunk.texts) if text)
@@ -186,11 +192,31 @@ def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, 
                 f"{source.name}: the column {printable(settings.prefix)}label holds more than {MOST_LABELS:,} labels",
                 hint="say which columns batchsent wrote with --prefix",
             )
+    for known in (_labels_of_summary(path), _labels_of_columns(source.columns, settings.prefix)):
+        if found <= set(known):
+            return known
+    if len(found) == 1:
+        raise InputError(
+            f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others cannot be told",
+            hint="name all labels of the model with --labels",
+        )
+    return tuple(sorted(found))
+
+
+def _labels_of_summary(path: str) -> tuple[str, ...]:
+    """Return the labels that the summary beside a file names; none where there is no such summary."""
     try:
-        known = summary.read(f"{path}.summary.json")["model"].get("labels") or []
+        labels = summary.read(f"{path}.summary.json")["model"].get("labels")
     except InputError:
-        known = []
-    return tuple(known) if found <= set(known) else tuple(sorted(found))
+        return ()
+    usable = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    return tuple(labels) if usable and len(set(labels)) == len(labels) else ()
+
+
+def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
+    """Return the labels whose probabilities have a column, in the order of the columns, which is the model's."""
+    start = f"{prefix}prob_"
+    return tuple(column.removeprefix(start) for column in columns if column.startswith(start))
 
 
 def _pairs(source: Source) -> Iterator[tuple[str | None, Any]]:

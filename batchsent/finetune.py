@@ -1,30 +1,32 @@
 """Labelled reviews -> a model folder: what `batchsent finetune` does, from the checks to the published folder.
 
-Knows nothing of tokens and gradients (training/trainer.py) or of how labelled data is read (training/labelled.py).
+Knows nothing of tokens and gradients (training/trainer.py) or of how rows are read and chosen (training/rows.py).
 """
 
 import dataclasses
 import datetime
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, UsageError, printable
-from batchsent.evaluation.gold import GoldRule
+from batchsent.errors import InputError, ModelError, UsageError, printable
 from batchsent.model.device import Device, choose_device
+from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run import commit
 from batchsent.run.lock import held_lock
 from batchsent.run.signals import Signals
-from batchsent.training import base, trainer
+from batchsent.training import base, search, trainer
+from batchsent.training.adapters import add_adapters, check_peft
 from batchsent.training.checkpoints import Checkpoints
-from batchsent.training.examples import Examples, decide_labels, describe, hold_out, overlap, sample, select_examples
-from batchsent.training.labelled import Table, is_file, read_dataset, read_file, read_probabilities
+from batchsent.training.examples import Examples, describe
+from batchsent.training.labelled import is_file
 from batchsent.training.options import (
-    DATASET,
-    DATASET_SAMPLES,
+    BASE_MODEL,
     EPOCHS,
     LEARNING_RATE,
+    LORA_LEARNING_RATE,
     OUTPUT,
     SCRATCH_EPOCHS,
     SCRATCH_LEARNING_RATE,
@@ -32,7 +34,11 @@ from batchsent.training.options import (
     check_options,
     public_options,
 )
+from batchsent.training.plan import Plan
+from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
+from batchsent.training.reporting import check_reporting, tensorboard_folder
+from batchsent.training.rows import find_rows
 from batchsent.training.scratch import POSITIONS, make_classifier, train_tokenizer
 
 SCHEMA = "batchsent.model/1"
@@ -43,7 +49,8 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
 
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB, as in the
     notebook that its users know. The folder appears whole or not at all; a run that was killed or stopped goes on
-    from its last checkpoint when it is started again.
+    from its last checkpoint when it is started again. Where torchrun or accelerate launch started several processes
+    they train one model together; the first of them writes and speaks.
 
     Raises UsageError for options or columns that cannot be and for an output that exists, InputError for data that
     cannot be read, ModelError for a base model that cannot be used, DeviceError when the device fails or the training
@@ -52,57 +59,91 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
     """
     settings = build(FinetuneOptions, options)
     final = Path(output).expanduser()
-    check_options(settings)
-    check_inputs(settings)
-    check_output(final, settings)
-    if settings.push_to_hub is not None:
-        check_hub(settings.push_to_hub)
-    with commit.output_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-    with Signals() as signals, held_lock(final, 0), trainer.quiet_libraries():
-        return run(final, settings, reporter or Reporter(), signals)
+    with launched(settings.device) as processes, Signals() as signals, ExitStack() as stack:
+        with processes.together():
+            check_options(settings)
+            check_inputs(settings)
+            check_output(final, settings)
+            check_extras(settings, processes.count)
+            if processes.first:
+                if settings.push_to_hub is not None:
+                    check_hub(settings.push_to_hub)
+                with commit.output_errors(final):
+                    final.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held_lock(final, 0))
+        stack.enter_context(trainer.quiet_libraries())
+        speaking = reporter if reporter is not None and processes.first else Reporter()
+        return run(final, settings, speaking, signals, processes)
 
 
-def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Signals) -> dict[str, Any]:
+def run(
+    final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Signals, processes: Processes
+) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
-    found, origin = find_base(settings)
-    names, examples, evaluated = find_data(settings, reporter)
-    device = choose_device(settings.device, "float32")
-    plan = make_plan(settings, found, device.kind, choose_precision(settings.precision, device))
+    with processes.together():
+        found, origin = find_base(settings, reporter)
+        names, splits = find_rows(settings, reporter)
+        device = choose_device(settings.device, "float32")
+        plan = make_plan(settings, found, device.kind, choose_precision(settings.precision, device), processes.count)
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
     reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}")
-    data: dict[str, Any] = {
-        "train": describe(examples, names),
-        "eval": describe(evaluated, names),
-        "overlap": overlap(examples, evaluated),
-    }
-    if data["overlap"]:
-        reporter.warning(f"{data['overlap']:,} evaluation texts are also training texts: the figures flatter the model")
+    sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
+    data = {name: describe(side, names) for name, side in sides.items() if side is not None}
     identity = {
         "hyperparameters": dataclasses.asdict(plan),
+        "trials": settings.trials,
         "labels": names,
-        "training rows": data["train"]["rows_sha256"],
-        "evaluation rows": data["eval"]["rows_sha256"],
+        **{f"{name} rows": side["rows_sha256"] for name, side in data.items()},
         "base model": origin["weights_sha256"],
         "versions": versions(),
     }
-    work = final.with_name(f"{final.name}.training")
-    with Checkpoints(work, identity, restart=settings.restart) as checkpoints:
-        if checkpoints.latest is not None:
-            reporter.notice(f"going on from {printable(checkpoints.latest)}")
-        model, tokenizer = make_model(found, names, examples, plan, reporter)
-        with signals.patient():
+    work = final.absolute().with_name(f"{final.name}.training")
+    with ExitStack() as stack:
+        checkpoints: Checkpoints | None = None
+        with processes.together():
+            if processes.first:
+                kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
+                checkpoints = stack.enter_context(kept)
+        latest = processes.share(checkpoints.latest if checkpoints is not None else None)
+        if latest is not None:
+            reporter.notice(f"going on from {printable(latest)}")
+        with processes.together():
+            tokenizer = make_tokenizer(found, splits.train, plan, reporter)
+
+        def make_model() -> Any:
+            return new_model(found, tokenizer, names, plan)
+
+        trials = None
+        if settings.trials is not None:
+            with signals.patient():
+                runs = search.search(
+                    make_model, tokenizer, splits, names, plan, settings.trials, work, reporter, stop=signals.stop
+                )
+            plan, trials = search.choose(runs, plan)
+            reporter.notice(search.describe_choice(trials))
+            if plan.early_stopping is None:
+                splits = splits.whole()
+                data["train"] = describe(splits.train, names)
+        with processes.together():
+            model = make_model()
+
+        def stop() -> bool:
+            # A launcher's signal need not come to all processes before the same step; nor to all of them at all.
+            signals.received = processes.agree(signals.received)
+            return signals.stop()
+
+        with signals.patient(), tensorboard_folder(final):
             trained = trainer.train(
                 model,
                 tokenizer,
-                examples,
-                evaluated,
+                splits,
                 names,
                 plan,
                 work,
                 reporter,
-                resume_from=checkpoints.latest,
-                stop=signals.stop,
+                resume_from=latest,
+                stop=stop,
+                report_to=settings.report_to,
             )
         majority = max(data["eval"]["labels"].values()) / data["eval"]["rows"]
         if trained.metrics["accuracy"] <= majority:
@@ -115,16 +156,19 @@ def run(final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Sig
             "base_model": origin,
             "data": data,
             "hyperparameters": dataclasses.asdict(plan),
+            "trials": trials,
             "options": public_options(settings),
             "training": {"device": device.description, **trained.facts},
             "torch_save": settings.torch_save is not None,
             "versions": versions(),
         }
-        with signals.patient():
-            write_folder(final, trained, document, overwrite=settings.overwrite, save=settings.torch_save)
-        checkpoints.finished = not settings.keep_checkpoints
+        with processes.together():
+            if checkpoints is not None:
+                with signals.patient():
+                    write_folder(final, trained, document, overwrite=settings.overwrite, save=settings.torch_save)
+                checkpoints.finished = not settings.keep_checkpoints
     reporter.notice(f"model: {printable(final)}")
-    if settings.push_to_hub is not None:
+    if settings.push_to_hub is not None and processes.first:
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
 
@@ -182,98 +226,66 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
             raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
 
 
-def find_base(settings: FinetuneOptions) -> tuple[base.Base | None, dict[str, Any]]:
+def check_extras(settings: FinetuneOptions, processes: int) -> None:
+    """Refuse options whose package is not installed, or that several processes cannot share. Raises UsageError."""
+    if settings.lora is not None:
+        check_peft()
+    if settings.trials is not None:
+        search.check_optuna()
+        if processes > 1:
+            raise UsageError(
+                "--trials runs in one process", hint="search without torchrun, then train with what it chose"
+            )
+    if settings.report_to != "none":
+        check_reporting(settings.report_to)
+
+
+def find_base(settings: FinetuneOptions, reporter: Reporter) -> tuple[base.Base | None, dict[str, Any]]:
     """Return the base model, None from scratch, and what metrics.json says of it."""
     if settings.from_scratch:
         return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
-    found = base.locate_base(settings.base_model, settings.revision)
-    local = Path(settings.base_model).expanduser().is_dir()
+    name = settings.base_model
+    try:
+        found = base.locate_base(name, settings.revision)
+    except ModelError as error:
+        if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
+            raise
+        reporter.warning(
+            f"the Hub cannot be reached for {name}: starting from the small model that comes with batchsent"
+        )
+        name = EMBEDDED
+        found = base.locate_base(name, None)
+    local = Path(name).expanduser().is_dir()
     return found, {
-        "kind": "folder" if local else "hub",
-        "name": found.path.resolve().name if local else settings.base_model,
+        "kind": "embedded" if found.path == EMBEDDED_FOLDER else "folder" if local else "hub",
+        "name": found.path.resolve().name if local else name,
         "revision": found.revision,
         "weights_sha256": found.weights_sha256,
     }
 
 
-def find_data(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str], Examples, Examples]:
-    """Return the names of the classes, the examples to train on and those to measure on."""
-    table, splits = read_table(settings, settings.train, settings.train_split)
-    rule = decide_labels(table, settings.labels, settings.label_map, settings.stars)
-    names = list(rule.labels)
-    targets = read_probabilities(settings.train, names) if settings.distill else None
-    examples = select_examples(table, rule, targets)
-    split = settings.eval_split or next((name for name in ("test", "validation") if name in splits), None)
-    if settings.eval is not None:
-        other, _ = read_table(settings, settings.eval, settings.eval_split or "test")
-        evaluated = evaluation_examples(other, rule)
-    elif split is not None and not is_file(settings.train):
-        other, _ = read_table(settings, settings.train, split)
-        evaluated = evaluation_examples(other, rule)
-    else:
-        examples, evaluated = hold_out(examples, settings.hold_out, settings.seed)
-        reporter.notice(f"{settings.hold_out:.0%} of {printable(table.name)} is held out to measure on")
-    usual = DATASET_SAMPLES if settings.train == DATASET else (None, None)
-    asked = (settings.train_samples, settings.eval_samples)
-    examples, evaluated = (
-        sample(side, (default if count is None else count) or None, settings.seed)
-        for side, count, default in zip((examples, evaluated), asked, usual, strict=True)
-    )
-    for verb, side in (("train on", examples), ("measure on", evaluated)):
-        counts = ", ".join(f"{count:,} {printable(name)}" for name, count in side.counts(names).items())
-        left = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in side.facts["left_out"].items() if n)
-        left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
-        reporter.notice(f"{verb} {len(side.texts):,} rows of {printable(side.facts['name'])}: {counts}{left_out}")
-    if len(set(examples.labels)) < 2:
-        raise UsageError(
-            "the training rows are all of one class", hint="give more rows, or mend --label-column and --labels"
-        )
-    return names, examples, evaluated
-
-
-def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
-    """Return the rows to measure on. Raises UsageError when there are none."""
-    examples = select_examples(table, rule)
-    if not examples.texts:
-        raise UsageError(
-            f"{printable(table.name)}: no row has a text and a label to measure on", hint="name others with --eval"
-        )
-    return examples
-
-
-def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
-    """Read labelled rows from a file or a data set, with the names of the splits that the data set has."""
-    if is_file(name):
-        return read_file(name, settings.text_column, settings.label_column), []
-    return read_dataset(
-        name,
-        config=settings.dataset_config,
-        revision=settings.dataset_revision,
-        split=split,
-        text_column=settings.text_column,
-        label_column=settings.label_column,
-        keep_numbers=settings.labels is not None,
-    )
-
-
-def make_model(
-    found: base.Base | None, names: list[str], examples: Examples, plan: trainer.Plan, reporter: Reporter
-) -> tuple[Any, Any]:
-    """Return the model to train with its new head, and its tokenizer; what is random in them hangs on the seed."""
-    import transformers
-
-    transformers.set_seed(plan.seed)
+def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
+    """Return the base model's tokenizer, or from scratch one whose vocabulary was learned from the training texts."""
     if found is not None:
-        return base.load_base(found.path, names)
-    tokenizer = train_tokenizer(examples.texts)
+        return base.load_tokenizer(found.path)
+    tokenizer = train_tokenizer(train.texts)
     reporter.notice(
         f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"
         f" {plan.learning_rate:g}, {plan.epochs:g} epochs"
     )
-    return make_classifier(len(tokenizer), names), tokenizer
+    return tokenizer
 
 
-def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, precision: str) -> trainer.Plan:
+def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: Plan) -> Any:
+    """Return the model to train with its new head; what is random in it hangs on the seed alone."""
+    import transformers
+
+    transformers.set_seed(plan.seed)
+    model = make_classifier(len(tokenizer), names) if found is None else base.load_base(found.path, names)
+    return model if plan.lora is None else add_adapters(model, plan.lora)
+
+
+def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int) -> Plan:
     """Resolve the defaults that depend on others. Raises UsageError for more tokens than the base model can read."""
     scratch = found is None
     limit = POSITIONS if found is None else found.max_length
@@ -282,14 +294,21 @@ def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, p
             f"--max-length {settings.max_length}: the base model reads 3 to {limit} tokens",
             hint=f"leave it out to read {limit}",
         )
-    return trainer.Plan(
+    usual = LEARNING_RATE if settings.lora is None else LORA_LEARNING_RATE
+    return Plan(
         seed=settings.seed,
-        learning_rate=settings.learning_rate or (SCRATCH_LEARNING_RATE if scratch else LEARNING_RATE),
-        epochs=settings.epochs or (SCRATCH_EPOCHS if scratch else EPOCHS),
+        learning_rate=settings.learning_rate or (SCRATCH_LEARNING_RATE if scratch else usual),
+        epochs=float(settings.epochs or (SCRATCH_EPOCHS if scratch else EPOCHS)),
         batch_size=settings.batch_size,
+        accumulate=settings.accumulate,
+        processes=processes,
         eval_batch_size=settings.eval_batch_size,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
+        label_smoothing=settings.label_smoothing,
+        class_weights=settings.class_weights,
+        lora=settings.lora,
+        early_stopping=settings.early_stopping,
         max_length=settings.max_length or limit,
         save_strategy=settings.save_strategy,
         save_steps=settings.save_steps,

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.errors import BatchsentError, UsageError
+from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.run.batch import batch
+from batchsent.verify import verify
 from tests.hash_model import HashModels, expected
 
 ROWS = pa.table({"id": [1, 2, 3], "text": ["a", None, "c"]})
@@ -132,6 +133,62 @@ def test_c07_bytes_that_are_no_utf_8_are_counted(tmp_path):
     assert scores(tmp_path / "out.parquet")[0] == expected("caf\ufffd")
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == [b"caf\xe9", b"ok"]
     assert [w["message"][:9] for w in summary["warnings"] if w["code"] == "invalid_encoding"] == ["1 text(s)"]
+
+
+def not_utf_8(rows=3):
+    """A text column that says utf-8 and holds latin-1 in its last row."""
+    raw = pa.array([b"fine"] * (rows - 1) + ["caf\u00e9 bar".encode("latin-1")], pa.binary())
+    return pa.Array.from_buffers(pa.string(), rows, raw.buffers())
+
+
+def inside(kind, rows=3):
+    """The same as it is, inside a struct or inside lists."""
+    if kind == "struct":
+        return pa.StructArray.from_arrays([not_utf_8(rows)], ["name"])
+    return not_utf_8(rows) if kind == "plain" else pa.ListArray.from_arrays(list(range(rows + 1)), not_utf_8(rows))
+
+
+@pytest.mark.parametrize("kind", ["plain", "struct", "list"])
+@pytest.mark.parametrize("out", ["out.parquet", "out.csv", "out.arrow"])
+def test_c07_bytes_that_are_no_utf_8_are_copied_or_refused_with_their_row(tmp_path, kind, out):
+    """Parquet and plain CSV fields keep the bytes; where they cannot stand, the row is named before a model loads."""
+    rows, models = 100, HashModels()
+    table = pa.table({"text": [f"review {n}" for n in range(rows)], "other": inside(kind, rows)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    if out == "out.parquet" or (out == "out.csv" and kind == "plain"):
+        batch(tmp_path / "in.parquet", tmp_path / out, models=models)
+        assert verify(tmp_path / "in.parquet", tmp_path / out)["status"] == "same"
+        return
+    with pytest.raises(InputError, match=r"in.parquet, row 100: column other holds bytes that are not UTF-8") as caught:
+        batch(tmp_path / "in.parquet", tmp_path / out, models=models)
+    assert "Parquet" in caught.value.hint
+    assert not models.opened
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    # The rows ahead of it can be had.
+    batch(tmp_path / "in.parquet", tmp_path / out, models=models, limit=99)
+    assert verify(tmp_path / "in.parquet", tmp_path / out)["status"] == "same"
+
+
+def test_c07_a_gold_column_that_is_no_utf_8_is_a_gold_value_like_any_other(tmp_path):
+    """Its undecodable cell meets no label and is counted so."""
+    table = pa.table({"text": ["a", "b", "c"], "gold": not_utf_8()})
+    summary = run(tmp_path, parquet(table), gold="gold", gold_map="fine=POSITIVE")
+    assert summary["evaluation"]["rows"] == 2
+    with pytest.raises(InputError, match="column gold holds bytes that are not UTF-8"):
+        run(tmp_path, parquet(table.set_column(1, "gold", inside("list"))), gold="gold", overwrite=True)
+
+
+@pytest.mark.parametrize(("index", "copied"), [(pa.int32(), True), (pa.int8(), False)])
+def test_c07_a_dictionary_that_is_no_utf_8_is_told_from_damage(tmp_path, index, copied):
+    """Arrow itself refuses to read some of them, so there is nothing to copy; the message says what to mend."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], index), not_utf_8())
+    data = parquet(pa.table({"text": ["a", "b", "c"], "other": column}))
+    if copied:
+        run(tmp_path, data)
+        assert verify(tmp_path / "in.parquet", tmp_path / "out.parquet")["status"] == "same"
+    else:
+        with pytest.raises(InputError, match="a dictionary column holds bytes that are not UTF-8"):
+            run(tmp_path, data)
 
 
 def test_c13_text_inside_a_struct_is_named_with_a_dot(tmp_path):

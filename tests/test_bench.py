@@ -6,11 +6,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from batchsent.api import load
 
 BENCH = Path(__file__).parents[1] / "examples" / "bench.py"
+BENCH_ROWS = BENCH.with_name("bench_rows.py")
 TEXTS = [f"{'great ' * n}film" for n in range(1, 15)] + [f"{'bad ' * n}plot, {n}" for n in range(1, 80, 9)]
 
 
@@ -39,6 +41,30 @@ def test_each_alternative_gives_the_labels_of_the_model(bench, tiny_model, name)
     assert labels == [own.labels.index(prediction.label) for prediction in own.predict(TEXTS)]
 
 
+def test_openvino_int8_is_int8_and_close_to_the_model(bench, tiny_model):
+    """Its weights are int8 with a scale for each output, and it scores all but near ties as the model does."""
+    openvino = pytest.importorskip("openvino", reason="needs openvino (pip install batchsent[bench])")
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = torch.ones(2, 16, dtype=torch.long)
+        exact, packed = (
+            openvino.convert_model(bench.logits_of_ids(str(tiny_model)), example_input=example) for _ in "12"
+        )
+        bench.compress_weights(packed)
+        kinds = [str(n.get_element_type()) for n in packed.get_ordered_ops() if n.get_type_name() == "Constant"]
+        assert sum("int8_t" in kind for kind in kinds) == 2 * 6 + 2  # six products a layer, two in the head
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        ids = np.arange(5, 37, dtype=np.int64).reshape(4, 8)
+        one, other = (openvino.compile_model(each, "CPU", settings)([ids])[0] for each in (exact, packed))
+        assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
+        labels, _ = bench.openvino(str(tiny_model), int8=True)(TEXTS)
+    own = load(str(tiny_model), device="cpu").predict(TEXTS)
+    differ = [p for p, label in zip(own, labels, strict=True) if p.label != ("NEGATIVE", "POSITIVE")[label]]
+    assert all(prediction.score < 0.52 for prediction in differ)
+
+
 def test_made_up_reviews_are_as_long_as_imdbs(bench):
     """Without a file the texts have IMDB's average length in words."""
     words = [len(text.split()) for text in bench.made_up_reviews(300)]
@@ -60,3 +86,37 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
     assert lines["TF-IDF"].split()[-1] == "1.0000"
     assert "not run" in lines["nothing"]
     assert "GFLOP/s" in done.stdout.splitlines()[-1]
+
+
+def run_rows(*arguments):
+    """Run the other script; return its lines by their first two words."""
+    done = subprocess.run([sys.executable, str(BENCH_ROWS), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_short_rows_tell_where_the_seconds_went():
+    """The stages add up to all of it, and everything but the model is a number."""
+    lines = run_rows("--short-rows", "3000")
+    seconds = {line[:26].strip(): float(line[26:].split()[0]) for line in lines[2:-1]}
+    parts = ["check every row", "read", "tokenize", "model", "write and count", "the rest"]
+    assert sum(seconds[name] for name in parts) == pytest.approx(seconds["all"], abs=0.04)
+    assert seconds["all but the model"] == pytest.approx(seconds["all"] - seconds["model"], abs=0.02)
+    assert "rows/s a core" in lines[-2]
+
+
+@pytest.mark.parametrize("more", [[], ["--parquet"]], ids=["csv_pipe", "parquet"])
+def test_memory_is_measured_for_every_size(more):
+    """Each size has a line with its output and its peak, and the last says how far the peaks differ."""
+    header, small, large, verdict = run_rows("--memory", "100KB", "2MB", *more)
+    assert header.split()[-2:] == ["peak", "MB"]
+    assert 50 < float(small.split()[-1]) < 2_000
+    assert float(large.split()[1]) >= 2
+    assert "x the smallest" in verdict
+
+
+@pytest.mark.soak
+def test_memory_is_flat_from_ten_megabytes_to_two_gigabytes():
+    """The peak of a pipe of 2 GB is that of a pipe of 100 MB."""
+    lines = run_rows("--memory", "100MB", "2GB")
+    assert float(lines[-1].split()[4]) < 1.2

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -124,13 +125,6 @@ def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
 
 
-def test_a_command_without_a_model_says_what_to_type(labelled, tmp_path):
-    """No model named is a usage error with the option."""
-    with pytest.raises(UsageError) as caught:
-        command("batch", labelled, "-o", tmp_path / "out.csv")
-    assert "--model" in caught.value.hint
-
-
 def test_python_functions_take_the_options_of_the_commands(labelled, tiny_model, tmp_path):
     """batchsent.batch(...) returns the summary it wrote; a misspelt option is told."""
     import batchsent
@@ -212,3 +206,29 @@ def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model
     assert mended["score"].tolist() == pytest.approx((odds / (1 + odds)).tolist(), abs=1e-5)
     model = json.loads((tmp_path / "mended.csv.summary.json").read_bytes())["model"]
     assert (model["scores"], model["temperature"]) == ("calibrated", 2.0)
+
+
+def test_a_page_never_takes_the_place_of_its_summary(scored, tmp_path):
+    """A summary that is called like the page, or named as it, is refused and stays."""
+    named = tmp_path / "summary.html"
+    named.write_bytes((scored.parent / "scored.csv.summary.json").read_bytes())
+    before = named.read_bytes()
+    for words in (["report", named], ["report", named, "-o", named], ["compare", named, named, "--html", named]):
+        with pytest.raises(UsageError, match="is the summary itself"):
+            command(*words)
+    assert named.read_bytes() == before
+
+
+def test_help_names_the_gates_of_drift(capsys):
+    """What --fail-on can say of scores, lengths and labels stands in the help."""
+    assert command("compare", "--help") == 0
+    said = capsys.readouterr().out
+    for name in ("psi", "ks", "length_psi", "length_ks", "label_share_change", "accuracy_drop"):
+        assert re.search(rf"\b{name}\b", said)
+
+
+def test_an_unsure_below_that_is_no_score_is_refused(labelled, tiny_model, tmp_path):
+    """70 for 70 % would call every row unsure: it is refused before the model loads, and nothing is left behind."""
+    with pytest.raises(UsageError, match="--unsure-below 70 is no score"):
+        command("batch", labelled, "-o", tmp_path / "o.csv", "-m", tiny_model, "--unsure-below", "70")
+    assert not list(tmp_path.iterdir())

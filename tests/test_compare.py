@@ -1,5 +1,6 @@
 """What changed between two runs, and the conditions that fail a cron job."""
 
+import copy
 import io
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, SCORED
-from batchsent.errors import UsageError
+from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates, tables
 from batchsent.evaluation.compare import check, compare, distance, stability
 from batchsent.evaluation.tally import Tally
@@ -258,3 +259,27 @@ def test_hostile_labels_in_a_comparison():
     tables.show_comparison(compare(hostile, summary_of(Rows())), stream)
     assert "[red]" in stream.getvalue()
     assert not set(stream.getvalue()) & set("\x1b\x07\u202e\r")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda d: d["rows"].update(read="many"),
+        lambda d: d["predictions"].update(mean_score=10**400),
+        lambda d: d["text"].pop("characters"),
+        lambda d: d["text"]["characters"]["histogram"].update(counts=5),
+        lambda d: d["text"]["characters"]["histogram"]["counts"].pop(),
+        lambda d: d["predictions"].update(labels=[1]),
+        lambda d: d["predictions"]["labels"][0].update(score_counts=[None, "x"]),
+        lambda d: d["evaluation"].update(macro=None),
+        lambda d: d["run"].update(options=[3]),
+        lambda d: d.update(outputs=["x"]),
+    ],
+)
+def test_a_damaged_summary_is_no_bug_of_ours(monday, spoil):
+    """Figures that are not what they should be end in one line that says so, whichever side they are on."""
+    broken = copy.deepcopy(dict(monday))
+    spoil(broken)
+    for pair in ((broken, monday), (monday, broken)):
+        with pytest.raises(InputError, match="one of the summaries is damaged"):
+            compare(*pair)

@@ -1,6 +1,7 @@
 """Judging a file that is scored already: the figures of the run that scored it, without its model."""
 
 import csv
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,6 +108,41 @@ def test_labels_come_in_the_order_of_the_model(reviews, tmp_path):
     assert evaluate(out, gold="gold")["evaluation"]["positive"] == "POSITIVE"
 
 
+def test_the_columns_of_probabilities_tell_the_labels(tmp_path):
+    """A part of a file in which one of three labels never comes first is still judged as of three labels."""
+    path = many_labels(tmp_path, columns=True)
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 2), path)
+    evaluation = evaluate(path, gold="gold")["evaluation"]
+    assert [entry["label"] for entry in evaluation["labels"]] == ["anger", "joy", "love"]
+    assert evaluation["positive"] is None
+
+
+def test_a_single_label_does_not_tell_the_others(tmp_path):
+    """A file filtered down to one label is not judged as if the model had one label only."""
+    path = tmp_path / "x.csv"
+    path.write_text("text,label,score,gold\na,POSITIVE,0.9,neg\nb,POSITIVE,0.8,pos\n")
+    with pytest.raises(InputError, match="POSITIVE is the only label in it") as caught:
+        evaluate(path, gold="gold")
+    assert "--labels" in caught.value.hint
+    assert evaluate(path, gold="gold", labels="NEGATIVE,POSITIVE")["evaluation"]["accuracy"] == 0.5
+    for labels in ("", "POSITIVE,", "NEGATIVE,POSITIVE,NEGATIVE"):
+        with pytest.raises(UsageError, match="--labels"):
+            evaluate(path, gold="gold", labels=labels)
+
+
+@pytest.mark.parametrize("labels", [5, "POSITIVE", ["NEGATIVE", "POSITIVE", 3], ["NEGATIVE", "POSITIVE", "POSITIVE"]])
+def test_a_damaged_summary_beside_the_file_is_left_alone(reviews, tmp_path, labels):
+    """Labels that are none are not taken from it; those of the column are."""
+    out = tmp_path / "out.csv"
+    scored(reviews, out)
+    beside = tmp_path / "out.csv.summary.json"
+    document = json.loads(beside.read_bytes())
+    document["model"]["labels"] = labels
+    beside.write_text(json.dumps(document))
+    assert evaluate(out, gold="gold")["evaluation"]["positive"] == "POSITIVE"
+
+
 def test_stars_are_weak_labels(reviews, tmp_path):
     """Agreement with star ratings, the middling ones left out and counted."""
     out = tmp_path / "out.csv"
@@ -146,6 +182,8 @@ def test_a_floor_is_a_gate(reviews, tmp_path):
         ({"gold_stars": "stars"}, "go together"),
         ({"gold": "gold", "stars": "1:NEGATIVE"}, "go together"),
         ({"gold": "gold", "fail_under": ("acuracy=1",)}, "no figure"),
+        ({"gold": "gold", "unsure_below": 70.0}, "--unsure-below 70 is no score"),
+        ({"gold": "gold", "unsure_below": float("nan")}, "--unsure-below nan is no score"),
         ({"gold": "golden"}, "no column called golden"),
         ({"gold": "gold", "prefix": "my_"}, "no column called my_label"),
     ],
@@ -212,3 +250,23 @@ def test_the_table_of_an_evaluation(tmp_path, capsys):
     for said in ("accuracy", "0.5000", "precision", "gold \\ predicted", "no label: '?[red]"):
         assert said in text
     assert not set(text) & set("\x1b\x07\u202e\r")
+
+
+def test_the_table_tells_what_a_threshold_buys(reviews, tmp_path, capsys):
+    """Share and accuracy of the rows with at least a score, --unsure-below among the thresholds."""
+    import sys
+
+    out = tmp_path / "out.csv"
+    scored(reviews, out)
+    document = evaluate(out, gold="gold", unsure_below=0.73)
+    show_evaluation(document, sys.stdout)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index(["score", "at", "least", "rows", "share", "accuracy"])
+    shown = lines[start + 1 : start + 9]
+    assert [line[0] for line in shown] == ["0.5", "0.6", "0.7", "0.73", "0.8", "0.9", "0.95", "0.99"]
+    assert [line[0] for line in shown if line[-1] == "--unsure-below"] == ["0.73"]
+    with out.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] and row["gold"] in {"neg", "pos"}]
+    sure = [row for row in rows if float(row["score"]) >= 0.73]
+    right = sum(row["label"].lower().startswith(row["gold"]) for row in sure)
+    assert shown[3][1:4] == [f"{len(sure)}", f"{len(sure) / len(rows):.4f}", f"{right / len(sure):.4f}"]

@@ -274,15 +274,17 @@ def test_a_head_for_other_classes_is_replaced(tmp_path):
 
 
 def test_evaluation_rows_can_be_a_file(tmp_path, reviews, tiny_model):
-    """--eval names the rows to measure on; rows that were also trained on are warned about."""
+    """--eval names the rows to measure on; training rows with the same texts are left out and counted."""
     listener = Listener()
     document = finetune(
         tmp_path / "out", train=reviews, eval=reviews, eval_samples=10, base_model=str(tiny_model), epochs=1,
         reporter=listener,
     )  # fmt: skip
-    assert (document["data"]["train"]["rows"], document["data"]["eval"]["rows"]) == (48, 10)
-    assert document["data"]["overlap"] == 10
-    assert "10 evaluation texts are also training texts" in listener.warned[0]
+    assert (document["data"]["train"]["rows"], document["data"]["eval"]["rows"]) == (38, 10)
+    assert document["data"]["train"]["left_out"]["also_in_evaluation"] == 10
+    assert "left out of 48: 10 also in evaluation" in "\n".join(listener.said)
+    with pytest.raises(UsageError, match="no row is left to train on: 48 also in evaluation"):
+        finetune(tmp_path / "other", train=reviews, eval=reviews, base_model=str(tiny_model))
 
 
 def test_long_reviews_are_cut_and_counted(tmp_path, tiny_model):
@@ -290,8 +292,9 @@ def test_long_reviews_are_cut_and_counted(tmp_path, tiny_model):
     reviews = write_reviews(tmp_path / "reviews.csv")
     with Path(reviews).open("a") as file:
         file.write("great " * 200 + ",pos\n")
+    others = write_reviews(tmp_path / "others.csv", words=(GOOD[::-1], BAD[::-1]))
     document = finetune(
-        tmp_path / "out", train=reviews, eval=reviews, base_model=str(tiny_model), epochs=1, max_length=20
+        tmp_path / "out", train=reviews, eval=others, base_model=str(tiny_model), epochs=1, max_length=20
     )
     assert document["training"]["train_rows_cut"] == 1
 

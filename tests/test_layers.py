@@ -19,6 +19,7 @@ FLOORS = {
     "batchsent.cli": 5,
     "batchsent.api": 4,
     "batchsent.evaluate": 4,
+    "batchsent.export": 4,
     "batchsent.info": 4,
     "batchsent.verify": 4,
     "batchsent.finetune": 4,

@@ -5,13 +5,15 @@ import hashlib
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from batchsent.chunk import SCORED
 from batchsent.errors import InputError
-from batchsent.evaluation import charts, summary
+from batchsent.evaluation import charts, pages, summary
 from batchsent.evaluation.advice import warning
+from batchsent.evaluation.compare_report import render_comparison
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.report import render
 from batchsent.evaluation.tally import Tally
@@ -27,7 +29,7 @@ HOSTILE = (
 ELEMENTS = {
     *("html", "head", "meta", "title", "style", "body", "header", "section", "h1", "h2", "h3", "p", "br", "b", "span"),
     *("dl", "div", "dt", "dd", "small", "ul", "li", "bdi", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"),
-    *("figure", "figcaption", "svg", "rect", "path", "text", "circle"),
+    *("figure", "figcaption", "footer", "svg", "rect", "path", "text", "circle"),
 }
 ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "class", "role", "aria-label", "aria-hidden", "viewbox"),
@@ -92,13 +94,15 @@ def test_the_page_says_what_the_summary_says(scored):
         "Scores of reviews.csv",
         "3,000 of 3,000 rows were scored in 3 min 12 s.",
         f"Of 3,000 rows with a gold label {evaluation['accuracy']:.1%} are right",
-        "What to do: compare the figures of truncated and whole texts",
+        f"What to do: {scored['warnings'][0]['hint']}",
         "Confusion matrix",
         f"{evaluation['confusion']['counts'][0][1]:,}",
         "read up to 512",
         "ROC curve",
         "Precision and recall",
         "Can the scores be read as chances?",
+        "How right are the sure ones?",
+        "0.7 unsure below",
         "By length of the text",
         "cut by the model",
         "the slowest was the model",
@@ -219,6 +223,16 @@ def test_a_damaged_summary_is_an_error(scored, spoil):
         render({**scored, spoil: {"rows": [1], "seconds": 5} if spoil != "outputs" else [3]})
 
 
+def test_figures_beyond_all_measure_are_damage(scored):
+    """Numbers that no float holds, and a section nested a thousand deep, are refused in one line."""
+    deep: list = []
+    for _ in range(5_000):
+        deep = [deep]
+    for spoiled in ({"predictions": {**scored["predictions"], "mean_score": 10**400}}, {"device": {"name": deep}}):
+        with pytest.raises(InputError, match="damaged"):
+            render({**scored, **spoiled})
+
+
 CURVE = (
     "step,epoch,loss,learning_rate,grad_norm,eval_accuracy,eval_loss,eval_macro_f1\n"
     "10,0.5,0.7,0.001,0.5,,,\n20,1.0,0.5,0.0005,0.4,0.8,0.55,0.79\n40,2.0,0.3,0.0,0.3,0.9,0.35,0.89\n"
@@ -289,6 +303,38 @@ def test_a_damaged_metrics_file_is_an_error():
         render_training({**trained(), "metrics": {}}, CURVE)
     with pytest.raises(InputError, match="damaged"):
         render_training(trained(), "step,loss\none,two\n")
+
+
+def test_accuracy_against_coverage(scored):
+    """Each threshold that sets rows aside is a dot, from all rows at the right to the surest at the left."""
+    page = render(scored).decode()
+    drawn = re.search(r'aria-label="Accuracy against coverage">(.*?)</svg>', page)[1]
+    places = [float(x) for x in re.findall(r'<circle class="dot" cx="([^"]+)"', drawn)]
+    rows = scored["evaluation"]["rows"]
+    kept = {entry["rows"] for entry in scored["evaluation"]["coverage"]} - {rows, 0}
+    assert len(places) == 1 + len(kept)
+    assert places == sorted(places, reverse=True)
+    assert places[0] == charts.WIDTH - charts.RIGHT
+    words = re.findall(r">(0\.\d+)</text>", drawn.partition("<circle")[2])
+    assert words == sorted(set(words))
+
+
+def test_without_anything_to_set_aside_there_is_no_coverage_chart():
+    """Where every score is above every threshold the table says so, and no chart is drawn."""
+    tally = Tally(TWO, GoldRule.parse(TWO))
+    tally.add(*small(["t"] * 4, [SCORED] * 4, gold=["pos"] * 4, p=(0.001, 0.999)))
+    text = Reader(render(document(tally.sections()))).text
+    assert "How right are the sure ones?" not in text
+    assert "Only the sure ones" in text
+
+
+def test_three_pages_share_one_head(scored):
+    """Policy, style sheet and everything else of the head stand in one template."""
+    made = [render(scored), render_comparison(scored, scored), render_training(trained(), CURVE)]
+    heads = {re.sub(rb"<title>.*?</title>", b"", page.partition(b"<body>")[0]) for page in made}
+    assert len(heads) == 1
+    templates = Path(pages.__file__).parent.glob("*.html")
+    assert sum("<head>" in template.read_text() for template in templates) == 1
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 7, 10, 99, 1_234, 5_000_000])

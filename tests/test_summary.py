@@ -267,6 +267,13 @@ def test_a_dozen_lines_for_a_person(scored):
     assert "\x1b" not in text
 
 
+def test_what_the_sure_rows_are_worth(scored):
+    """With --unsure-below and gold labels the end of a run says how right the rest is."""
+    (own,) = [entry for entry in scored["evaluation"]["coverage"] if entry["score_at_least"] == 0.7]
+    assert f"{own['accuracy']:.4f} of the {own['share']:.1%} with a score of 0.7 or more" in shown(scored)
+    assert "with a score of" not in shown(document(Rows().tally().sections()))
+
+
 def test_one_plain_line_for_a_log(scored):
     """A log gets one line without escapes or line breaks."""
     said = terminal.line(scored)
@@ -338,10 +345,16 @@ def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
     """What a run writes beside its output agrees with the schema, is read back, and has a page."""
     source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
     source.write_text("id,text,gold\n1,I loved this movie,pos\n2,,neg\n3,awful boring film,bad\n")
-    returned = batch(source, output, model=str(tiny_model), gold="gold")
+    beside = {"group_by": "id", "disagreements": str(tmp_path / "far.csv")}
+    returned = batch(source, output, model=str(tiny_model), gold="gold", unsure_below=0.6, **beside)
     written = summary.read(tmp_path / "out.csv.summary.json")
     assert written == json.loads(summary.dumps(returned))
     validator.validate(written)
     assert written["rows"]["scored"] == 2
+    assert [(found["role"], found["rows"]) for found in written["outputs"]] == [
+        ("data", 3),
+        ("groups", 3),
+        ("disagreements", len((tmp_path / "far.csv").read_text().splitlines()) - 1),
+    ]
     assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
     assert b"Scores of reviews.csv" in render(written)

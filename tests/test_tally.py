@@ -269,6 +269,21 @@ def test_coverage_tells_what_a_threshold_buys():
         assert entry["accuracy"] == pytest.approx(hit[sure].mean())
 
 
+def test_a_threshold_is_kept_as_it_is_read():
+    """The score that a file shows as 0.7 counts as at least 0.7, once, though float32 holds a hair less."""
+    tally = Tally(TWO, GoldRule.parse(TWO), unsure_below=0.7)
+    shown, less = np.float32(0.7), np.nextafter(np.float32(0.7), np.float32(0))
+    for score, gold in ((shown, "pos"), (less, "pos"), (shown, "neg")):
+        tally.add(*small(["t"], [SCORED], gold=[gold], p=(1 - score, score)))
+    sections = tally.sections()
+    assert str(shown) == "0.7" > str(less)
+    assert sections["predictions"]["unsure"] == 1
+    table = {entry["score_at_least"]: entry for entry in sections["evaluation"]["coverage"]}
+    assert len(table) == len(sections["evaluation"]["coverage"]) == 7
+    assert (table[0.6]["rows"], table[0.7]["rows"], table[0.8]["rows"]) == (3, 2, 0)
+    assert (table[0.7]["share"], table[0.7]["accuracy"]) == (pytest.approx(2 / 3), 0.5)
+
+
 def test_by_length_is_the_same_on_a_part_of_the_rows():
     """The figures of a length bucket, and of whole and truncated texts, are scikit-learn's on those rows."""
     from sklearn import metrics

@@ -12,7 +12,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import UsageError
-from batchsent.model.prefix import BERT_BREAK, GPT2_BREAK, LETTERS, LONG_CHARS, WORD_CHARS
+from batchsent.model.prefix import (
+    BERT_BREAK,
+    BYTES,
+    GPT2_BREAK,
+    LETTERS,
+    LONG_CHARS,
+    WORD_CHARS,
+    Gpt2Prefixes,
+    straddles,
+)
 from batchsent.model.tokens import LONG_TEXT, make_text_encoder, pack, without_surrogates
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
@@ -368,3 +377,119 @@ def test_imdb_reviews_have_the_tokenizers_ids(name):
     for start in range(0, len(texts), 2_000):
         some = texts[start : start + 2_000]
         assert rows(encoder.encode(some)) == [e.ids for e in backend.encode_batch_fast(some)]
+
+
+# --- unbroken runs of letters of several bytes, in byte-level BPE
+
+
+def byte_level_tokenizer(texts, vocabulary):
+    """GPT-2's kind of tokenizer, with pairs of bytes merged as they come in `texts`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import RobertaTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return RobertaTokenizerFast(tokenizer_object=backend, model_max_length=64)
+
+
+def letters(alphabet, length, seed):
+    return "".join(np.random.default_rng(seed).choice(list(alphabet), length))
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("é", False),
+        ("éé", False),
+        ("aé", False),
+        (b"\xc3", False),
+        (b"\xa9", False),
+        (b"a\xc3", True),
+        (b"\xa9a", True),
+        (b"\xa9\xc3", True),
+        (b"\xc3\xa9\xc3", True),
+        (b"\xe7\x94", False),
+        (b"\x94\xb5", False),
+        (b"\xb5\xe7", True),
+    ],
+)
+def test_a_token_straddles_that_has_two_characters_and_not_both_of_them_whole(token, said):
+    """Pieces of one character do not, and whole characters do not."""
+    assert straddles(token.encode() if isinstance(token, str) else token) is said
+
+
+@pytest.mark.parametrize("alphabet", ["é", "éèà", "жщыюя", "电影院", "ñж电", "éa", "ждa"])
+@pytest.mark.parametrize("vocabulary", [270, 300, 420])
+def test_letters_without_a_break_have_the_ids_of_the_whole(alphabet, vocabulary):
+    """Whatever was merged, within characters, across them, over several of them."""
+    tokenizer = byte_level_tokenizer([letters(alphabet, 40, n) for n in range(40)], vocabulary)
+    encoder = make_text_encoder(tokenizer, 64)
+    for seed, length in ((1, LONG_CHARS + 1), (2, LONG_CHARS + 777)):
+        text = letters(alphabet, length, seed)
+        assert rows(encoder.encode([text, "it was " + text])) == expected(tokenizer, [text, "it was " + text])
+
+
+@st.composite
+def merges_and_text(draw):
+    """A byte-level BPE vocabulary with merges of any kind, and a run of letters that they apply to."""
+    alphabet = draw(st.lists(st.sampled_from("éèжщ电影a"), min_size=1, max_size=3, unique=True))
+    tokens = sorted({spelling[byte] for c in alphabet for byte in c.encode()})
+    merges = []
+    for _ in range(draw(st.integers(1, 9))):
+        left, right = draw(st.sampled_from(tokens)), draw(st.sampled_from(tokens))
+        if left + right not in tokens and len(left + right) <= 12:
+            merges.append((left, right))
+            tokens.append(left + right)
+    return merges, letters(alphabet, draw(st.integers(300, 2_000)), draw(st.integers(0, 99)))
+
+
+spelling = {byte: c for c, byte in BYTES.items()}
+ACROSS = [(spelling[0xA9], spelling[0xC3])]  # of é, the end of one and the beginning of the next
+
+
+@settings(max_examples=250, deadline=None)
+@given(case=merges_and_text(), room=st.integers(5, 40))
+@example(case=(ACROSS, "é" * 900), room=20)
+@example(case=([*ACROSS, (ACROSS[0][0] + ACROSS[0][1],) * 2], "é" * 900), room=20)
+def test_one_of_the_places_that_are_tried_is_a_boundary_of_the_whole(case, room):
+    """What the rule for byte-level BPE rests on."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    merges, text = case
+    vocabulary = {token: n for n, token in enumerate([*BYTES, *map("".join, merges)])}
+    backend = Tokenizer(models.BPE(vocabulary, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    boundaries = set(itertools.accumulate(len(token) for token in backend.encode(text).tokens))
+    rule = Gpt2Prefixes(vocabulary)
+    for prefixes, whole in rule.candidates(text, room):
+        assert whole or boundaries & {len(prefix.encode()) for prefix in prefixes}
+        assert not whole or prefixes == [text]
+
+
+def test_where_no_token_straddles_a_run_of_letters_is_cut():
+    """The rule is of use: it proposes prefixes of a run, not the whole alone; not so where one straddles."""
+    text = "é" * 5_000
+    assert len(list(Gpt2Prefixes(BYTES).candidates(text, 20))) > 1
+    assert [whole for _, whole in Gpt2Prefixes([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)] == [True]
+
+
+@pytest.mark.parametrize("unit", ["é", "ж", "电", "жы"])
+def test_megabytes_of_one_letter_cost_milliseconds_in_byte_level_bpe(unit):
+    """10 MB of one unbroken letter of two or three bytes, where no token straddles."""
+    tokenizer = roberta_tokenizer()
+    encoder = make_text_encoder(tokenizer, 64)
+    text = repeated(unit, 5_000_000)
+    encoder.encode(["warm up"])
+    start = time.thread_time()
+    tokens = encoder.encode([text])
+    elapsed_s = time.thread_time() - start
+    assert rows(tokens) == expected(tokenizer, [text[:100_000]])
+    assert elapsed_s < 2  # measured 10 to 40 ms; all of it takes 12 s

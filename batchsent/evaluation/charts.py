@@ -1,4 +1,4 @@
-"""Charts as SVG text, drawn for a column of a page 360 units wide; knows numbers, not what they mean.
+"""Charts as SVG text, drawn for a column of a page 400 units wide; knows numbers, not what they mean.
 
 Hand-made rather than matplotlib's: 2 kB instead of 40, colours follow the page into dark mode, text stays text, and
 nothing in a label is a formula. Only classes and geometry are written: a strict Content-Security-Policy allows no
@@ -7,24 +7,45 @@ style attributes.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 360, 236
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 18, 36
+WIDTH, HEIGHT = 400, 240
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 38
 DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
 
 Tick = tuple[float, str]  # place on the axis from 0 to 1, words
 
 
+class Dot(NamedTuple):
+    """A share with its interval, at a place of its own."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    weight: float = 0.0  # 0 to 1: the area of the dot beyond that of the smallest
+    words: str = ""  # beside the dot
+
+
 def histogram(
-    counts: Sequence[int], ticks: Sequence[Tick], *, title: str, x_title: str, mark: Tick | None = None
+    counts: Sequence[int],
+    ticks: Sequence[Tick],
+    *,
+    title: str,
+    x_title: str,
+    most: int | None = None,
+    mark: Tick | None = None,
 ) -> Markup:
-    """Draw counts as bars of equal width; `mark` is a vertical line with words, such as a limit."""
-    most = max(counts, default=0) or 1
+    """Draw counts as bars of equal width, the axis up to `most` where charts stand side by side.
+
+    `mark` is a vertical line with words, such as a limit.
+    """
+    most = most or max(counts, default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = width / max(len(counts), 1)
-    parts = [_axes(ticks, _round_ticks(0, most, least_step=1), x_title)]
+    parts = [_axes(ticks, round_ticks(0, most, least_step=1), x_title)]
     for i, count in enumerate(counts):
         if count:
             # Half a unit at least, so that a rare value is still seen.
@@ -49,7 +70,7 @@ def outlines(
 ) -> Markup:
     """Draw two distributions of shares over the same bins: the first as a filled shape, the second as a line."""
     most = max([*before, *after, 0.0]) or 1.0
-    parts = [_axes(ticks, _round_ticks(0, 100 * most), x_title, "% of rows")]
+    parts = [_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
     bins = max(len(before), 1)
     edges = [k / bins for k in range(bins + 1) for _ in range(2)]
     for shares, kind in ((before, "soft"), (after, "line")):
@@ -78,18 +99,39 @@ def curves(
     return _svg(parts, title)
 
 
-def calibration(points: Sequence[tuple[float, float, float, float, int]], *, title: str) -> Markup:
-    """Draw (score, accuracy, lowest, highest, rows) against the diagonal; a dot's area is its share of the rows."""
-    unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
-    parts = [
-        _axes(unit, unit, "mean score", "share that is right"),
-        f'<path class="chance" d="{_path([0, 1], [0, 1])}"/>',
-    ]
-    total = sum(point[4] for point in points) or 1
-    for x, y, low, high, rows in points:
-        (cx, cy), (_, top), (_, bottom) = _place(x, y), _place(x, high), _place(x, low)
+def dots(
+    points: Sequence[Dot],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    x_from: float,
+    y_from: float,
+    chance: bool = False,
+    joined: bool = False,
+) -> Markup:
+    """Draw shares with their intervals on axes that end at 1; `chance` adds the diagonal from corner to corner."""
+    parts = [_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
+    if chance:
+        parts.append(f'<path class="chance" d="{_path([0, 1], [0, 1])}"/>')
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _place((x - x_from) / (1 - x_from), (y - y_from) / (1 - y_from))
+
+    places = [place(dot.x, dot.y) for dot in points]
+    if joined and len(points) > 1:
+        parts.append(f'<path class="thin" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>')
+    taken = math.inf  # where the words to the right begin; points with words come from right to left
+    for dot, (cx, cy) in zip(points, places, strict=True):
+        (_, top), (_, bottom) = place(dot.x, dot.high), place(dot.x, dot.low)
+        radius = 3 + 8 * math.sqrt(dot.weight)
         parts.append(f'<path class="whisker" d="M{cx:.1f} {top:.1f}V{bottom:.1f}"/>')
-        parts.append(f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{2 + 9 * math.sqrt(rows / total):.1f}"/>')
+        parts.append(f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}"/>')
+        width = 7 * len(dot.words)
+        left = min(cx + 5, WIDTH - width)
+        if dot.words and left + width <= taken:
+            parts.append(f'<text x="{left:.1f}" y="{min(cy, top) - 4:.1f}">{escape(dot.words)}</text>')
+            taken = left
     return _svg(parts, title)
 
 
@@ -101,19 +143,19 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
         return Markup("")
     right, lowest, highest = max(xs) or 1, min(0, *ys), max(ys)
     span = highest - lowest or 1
-    parts = [_axes(_round_ticks(0, right), _round_ticks(lowest, highest), x_title)]
+    parts = [_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
     for i, (line_x, line_y) in enumerate(lines):
         path = _path([x / right for x in line_x], [(y - lowest) / span for y in line_y])
         parts.append(f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>')
     return _svg(parts, title)
 
 
-def bar(share: float | None) -> Markup:
-    """Draw a share as a bar that fills its table cell."""
+def bar(share: float | None, kind: str = "bar") -> Markup:
+    """Draw a share as a bar that fills its table cell; `kind` is bar, or soft for the one that is measured against."""
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
     return _drawn(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="rail" width="100" height="10"/><rect class="bar" width="{width:.2f}" height="10"/></svg>'
+        f'<rect class="rail" width="100" height="10"/><rect class="{kind}" width="{width:.2f}" height="10"/></svg>'
     )
 
 
@@ -207,7 +249,7 @@ def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 
 
-def _round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Tick]:
+def round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Tick]:
     """Return two to six ticks at round numbers within an axis."""
     span = highest - lowest or 1
     power = 10.0 ** math.floor(math.log10(span))

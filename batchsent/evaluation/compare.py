@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.evaluation import gates
+from batchsent.evaluation.summary import undamaged
 
 # Cells of the drift figures hold at least this share of the first run: PSI is usually taken over deciles.
 CELL_SHARE = 0.1
@@ -34,22 +35,23 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns figures (name, a, b, change, noise), labels by share, drift (PSI and KS of scores and of text lengths),
     gates (every figure a condition may name, None where it cannot be told) and differences of model, options,
-    versions and device.
+    versions and device. Raises InputError for a summary whose figures are not what they should be.
     """
-    labels = _labels(a, b)
-    figures = [*_rates(a, b), *_metrics(a, b)]
-    drift = _drift(a, b)
-    result = {
-        "schema": "batchsent.comparison/1",
-        "a": _about(a),
-        "b": _about(b),
-        "figures": figures,
-        "labels": labels,
-        "drift": drift,
-        "gates": _gates(a, b, figures, labels, drift),
-        "differences": _differences(a, b),
-    }
-    return {**result, "verdict": _verdict(result)}
+    with undamaged("one of the summaries"):
+        labels = _labels(a, b)
+        figures = [*_rates(a, b), *_metrics(a, b)]
+        drift = _drift(a, b)
+        result = {
+            "schema": "batchsent.comparison/1",
+            "a": _about(a),
+            "b": _about(b),
+            "figures": figures,
+            "labels": labels,
+            "drift": drift,
+            "gates": _gates(a, b, figures, labels, drift),
+            "differences": _differences(a, b),
+        }
+        return {**result, "verdict": _verdict(result)}
 
 
 def check(comparison: Mapping[str, Any], expressions: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, printable
+from markupsafe import Markup
+
 from batchsent.evaluation import charts
 from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, check, compare
-from batchsent.evaluation.pages import count, cut, number, page
+from batchsent.evaluation.pages import count, cut, fact, facts, number, page
+from batchsent.evaluation.summary import undamaged
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
@@ -31,13 +33,9 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
     `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a summary whose figures
     are not what they should be, UsageError for what is no condition.
     """
-    try:
+    with undamaged("one of the summaries"):
         comparison = compare(a, b)
         content = _content(a, b, comparison)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
-        raise InputError(
-            f"one of the summaries is damaged: {printable(error)}", hint="make it again with batchsent batch"
-        ) from error
     failures = check(comparison, conditions)
     return page("compare.html", {**content, "failures": failures, "conditions": list(conditions)})
 
@@ -50,31 +48,26 @@ def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
         "title": f"{_name(a)} and {_name(b)}",
         "verdict": f"{said[:1].upper()}{said[1:]}.",
         "tiles": _tiles(comparison),
-        "runs": [_run(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
+        "subtitle": "A is what B is measured against",
+        "runs": [facts(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
         "figures": [_figure(figure) for figure in comparison["figures"]],
         "labels": [
-            {**label, **_moved(label), "bar_a": charts.bar(label["a"]), "bar_b": charts.bar(label["b"])}
+            {**label, **_moved(label), "bar_a": charts.bar(label["a"], "soft"), "bar_b": charts.bar(label["b"])}
             for label in shown
         ],
         "hidden_labels": len(ranked) - len(shown),
         "score_charts": _score_charts(a, b),
         "length_charts": _length_charts(a, b),
         "differences": [
-            {**entry, "a": _value(entry["a"]), "b": _value(entry["b"])}
+            {**entry, "a": fact(entry["a"]), "b": fact(entry["b"])}
             for entry in comparison["differences"][:MOST_DIFFERENCES]
         ],
-        "shape": charts.shape(),
-        "line": charts.key(0),
     }
 
 
 def _name(document: Document) -> str:
     path = document["input"].get("path")
     return cut("a run" if not path else "standard input" if path in {"-", "stdin"} else Path(path).name)
-
-
-def _run(name: str, about: Document) -> dict[str, Any]:
-    return {"name": name, "entries": [(key, _value(value)) for key, value in about.items()]}
 
 
 def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
@@ -100,7 +93,8 @@ def _figure(figure: Document) -> dict[str, Any]:
     name = figure["name"].removesuffix("_share").replace("_", " ")
     return {
         "name": f"{name} rows" if share else WORDS.get(name, name),
-        **{side: _number(figure[side], share=share) for side in ("a", "b", "noise")},
+        **{side: _number(figure[side], share=share) for side in ("a", "b")},
+        "noise": _number(figure["noise"], share=share) if figure["noise"] else None,
         **_moved(figure, share=share),
     }
 
@@ -141,12 +135,12 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         # A winner of two labels has 0.5 or more: an empty left half says nothing.
         first = min(used[0], len(before) // 2)
         start = edges[first]
-        ticks = [(k / 5, f"{start + (1 - start) * k / 5:.2g}") for k in range(6)]
+        ticks = charts.round_ticks(start, 1)
         svg = charts.outlines(
             _shares(before)[first:], _shares(after)[first:], ticks, title="Scores of both runs", x_title="score"
         )
         caption = f"{sum(before):,} rows of A, {sum(after):,} of B"
-        made.append({"name": name, "label": label, "svg": svg, "caption": caption})
+        made.append({"name": name, "label": label, "svg": svg, "legend": _legend(), "caption": caption})
     return made
 
 
@@ -168,18 +162,14 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
             x_title=f"{unit} (log scale)",
         )
         halves = [f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)]
-        made.append({"name": f"In {unit}", "svg": svg, "caption": f"Median: {', '.join(halves)}"})
+        made.append({"name": f"In {unit}", "svg": svg, "legend": _legend(), "caption": f"Median: {', '.join(halves)}"})
     return made
+
+
+def _legend() -> list[tuple[Markup, str]]:
+    return [(charts.shape(), "A"), (charts.key(0), "B")]
 
 
 def _shares(counts: Sequence[int]) -> list[float]:
     rows = sum(counts) or 1
     return [rows_in / rows for rows_in in counts]
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return count(value)
-    return cut(value if isinstance(value, str) else ", ".join(map(str, value)) if isinstance(value, list) else value)

@@ -66,6 +66,12 @@ def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> l
     return found
 
 
+def check_score(option: str, score: float | None) -> None:
+    """Refuse a threshold of the score that none can have, such as 70 for 70 %. Raises UsageError."""
+    if score is not None and not 0 <= score <= 1:
+        raise UsageError(f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7")
+
+
 def _condition(text: str, values: Mapping[str, Any]) -> tuple[str, str, float, str]:
     match = CONDITION.fullmatch(text)
     if match is None:

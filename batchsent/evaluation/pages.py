@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from markupsafe import Markup
 from batchsent.errors import printable
 
 FOLDER = Path(__file__).parent
+
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00")
 
 CUT_CHARACTERS = 200
 
@@ -42,15 +44,32 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
 
 def facts(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section as name and entries of words and value, for a list of facts."""
-    return {"name": name, "entries": [(key.replace("_", " "), _fact(value)) for key, value in section.items()]}
+    return {"name": name, "entries": [(key.replace("_", " "), fact(value)) for key, value in section.items()]}
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
+    """Return a value as a person writes it: no quotes and braces of JSON."""
     if value is None:
         return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, str | list | tuple | Mapping) and not value:
+        return "empty"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
         return count(value)
-    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return cut(", ".join(f"{str(key).replace('_', ' ')} {fact(item)}" for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return cut(", ".join(map(fact, value)))
+    return cut(moment(str(value)))
+
+
+def moment(words: str) -> str:
+    """Return a point in time, as summaries write it, without what only programs need; other words as they are."""
+    found = MOMENT.fullmatch(words)
+    return f"{found[1]} {found[2]} UTC" if found else words
 
 
 def count(value: int | None) -> str:

@@ -18,8 +18,10 @@ from batchsent.evaluation.bins import FIXED, count, fixed
 LABELS_IN_FULL = 100
 CURVES_IN_FULL = 10
 
-# Score bins for calibration and coverage: kept in hundredths, shown in twentieths.
+# Score bins for calibration and coverage: kept in hundredths, shown in twentieths. The edges are float32 like the
+# scores: the score that a file shows as 0.7 lies a hair under 0.7, and counts as at least 0.7 to whoever reads it.
 FINE = 100
+FINE_EDGES = (np.arange(FINE) / FINE).astype(np.float32)
 SHOWN = 20
 COVERAGE = (50, 60, 70, 80, 90, 95, 99)
 
@@ -82,7 +84,7 @@ class Quality:
         score = probabilities[every, winners]
         self.confusion += count(gold * n + winners, n * n).reshape(n, n)
 
-        fine = np.minimum((score.astype(np.float64) * FINE).astype(np.int64), FINE - 1)
+        fine = np.searchsorted(FINE_EDGES, score, side="right") - 1
         self.rows_by_score += count(fine, FINE)
         self.hits_by_score += count(fine[hit], FINE)
         self.score_sums += count(fine, FINE, fixed(score))
@@ -214,9 +216,9 @@ class Quality:
 
     def _coverage(self, rows: int) -> list[dict[str, Any]]:
         """Return how many rows stay, and how accurate they are, when only scores from a threshold up count."""
-        kept = [(at / FINE, int(self.rows_by_score[at:].sum()), int(self.hits_by_score[at:].sum())) for at in COVERAGE]
+        kept = {at / FINE: (int(self.rows_by_score[at:].sum()), int(self.hits_by_score[at:].sum())) for at in COVERAGE}
         if self.unsure_below is not None:
-            kept = sorted({*kept, (float(self.unsure_below), self.sure[0], self.sure[1])})
+            kept[float(self.unsure_below)] = self.sure[0], self.sure[1]
         return [
             {
                 "score_at_least": at,
@@ -224,7 +226,7 @@ class Quality:
                 "share": sure / rows if rows else None,
                 "accuracy": hits / sure if sure else None,
             }
-            for at, sure, hits in kept
+            for at, (sure, hits) in sorted(kept.items())
         ]
 
 

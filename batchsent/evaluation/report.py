@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, printable
 from batchsent.evaluation import charts
-from batchsent.evaluation.pages import bounds, count, cut, facts, number, page
-from batchsent.evaluation.quality import interval
+from batchsent.evaluation.pages import bounds, count, cut, facts, moment, page
+from batchsent.evaluation.report_quality import evaluation_content
+from batchsent.evaluation.summary import undamaged
 from batchsent.evaluation.terminal import elapsed
 
 MOST_LABELS = 30
-MOST_MATRIX = 12
 MOST_SCORE_CHARTS = 6
 
 Document = Mapping[str, Any]
@@ -23,12 +22,8 @@ def render(document: Document) -> bytes:
 
     Raises InputError for a summary whose figures are not what they should be.
     """
-    try:
+    with undamaged():
         return page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
-        raise InputError(
-            f"the summary is damaged: {printable(error)}", hint="make it again with batchsent batch"
-        ) from error
 
 
 def _content(document: Document) -> dict[str, Any]:
@@ -68,13 +63,7 @@ def _content(document: Document) -> dict[str, Any]:
         "most_labels": MOST_LABELS,
     }
     if evaluation is not None and evaluation["rows"]:
-        content |= {
-            "left": _left(evaluation["gold"]),
-            "figures": _figures(evaluation),
-            "matrix": _matrix(evaluation),
-            "quality_charts": _quality_charts(evaluation),
-            "by_length": _by_length(evaluation),
-        }
+        content |= evaluation_content(evaluation, predictions["unsure_below"])
     return content
 
 
@@ -101,7 +90,7 @@ def _verdict(document: Document) -> str:
 def _subtitle(document: Document) -> str:
     parts = [f"status {document['status']}"]
     if document["run"].get("ended"):
-        parts.append(str(document["run"]["ended"]))
+        parts.append(moment(str(document["run"]["ended"])))
     model = document["model"]
     parts += [str(value) for value in (model.get("source"), model.get("precision")) if value]
     return " · ".join(parts)
@@ -134,16 +123,17 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
     # A winner of two labels has 0.5 or more: an empty left half says nothing.
     first = min(first, len(histogram["counts"]) // 2)
     start = histogram["edges"][first]
-    ticks = [(k / 5, f"{start + (1 - start) * k / 5:.2g}") for k in range(6)]
+    ticks = charts.round_ticks(start, 1)
     kept = [label for label in predictions["labels"] if label.get("score_counts") and label["count"]]
     charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
     found = [("All scores", None, histogram["counts"])] if not charted else []
     found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
+    most = max(max(counts) for _, _, counts in found)  # one scale for all, so that heights can be compared
     return [
         {
             "name": name,
             "label": label,
-            "svg": charts.histogram(counts[first:], ticks, title="Histogram of scores", x_title="score"),
+            "svg": charts.histogram(counts[first:], ticks, title="Histogram of scores", x_title="score", most=most),
             "caption": f"{sum(counts):,} rows",
         }
         for name, label, counts in found
@@ -179,125 +169,6 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
-    two = evaluation["positive"] is not None
-    ranked = f"probability of {cut(evaluation['positive'])}" if two else "each label against the others, mean"
-    return [
-        ("accuracy", evaluation["accuracy"], f"95 %: {bounds(evaluation['accuracy_interval'])}"),
-        ("majority", evaluation["majority"]["accuracy"], f"always answering {cut(evaluation['majority']['label'])}"),
-        ("balanced accuracy", evaluation["balanced_accuracy"], "mean recall of the labels"),
-        ("macro precision", evaluation["macro"]["precision"], ""),
-        ("macro recall", evaluation["macro"]["recall"], ""),
-        ("macro F1", evaluation["macro"]["f1"], ""),
-        ("Matthews correlation", evaluation["mcc"], "0 is chance, 1 is perfect"),
-        ("ROC AUC", evaluation["roc_auc"], ranked),
-        ("average precision", evaluation["average_precision"], ranked),
-        ("Brier score", evaluation["brier"], "0 is best"),
-        ("calibration error", evaluation["calibration_error"], "mean distance of score and accuracy"),
-    ]
-
-
-def _left(gold: Document) -> str:
-    """Say which rows are not in the evaluation."""
-    words = {
-        "missing": "without a gold value",
-        "left_out": "left out by the rule",
-        "unmatched": "whose value matches no label",
-        "not_scored": "without a score",
-    }
-    said = [f"{gold[name]:,} {meaning}" for name, meaning in words.items() if gold[name]]
-    return f" Not judged: {', '.join(said)}." if said else ""
-
-
-def _matrix(evaluation: Document) -> dict[str, Any] | None:
-    counts = evaluation["confusion"]["counts"]
-    names = [label["label"] for label in evaluation["labels"]]
-    if counts is None or len(names) > MOST_MATRIX:
-        return None
-    rows = []
-    for i, (name, row) in enumerate(zip(names, counts, strict=True)):
-        total = sum(row) or 1
-        cells = [
-            {"count": count, "share": count / total, "heat": round(4 * count / total), "hit": i == j}
-            for j, count in enumerate(row)
-        ]
-        rows.append({"name": name, "cells": cells})
-    return {"names": names, "rows": rows}
-
-
-def _quality_charts(evaluation: Document) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    drawn = evaluation["curves"][: len(charts.DASHES)]
-    if drawn:
-        legend = [(charts.key(i), curve["label"]) for i, curve in enumerate(drawn)] if len(drawn) > 1 else []
-        shared = {"legend": legend}
-        found.append(
-            {
-                "name": "ROC curve",
-                "svg": charts.curves(
-                    [(curve["roc"]["fpr"], curve["roc"]["tpr"]) for curve in drawn],
-                    title="ROC curve",
-                    x_title="false positive rate",
-                    y_title="true positive rate",
-                    chance=(0, 1),
-                ),
-                "caption": f"Area {number(evaluation['roc_auc'])}; the dashed line is chance.",
-                **shared,
-            }
-        )
-        base = None
-        if len(drawn) == 1:
-            gold = next(label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"])
-            base = (gold / evaluation["rows"],) * 2
-        found.append(
-            {
-                "name": "Precision and recall",
-                "svg": charts.curves(
-                    [(curve["precision_recall"]["recall"], curve["precision_recall"]["precision"]) for curve in drawn],
-                    title="Precision-recall curve",
-                    x_title="recall",
-                    y_title="precision",
-                    chance=base,
-                ),
-                "caption": f"Average precision {number(evaluation['average_precision'])}"
-                + ("; the dashed line is chance." if base else "."),
-                **shared,
-            }
-        )
-    points = []
-    for cell in evaluation["calibration"]:
-        bounds = interval(round((cell["accuracy"] or 0) * cell["rows"]), cell["rows"])
-        if bounds is not None:
-            points.append((cell["mean_score"], cell["accuracy"], *bounds, cell["rows"]))
-    found.append(
-        {
-            "name": "Can the scores be read as chances?",
-            "svg": charts.calibration(points, title="Reliability diagram"),
-            "caption": f"On the dashed line they can. Off by {number(evaluation['calibration_error'])} on average; "
-            "larger dots hold more rows.",
-        }
-    )
-    return found
-
-
-def _by_length(evaluation: Document) -> dict[str, Any]:
-    entries = []
-    for bucket in evaluation["by_length"]:
-        end = f" to {bucket['to'] - 1:,}" if bucket["to"] is not None else " and more"
-        entries.append((f"{bucket['from']:,}{end}", bucket))
-    entries += [("read to the end", evaluation["whole"]), ("cut by the model", evaluation["truncated"])]
-    judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
-    # The axis starts below the lowest interval, at a round share.
-    start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0) // 0.1 / 10
-    start = min(start, 0.9)
-    rows = []
-    for name, bucket in judged:
-        low, high = bucket["accuracy_interval"]
-        plot = charts.whisker(bucket["accuracy"], low, high, start)
-        rows.append({**bucket, "name": name, "interval": bucket["accuracy_interval"], "plot": plot})
-    return {"start": start, "rows": rows}
 
 
 def _stages(document: Document) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The summary document of a run: put together, written as strict JSON, read back; computes none of the figures."""
 
+import csv
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -41,6 +43,15 @@ PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "nump
 # A summary has some 20 kB; with a hundred labels 200 kB.
 LARGEST_BYTES = 64 << 20
 
+# An error may quote a whole library, a command may name ten thousand files: the summary keeps the beginning.
+MOST_ERROR_CHARACTERS = 1_000
+MOST_WORDS = 100
+MOST_WORD_CHARACTERS = 500
+
+
+# What a figure of another type or size than it should have ends in.
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration, RecursionError, csv.Error)
+
 
 def build(
     *,
@@ -60,27 +71,44 @@ def build(
     """Put the summary together, plain JSON types only, in the order of SECTIONS.
 
     `tally_sections` are those of `Tally.sections`. `warnings` are dictionaries with `code`, `message` and `hint`;
-    what can be told from the figures themselves is added behind them. Numpy numbers become Python's, paths become
-    strings, and a figure that is not a finite number becomes null: strict JSON has no NaN.
+    what can be told from the figures themselves is added behind them. The words of an error, and of the command in
+    `run`, are cut where they are too long. Numpy numbers become Python's, paths become strings, and a figure that is
+    not a finite number becomes null: strict JSON has no NaN.
     """
     given = {
         "schema": SCHEMA,
         "status": status,
         "exit_code": exit_code,
-        "error": error,
+        "error": error and {name: cut(said, MOST_ERROR_CHARACTERS) for name, said in error.items()},
         "warnings": [*warnings, *advise(tally_sections)],
         "input": input,
         "outputs": list(outputs),
         "model": model,
         "device": device,
         "performance": performance,
-        "run": run,
+        "run": {**run, **_command(run)},
         "package": package,
         **tally_sections,
     }
     document = _plain({name: given[name] for name in SECTIONS})
     assert isinstance(document, dict)
     return document
+
+
+def cut(words: Any, characters: int) -> Any:
+    """Return text that is no longer than this, saying how long it was; anything else as it is."""
+    if not isinstance(words, str) or len(words) <= characters:
+        return words
+    return f"{words[:characters]}... ({len(words):,} characters)"
+
+
+def _command(run: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the command of a run, cut."""
+    words = run.get("command")
+    if not isinstance(words, list):
+        return {}
+    kept = [cut(word, MOST_WORD_CHARACTERS) for word in words[:MOST_WORDS]]
+    return {"command": [*kept, f"... ({len(words):,} words)"] if len(words) > MOST_WORDS else kept}
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:
@@ -121,6 +149,24 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
     if missing or wrong:
         raise InputError(f"{name} lacks the section {(missing or wrong)[0]!r}", hint=hint)
     return document
+
+
+@contextmanager
+def undamaged(what: str = "the summary", command: str = "batchsent batch") -> Iterator[None]:
+    """Turn what goes wrong inside, where figures are not what they should be, into InputError."""
+    try:
+        yield
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        StopIteration,
+        RecursionError,
+    ) as error:
+        said = printable(f"{type(error).__name__} {error}")[:200]
+        raise InputError(f"{what} is damaged: {said}", hint=f"make it again with {command}") from error
 
 
 def versions() -> dict[str, str]:

@@ -28,6 +28,7 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
         console.print(_labels(evaluation))
         if evaluation["confusion"]["counts"] is not None and len(evaluation["labels"]) <= SHOWN_MATRIX:
             console.print(_matrix(evaluation))
+        console.print(_coverage(evaluation["coverage"], document["predictions"]["unsure_below"]))
     for unmatched in evaluation["gold"]["unmatched_values"]:
         console.print(
             Text(f"no label: '{printable(unmatched['value'])}' in {unmatched['count']:,} rows"), soft_wrap=True
@@ -107,6 +108,18 @@ def _matrix(evaluation: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for name, counts in zip(names, evaluation["confusion"]["counts"], strict=True):
         table.add_row(name, *map(_number, counts))
+    return table
+
+
+def _coverage(entries: list[dict[str, Any]], unsure_below: float | None) -> Table:
+    """Return what is left, and how right it is, from each threshold of the score up."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("score at least", "rows", "share", "accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for entry in entries:
+        values = (f"{entry['score_at_least']:g}", *(_number(entry[key]) for key in ("rows", "share", "accuracy")))
+        table.add_row(*map(Text, values), Text("--unsure-below" if entry["score_at_least"] == unsure_below else ""))
     return table
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
 from batchsent.errors import printable
 from batchsent.evaluation.bins import FIXED, Lengths, count, fixed
+from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 
@@ -24,7 +25,8 @@ class Tally:
 
     Each chunk is added once, in order; `sections` may be asked at any time. With a `gold` rule every chunk must carry
     its gold cells, and the sections hold an evaluation. Rows whose score is under `unsure_below` are counted as unsure.
-    `winners_only` says that the probabilities other than the winner's are unknown and given as 0.
+    `winners_only` says that the probabilities other than the winner's are unknown and given as 0. Raises UsageError
+    for an `unsure_below` that is no score.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Tally:
         unsure_below: float | None = None,
         winners_only: bool = False,
     ) -> None:
+        check_score("--unsure-below", unsure_below)
         self.labels = tuple(labels)
         self.gold = gold
         self.unsure_below = unsure_below

@@ -121,7 +121,7 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     if text["characters"]["count"]:
         lines.append(("text", Text(_lengths(text, document["model"]))))
     if document["evaluation"] is not None:
-        lines += _evaluation(document["evaluation"])
+        lines += _evaluation(document["evaluation"], predictions["unsure_below"])
     model, device = document["model"], document["device"]
     named = [path_of(model[key]) for key in ("source", "precision") if model.get(key)]
     if device.get("name"):
@@ -189,7 +189,7 @@ def _lengths(text: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     return said
 
 
-def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, Text]]:
+def _evaluation(evaluation: Mapping[str, Any], unsure_below: float | None) -> list[tuple[str, Text]]:
     gold = evaluation["gold"]
     left = [f"{gold[name]:,} {name.replace('_', ' ')}" for name in ("unmatched", "left_out", "missing") if gold[name]]
     if not evaluation["rows"]:
@@ -206,6 +206,10 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, Text]]:
         figures.append(f"ROC AUC {evaluation['roc_auc']:.3f}")
     figures.append(f"scores off by {evaluation['calibration_error']:.3f}")
     lines = [(word, first), ("", Text(", ".join(figures)))]
+    for entry in evaluation["coverage"]:
+        if entry["score_at_least"] == unsure_below and entry["rows"]:
+            said = f"{entry['accuracy']:.4f} of the {entry['share']:.1%} with a score of {unsure_below:g} or more"
+            lines.append(("", Text(said)))
     if left:
         lines.append(("gold", Text(", ".join(left))))
     return lines

@@ -5,9 +5,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from batchsent.errors import InputError, printable
 from batchsent.evaluation import charts
-from batchsent.evaluation.pages import count, cut, facts, number, page
+from batchsent.evaluation.pages import count, cut, facts, moment, number, page
+from batchsent.evaluation.summary import undamaged
 from batchsent.evaluation.terminal import elapsed
 
 # Lines of a chart have this many points at most: a screen has no more to show.
@@ -24,13 +24,9 @@ def render_training(document: Document, curve: str) -> bytes:
 
     Raises InputError for documents that are not what finetune writes.
     """
-    try:
-        return page("training.html", {"d": document, **_content(document, list(csv.DictReader(io.StringIO(curve))))})
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error) as error:
-        raise InputError(
-            f"the model's metrics.json or training_curve.csv is damaged: {printable(error)}",
-            hint="make the model again with batchsent finetune",
-        ) from error
+    with undamaged("the model's metrics.json or training_curve.csv", "batchsent finetune"):
+        rows = list(csv.DictReader(io.StringIO(curve)))
+        return page("training.html", {"d": document, **_content(document, rows)})
 
 
 def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
@@ -47,7 +43,7 @@ def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
     ]
     return {
         "title": f"Fine-tuned from {cut(name)}",
-        "subtitle": str(document["created"]),
+        "subtitle": moment(str(document["created"])),
         "verdict": _verdict(document),
         "tiles": [
             ("accuracy", f"{metrics['accuracy']:.1%}", f"on {count(data['eval']['rows'])} rows"),

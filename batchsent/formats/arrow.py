@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError, printable
-from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, find_column, find_text_column
+from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, facts_of, find_column, find_text_column
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -47,7 +47,7 @@ class TextColumn:
             if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
                 raise UsageError(f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}")
             kind = kind.field(step).type
-        self.name = wanted if len(self.path) > 1 else schema.names[self.path[0]]
+        self.name = ".".join(map(str, [schema.names[self.path[0]], *self.path[1:]]))
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
         self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
         is_text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
@@ -104,6 +104,21 @@ def _with_validity(column: pa.ChunkedArray) -> list[Any]:
             chunk = pa.StructArray.from_arrays(fields, fields=list(chunk.type))
         chunks.append(chunk)
     return chunks
+
+
+def cells(column: pa.ChunkedArray, name: str) -> list[Any]:
+    """Return values as Python has them; bytes in a text column that are not UTF-8 become U+FFFD.
+
+    Raises InputError where such bytes stand inside nested values.
+    """
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError as error:
+        if pa.types.is_nested(column.type):
+            raise InputError(f"column {printable(name)} holds bytes that are not UTF-8") from error
+    return [
+        None if raw is None else raw.decode("utf-8", "replace") for raw in column.cast(pa.large_binary()).to_pylist()
+    ]
 
 
 def rechunk(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, limit: int | None) -> Iterator[pa.Table]:
@@ -164,25 +179,21 @@ class ArrowSource:
         """Yield the rows once, in order. Raises InputError for a damaged stream."""
         start = 0
         for table in rechunk(self._batches(), self.schema, self._options.chunk_rows, self._options.limit):
-            gold = None if self._gold is None else table.column(self._gold).to_pylist()
+            gold = None if self._gold is None else cells(table.column(self._gold), self.columns[self._gold])
             yield Chunk(start, self.text.texts(table), TableRows(table), gold)
             start += table.num_rows
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
-        return {
-            "path": self.name,
-            "format": self.format,
-            "bytes": self._stream.size,
-            "sha256": self._stream.sha256,
-            "compression": self._stream.compression,
-            "dialect": None,
-            "columns": {
-                "count": len(self.columns),
-                "text": self.text.name,
-                "gold": None if self._gold is None else self.columns[self._gold],
-            },
-        }
+        stream = self._stream
+        return facts_of(
+            self,
+            self.text.name,
+            self._gold,
+            size=stream.size,
+            sha256=stream.sha256,
+            compression=stream.compression,
+        )
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, printable, reason
 from batchsent.formats.copied import CopiedCsv, Cursor, as_texts, longest_record
-from batchsent.formats.csv import CsvSource, flat
+from batchsent.formats.csv import CsvSource
+from batchsent.formats.csv_sinks import flat
 from batchsent.formats.differences import Difference, Place, damage, differs
 from batchsent.formats.equality import first_difference, in_type_of
 from batchsent.formats.opening import format_of, open_source

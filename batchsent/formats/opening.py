@@ -89,7 +89,7 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
 
     `-` gets the input's own format where that can be streamed. Raises UsageError for columns the format cannot hold.
     """
-    name = output_format or format_of(path, what="output") or {"parquet": "arrow"}.get(source.format, source.format)
+    name = sink_format(path, source, output_format)
     if name == "parquet":
         if path == "-":
             raise UsageError("Parquet is not written to a pipe", hint="use --output-format arrow, or name a file")
@@ -100,9 +100,33 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
         from batchsent.formats.arrow import ArrowSink
 
         return ArrowSink(file, path, source, added)
-    from batchsent.formats.csv import open_csv_sink
+    from batchsent.formats.csv_sinks import open_csv_sink
 
     return open_csv_sink(file, path, source, added, tabs=name == "tsv")
+
+
+def sink_format(path: str, source: Source, output_format: str | None) -> str:
+    """Return the format that a source's rows are written in."""
+    return output_format or format_of(path, what="output") or {"parquet": "arrow"}.get(source.format, source.format)
+
+
+def columns_to_decode(path: str, source: Source, output_format: str | None) -> list[str]:
+    """Return the columns whose text must be UTF-8 to be written: Parquet may hold any bytes, and get them back.
+
+    An Arrow stream with such bytes is refused by its readers. In CSV bytes are bytes, but nested values become JSON.
+    """
+    name = sink_format(path, source, output_format)
+    if name == "parquet":
+        return []
+    kinds = {field.name: field.type for field in source.schema}
+    return [column for column, kind in kinds.items() if pa.types.is_nested(kind) or (name == "arrow" and is_text(kind))]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column has text in it, whatever way it is kept."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def check_sink(path: str, source: Source, added: pa.Schema, output_format: str | None) -> None:

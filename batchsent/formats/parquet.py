@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError, printable, reason
-from batchsent.formats.arrow import TableRows, TextColumn, joined_schema, joined_table, rechunk
-from batchsent.formats.reading import ReadOptions, Source, find_column, list_columns
+from batchsent.formats.arrow import TableRows, TextColumn, cells, joined_schema, joined_table, rechunk
+from batchsent.formats.reading import ReadOptions, Source, facts_of, find_column, list_columns
 from batchsent.formats.streams import OutputFile
 
 # Row groups of a Parquet file made of an input that has none: large enough for column statistics to pay.
@@ -76,6 +76,11 @@ class ParquetSource:
         text = printable(error)
         if "encrypt" in text.lower():
             return InputError(f"{self.name}: the file is encrypted", hint="decrypt it first")
+        if "UTF8" in text:  # a dictionary whose index is not int32 is converted as it is read
+            return InputError(
+                f"{self.name}: a dictionary column holds bytes that are not UTF-8",
+                hint="write the file again with that column as plain text or binary",
+            )
         return InputError(
             f"{self.name}: not a readable Parquet file: {text[:300]}",
             hint="if it is cut short, copy it again; if it is CSV, rename it or add --input-format csv",
@@ -107,9 +112,10 @@ class ParquetSource:
         columns = [group.column(n) for n in range(group.num_columns)]
         return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def _batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        rows = min(self._options.chunk_rows, BATCH_ROWS)
         try:
-            yield from self._file.iter_batches(batch_size=min(self._options.chunk_rows, BATCH_ROWS), use_threads=False)
+            yield from self._file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
@@ -117,25 +123,38 @@ class ParquetSource:
         """Yield the rows once, in order. Raises InputError for a damaged page."""
         start = 0
         for table in rechunk(self._batches(), self.schema, self._options.chunk_rows, self._options.limit):
-            gold = None if self._gold is None else table.column(self._gold).to_pylist()
+            gold = None if self._gold is None else cells(table.column(self._gold), self.columns[self._gold])
             yield Chunk(start, self.text.texts(table), TableRows(table), gold)
             start += table.num_rows
 
+    def check_utf8(self, columns: list[str]) -> None:
+        """Read these columns to see that all text in them is UTF-8, which Parquet promises and does not enforce.
+
+        Raises InputError that names the first row and column where it is not.
+        """
+        start, left = 0, self.rows if self._options.limit is None else self._options.limit
+        for batch in self._batches(columns) if columns else ():
+            batch = batch.slice(0, left - start)
+            try:
+                batch.validate(full=True)
+            except pa.ArrowInvalid as error:
+                # Arrow looks at the children of nested columns beyond the slice too.
+                if found := first_undecodable(batch):
+                    row, column = start + found[0] + 1, printable(found[1])
+                    raise InputError(
+                        f"{self.name}, row {row:,}: column {column} holds bytes that are not UTF-8, which the output's "
+                        "format cannot hold",
+                        hint="write Parquet, which copies them, or convert the column to binary where the file is made",
+                        row=row,
+                    ) from error
+            start += batch.num_rows
+            if start >= left:
+                return
+
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
-        return {
-            "path": self.name,
-            "format": self.format,
-            "bytes": self._file_size,
-            "sha256": None,  # read by columns, not from end to end; the check ahead of the run hashed it
-            "compression": None,
-            "dialect": None,
-            "columns": {
-                "count": len(self.columns),
-                "text": self.text.name,
-                "gold": None if self._gold is None else self.columns[self._gold],
-            },
-        }
+        # Read by columns, not from end to end: it is the check ahead of the run that hashes it.
+        return facts_of(self, self.text.name, self._gold, size=self._file_size)
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
@@ -144,6 +163,19 @@ class ParquetSource:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
+    """Return row and column of the first text in a batch that is not UTF-8, None where all of it is."""
+    for row in range(batch.num_rows):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column[row].as_py()
+            except UnicodeDecodeError:
+                return row, name
+            except ValueError:  # nanoseconds without pandas
+                continue
+    return None
 
 
 class Waiting:
@@ -190,7 +222,7 @@ class ParquetSink:
             raise UsageError(
                 f"{source.name} cannot be written as Parquet: {printable(error)}", hint="write an .arrow file"
             ) from error
-        self._folder = Path(path).parent
+        self._folder = Path(os.path.realpath(path)).parent
         self._held: list[pa.Table] = []
         self._held_rows = self._held_bytes = 0
         self._waiting: Waiting | None = None

@@ -85,6 +85,36 @@ class Sink(Protocol):
         """Write what is held back, and the format's end."""
 
 
+def facts_of(
+    source: Source,
+    text: str,
+    gold: int | None,
+    *,
+    size: int,
+    sha256: str | None = None,
+    compression: str | None = None,
+    dialect: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the input section of the summary.
+
+    `text` is the name of the text column, `gold` a position or None; `size` (bytes) and `sha256` are those of the
+    input as it is stored.
+    """
+    return {
+        "path": source.name,
+        "format": source.format,
+        "bytes": size,
+        "sha256": sha256,
+        "compression": compression,
+        "dialect": dialect,
+        "columns": {
+            "count": len(source.columns),
+            "text": text,
+            "gold": None if gold is None else source.columns[gold],
+        },
+    }
+
+
 def check_numbers(options: ReadOptions) -> None:
     """Refuse numbers that cannot be meant. Raises UsageError."""
     for name, least in (("chunk_rows", 1), ("max_field_bytes", 1), ("skip_lines", 0), ("limit", 0)):

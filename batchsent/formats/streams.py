@@ -179,12 +179,16 @@ class OutputFile(Protocol):
         """Write all of `data`."""
 
 
-class Stdout(io.RawIOBase):
-    """Standard output as a file that never repositions; what is written cannot be taken back."""
+STDOUT = 1  # file descriptor
 
-    def __init__(self) -> None:
+
+class HashedOutput(io.RawIOBase):
+    """An open file descriptor as a file that never repositions; counts and hashes what is written."""
+
+    def __init__(self, fd: int) -> None:
         super().__init__()
         self.size = 0
+        self._fd = fd
         self._hash = hashlib.sha256()
 
     @property
@@ -201,11 +205,11 @@ class Stdout(io.RawIOBase):
         return self.size
 
     def write(self, data: Any) -> int:
-        """Write all of `data`. Raises OSError, BrokenPipeError when the reader went away."""
+        """Write all of `data`; short writes are continued. Raises OSError, BrokenPipeError for a reader who left."""
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view):
-            done += os.write(1, view[done:])
+            done += os.write(self._fd, view[done:])
         self._hash.update(view)
         self.size += len(view)
         return len(view)

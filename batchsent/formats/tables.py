@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from batchsent.formats.csv import flat
+from batchsent.formats.csv_sinks import flat
 from batchsent.formats.opening import format_of
 from batchsent.formats.records import Dialect
 from batchsent.formats.streams import Compressed, OutputFile

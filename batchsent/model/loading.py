@@ -1,4 +1,4 @@
-"""From what the user typed to a model on a device: a folder or a Hub id, safetensors only, no foreign code.
+"""From what the user typed to a model on a device: a folder, a Hub id or nothing; safetensors only, no foreign code.
 
 `identify` needs neither torch nor transformers: a run can be refused, or found to be done already, without them.
 """
@@ -21,6 +21,9 @@ HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
 HUB_TIMEOUT_S = 10.0
+# The model that comes with the package, for those who name none.
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parents[1] / EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -51,24 +54,17 @@ class LoadedModel:
     max_length: int  # tokens read of a text: what the tokenizer cuts at, or what the user said
 
 
-def identify(source: str, revision: str | None = None) -> ModelIdentity:
-    """Find a model by folder or Hub id, and check all that its files tell.
+def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
+    """Find a model by folder or Hub id, without either the one that comes with batchsent, and check its files.
 
-    A folder that exists wins over a Hub id. Hub models come from the local cache where the Hub cannot be reached.
-    Raises ModelError for a model that is not there, is damaged, is no classifier or would run code of its own.
+    Hub models come from the local cache where the Hub cannot be reached. Raises ModelError for a model that is not
+    there, is damaged, is no classifier or would run code of its own.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        if revision is not None:
-            raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
-        commit = None
-    else:
-        path = fetch(source, revision)
-        commit = path.name if COMMIT.fullmatch(path.name) else None
+    path, commit = locate(source, revision)
     found = inspect(path)
     named = found.config.get("architectures")
     return ModelIdentity(
-        source=source,
+        source=EMBEDDED if source is None else source,
         path=path,
         revision=commit,
         weights_sha256=sha256_of_all(found.weights),
@@ -80,6 +76,23 @@ def identify(source: str, revision: str | None = None) -> ModelIdentity:
         positions=found.positions,
         long_text=found.long_text,
     )
+
+
+def locate(source: str | None, revision: str | None) -> tuple[Path, str | None]:
+    """Return the folder of a model, and of a Hub model its commit.
+
+    A folder that exists wins over the name of the embedded model, and that over a Hub id. Raises ModelError, and
+    UsageError for a revision of what has none.
+    """
+    path = EMBEDDED_FOLDER if source is None else Path(source).expanduser()
+    if source == EMBEDDED and not path.is_dir():
+        path = EMBEDDED_FOLDER
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
+        return path, None
+    path = fetch(str(source), revision)
+    return path, path.name if COMMIT.fullmatch(path.name) else None
 
 
 def fetch(source: str, revision: str | None) -> Path:
@@ -126,6 +139,7 @@ def fetch(source: str, revision: str | None) -> Path:
         raise ModelError(
             f"there is no folder {name}, and no whole model of this name in the local cache ({why})",
             hint=f"give a model folder, or download it once where there is a network: hf download {name}; {both}",
+            unreachable=True,
         ) from error
 
 

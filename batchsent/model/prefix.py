@@ -7,7 +7,7 @@ yields more tokens than are kept. The rules below say where such places are, by 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 # Longer texts are cut before they are tokenized. No review is as long; the longest of IMDB's 100,000 has 14,106.
@@ -32,6 +32,13 @@ GPT2_BREAK = re.compile(
     rf"|(?<=[0-9])(?=[ \t\n\r{LETTERS}{MARKS}])"
     rf"|(?<=[{MARKS}])(?=[ \t\n\r0-9{LETTERS}])"
 )
+LETTER_RUNS = re.compile(rf"[{LETTERS}]+")
+# GPT-2 writes bytes as characters that print: those that do as themselves, the others from U+0100 on.
+PRINTING = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+BYTES = {chr(byte): byte for byte in PRINTING} | {
+    chr(0x100 + n): byte for n, byte in enumerate(sorted(set(range(0x100)) - set(PRINTING)))
+}
+LONGEST_CHARACTER = 4  # bytes, in UTF-8
 GPT2_RUNS = re.compile(r"[A-Za-z]+|[0-9]+|[!-&(-/:-@\[-`{-~]+| +")
 
 
@@ -55,7 +62,7 @@ def choose_prefixes(backend: Any) -> "Prefixes | None":
     if is_bert(parts):
         return BertPrefixes(int(parts["model"]["max_input_chars_per_word"]))
     if is_gpt2(parts):
-        return Gpt2Prefixes(max(map(len, parts["model"]["vocab"]), default=1))
+        return Gpt2Prefixes(parts["model"]["vocab"])
     return None
 
 
@@ -109,10 +116,17 @@ class Gpt2Prefixes:
     tokens up to there are those of the prefix that ends there, since no merge crosses it; and it has one within any
     stretch as long as the longest token. So where the prefixes that end at each place of such a stretch agree on
     their first tokens, the whole text has these too.
+
+    A text can only be cut between characters, and a boundary may lie within one that has several bytes. It does so
+    only where a token straddles: has the end of one character in it and the beginning of another, and not both of
+    them whole. Where the vocabulary has no such token that occurs in the text, the first place between characters
+    behind any boundary is one as well.
     """
 
-    def __init__(self, longest_token: int) -> None:
-        self.longest_token = longest_token  # bytes
+    def __init__(self, vocabulary: Iterable[str]) -> None:
+        tokens = [bytes(BYTES[c] for c in token) for token in vocabulary if BYTES.keys() >= set(token)]
+        self.longest_token = max(map(len, tokens), default=1)  # bytes
+        self.straddling = [token for token in tokens if straddles(token)]
 
     def candidates(self, text: str, room: int) -> Iterator[tuple[list[str], bool]]:
         """Yield sets of ever longer prefixes, then the whole text."""
@@ -135,4 +149,31 @@ class Gpt2Prefixes:
             if run.end() - run.start() > self.longest_token + 1:
                 last = run.end() - 1
                 return list(range(last - self.longest_token, last))
+        for run in LETTER_RUNS.finditer(text, start, window + 1):
+            if ends := self._between_characters(text, run.start(), run.end() - 1):
+                return ends
         return []
+
+    def _between_characters(self, text: str, first: int, last: int) -> list[int]:
+        """Return places in a run of letters of which one is a boundary; none where that cannot be told."""
+        raw = text[first:last].encode()
+        if any(token in raw for token in self.straddling):
+            return []
+        ends, size = [], 0
+        for end in range(last, first, -1):
+            # A token that begins at any of these places must lie within the run whole.
+            if size >= self.longest_token:
+                ends.append(end)
+            size += len(text[end - 1].encode())
+            if size >= 2 * self.longest_token + LONGEST_CHARACTER:
+                return ends
+        return []
+
+
+def straddles(token: bytes) -> bool:
+    """Tell whether bytes begin or end within a character and have the beginning of another one inside them."""
+    try:
+        token.decode()
+    except UnicodeDecodeError:
+        return any(byte & 0xC0 != 0x80 for byte in token[1:])
+    return False

@@ -8,8 +8,6 @@ passage of POINT (or of any point, written `*`) raises, kills the process or mee
 """
 
 import errno
-import hashlib
-import io
 import os
 import shutil
 import signal
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import OutputError, PipeClosed, UsageError, printable, reason
+from batchsent.formats.streams import HashedOutput
 
 # Passages of each fail point in this process. The tests start a process a fault, so it never needs a reset.
 _passed: dict[str, int] = {}
@@ -54,7 +53,7 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
     except OSError as error:
         where = "stdout" if str(path) == "-" else printable(path)
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            free = free_bytes(Path(path).parent)
+            free = free_bytes(Path(os.path.realpath(path)).parent)
             need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
             raise OutputError(
                 f"{where}: {reason(error)} ({free:,} bytes are free{need})",
@@ -80,65 +79,47 @@ def temporary_path(final: Path) -> Path:
     return final.parent / f".{final.name}.tmp"
 
 
-class PendingFile(io.RawIOBase):
+class PendingFile(HashedOutput):
     """A binary file that becomes `final` on `commit()` and vanishes on `discard()`.
 
-    Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
+    Where `final` is a symbolic link, it stays one: what it points to is replaced, or made, in the folder it points
+    to. Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
     that is closed on the way out of an error would otherwise complete a truncated file with a valid footer.
     Raises OSError; wrap the use in `output_errors`.
     """
 
+    _discarded = True  # until there is something to discard
+
     def __init__(self, final: Path) -> None:
-        super().__init__()
         self.final = final
-        self.size = 0
-        self._hash = hashlib.sha256()
-        self._discarded = False
-        self.temporary = temporary_path(final)
+        self._target = Path(os.path.realpath(final))
+        self.temporary = temporary_path(self._target)
         fault("open")
         # O_NOFOLLOW: nobody redirects our bytes through a link planted under the temporary name.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self.temporary, flags, 0o666)
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far, in hex."""
-        return self._hash.hexdigest()
-
-    def writable(self) -> bool:
-        """Say that it is a file to write to."""
-        return True
-
-    def tell(self) -> int:
-        """Return the number of bytes written."""
-        return self.size
+        super().__init__(os.open(self.temporary, flags, 0o666))
+        self._discarded = False
 
     def write(self, data: Any) -> int:
         """Write all of `data`; short writes are continued."""
-        view = memoryview(data).cast("B")
         if self._discarded:
-            return len(view)
+            return len(memoryview(data).cast("B"))
         fault("write")
-        done = 0
-        while done < len(view):
-            done += os.write(self._fd, view[done:])
-        self._hash.update(view)
-        self.size += len(view)
-        return len(view)
+        return super().write(data)
 
     def commit(self) -> None:
         """Make the file durable and give it its final name."""
         fault("fsync")
         os.fsync(self._fd)
         with suppress(FileNotFoundError):
-            os.fchmod(self._fd, self.final.stat().st_mode & 0o7777)  # a file that is replaced keeps its permissions
+            os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)  # a file that is replaced keeps its permissions
         fd, self._fd = self._fd, -1
         fault("close")
         os.close(fd)
         fault("rename")
-        self.temporary.replace(self.final)
+        self.temporary.replace(self._target)
         super().close()
-        fsync_directory(self.final.parent)
+        fsync_directory(self._target.parent)
 
     def discard(self) -> None:
         """Remove the temporary file; what is written from now on goes nowhere. Does nothing after a commit."""
@@ -156,6 +137,15 @@ class PendingFile(io.RawIOBase):
         """Discard what was not committed."""
         self.discard()
         super().close()
+
+
+def remove(path: Path) -> None:
+    """Remove a file for good, where it is there; of a symbolic link what it points to. Raises OSError."""
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        fault("unlink")
+        target.unlink()
+        fsync_directory(target.parent)
 
 
 def fsync_directory(folder: Path) -> None:
@@ -180,7 +170,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def temporary_directory(final: Path) -> Path:
-    """Make a fresh, empty hidden folder beside `final`, to be filled and published. Raises OutputError."""
+    """Make a fresh, empty hidden folder beside where `final` points, to be filled. Raises OutputError."""
+    final = Path(os.path.realpath(final))
     temporary, old = temporary_path(final), replaced_path(final)
     with output_errors(final):
         if old.exists() and not final.exists():
@@ -204,6 +195,7 @@ def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) 
     """
     if final.exists() and not overwrite:
         raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
+    final = Path(os.path.realpath(final))  # a link stays one
     with output_errors(final):
         for folder, _, names in os.walk(temporary):
             for name in names:

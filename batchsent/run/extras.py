@@ -1,7 +1,10 @@
 """Tables that a run writes beside its output: a roll-up by a column, and the rows furthest from their gold label."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from batchsent.chunk import Chunk, Scores
 from batchsent.evaluation.disagreements import Disagreements
@@ -25,6 +28,15 @@ def extra_paths(output: Path, options: BatchOptions) -> dict[str, Path]:
     if options.disagreements:
         paths["disagreements"] = Path(options.disagreements)
     return paths
+
+
+@dataclass(frozen=True)
+class WrittenTable:
+    """A table that stands on the disk and waits for its name."""
+
+    role: str  # groups or disagreements
+    file: PendingFile
+    rows: int
 
 
 class Extras:
@@ -55,22 +67,22 @@ class Extras:
         if self._disagreements is not None:
             self._disagreements.add(chunk, scores)
 
-    def write(self) -> dict[str, PendingFile]:
-        """Write the tables, to be committed by the caller. Raises OSError."""
-        written = {}
+    def write(self) -> Iterator[WrittenTable]:
+        """Write the tables one by one, each to be committed or closed by the caller. Raises OSError."""
+        # Each is computed once and let go: that of a million groups takes seconds and hundreds of megabytes.
         if self._groups is not None:
-            written["groups"] = PendingFile(self._paths["groups"])
-            path = str(self._paths["groups"])
-            write_table(written["groups"], path, self._groups.table(), self._options.output_format)
+            yield self._written("groups", self._groups.table(), self._options.output_format)
         if self._disagreements is not None:
-            written["disagreements"] = PendingFile(self._paths["disagreements"])
-            write_table(written["disagreements"], str(self._paths["disagreements"]), self._disagreements.table(), "csv")
-        return written
+            yield self._written("disagreements", self._disagreements.table(), "csv")
 
-    def rows(self) -> dict[str, int]:
-        """Return the number of rows of each table."""
-        tables: dict[str, Any] = {"groups": self._groups, "disagreements": self._disagreements}
-        return {name: table.table().num_rows for name, table in tables.items() if table is not None}
+    def _written(self, role: str, table: pa.Table, output_format: str | None) -> WrittenTable:
+        file = PendingFile(self._paths[role])
+        try:
+            write_table(file, str(self._paths[role]), table, output_format)
+        except BaseException:
+            file.close()  # nobody else knows of it yet
+            raise
+        return WrittenTable(role, file, table.num_rows)
 
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the tables."""

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from batchsent.errors import UsageError, printable
-from batchsent.model.loading import ModelIdentity, identify
+from batchsent.errors import printable
+from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
 from batchsent.model.scorer import ModelScorer, Scorer
 from batchsent.run.options import BatchOptions
 
@@ -29,11 +29,6 @@ class OneModel:
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it. Raises ModelError."""
         if self._identity is None:
-            if self._options.model is None:
-                raise UsageError(
-                    "no model is named",
-                    hint="add --model FOLDER (made by batchsent finetune) or the id of a Hub model",
-                )
             self._identity = identify(self._options.model, self._options.revision)
         return self._identity
 
@@ -48,8 +43,9 @@ def describe(scorer: Scorer) -> list[str]:
     """Return what was chosen for the user, with the reasons."""
     facts = scorer.facts()
     model, device = facts["model"], facts["device"]
+    own = ", which comes with batchsent; --model names another" if model.get("source") == EMBEDDED else ""
     return [
-        f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))})",
+        f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))}){own}",
         f"device {printable(device.get('description', device.get('name')))}; "
         f"precision {model.get('precision')} ({model.get('precision_reason')})",
     ]

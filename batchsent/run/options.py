@@ -11,7 +11,12 @@ from batchsent.options import option
 class BatchOptions(ReadOptions, ModelOptions):
     """How a dump is scored."""
 
-    model: str | None = option(None, "Model folder, or id on the Hugging Face Hub.", short="-m", metavar="FOLDER|ID")
+    model: str | None = option(
+        None,
+        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
+        short="-m",
+        metavar="FOLDER|ID",
+    )
     revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
     prefix: str = option("", "Put this in front of the names of the new columns.")
     probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")

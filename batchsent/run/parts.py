@@ -31,9 +31,14 @@ def work_directory(output: Path) -> Path:
 
 def digest(chunk: Chunk) -> str:
     """Return the SHA-256 of a chunk's texts: the same texts get the same scores."""
-    lengths = np.array([-1 if text is None else len(text) for text in chunk.texts], np.int64)
+    texts: list[Any] = chunk.texts
+    if None in texts:
+        lengths = np.array([-1 if text is None else len(text) for text in texts], np.int64)
+        texts = [text for text in texts if text]
+    else:
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     found = hashlib.sha256(lengths.tobytes())
-    found.update("".join(text for text in chunk.texts if text).encode("utf-8", "surrogatepass"))
+    found.update("".join(texts).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 

@@ -76,25 +76,33 @@ class Ahead(Generic[T]):
 
 
 class Clock:
-    """Seconds that each stage was busy, for the summary."""
+    """Seconds that each stage was busy, and seconds of processor time that its thread took, for the summary."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.busy_s: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
+        self._process_cpu_started = time.process_time()
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the clock was made."""
         return time.monotonic() - self.started
 
+    @property
+    def process_cpu_s(self) -> float:
+        """Processor seconds of all threads since the clock was made."""
+        return time.process_time() - self._process_cpu_started
+
     @contextmanager
     def busy(self, stage: str) -> Iterator[None]:
         """Count the time spent inside as work of a stage."""
-        start = time.monotonic()
+        start, cpu_start = time.monotonic(), time.thread_time()
         try:
             yield
         finally:
             self.busy_s[stage] = self.busy_s.get(stage, 0.0) + time.monotonic() - start
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + time.thread_time() - cpu_start
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """Yield the items, counting the time each takes to come as work of a stage."""

@@ -32,11 +32,11 @@ def stamp(path: str) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def check_input(path: str, options: ReadOptions) -> Checked | None:
+def check_input(path: str, options: ReadOptions, decoded: list[str]) -> Checked | None:
     """Read a regular file for its structure; None for a pipe, which can be read only once.
 
-    Raises InputError for a row that cannot be taken (unless bad rows are to be rejected): within seconds instead of
-    after hours of scoring.
+    In the columns `decoded` of a Parquet file all text must be UTF-8. Raises InputError for a row that cannot be
+    taken (unless bad rows are to be rejected): within seconds instead of after hours of scoring.
     """
     if not is_regular(path):
         return None
@@ -50,9 +50,11 @@ def check_input(path: str, options: ReadOptions) -> Checked | None:
         else:
             with Path(path).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            count = source.rows if isinstance(source, ParquetSource) else None
-            if count is not None and options.limit is not None:
-                count = min(count, options.limit)
+            count = None
+            if isinstance(source, ParquetSource):
+                source.check_utf8(decoded)
+                count = source.rows
+                count = count if options.limit is None else min(count, options.limit)
             checked = Checked(count, 0, before[1], digest, before)
     finally:
         source.close()

@@ -1,18 +1,23 @@
-"""What a run writes down about itself: its outputs, its speed, and how it failed."""
+"""What a run writes down about itself: its plan, its outputs, its speed, how it ended."""
 
+import dataclasses
+import datetime
 import hashlib
+import sys
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, printable
+from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, printable
+from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
+from batchsent.model.scorer import Scorer
+from batchsent.run.job import Job
+from batchsent.run.options import BatchOptions
 from batchsent.run.pipeline import Clock
-
-
-def named(output: Path, ending: str) -> Path:
-    """Return the path of a file that belongs to an output."""
-    return output.with_name(output.name + ending)
+from batchsent.run.places import Places
 
 
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
@@ -35,6 +40,7 @@ def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dic
     """Return the summary's section on speed; rows taken from parts were not scored in this sitting."""
     elapsed = clock.elapsed_s
     stages = {name: round(seconds, 3) for name, seconds in sorted(clock.busy_s.items())}
+    cpu = {name: round(seconds, 3) for name, seconds in sorted(clock.cpu_s.items())}
     streaming = {name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")}
     # Speed is that of the stream: checking and loading are told apart, since they do not grow with it.
     span = max(elapsed - clock.busy_s.get("check", 0.0) - clock.busy_s.get("load", 0.0), 1e-9)
@@ -46,6 +52,7 @@ def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dic
         "rows_per_s": fresh / span,
         "tokens_per_s": share * sections["text"]["tokens_read"] / span,
         "seconds": stages,
+        "cpu_seconds": cpu | {"process": round(clock.process_cpu_s, 3)},
         "busy_share": {name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()},
         "bottleneck": {
             "read": "reading the input",
@@ -55,6 +62,67 @@ def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dic
         }[slowest],
         "padding_share": device.get("padding_share"),
     }
+
+
+def run_facts(options: BatchOptions, started: datetime.datetime, clock: Clock) -> dict[str, Any]:
+    """Return which run this is."""
+    return {
+        "id": uuid.uuid4().hex,
+        "command": [printable(word) for word in sys.argv],
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "elapsed_s": round(clock.elapsed_s, 3),
+        "options": dataclasses.asdict(options),
+    }
+
+
+def plan(job: Job, places: Places) -> dict[str, Any]:
+    """Return what a run would do."""
+    identity, checked = job.identity, job.checked
+    return {
+        "status": "dry_run",
+        "input": job.source.facts() | ({"sha256": checked.sha256} if checked else {}),
+        "rows": checked.rows if checked else None,
+        "bad_rows": checked.bad_rows if checked else None,
+        "output": places.output,
+        "summary": None if places.summary is None else str(places.summary),
+        "new_columns": list(job.added.names),
+        "model": {"source": identity.source, "labels": list(identity.labels), "max_length": identity.max_length},
+    }
+
+
+def success(
+    job: Job,
+    run: dict[str, Any],
+    sections: dict[str, Any],
+    outputs: list[dict[str, Any]],
+    scorer: Scorer,
+    clock: Clock,
+    *,
+    reused_rows: int,
+    fail_under: Sequence[str],
+) -> dict[str, Any]:
+    """Return the summary of a finished run; `sections` are the tally's."""
+    facts, read = scorer.facts(), job.source.facts()
+    if job.checked:
+        read |= {"bytes": job.checked.bytes, "sha256": job.checked.sha256}
+    exit_code = EXIT_ROWS_REJECTED if sections["rows"]["rejected"] else 0
+    if gates.under(sections["evaluation"], fail_under):
+        exit_code = GateFailed.exit_code
+    how = {"scores": "softmax" if job.temperature is None else "calibrated", "temperature": job.temperature}
+    return summaries.build(
+        status="complete",
+        exit_code=exit_code,
+        run=run | {"resumed_rows": reused_rows, "writing": job.writing, "fingerprint": job.fingerprint},
+        package=summaries.versions(),
+        input=read,
+        outputs=outputs,
+        model=facts["model"] | how,
+        device=facts["device"],
+        tally_sections=sections,
+        performance=performance(clock, sections, reused_rows, facts["device"]),
+        warnings=[*job.source.warnings(), *job.extras.warnings()],
+    )
 
 
 def failure(error: BatchsentError, input_name: str, run: dict[str, Any], tally: Tally, clock: Clock) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batchsent.chunk import Reject
-from batchsent.errors import UsageError, printable
+from batchsent.errors import InputError, UsageError, printable
 from batchsent.run.commit import PendingFile
 
 
@@ -42,6 +42,15 @@ class Rejects:
     def discard(self) -> None:
         """Remove what was not committed."""
         self.file.discard()
+
+
+def check_budget(budget: str | None, bad_rows: int, rows: int, name: str) -> None:
+    """Raise InputError where the input `name` has more bad rows than `budget` allows."""
+    if over_budget(budget, bad_rows, rows):
+        raise InputError(
+            f"{name}: {bad_rows:,} bad row(s), more than --max-bad-rows {budget}",
+            hint="raise the budget, or leave it out and look at the first bad row with --bad-rows error",
+        )
 
 
 def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:

@@ -1,12 +1,13 @@
-"""A base model's folder or Hub id -> an encoder with a fresh classification head; knows nothing of training."""
+"""A base model's folder or Hub id -> an encoder with a classification head; knows nothing of training."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, ModelError, printable
 from batchsent.model import folder, loading
 
 
@@ -25,28 +26,30 @@ def locate_base(name: str, revision: str | None) -> Base:
 
     Nothing of the folder is run or unpickled. Raises ModelError, and UsageError for a revision of a folder.
     """
-    path = Path(name).expanduser()
-    commit = None
-    if path.is_dir() and revision is not None:
-        raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
-    if not path.is_dir():
-        path = loading.fetch(name, revision)
-        commit = path.name if loading.COMMIT.fullmatch(path.name) else None
+    path, commit = loading.locate(name, revision)
     weights, limit = folder.inspect_base(path)
     return Base(path, commit, folder.sha256_of_all(weights), limit)
 
 
-def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
-    """Load a base model with a fresh classification head for the named classes, and its tokenizer.
+def load_tokenizer(path: Path) -> Any:
+    """Load the tokenizer of a base model. Raises ModelError."""
+    import transformers
 
-    A head for other classes is replaced. Raises ModelError when the encoder itself lacks weights.
+    with loading_errors(path):
+        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def load_base(path: Path, names: Sequence[str]) -> Any:
+    """Load a base model with a classification head for the named classes.
+
+    A classifier of as many classes keeps its head; otherwise there is a fresh one. Raises ModelError when the encoder
+    itself lacks weights.
     """
     import torch
     import transformers
 
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service is asked to convert anything
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    with loading_errors(path):
         model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             path,
             local_files_only=True,
@@ -60,15 +63,6 @@ def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except BatchsentError:
-        raise  # a signal that came in the middle
-    # What can go wrong while foreign files are turned into a model has no common class.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"base model {printable(path)} cannot be loaded: {printable(lines[0][:300])}",
-            hint="--base-model takes a Hub id or a folder of an encoder that transformers knows",
-        ) from error
     # The head is new on purpose; so is the pooler where a masked language model had none.
     absent = {key for key in info["missing_keys"] if ".pooler." not in key}
     absent |= {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
@@ -79,4 +73,19 @@ def load_base(path: Path, names: Sequence[str]) -> tuple[Any, Any]:
             " among them",
             hint="copy or download it again",
         )
-    return model, tokenizer
+    return model
+
+
+@contextmanager
+def loading_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while foreign files become a model into a ModelError; it has no common class."""
+    try:
+        yield
+    except BatchsentError:
+        raise  # a signal that came in the middle
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"base model {printable(path)} cannot be loaded: {printable(lines[0][:300])}",
+            hint="--base-model takes a Hub id or a folder of an encoder that transformers knows",
+        ) from error

@@ -52,7 +52,9 @@ def make_card(document: dict[str, Any]) -> str:
                 ("SHA-256 of the rows used", train["rows_sha256"], evaluated["rows_sha256"]),
             ],
         ),
-        f"{document['data']['overlap']:,} evaluation texts were also among the training texts.",
+        "Texts were read as they are, HTML such as `<br />` included, and scoring does the same. No evaluation text"
+        " is among the training texts.",
+        *choosing(document),
         "## Evaluation",
         table(
             ("metric", "value"),
@@ -72,6 +74,7 @@ def make_card(document: dict[str, Any]) -> str:
             [
                 (inert(name), inert(value))
                 for name, value in (document["hyperparameters"] | document["training"]).items()
+                if value is not None
             ],
         ),
         "Versions: " + ", ".join(f"{inert(name)} {inert(v)}" for name, v in document["versions"].items()) + ".",
@@ -88,6 +91,25 @@ def make_card(document: dict[str, Any]) -> str:
         ]
     # ModelCard reads its own metadata back, which proves that the block in front is sound YAML.
     return str(huggingface_hub.ModelCard("\n\n".join(sections) + "\n"))
+
+
+def choosing(document: dict[str, Any]) -> list[str]:
+    """Say what was chosen on rows held out of the training rows."""
+    found = document["data"].get("validation")
+    if found is None:
+        return []
+    chosen = (
+        [f"learning rate, epochs and batch size by {len(document['trials']['runs'])} trials"]
+        if document["trials"]
+        else []
+    )
+    chosen += ["the checkpoint with the smallest loss"] if document["hyperparameters"]["early_stopping"] else []
+    # A search gives its rows back for the training that follows; a checkpoint is chosen during it.
+    after = "" if document["hyperparameters"]["early_stopping"] else ", and trained on in the end"
+    return [
+        f"{found['rows']:,} rows ({found['held_out']:.0%} of the training data) were held out to choose"
+        f" {' and '.join(chosen)}{after}; the figures below are of other rows."
+    ]
 
 
 def limits(document: dict[str, Any]) -> str:
@@ -114,6 +136,8 @@ def base_sentence(base: dict[str, Any]) -> str:
             "None: trained from scratch on the training data alone (a compact DistilBERT with its own WordPiece"
             " vocabulary). It knows no more of the language than those texts."
         )
+    if base["kind"] == "embedded":
+        return f"The model that comes with batchsent; SHA-256 of its weights: {base['weights_sha256']}."
     commit = f", commit {inert(base['revision'])}" if base["revision"] else ""
     where = "from the Hugging Face Hub" if base["kind"] == "hub" else "a local folder"
     return f"{inert(base['name'])} ({where}{commit}); SHA-256 of its weights: {base['weights_sha256']}."

@@ -3,9 +3,11 @@
 All rows are held in memory: Hugging Face's Trainer shuffles them, and labelled reviews are few beside the dump.
 """
 
+import difflib
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,10 @@ NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "
 
 # A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a date.
 MOST_CLASSES = 100
+# "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is not. What is nearly
+# "positive" always is.
+COMMONER = 20
+DIGITS = re.compile(r"[\d\W_]+")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Examples:
         """Return the examples of the given row numbers, in that order."""
         targets = None if self.targets is None else self.targets[np.array(rows, dtype=np.int64)]
         return Examples([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.facts | facts, targets)
+
+    def join(self, other: "Examples") -> "Examples":
+        """Return these examples and then those of the same source, with these examples' facts."""
+        targets = None
+        if self.targets is not None and other.targets is not None:
+            targets = np.concatenate([self.targets, other.targets])
+        return Examples(self.texts + other.texts, self.labels + other.labels, self.facts, targets)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many examples each class has."""
@@ -99,7 +112,36 @@ def natural_labels(table: Table) -> list[str]:
             f" {len(table.cells):,} rows",
             hint="name the right one with --label-column, or the classes with --labels, --label-map or --stars",
         )
+    refuse_misspelled(table, values)
     return sorted((str(value) for value in values), key=lambda value: (as_number(value), value))
+
+
+def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
+    """Raise UsageError for a rare class whose name is nearly that of a frequent one, but for its numbers."""
+    names = [str(value) for value in values]
+    for value, count in values.items():
+        others = [
+            name
+            for name in names
+            if (values[name] >= COMMONER * count or name.casefold() in NEGATIVE | NEUTRAL | POSITIVE)
+            and DIGITS.sub("", name) != DIGITS.sub("", str(value))
+        ]
+        near = nearest(str(value), others, likeness=0.85)
+        if near is not None:
+            mapping = ",".join(f"{name}={near if name == value else name}" for name in sorted(names)[:6])
+            raise UsageError(
+                f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks like a typing error of"
+                f" {printable(near)!r} ({values[near]:,} rows)",
+                hint=f"mend it there, or with --label-map '{printable(mapping)}'; if it is a class of its own, name all"
+                " classes with --labels",
+            )
+
+
+def nearest(name: str, others: Iterable[str], likeness: float = 0.75) -> str | None:
+    """Return the one of `others` that `name` is most likely a typing error of, in any case; None if there is none."""
+    folded = {other.strip().casefold(): other for other in others}
+    found = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=likeness)
+    return folded[found[0]] if found else None
 
 
 def spelling(cell: Any) -> str | None:
@@ -129,11 +171,14 @@ def select_examples(table: Table, rule: GoldRule, targets: NDArray[np.float32] |
     numbers = rule.numbers(cells).tolist()
     unknown = Counter(str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED)
     if unknown:
+        meant = {value: nearest(value, [*rule.labels, *rule.values]) for value, _ in unknown.most_common(8)}
+        guesses = [f"{printable(value)!r} is nearly {printable(near)!r}; " for value, near in meant.items() if near]
         listed = ", ".join(f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8))
         raise UsageError(
             f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
             f" {', '.join(map(printable, rule.labels))}: {listed}",
-            hint="say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or --stars",
+            hint="".join(guesses[:2])
+            + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or --stars",
         )
     taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
     if targets is not None:
@@ -155,12 +200,16 @@ def encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
 
 
-def sample(examples: Examples, count: int | None, seed: int) -> Examples:
-    """Take a seeded random `count` of the examples; all of them where `count` is None or as large."""
+def sample(examples: Examples, count: int | None, seed: int, rows: Sequence[int] | None = None) -> Examples:
+    """Take a seeded random `count` of the examples, or of the given `rows` of them; all where `count` is None."""
+    allowed = range(len(examples.texts)) if rows is None else rows
     if count is None:
-        return examples
-    # The rows that datasets.Dataset.shuffle(seed).select(range(count)) takes: notebooks get the same sample.
-    return examples.take(np.random.default_rng(seed).permutation(len(examples.texts))[:count].tolist())
+        return examples.take(allowed)
+    # The rows that datasets.Dataset.shuffle(seed).select(range(count)) takes, but for those not allowed: notebooks
+    # get the same sample.
+    known = set(allowed)
+    shuffled = np.random.default_rng(seed).permutation(len(examples.texts)).tolist()
+    return examples.take([row for row in shuffled if row in known][:count])
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
@@ -187,12 +236,6 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
     # Evaluation in file order: it has nothing to gain from a shuffle, and the eye finds the rows again.
     evaluated, trained = np.flatnonzero(chosen).tolist(), np.flatnonzero(~chosen).tolist()
     return examples.take(trained), examples.take(evaluated, held_out=share)
-
-
-def overlap(train: Examples, evaluated: Examples) -> int:
-    """Count the evaluation texts that were also trained on."""
-    known = set(train.texts)
-    return sum(text in known for text in evaluated.texts)
 
 
 def describe(examples: Examples, names: Sequence[str]) -> dict[str, Any]:

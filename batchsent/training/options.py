@@ -15,8 +15,11 @@ DATASET, BASE_MODEL = "stanfordnlp/imdb", "distilbert-base-uncased"
 DATASET_SAMPLES = (4_000, 300)
 # A pretrained encoder is nudged for 2 epochs; an untrained one has everything to learn, at a rate it can bear.
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 2e-5, 1e-3
+# Adapters start at nothing and are few: ten times what nudges whole weights.
+LORA_LEARNING_RATE = 2e-4
 EPOCHS, SCRATCH_EPOCHS = 2.0, 4.0
 SAVE_STRATEGIES, DEVICES = ("epoch", "steps", "no"), ("auto", "cpu", "cuda", "mps")
+CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Not window: a window of a review need not say what the whole of it does.
 LONG_TEXT = ("head", "tail", "head-tail")
@@ -27,7 +30,10 @@ class FinetuneOptions:
     """How a model is fine-tuned."""
 
     train: str = option(
-        DATASET, "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub.", metavar="FILE|NAME"
+        DATASET,
+        "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub. Texts are read as they are,"
+        " HTML included, as in scoring.",
+        metavar="FILE|NAME",
     )
     eval: str | None = option(
         None,
@@ -40,7 +46,9 @@ class FinetuneOptions:
     )
     dataset_config: str | None = option(None, "Configuration of a Hub data set, such as sst2 of glue.", metavar="NAME")
     dataset_revision: str | None = option(None, "Commit, tag or branch of a Hub data set.", metavar="REVISION")
-    hold_out: float = option(0.1, "Share of every class held out where there is nothing else to measure on.")
+    hold_out: float = option(
+        0.1, "Share of every class held out: to measure on without --eval, and for --early-stopping and --trials."
+    )
     text_column: str | None = option(None, "Column of the reviews. Without it: text or review.", metavar="NAME")
     label_column: str | None = option(
         None, "Column of the labels. Without it: label, labels or sentiment.", metavar="NAME"
@@ -60,7 +68,11 @@ class FinetuneOptions:
     eval_samples: int | None = option(
         None, f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all of others."
     )
-    base_model: str = option(BASE_MODEL, "Encoder to start from: a folder or a Hub id.", metavar="FOLDER|ID")
+    base_model: str = option(
+        BASE_MODEL,
+        "Encoder to start from: a folder, a Hub id, or embedded for the small model that comes with batchsent.",
+        metavar="FOLDER|ID",
+    )
     revision: str | None = option(None, "Commit, tag or branch of a base model of the Hub.", metavar="REVISION")
     from_scratch: bool = option(
         default=False, help="Train a small new model instead, with a vocabulary of the training texts."
@@ -72,12 +84,30 @@ class FinetuneOptions:
         help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch --probabilities` wrote.",
     )
     learning_rate: float | None = option(
-        None, f"Highest learning rate. Without it: {LEARNING_RATE}, or {SCRATCH_LEARNING_RATE} from scratch."
+        None,
+        f"Highest learning rate. Without it: {LEARNING_RATE}, {LORA_LEARNING_RATE} with --lora, or"
+        f" {SCRATCH_LEARNING_RATE} from scratch.",
     )
-    batch_size: int = option(16, "Reviews in a training step.")
+    batch_size: int = option(16, "Reviews in a forward pass, in each process of a torchrun.")
+    accumulate: int = option(1, "Forward passes in a training step: the batch of a larger device, in less memory.")
     eval_batch_size: int = option(16, "Reviews measured at a time.")
     epochs: float | None = option(
         None, f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from scratch."
+    )
+    early_stopping: int | None = option(
+        None,
+        "Stop after so many evaluations without a smaller loss on held-out training rows, and keep the best weights.",
+        metavar="N",
+    )
+    trials: int | None = option(
+        None,
+        "First try so many learning rates, epochs and batch sizes on held-out training rows (needs optuna).",
+        metavar="N",
+    )
+    class_weights: str = option("none", "balanced: rare classes weigh as much as frequent ones.", choices=CLASS_WEIGHTS)
+    label_smoothing: float = option(0.0, "Share of the target that is spread over all classes.")
+    lora: int | None = option(
+        None, "Train adapters of this rank, merged into the weights at the end (needs peft).", metavar="RANK"
     )
     weight_decay: float = option(0.01, "Weight decay.")
     warmup: float = option(0.0, "Share of the steps (below 1), or number of steps, until the full learning rate.")
@@ -89,15 +119,22 @@ class FinetuneOptions:
     precision: str = option(
         "auto", "Number format of the forward pass; weights and optimizer stay float32.", choices=PRECISIONS
     )
+    report_to: str = option(
+        "none", "Also send the curve to tensorboard, wandb, mlflow, ... as transformers does.", metavar="NAME"
+    )
     torch_save: str | None = option(None, "Also write the state dict with torch.save.", metavar="FILE")
     push_to_hub: str | None = option(None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME")
     overwrite: bool = option(default=False, help="Replace the model that is at OUTPUT.")
+    resume: bool = option(
+        default=False, help="Go on with an unfinished run, or fail; without it a run goes on where it can."
+    )
     restart: bool = option(default=False, help="Throw away the checkpoints of an unfinished run and start over.")
 
 
 def check_options(settings: FinetuneOptions) -> None:
     """Refuse numbers and combinations that cannot be meant. Raises UsageError."""
-    for name in ("batch_size", "eval_batch_size", "save_steps", "learning_rate", "epochs", "max_length"):
+    positive = ("batch_size", "accumulate", "eval_batch_size", "save_steps", "learning_rate", "epochs", "max_length")
+    for name in (*positive, "early_stopping", "trials", "lora"):
         value = getattr(settings, name)
         if value is not None and not (0 < value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0")
@@ -105,12 +142,30 @@ def check_options(settings: FinetuneOptions) -> None:
         value = getattr(settings, name)
         if value is not None and not (0 <= value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
+    if not 0 <= settings.label_smoothing < 1:
+        raise UsageError(f"--label-smoothing {settings.label_smoothing}: must be from 0 to below 1", hint="try 0.1")
     if not 0 < settings.hold_out < 1:
         raise UsageError(f"--hold-out {settings.hold_out}: must be between 0 and 1", hint="try --hold-out 0.1")
     if settings.label_map is not None and settings.stars is not None:
         raise UsageError("--label-map and --stars both say what labels mean", hint="leave one of them out")
     if settings.from_scratch and (settings.base_model != BASE_MODEL or settings.revision is not None):
         raise UsageError("--from-scratch starts from no base model", hint="leave out --base-model and --revision")
+    if settings.from_scratch and settings.lora is not None:
+        raise UsageError(
+            "--lora keeps a base model as it is, and --from-scratch has none", hint="leave one of them out"
+        )
+    if settings.distill and (settings.class_weights != "none" or settings.label_smoothing):
+        raise UsageError(
+            "--class-weights and --label-smoothing are about labels, --distill learns probabilities",
+            hint="leave them out",
+        )
+    if settings.early_stopping is not None and settings.save_strategy == "no":
+        raise UsageError(
+            "--early-stopping keeps the best checkpoint, --save-strategy no makes none",
+            hint="use --save-strategy epoch or steps",
+        )
+    if settings.resume and settings.restart:
+        raise UsageError("--resume goes on and --restart starts over", hint="leave one of them out")
 
 
 def public_options(settings: FinetuneOptions) -> dict[str, Any]:

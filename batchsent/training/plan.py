@@ -1,5 +1,6 @@
 """How a model is to be trained, and what came out: what travels between the parts of a training; does nothing."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,12 @@ class Splits:
     train: Examples
     validation: Examples | None  # held out of the training rows, to choose by; never reported as the model's figures
     evaluation: Examples  # to measure on, once everything is chosen
+
+    def whole(self) -> "Splits":
+        """Return the splits with the validation rows back among the training rows: nothing is left to choose."""
+        if self.validation is None:
+            return self
+        return dataclasses.replace(self, train=self.train.join(self.validation), validation=None)
 
 
 @dataclass(frozen=True)

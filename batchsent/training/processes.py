@@ -13,6 +13,11 @@ from batchsent.errors import BatchsentError, DeviceError
 T = TypeVar("T")
 
 
+def speaks() -> bool:
+    """Tell whether this is the process of a training that prints: the only one, or the first of a launcher."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
 class Processes:
     """This process among those that train one model together."""
 
@@ -56,9 +61,9 @@ class Processes:
         """Return the value that the first process has."""
         return value if self.count == 1 else self._gather(value)[0]
 
-    def anywhere(self, flag: bool) -> bool:
-        """Tell whether the flag is set in any process: a signal need not come to all, or at the same step."""
-        return flag if self.count == 1 else any(self._gather(flag))
+    def agree(self, value: T | None) -> T | None:
+        """Return the first value that is not None, in the order of the ranks."""
+        return value if self.count == 1 else next((found for found in self._gather(value) if found is not None), None)
 
     def _gather(self, value: T) -> list[T]:
         """Return the value of every process, in the order of their ranks."""

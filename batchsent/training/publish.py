@@ -18,7 +18,8 @@ from batchsent.model.folder import sha256_of_all, weight_files
 from batchsent.run import commit
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing
-from batchsent.training.trainer import CURVE_COLUMNS, Trained
+from batchsent.training.plan import Trained
+from batchsent.training.trainer import CURVE_COLUMNS
 
 
 def check_hub(repository: str) -> None:

@@ -1,0 +1,133 @@
+"""CSV and TSV, written: rows go out as the bytes they came in, with fields appended; what was no CSV, as values."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from batchsent.chunk import Chunk
+from batchsent.errors import UsageError, printable
+from batchsent.formats.csv import CsvSource
+from batchsent.formats.reading import Sink, Source
+from batchsent.formats.records import Dialect, Records
+from batchsent.formats.streams import WIDE, Compressed, OutputFile
+
+
+def open_csv_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool) -> Sink:
+    """Return the sink that copies bytes where input and output are written alike, else one that writes values."""
+    if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
+        return CopySink(file, path, source, added)
+    return ValueSink(file, path, source, added, tabs=tabs)
+
+
+class CopySink:
+    """Appends fields to the records of a CSV and copies everything else, to the byte."""
+
+    def __init__(self, file: OutputFile, path: str, source: CsvSource, added: pa.Schema) -> None:
+        self._file = Compressed(file, path)
+        self._dialect = source.dialect
+        self._encoding = "utf-8" if source.encoding in WIDE else source.encoding
+        self._wide = source.encoding if source.encoding in WIDE else None
+        self._quoted: dict[str, bytes] = {}
+        self._write(source.preamble)
+        if source.header is not None:
+            names = b"".join(source.dialect.delimiter + self._raw(name) for name in added.names)
+            self._write(append(source.header, [names]))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data if self._wide is None else data.decode("utf-8").encode(self._wide))
+
+    def _raw(self, value: str) -> bytes:
+        """Return a new value as a field of this file."""
+        if value not in self._quoted:
+            try:
+                self._quoted[value] = self._dialect.quote(value.encode(self._encoding))
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    f"{printable(value)} cannot be written in {self._encoding}", hint="convert the input to utf-8"
+                ) from error
+        return self._quoted[value]
+
+    def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
+        """Write the rows of a chunk with the added columns behind the user's."""
+        columns = [pc.fill_null(self._fields(column), b"") for column in added.columns]
+        delimiter, nothing = (pa.scalar(value, pa.binary()) for value in (self._dialect.delimiter, b""))
+        # Nothing goes first, so that every field has a delimiter ahead of it.
+        fields = pc.binary_join_element_wise(nothing, *columns, delimiter).to_pylist()
+        done = 0
+        for run in chunk.carried.runs:
+            self._write(append(run, fields[done : done + len(run)]))
+            done += len(run)
+
+    def _fields(self, column: pa.Array) -> pa.Array:
+        """Return a new column as raw fields, null where it is null."""
+        if not pa.types.is_string(column.type):
+            # Arrow writes the shortest decimal that reads back to the same float32 or float64.
+            return pc.cast(pc.cast(column, pa.string()), pa.binary())
+        encoded = column.dictionary_encode()
+        raw = pa.array([self._raw(value) for value in encoded.dictionary.to_pylist()], pa.binary())
+        return raw.take(encoded.indices)
+
+    def finish(self) -> None:
+        """Write what the compressor holds back."""
+        self._file.finish()
+
+
+def append(run: Records, fields: list[bytes]) -> bytes:
+    """Return the bytes of a run with `fields[n]` put in at the end of record n, ahead of its line end."""
+    data, at = run.data, run.begin
+    pieces: list[bytes] = []
+    for end, new in zip(run.ends.tolist(), fields, strict=True):
+        pieces += (data[at:end], new)
+        at = end
+    pieces.append(data[at : run.stop])
+    return b"".join(pieces)
+
+
+class ValueSink:
+    """Writes values as CSV: strings quoted, nulls as empty unquoted fields, nested values as JSON."""
+
+    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool) -> None:
+        self._file = Compressed(file, path)
+        self._source_schema = source.schema
+        self._options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
+        dialect = Dialect(b"\t" if tabs else b",")
+        names = [*source.schema.names, *added.names]
+        self._file.write(dialect.delimiter.join(dialect.quote(name.encode()) for name in names) + b"\n")
+
+    def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
+        """Write the rows of a chunk with the added columns behind the user's."""
+        table = chunk.carried.table(self._source_schema)
+        arrays = [flat(column) for column in (*table.columns, *added.columns)]
+        # Numbers as names: arrow would refuse a table with the same name twice, which the user's may have.
+        named = pa.table(arrays, names=[str(n) for n in range(len(arrays))])
+        pa.csv.write_csv(named, self._file, self._options)
+
+    def finish(self) -> None:
+        """Write what the compressor holds back."""
+        self._file.finish()
+
+
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Return a column in a type that CSV has: dictionaries decoded, nested values as JSON, bytes as text."""
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        column = column.cast(kind.storage_type)
+        kind = column.type
+    if pa.types.is_dictionary(kind):
+        return flat(column.cast(kind.value_type))
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return flat(column.cast(pa.large_binary()))
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()], pa.string())
+    if pa.types.is_nested(kind):
+        import json
+
+        texts = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
+        return pa.array(texts, pa.string())
+    if pa.types.is_interval(kind):
+        return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
+    if pa.types.is_null(kind):
+        return column.cast(pa.string())
+    return column

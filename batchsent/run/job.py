@@ -1,0 +1,93 @@
+"""What is known of a run before its model is loaded: input and model, held against the options."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batchsent.errors import ModelError, printable
+from batchsent.evaluation import summary as summaries
+from batchsent.evaluation.gold import GoldRule
+from batchsent.formats import ReadOptions, Source
+from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
+from batchsent.model import calibration
+from batchsent.model.loading import ModelIdentity
+from batchsent.run.columns import added_schema
+from batchsent.run.extras import Extras
+from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
+from batchsent.run.pipeline import Clock
+from batchsent.run.places import Places
+from batchsent.run.preflight import Checked, check_input
+from batchsent.run.rejects import check_budget
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input, one model, and how the one is scored by the other."""
+
+    source: Source
+    identity: ModelIdentity
+    added: pa.Schema
+    gold: GoldRule | None
+    temperature: float | None  # what the scores are calibrated by; None for the raw softmax
+    extras: Extras
+    checked: Checked | None  # None for a pipe
+    fingerprint: dict[str, Any]  # what decides the scores, by the names a person knows the things by
+    writing: dict[str, Any]  # the options that decide how the scores are written down
+
+
+def prepare(source: Source, identity: ModelIdentity, options: BatchOptions, places: Places, clock: Clock) -> Job:
+    """Hold input, model and options against each other. Raises BatchsentError for what does not fit."""
+    added = added_schema(identity.labels, options)
+    check_new_columns(source, added.names)
+    check_sink(places.output, source, added, options.output_format)
+    judged = options.gold or options.gold_stars
+    gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
+    extras = Extras(source, identity.labels, gold, options, places.tables)
+    temperature = temperature_of(identity) if options.calibrated else None
+    with clock.busy("check"):
+        decoded = columns_to_decode(places.output, source, options.output_format)
+        checked = check_input(places.input, options, decoded)
+    if checked:
+        check_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0), source.name)
+    values = dataclasses.asdict(options)
+    return Job(
+        source=source,
+        identity=identity,
+        added=added,
+        gold=gold,
+        temperature=temperature,
+        extras=extras,
+        checked=checked,
+        fingerprint=fingerprint(source, identity, checked, values),
+        writing={name: values[name] for name in OUTPUT_OPTIONS},
+    )
+
+
+def temperature_of(identity: ModelIdentity) -> float:
+    """Return what the model's scores are calibrated by. Raises ModelError."""
+    found = calibration.read(identity.path, weights_sha256=identity.weights_sha256)
+    if found is None:
+        raise ModelError(
+            f"{printable(identity.source)} has no {calibration.FILE}",
+            hint="leave out --calibrated, or use a model made by batchsent finetune",
+        )
+    return found.temperature
+
+
+def fingerprint(
+    source: Source, identity: ModelIdentity, checked: Checked | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what decides the scores, by the names a person knows the things by."""
+    reading = {field.name: options[field.name] for field in dataclasses.fields(ReadOptions) if field.name != "limit"}
+    return {
+        "input": checked.sha256 if checked else source.name,
+        "reading": json.dumps(reading, sort_keys=True),
+        "model weights": identity.weights_sha256,
+        "tokenizer": identity.tokenizer_sha256,
+        "model configuration": identity.config_sha256,
+        **{f"--{name.replace('_', '-')}": options[name] for name in SCORE_OPTIONS},
+        "versions": ", ".join(f"{name} {found}" for name, found in summaries.versions().items()),
+    }

@@ -1,0 +1,88 @@
+"""Where the files of one run are, and what may not be there; reads and writes none of them."""
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchsent.errors import InputError, UsageError, printable
+from batchsent.evaluation import summary as summaries
+from batchsent.formats.opening import format_of
+from batchsent.run.extras import extra_paths
+from batchsent.run.options import BatchOptions
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files of one run; None where there is none."""
+
+    input: str  # as it was typed, - for stdin
+    output: str  # as it was typed, - for stdout
+    data: Path | None  # the output, where it is a file
+    target: Path | None  # the file that `data` stands for, symbolic links followed: what is locked and replaced
+    summary: Path | None
+    rejects: Path | None
+    report: Path | None
+    failure: Path | None  # the summary of a run that failed
+    tables: dict[str, Path]  # by role
+
+    @classmethod
+    def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "Places":
+        """Return where the options put the files; beside the output what they do not name."""
+        data = None if output_path == "-" else Path(output_path)
+        return cls(
+            input=input_path,
+            output=output_path,
+            data=data,
+            # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check` refuses.
+            target=data and (data if "\0" in output_path else Path(os.path.realpath(data))),
+            summary=Path(options.summary) if options.summary else data and named(data, ".summary.json"),
+            rejects=Path(options.rejects) if options.rejects else data and named(data, ".rejects.csv"),
+            report=data and named(data, ".report.html"),
+            failure=data and named(data, ".summary.failed.json"),
+            tables=extra_paths(data, options) if data else {},
+        )
+
+    @property
+    def written(self) -> dict[str, Path]:
+        """The files that a run may leave behind, by role."""
+        found = {"output": self.data, "summary": self.summary, "rejects": self.rejects, **self.tables}
+        return {role: path for role, path in found.items() if path is not None}
+
+    def check(self, options: BatchOptions) -> None:
+        """Refuse to write one file over another, and where nothing can be written. Raises UsageError."""
+        read = {} if self.input == "-" else {"input": Path(self.input)}
+        for what, path in (read | self.written).items():
+            if "\0" in str(path):
+                raise UsageError(f"{what} {printable(path)}: no file can have this name", hint="choose another name")
+        for (what, path), (other, taken) in itertools.combinations((read | self.written).items(), 2):
+            same = os.path.realpath(path) == os.path.realpath(taken)
+            if same or (path.exists() and taken.exists() and path.samefile(taken)):
+                raise UsageError(f"{what} and {other} are the same file", hint=f"choose another name for the {other}")
+        for what, path in self.written.items():
+            folder = Path(os.path.realpath(path)).parent
+            if not folder.is_dir():
+                raise UsageError(f"the folder {printable(folder)} does not exist", hint="make it first")
+            if path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
+                raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
+            if path.exists() and not path.is_file() and not path.is_dir():
+                # Renaming over it would put a file in the place of /dev/null.
+                raise UsageError(f"{what} {printable(path)} is a device or pipe", hint="write to stdout: -o - > ...")
+        if options.summary and Path(options.summary).exists() and not options.overwrite:
+            try:
+                summaries.read(options.summary)
+            except InputError as error:
+                raise UsageError(
+                    f"{printable(options.summary)} exists already and is no summary",
+                    hint="choose another name for the summary or add --overwrite",
+                ) from error
+        if self.data is not None:
+            if not options.output_format:
+                format_of(self.output, what="output")
+            if self.data.is_dir():
+                raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
+
+
+def named(output: Path, ending: str) -> Path:
+    """Return the path of a file that belongs to an output."""
+    return output.with_name(output.name + ending)

@@ -1,0 +1,98 @@
+"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud; trains nothing."""
+
+from batchsent.errors import UsageError, printable
+from batchsent.evaluation.gold import GoldRule
+from batchsent.reporting import Reporter
+from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
+from batchsent.training.hygiene import choose_rows
+from batchsent.training.labelled import Table, is_file, read_dataset, read_file, read_probabilities
+from batchsent.training.options import DATASET, DATASET_SAMPLES, FinetuneOptions
+from batchsent.training.plan import Splits
+
+
+def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str], Splits]:
+    """Return the names of the classes, and the rows to train on, to choose by where that is asked for, to measure on.
+
+    Raises UsageError where nothing is left to train or to measure on, or one class only.
+    """
+    table, splits = read_table(settings, settings.train, settings.train_split)
+    rule = decide_labels(table, settings.labels, settings.label_map, settings.stars)
+    names = list(rule.labels)
+    targets = read_probabilities(settings.train, names) if settings.distill else None
+    examples = select_examples(table, rule, targets)
+    usual = DATASET_SAMPLES if settings.train == DATASET else (None, None)
+    train_count, eval_count = (
+        (default if count is None else count) or None
+        for count, default in zip((settings.train_samples, settings.eval_samples), usual, strict=True)
+    )
+    split = settings.eval_split or next((name for name in ("test", "validation") if name in splits), None)
+    evaluation = None
+    if settings.eval is not None:
+        other, _ = read_table(settings, settings.eval, settings.eval_split or "test")
+        evaluation = sample(evaluation_examples(other, rule), eval_count, settings.seed)
+    elif split is not None and not is_file(settings.train):
+        other, _ = read_table(settings, settings.train, split)
+        evaluation = sample(evaluation_examples(other, rule), eval_count, settings.seed)
+    rows, left_out = choose_rows(examples, evaluation)
+    if not rows:
+        raise UsageError(
+            f"{printable(table.name)}: no row is left to train on: {describe_left_out(left_out) or 'there is none'}",
+            hint="give other rows with --train, or leave --eval out to hold some out",
+        )
+    examples = examples.take(range(len(examples.texts)), left_out=examples.facts["left_out"] | left_out)
+    if evaluation is None:
+        examples, evaluation = hold_out(examples.take(rows), settings.hold_out, settings.seed)
+        evaluation = sample(evaluation, eval_count, settings.seed)
+        examples = sample(examples, train_count, settings.seed)
+        reporter.notice(f"{settings.hold_out:.0%} of {printable(table.name)} is held out to measure on")
+    else:
+        examples = sample(examples, train_count, settings.seed, rows)
+    validation = None
+    if settings.early_stopping is not None or settings.trials is not None:
+        examples, validation = hold_out(examples, settings.hold_out, settings.seed)
+    for verb, side in (("train on", examples), ("choose by", validation), ("measure on", evaluation)):
+        if side is not None:
+            tell(verb, side, names, reporter)
+    if len(set(examples.labels)) < 2:
+        raise UsageError(
+            "the training rows are all of one class", hint="give more rows, or mend --label-column and --labels"
+        )
+    return names, Splits(examples, validation, evaluation)
+
+
+def tell(verb: str, side: Examples, names: list[str], reporter: Reporter) -> None:
+    """Say what rows there are, by class, and what was left out of their source."""
+    counts = ", ".join(f"{count:,} {printable(name)}" for name, count in side.counts(names).items())
+    left = describe_left_out(side.facts["left_out"])
+    left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
+    reporter.notice(f"{verb} {len(side.texts):,} rows of {printable(side.facts['name'])}: {counts}{left_out}")
+
+
+def describe_left_out(counts: dict[str, int]) -> str:
+    """Return the counts of rows that were left out with their reasons, those that are 0 left out."""
+    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count)
+
+
+def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
+    """Return the rows to measure on. Raises UsageError when there are none."""
+    examples = select_examples(table, rule)
+    if not examples.texts:
+        raise UsageError(
+            f"{printable(table.name)}: no row has a text and a label to measure on", hint="name others with --eval"
+        )
+    return examples
+
+
+def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
+    """Read labelled rows from a file or a data set, with the names of the splits that the data set has."""
+    if is_file(name):
+        return read_file(name, settings.text_column, settings.label_column), []
+    return read_dataset(
+        name,
+        config=settings.dataset_config,
+        revision=settings.dataset_revision,
+        split=split,
+        text_column=settings.text_column,
+        label_column=settings.label_column,
+        keep_numbers=settings.labels is not None,
+    )
