@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix soak bench bench-gpu embedded-model clean
+.PHONY: help install demo test check fix soak bench bench-rows bench-gpu embedded-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ soak: install ## the long fault tests: random SIGKILL, fail points, fuzzing
 bench: install ## reviews a second beside the alternatives, on this CPU
 	$(BIN)/pip install --quiet -e ".[bench]"
 	$(BIN)/python examples/bench.py $(ARGS)
+
+bench-rows: install ## what everything but the model costs: seconds of each stage, peak memory (see ARGS=--help)
+	$(BIN)/python examples/bench_rows.py $(ARGS)
 
 bench-gpu: install ## the same on CUDA
 	$(BIN)/python examples/bench.py --device cuda --rows 20000 $(ARGS)

@@ -55,10 +55,11 @@ def test_openvino_int8_is_int8_and_close_to_the_model(bench, tiny_model):
         bench.compress_weights(packed)
         kinds = [str(n.get_element_type()) for n in packed.get_ordered_ops() if n.get_type_name() == "Constant"]
         assert sum("int8_t" in kind for kind in kinds) == 2 * 6 + 2  # six products a layer, two in the head
-        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        # The weights alone: without int8 products.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         ids = np.arange(5, 37, dtype=np.int64).reshape(4, 8)
         one, other = (openvino.compile_model(each, "CPU", settings)([ids])[0] for each in (exact, packed))
-        assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
+        assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
         labels, _ = bench.openvino(str(tiny_model), int8=True)(TEXTS)
     own = load(str(tiny_model), device="cpu").predict(TEXTS)
     differ = [p for p, label in zip(own, labels, strict=True) if p.label != ("NEGATIVE", "POSITIVE")[label]]

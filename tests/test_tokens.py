@@ -285,11 +285,11 @@ def test_megabytes_in_one_text_cost_milliseconds(pair, unit, chars):
     encoder, _ = pair
     text = repeated(unit, chars)
     encoder.encode(["warm up"])
-    start = time.perf_counter()
+    start = time.process_time()
     tokens = encoder.encode([text])
-    elapsed_s = time.perf_counter() - start
+    elapsed_s = time.process_time() - start
     assert 3 <= tokens.offsets[-1] <= 64
-    assert elapsed_s < 0.5  # measured 3 to 40 ms; the tokenizer alone takes 3 to 15 s
+    assert elapsed_s < 1  # of processor time; the tokenizer alone takes 3 to 15 s
 
 
 def class_members(pattern):
@@ -492,4 +492,4 @@ def test_megabytes_of_one_letter_cost_milliseconds_in_byte_level_bpe(unit):
     tokens = encoder.encode([text])
     elapsed_s = time.thread_time() - start
     assert rows(tokens) == expected(tokenizer, [text[:100_000]])
-    assert elapsed_s < 2  # measured 10 to 40 ms; all of it takes 12 s
+    assert elapsed_s < 2  # all of it takes 12 s

@@ -1,6 +1,7 @@
 """Chunks to scores, with reading and tokenizing ahead of the model; keeps parts, stops when asked."""
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from batchsent.run.pipeline import Ahead, Clock
 
 # An unfinished chunk is kept this often: what kill -9 can cost.
 KEEP_S = 60.0
+# Memory is given back this often: it takes 15 ms, and what was given back has to be faulted in again.
+TRIM_S = 2.0
 
 
 class Scoring:
@@ -38,6 +41,7 @@ class Scoring:
 
         Ends early when a signal asks for it, with the unfinished chunk's scores kept.
         """
+        trimmed = time.monotonic()
         for chunk, ready, known in Ahead(self._prepared(), 2, self._stop):
             if self._parts and known is not None:
                 self._parts.reused_rows += int((known.status != PENDING).sum())
@@ -45,7 +49,9 @@ class Scoring:
             if scores is None:
                 return
             yield chunk, scores
-            give_back_memory()
+            if time.monotonic() - trimmed > TRIM_S:
+                give_back_memory()
+                trimmed = time.monotonic()
 
     def _prepared(self) -> Iterator[tuple[Chunk, Any, Scores | None]]:
         """Yield chunks with their tokens, or without where a part has all their scores already."""
