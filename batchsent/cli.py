@@ -8,15 +8,12 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
 from batchsent.run.console import JsonReporter, TerminalReporter
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
@@ -117,15 +114,21 @@ def batch_command(
     if as_json and output == "-":
         raise UsageError("--json and -o - would share stdout", hint="leave out --json, or use --summary FILE")
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
+    failure: GateFailed | None = None
     with reporter:
         from batchsent.run.dumps import batch_all
 
-        document = batch_all(inputs, output, reporter=reporter, **options)
+        try:
+            document = batch_all(inputs, output, reporter=reporter, **options)
+        except GateFailed as error:
+            failure, document = error, error.document
         reporter.finished(document)
     if as_json:
         from batchsent.evaluation.summary import dumps
 
         click.echo(dumps(document).decode(), nl=False)
+    if failure is not None:
+        raise failure
     return int(document.get("exit_code", 0))
 
 
@@ -177,30 +180,14 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     return 0
 
 
-def page_path(path: str | os.PathLike[str], *summaries: str) -> "Path":
-    """Return where a page goes. Raises UsageError where one of the summaries that it shows would be lost."""
-    from pathlib import Path
-
-    page = Path(path)
-    if page.exists() and any(page.samefile(summary) for summary in summaries if Path(summary).exists()):
-        raise UsageError(f"{printable(page)} is the summary itself", hint="give the page another name")
-    return page
-
-
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
 @click.option("-o", "--output", metavar="FILE", help="Page to write [default: SUMMARY with .html].")
 def report_command(summary: str, output: str | None) -> int:
     """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
-    from pathlib import Path
+    from batchsent.report import report
 
-    from batchsent.evaluation.report import render
-    from batchsent.evaluation.summary import read
-    from batchsent.run.commit import write_file
-
-    path = page_path(output or Path(summary).with_suffix(".html"), summary)
-    write_file(path, render(read(summary)))
-    click.echo(printable(path))
+    click.echo(printable(report(summary, output)))
     return 0
 
 
@@ -219,24 +206,20 @@ def report_command(summary: str, output: str | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
-    from batchsent.evaluation.compare import check, compare
-    from batchsent.evaluation.summary import read
+    from batchsent.compare import compare
     from batchsent.evaluation.tables import show_comparison
 
-    a, b = read(first), read(second)
-    comparison = compare(a, b)
-    failures = check(comparison, fail_on)
-    if html:
-        from batchsent.evaluation.compare_report import render_comparison
-        from batchsent.run.commit import write_file
-
-        write_file(page_path(html, first, second), render_comparison(a, b, fail_on))
+    failure: GateFailed | None = None
+    try:
+        comparison = compare(first, second, fail_on=fail_on, html=html)
+    except GateFailed as error:
+        failure, comparison = error, error.document
     if as_json:
         click.echo(json.dumps(comparison, indent=1))
     else:
         show_comparison(comparison, sys.stdout)
-    if failures:
-        raise GateFailed("; ".join(failure["message"] for failure in failures), document=comparison)
+    if failure is not None:
+        raise failure
     return 0
 
 

@@ -10,8 +10,9 @@ import sys
 import pandas as pd
 import pytest
 
+import batchsent
 from batchsent.cli import cli
-from batchsent.errors import GateFailed, UsageError
+from batchsent.errors import GateFailed, InputError, UsageError
 
 
 def command(*words):
@@ -127,8 +128,6 @@ def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
 
 def test_python_functions_take_the_options_of_the_commands(labelled, tiny_model, tmp_path):
     """batchsent.batch(...) returns the summary it wrote; a misspelt option is told."""
-    import batchsent
-
     summary = batchsent.batch(labelled, tmp_path / "out.csv", model=str(tiny_model), details=True)
     assert summary == json.loads((tmp_path / "out.csv.summary.json").read_bytes())
     with pytest.raises(UsageError, match="overwite") as caught:
@@ -176,12 +175,16 @@ def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
     assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
 
 
-def test_batch_is_a_gate(labelled, tiny_model, tmp_path):
-    """--fail-under writes everything and ends with 8."""
+def test_batch_is_a_gate(labelled, tiny_model, tmp_path, capsys):
+    """--fail-under writes everything, shows the summary as any run does, and ends with 8."""
     words = ["--gold", "sentiment", "--fail-under", "accuracy=1.0"]
     with pytest.raises(GateFailed):
-        command("batch", labelled, "-o", tmp_path / "out.csv", "-m", tiny_model, "-q", *words)
-    assert json.loads((tmp_path / "out.csv.summary.json").read_bytes())["exit_code"] == 8
+        command("batch", labelled, "-o", tmp_path / "out.csv", "-m", tiny_model, "--json", *words)
+    written = json.loads((tmp_path / "out.csv.summary.json").read_bytes())
+    assert written["exit_code"] == 8
+    said = capsys.readouterr()
+    assert json.loads(said.out) == written
+    assert "40 of 40 rows scored" in said.err
 
 
 def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model, tmp_path):
@@ -217,6 +220,67 @@ def test_a_page_never_takes_the_place_of_its_summary(scored, tmp_path):
         with pytest.raises(UsageError, match="is the summary itself"):
             command(*words)
     assert named.read_bytes() == before
+
+
+def test_a_page_takes_the_place_of_a_page_only(scored, tmp_path):
+    """Data that is called like the page is refused and stays; a page of an earlier day, or an empty file, gives way."""
+    summary = scored.parent / "scored.csv.summary.json"
+    reviews, page = tmp_path / "reviews.csv", tmp_path / "page.html"
+    reviews.write_bytes(b"id,text\n1,a\n")
+    for words in (["report", summary, "-o"], ["compare", summary, summary, "--html"]):
+        with pytest.raises(UsageError, match="exists already and is no page"):
+            command(*words, reviews)
+        with pytest.raises(UsageError, match="is a folder"):
+            command(*words, tmp_path)
+        page.write_bytes(b"")
+        assert command(*words, page) == 0
+        assert command(*words, page) == 0
+    assert reviews.read_bytes() == b"id,text\n1,a\n"
+
+
+def test_report_is_a_function(scored, tmp_path):
+    """batchsent.report(summary) writes the page of the command beside the summary and returns its path."""
+    summary = tmp_path / "scored.csv.summary.json"
+    summary.write_bytes((scored.parent / summary.name).read_bytes())
+    assert batchsent.report(summary) == tmp_path / "scored.csv.summary.html"
+    assert batchsent.report(str(summary), output=tmp_path / "page.html") == tmp_path / "page.html"
+    command("report", summary, "-o", tmp_path / "typed.html")
+    pages = {path.read_bytes() for path in tmp_path.glob("*.html")}
+    assert len(pages) == 1
+    with pytest.raises(InputError, match="is not JSON"):
+        batchsent.report(scored)
+
+
+def test_compare_is_a_function(scored, tmp_path, capsys):
+    """batchsent.compare(a, b) returns what the command prints; a condition that holds raises, with all figures."""
+    summary = scored.parent / "scored.csv.summary.json"
+    found = batchsent.compare(summary, str(summary), fail_on=["psi>0.2"], html=tmp_path / "page.html")
+    assert found["drift"]["psi"] == 0
+    assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
+    command("compare", summary, summary, "--json")
+    assert json.loads(capsys.readouterr().out) == found
+    for condition in ("psi>=0", ["psi>=0"]):  # one condition may stand for itself
+        with pytest.raises(GateFailed, match="psi is 0: psi>=0") as caught:
+            batchsent.compare(summary, summary, fail_on=condition, html=tmp_path / "failed.html")
+        assert caught.value.document == found
+        assert (tmp_path / "failed.html").exists()  # the page is there to see why
+    with pytest.raises(UsageError, match="did you mean psi"):
+        batchsent.compare(summary, summary, fail_on=["pssi>0.2"], html=tmp_path / "none.html")
+    assert not (tmp_path / "none.html").exists()
+
+
+def test_every_function_can_be_had_however_it_is_asked_for():
+    """Functions keep their names although modules are called like them: in any order, twice, by import and by dot."""
+    code = """
+import batchsent.verify, batchsent.compare
+from batchsent.report import report as first
+from batchsent import compare, evaluate, export, finetune, info, report, verify
+import batchsent
+for name in batchsent.__all__ * 2:
+    assert callable(getattr(batchsent, name)), name
+assert report is first is batchsent.report and verify is batchsent.verify
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_help_names_the_gates_of_drift(capsys):

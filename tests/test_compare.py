@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 
 import numpy as np
 import pytest
@@ -48,6 +49,13 @@ def short_reviews():
 
 def figures(comparison):
     return {figure["name"]: figure for figure in comparison["figures"]}
+
+
+def test_a_figure_that_did_not_change_is_not_minus_zero(monday):
+    """A drop of nothing is 0, not -0, in a gate's message and in the JSON."""
+    comparison = compare(monday, monday)
+    assert check(comparison, ["accuracy_drop>=0"])[0]["message"] == "accuracy_drop is 0: accuracy_drop>=0"
+    assert "-0.0" not in json.dumps(comparison["gates"])
 
 
 @pytest.mark.parametrize("labels", [(), TWO, FOUR])

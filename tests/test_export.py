@@ -174,17 +174,9 @@ def test_other_numbers_are_not_published(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
-def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path, tiny_model):
+def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path, monkeypatch, tiny_model):
     """Without ONNX Runtime --to onnx says what to install, before the model loads."""
-    program = (
-        "import importlib.util, sys\n"
-        "find = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *a: None if name == 'onnxruntime' else find(name, *a)\n"
-        "from batchsent.cli import main\n"
-        "main(['export', sys.argv[1], '-o', sys.argv[2]])"
-    )
-    command = [sys.executable, "-c", program, str(tiny_model), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--to onnx needs onnxruntime" in done.stderr
-    assert 'pip install "batchsent[export]"' in done.stderr
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match="--to onnx needs onnxruntime") as caught:
+        export(str(tiny_model), tmp_path / "out")
+    assert 'pip install "batchsent[export]"' in caught.value.hint

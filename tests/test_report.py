@@ -206,6 +206,38 @@ def test_labels_are_not_twisted_by_writing_direction():
     assert "<bdi>سلبي</bdi>" in page
 
 
+def with_options(words=("/opt/bin/batchsent", "batch", "a b.csv"), **options):
+    """Return the summary of a judged run with these options."""
+    run = document(Rows().tally().sections())
+    return run | {"run": {**run["run"], "command": list(words), "options": options}}
+
+
+def test_gates_are_on_the_page():
+    """A floor that the run is under is the first thing below the verdict; floors that hold are named as passed."""
+    assert "Gate failed: accuracy is" in Reader(render(with_options(fail_under=["accuracy=1.0"]))).text
+    passed = Reader(render(with_options(fail_under=["accuracy=0.01", "mcc=-1"]))).text
+    assert "All gates passed: accuracy=0.01, mcc=-1." in passed
+    assert "Gate failed" not in passed
+    for nothing in ([], None):
+        assert not re.search("[Gg]ate", Reader(render(with_options(fail_under=nothing))).text)
+    for damaged in (["acuracy=1"], ["?"], 5, [5]):
+        with pytest.raises(InputError):
+            render(with_options(fail_under=damaged))
+
+
+@pytest.mark.parametrize(
+    ("first", "shown"),
+    [
+        ("/opt/venv/bin/batchsent", "batchsent batch 'a b.csv'"),
+        ("/opt/site-packages/batchsent/__main__.py", "batchsent batch 'a b.csv'"),
+        ("nightly.py", "nightly.py batch 'a b.csv'"),
+    ],
+)
+def test_the_command_is_one_to_type(first, shown):
+    """Where the program lies is not part of it; a program that called the function keeps its name."""
+    assert shown in Reader(render(with_options([first, "batch", "a b.csv"]))).text
+
+
 def test_stars_are_called_an_agreement():
     """Figures against star ratings are not sold as accuracy."""
     tally = Tally(TWO, GoldRule.parse(TWO, stars="1-2:NEGATIVE,4-5:POSITIVE"))
@@ -213,6 +245,7 @@ def test_stars_are_called_an_agreement():
     text = Reader(render(document(tally.sections()))).text
     assert "Agreement with star ratings" in text
     assert "agree with the star ratings" in text
+    assert "agreement 95%:" in text
     assert "Not judged: 1 without a gold value, 1 left out by the rule." in text
 
 
@@ -289,6 +322,17 @@ def test_a_long_training_makes_a_small_page():
     """A curve of 200,000 steps is thinned out to what a screen can show."""
     curve = "step,loss\n" + "".join(f"{i},{1 / i}\n" for i in range(1, 200_001))
     assert len(render_training(trained(), curve)) < 60_000
+
+
+def test_what_was_measured_once_is_a_dot():
+    """After one epoch the evaluation's loss is one point, and figures without a course have no empty chart."""
+    curve = "step,loss,eval_loss,eval_accuracy\n1,0.7,,\n2,0.6,,\n2,,0.5,0.9\n"
+    once = trained() | {"hyperparameters": {"epochs": 1}}
+    reader = Reader(render_training(once, curve))
+    assert reader.elements.count("circle") == 2  # in the chart and in its legend
+    assert "Figures on the evaluation rows" not in reader.text
+    assert "1 epoch" in reader.text
+    assert "1 epochs" not in reader.text
 
 
 @pytest.mark.parametrize("curve", ["", "step,loss\n", "step,loss\n1,\n"])

@@ -295,6 +295,18 @@ CLAIMS = [
     (("run", "options", "prefix"), "p_"),
     (("run", "options", "limit"), 2),
     (("schema",), "batchsent.summary/2"),
+    (("predictions", "mean_score"), 0.99),
+    (("predictions", "labels", 1, "mean_score"), 0.99),
+    (("predictions", "labels", 1, "score_counts", 20), 77),
+    (("predictions", "score_histogram", "counts", 39), 77),
+    (("predictions", "labels"), None),
+    (("text", "characters", "max"), 5),
+    (("text", "characters"), 5),
+    (("run", "options", "details"), True),
+    (("run", "options", "probabilities"), "yes"),
+    (("run", "options", "unsure_below"), 0.7),
+    (("run", "options", "unsure_below"), 70),
+    (("run", "options", "group_by"), "note"),
 ]
 
 
@@ -320,6 +332,180 @@ def test_a_changed_score_needs_the_hash(tmp_path):
     target.write_bytes(data.replace(b",0.", b",0.9", 1))
     with pytest.raises(GateFailed, match=r"sha256 of the output|bytes of the output|shortest form"):
         verify(source, target)
+
+
+TABLES = {"group_by": "note", "gold_stars": "note", "stars": "1-2:NEGATIVE,4-5:POSITIVE", "disagreements": None}
+STARRED = b"text,note\n" + b"".join(b"film %d,%d\n" % (n, n % 6) for n in range(60))
+
+
+def with_tables(folder, out="out.csv", **options):
+    """Score with every table beside the output; return input, output, groups and disagreements."""
+    worst = folder / "worst.csv"
+    source, target = scored(folder, STARRED, out=out, **{**TABLES, "disagreements": str(worst), **options})
+    return source, target, folder / out.replace("out.", "out.groups.", 1), worst
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst"])
+def test_tables_beside_the_output_are_proven(tmp_path, out):
+    """The roll-up and the disagreements are held against the summary, in every format, and named."""
+    source, target, groups, worst = with_tables(tmp_path, out)
+    checked = " ".join(verify(source, target)["checked"])
+    assert f"the table {groups}: size, SHA-256 and 6 rows" in checked
+    assert f"the table {worst}: size, SHA-256 and " in checked
+
+
+@pytest.mark.parametrize("which", [2, 3], ids=["groups", "disagreements"])
+def test_a_table_that_was_changed_emptied_or_lost_is_found(tmp_path, which):
+    """A table is part of what a run wrote: any other byte in it, and its absence, is a difference."""
+    source, target, *_ = made = with_tables(tmp_path)
+    table = made[which]
+    whole = table.read_bytes()
+    for spoilt in (b"", whole[:-1], whole.replace(b"1", b"2"), whole + b"\n"):
+        table.write_bytes(spoilt)
+        assert f"the table {table}" in refused(source, target).message
+    table.unlink()
+    assert f"the table {table} is not there" in refused(source, target).message
+    table.write_bytes(whole)
+    document = json.loads(summary_of(target).read_bytes())
+    for change, said in (({"rows": 3}, "rows of the table"), ({"role": "other"}, "by its options the run wrote")):
+        spoilt = [entry | change if entry["path"] == str(table) else entry for entry in document["outputs"]]
+        summary_of(target).write_text(json.dumps({**document, "outputs": spoilt}))
+        assert said in refused(source, target).message
+
+
+def test_files_may_be_moved_together(tmp_path):
+    """Tables are found where they stand as seen from the output, in another folder too."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    with_tables(here)
+    here.rename(there)
+    assert verify(there / "in.csv", there / "out.csv")["status"] == "same"
+    (there / "worst.csv").write_bytes(b"")
+    assert "the table" in refused(there / "in.csv", there / "out.csv").message
+
+
+def test_tables_pages_and_evaluations_that_nobody_checked_are_named(tmp_path):
+    """What the proof leaves out stands in the verdict: the page, the evaluation, and tables without a summary."""
+    source, target, groups, _ = with_tables(tmp_path, report=True)
+    unchecked = " ".join(verify(source, target)["unchecked"])
+    assert "out.csv.report.html" in unchecked
+    assert "the evaluation" in unchecked
+    summary_of(target).unlink()
+    assert f"the table {groups}" in " ".join(verify(source, target)["unchecked"])
+
+
+MANY = b"text\n" + b"".join(b"film %d\n" % n for n in range(40)) + b"  \n"
+
+
+def flipped(target):
+    """Write the output again with true for false and false for true."""
+    swap = {b"true": b"false", b"false": b"true"}
+    rows = [line.rsplit(b",", 1) for line in target.read_bytes().splitlines()]
+    target.write_bytes(b"".join(b",".join([front, swap.get(last, last)]) + b"\n" for front, last in rows))
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
+def test_unsure_must_follow_from_the_score(tmp_path, out):
+    """With a summary the threshold is known; without one some threshold must explain the column."""
+    source, target = scored(tmp_path, MANY, out=out, unsure_below=0.7)
+    assert verify(source, target)["status"] == "same"
+    if out == "out.csv":
+        flipped(target)
+    else:
+        table = pq.read_table(target)
+        other = pc.invert(table["unsure"])
+        pq.write_table(table.set_column(table.num_columns - 1, "unsure", other), target, compression="snappy")
+    assert "column unsure: it must say whether the score is under 0.7" in refused(source, target).message
+    summary_of(target).unlink()
+    assert "column unsure: no threshold calls" in refused(source, target).message
+    assert "no threshold calls" in refused(source, target, chunk_rows=1).message
+    scored(tmp_path, MANY, out=out, unsure_below=0.7)
+    summary_of(target).unlink()
+    assert verify(source, target, chunk_rows=1)["status"] == "same"
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 1.0])
+def test_thresholds_at_the_ends_verify(tmp_path, threshold):
+    """A threshold that calls no row unsure, or all of them, given as an integer too."""
+    source, target = scored(tmp_path, MANY, unsure_below=threshold, probabilities=True, details=True)
+    assert verify(source, target)["status"] == "same"
+    summary_of(target).unlink()
+    assert verify(source, target)["status"] == "same"
+
+
+def test_unsure_comes_with_a_score_only(tmp_path):
+    """A row without text is neither sure nor unsure."""
+    source, target = scored(tmp_path, MANY, unsure_below=0.7)
+    target.write_bytes(target.read_bytes().replace(b"  ,,,\n", b"  ,,,true\n"))
+    assert "row 41, column unsure: label and unsure must come together" in refused(source, target).message
+
+
+BREAKS = [
+    (
+        "a column that no run adds",
+        "text,label,score,foo\nab,NEGATIVE,0.75,1\n",
+        "score and so on but: label, score, foo",
+    ),
+    ("columns in another order", "text,label,score,unsure,prob_A,prob_B\nab,A,1,true,1,0\n", "score and so on but"),
+    ("one probability of two", "text,label,score,prob_A\nab,A,0.75,0.75\n", "the probability of one label, and none"),
+    ("a label without its column", "text,label,score,prob_A,prob_B\nab,C,0.75,0.5,0.5\n", "not one of the labels A, B"),
+    ("a sum that is not 1", "text,label,score,prob_A,prob_B\nab,A,0.75,0.75,0.125\n", "do not add up to 1: '0.875'"),
+    ("a winner of nothing", "text,label,score\nab,A,0\n", "too low for the highest"),
+    ("a count too large", "text,label,score,n_tokens,truncated\nab,A,1,99999999999,true\n", "not a count"),
+    ("a count with a zero ahead", "text,label,score,n_tokens,truncated\nab,A,1,02,true\n", "not a count"),
+    ("neither true nor false", "text,label,score,n_tokens,truncated\nab,A,1,2,\n", "not true or false: null"),
+]
+
+
+@pytest.mark.parametrize(("output", "said"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
+def test_columns_that_no_run_writes_are_found_without_a_summary(tmp_path, output, said):
+    """The columns behind the user's are those of a run, in its order, and agree with each other."""
+    (tmp_path / "in.csv").write_text("text\nab\n")
+    (tmp_path / "out.csv").write_text(output)
+    assert said in refused(tmp_path / "in.csv", tmp_path / "out.csv").message
+
+
+def test_tokens_of_no_text_are_found(tmp_path):
+    """A row without text has no tokens; and with a summary the tokens of all rows are those it counted."""
+    source, target = scored(tmp_path, b"text,n\na b,1\n,2\n", details=True)
+    data = target.read_bytes()
+    target.write_bytes(data.replace(b",2,,,0,false", b",2,,,7,false"))
+    assert "row 2, column n_tokens: tokens where there is no text: '7'" in refused(source, target).message
+    target.write_bytes(data.replace(b",2,false", b",3,false"))
+    assert "tokens read: '2' in the summary, '3' in the files" in refused(source, target).message
+
+
+def test_labels_that_are_all_gone_are_named(tmp_path):
+    """Without a summary nobody knows whether the model gave no number: the verdict counts such rows."""
+    source, target = scored(tmp_path, b"text\na\nb\n")
+    target.write_bytes(b"text,label,score\na,,\nb,,\n")
+    assert "rows scored: '2' in the summary, '0' in the files" in refused(source, target).message
+    summary_of(target).unlink()
+    assert any("2 rows with text and without label" in said for said in verify(source, target)["unchecked"])
+
+
+def test_a_file_without_header_needs_label_and_score(tmp_path):
+    """One field behind the user's is a difference; what stands behind two of them is checked by the summary's names."""
+    data, how = b"1,a b\n2,b\n", {"no_header": True, "text_column_index": 2}
+    source, target = scored(tmp_path, data, **how, probabilities=True, details=True, unsure_below=0.9)
+    assert verify(source, target)["unchecked"] == []
+    flipped(target)
+    assert "column unsure: it must say" in refused(source, target).message
+    scored(tmp_path, data, **how)
+    target.write_bytes(b"".join(line.rsplit(b",", 1)[0] + b"\n" for line in target.read_bytes().splitlines()))
+    assert "1 field(s) behind the input's where 2 are expected" in refused(source, target).message
+    summary_of(target).unlink()
+    assert "1 field(s) behind the input's where 2 are expected" in refused(source, target, **how).message
+    scored(tmp_path, data, **how, details=True)
+    summary_of(target).unlink()
+    assert "fields behind label and score" in " ".join(verify(source, target, **how)["unchecked"])
+
+
+def test_a_rejects_file_of_nothing_is_found(tmp_path):
+    """A rejects file that names rows that are all there belongs to another run."""
+    source, target = scored(tmp_path)
+    (tmp_path / "out.csv.rejects.csv").write_bytes(b'"line","byte_offset","reason","raw"\n3,9,"short","2"\n')
+    assert "names rows that can be read" in refused(source, target).message
 
 
 def test_rejected_rows_must_be_named(tmp_path):

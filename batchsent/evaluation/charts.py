@@ -136,7 +136,10 @@ def dots(
 
 
 def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str) -> Markup:
-    """Draw lines over axes that fit them, such as the loss of a training; each in a dash of its own."""
+    """Draw lines over axes that fit them, such as the loss of a training; each in a dash of its own.
+
+    A line of one point, which a dash could not show, is a dot.
+    """
     xs = [x for line in lines for x in line[0]]
     ys = [y for line in lines for y in line[1]]
     if not xs:
@@ -145,8 +148,13 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
     span = highest - lowest or 1
     parts = [_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
     for i, (line_x, line_y) in enumerate(lines):
-        path = _path([x / right for x in line_x], [(y - lowest) / span for y in line_y])
-        parts.append(f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>')
+        places = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
+        if len(line_x) == 1:
+            x, y = _place(places[0][0], places[1][0])
+            parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        else:
+            path = _path(*places)
+            parts.append(f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>')
     return _svg(parts, title)
 
 
@@ -176,6 +184,13 @@ def key(number: int) -> Markup:
     return _drawn(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
         f'<path class="line" stroke-dasharray="{dash}" d="M0 4H28"/></svg>'
+    )
+
+
+def point() -> Markup:
+    """Draw the dot of a line of `trend` that has one point, for a legend."""
+    return _drawn(
+        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" cy="4" r="4"/></svg>'
     )
 
 

@@ -24,6 +24,16 @@ Z = 1.959963984540054
 BETTER = {**gates.FLOORS}
 WORSE = {"brier": ("brier",), "calibration_error": ("calibration_error",)}
 
+# What a person calls a figure, where its name does not say it.
+WORDS = {
+    "p50 characters": "median length in characters",
+    "p95 characters": "95% have at most, in characters",
+    "mcc": "Matthews correlation",
+    "macro f1": "macro F1",
+    "roc auc": "ROC AUC",
+    "brier": "Brier score",
+}
+
 # What differs in every run and says nothing.
 ALWAYS_NEW = {"output", "overwrite", "restart", "quiet", "json", "log_format", "lock_wait", "report"}
 
@@ -228,7 +238,7 @@ def _gates(
     values["mean_score_change"] = None if mean is None else abs(mean)
     for name in BETTER:
         change = changes.get(name)
-        values[f"{name}_drop"] = None if change is None else -change
+        values[f"{name}_drop"] = None if change is None else 0 - change  # not -0.0
     for name in WORSE:
         values[f"{name}_rise"] = changes.get(name)
     return values

@@ -7,22 +7,14 @@ from typing import Any
 from markupsafe import Markup
 
 from batchsent.evaluation import charts
-from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, check, compare
+from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, compare
+from batchsent.evaluation.gates import each
 from batchsent.evaluation.pages import count, cut, fact, facts, number, page
 from batchsent.evaluation.summary import undamaged
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
 MOST_DIFFERENCES = 200
-
-WORDS = {
-    "p50 characters": "median length in characters",
-    "p95 characters": "95 % have at most, in characters",
-    "mcc": "Matthews correlation",
-    "macro f1": "macro F1",
-    "roc auc": "ROC AUC",
-    "brier": "Brier score",
-}
 
 Document = Mapping[str, Any]
 
@@ -37,7 +29,7 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
         comparison = compare(a, b)
         content = _content(a, b, comparison)
     failures = check(comparison, conditions)
-    return page("compare.html", {**content, "failures": failures, "conditions": list(conditions)})
+    return page("compare.html", {**content, "failures": failures, "conditions": list(each(conditions))})
 
 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:

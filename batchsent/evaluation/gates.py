@@ -34,7 +34,7 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
     Raises UsageError for what is no condition or names no figure.
     """
     found = []
-    for name, sign, limit, expression in [_condition(text, values) for text in expressions]:
+    for name, sign, limit, expression in [_condition(text, values) for text in each(expressions)]:
         value = values[name]
         if value is None:
             message = f"{name} cannot be told, so {expression} cannot be ruled out"
@@ -52,7 +52,7 @@ def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> l
     Raises UsageError for what is no floor or names no figure of FLOORS.
     """
     found = []
-    for name, limit, expression in [_floor(text) for text in expressions]:
+    for name, limit, expression in [_floor(text) for text in each(expressions)]:
         value: Any = evaluation
         for key in FLOORS[name]:
             value = None if value is None else value[key]
@@ -64,6 +64,11 @@ def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> l
             continue
         found.append({"expression": expression, "name": name, "value": value, "limit": limit, "message": message})
     return found
+
+
+def each(expressions: Sequence[str]) -> Sequence[str]:
+    """Return conditions one by one: a single one may stand for itself, and is not a list of letters."""
+    return [expressions] if isinstance(expressions, str) else expressions
 
 
 def check_score(option: str, score: float | None) -> None:

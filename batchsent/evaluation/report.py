@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.evaluation import charts
+from batchsent.errors import UsageError
+from batchsent.evaluation import charts, gates
 from batchsent.evaluation.pages import bounds, count, cut, facts, moment, page
 from batchsent.evaluation.report_quality import evaluation_content
 from batchsent.evaluation.summary import undamaged
-from batchsent.evaluation.terminal import elapsed
+from batchsent.evaluation.terminal import accuracy_word, elapsed
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
@@ -60,6 +61,7 @@ def _content(document: Document) -> dict[str, Any]:
         "stages": _stages(document),
         "facts": _facts(document),
         "command": _command(document),
+        **_gates(document),
         "most_labels": MOST_LABELS,
     }
     if evaluation is not None and evaluation["rows"]:
@@ -87,6 +89,18 @@ def _verdict(document: Document) -> str:
     return said
 
 
+def _gates(document: Document) -> dict[str, Any]:
+    """Return the floors of --fail-under that the evaluation is under, or else all of them."""
+    floors = (document["run"].get("options") or {}).get("fail_under") or []
+    if document["status"] == "failed":
+        return {}
+    try:
+        failures = gates.under(document["evaluation"], floors)
+    except UsageError as error:
+        raise ValueError(error.message) from error  # the run has checked them: the summary was changed since
+    return {"failures": failures, "gates": [] if failures else floors}
+
+
 def _subtitle(document: Document) -> str:
     parts = [f"status {document['status']}"]
     if document["run"].get("ended"):
@@ -101,8 +115,7 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
     tiles = [("rows scored", count(rows["scored"]), f"of {rows['read']:,} read")]
     if evaluation is not None and evaluation["rows"]:
         note = bounds(evaluation["accuracy_interval"])
-        word = "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"
-        tiles.append((word, f"{evaluation['accuracy']:.1%}", note))
+        tiles.append((accuracy_word(evaluation), f"{evaluation['accuracy']:.1%}", note))
     if speed.get("rows_per_s") is not None:
         rate = speed["rows_per_s"]
         tokens = speed.get("tokens_per_s")
@@ -164,7 +177,7 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
                     x_title=f"{unit} (log scale)",
                     mark=mark,
                 ),
-                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95 % have {lengths['p95']:,} or "
+                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have {lengths['p95']:,} or "
                 f"less; the longest has {lengths['max']:,}.",
             }
         )
@@ -199,7 +212,12 @@ def _facts(document: Document) -> list[dict[str, Any]]:
 
 def _command(document: Document) -> str | None:
     command = document["run"].get("command")
-    return shlex.join(map(str, command)) if command else None
+    if not command:
+        return None
+    first, *words = map(str, command)
+    # Where the program lies is nobody's business, and not what to type; a program of one's own keeps its name.
+    ours = Path(first).name == "batchsent" or Path(first).parts[-2:] == ("batchsent", "__main__.py")
+    return shlex.join(["batchsent" if ours else first, *words])
 
 
 def _name(path: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from batchsent.evaluation import charts
 from batchsent.evaluation.pages import bounds, cut, number
 from batchsent.evaluation.quality import interval
+from batchsent.evaluation.terminal import accuracy_word
 
 MOST_MATRIX = 12
 
@@ -29,7 +30,7 @@ def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
     two = evaluation["positive"] is not None
     ranked = f"probability of {cut(evaluation['positive'])}" if two else "each label against the others, mean"
     return [
-        ("accuracy", evaluation["accuracy"], f"95 %: {bounds(evaluation['accuracy_interval'])}"),
+        (accuracy_word(evaluation), evaluation["accuracy"], f"95%: {bounds(evaluation['accuracy_interval'])}"),
         ("majority", evaluation["majority"]["accuracy"], f"always answering {cut(evaluation['majority']['label'])}"),
         ("balanced accuracy", evaluation["balanced_accuracy"], "mean recall of the labels"),
         ("macro precision", evaluation["macro"]["precision"], ""),
@@ -127,7 +128,7 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
     )
     caption = (
         f"On the dashed line they can. Off by {number(evaluation['calibration_error'])} on average; larger dots hold "
-        "more rows, lines are 95 % intervals."
+        "more rows, lines are 95% intervals."
     )
     return {"name": "Can the scores be read as chances?", "svg": svg, "caption": caption}
 
@@ -155,7 +156,7 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
         joined=True,
     )
     caption = (
-        "Beside the dots: the lowest score that is kept, the rightmost dot being all rows; lines are 95 % intervals."
+        "Beside the dots: the lowest score that is kept, the rightmost dot being all rows; lines are 95% intervals."
     )
     return [{"name": "How right are the sure ones?", "svg": svg, "caption": caption}]
 

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsent.errors import printable
-from batchsent.evaluation.terminal import SHOWN_LABELS, WARNED, name_of, path_of
+from batchsent.evaluation.compare import WORDS
+from batchsent.evaluation.terminal import SHOWN_LABELS, WARNED, accuracy_word, name_of, path_of
 
 SHOWN_MATRIX = 8
 
@@ -73,7 +74,11 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
     left = [f"{gold[name]:,} {name.replace('_', ' ')}" for name in ("missing", "left_out", "unmatched", "not_scored")]
     return [
         ("rows", evaluation["rows"], ", ".join(said for said in left if not said.startswith("0 "))),
-        ("accuracy", evaluation["accuracy"], f"95 %: {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""),
+        (
+            accuracy_word(evaluation),
+            evaluation["accuracy"],
+            f"95%: {interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
+        ),
         ("majority", majority and majority["accuracy"], f"always {name_of(majority['label'])}" if majority else ""),
         ("balanced accuracy", evaluation["balanced_accuracy"], ""),
         ("macro F1", evaluation["macro"]["f1"], ""),
@@ -86,7 +91,7 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
 
 
 def _within(error: float | None) -> str:
-    return "" if error is None else f"within {error:.1g}"
+    return "" if error is None else f"within {error:.1g}" if error else "exact"
 
 
 def _labels(evaluation: Mapping[str, Any]) -> Table:
@@ -136,6 +141,7 @@ def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> 
         quiet = change in (0, None) or (noise is not None and abs(change) <= noise)
         values = (_number(figure["a"]), _number(figure["b"]), _number(change, signed=True), _number(noise))
         name = name_of(figure["name"]).replace("_", " ")
+        name = WORDS.get(name, name)
         table.add_row(*map(Text, (name, *values)), style="dim" if quiet else None)
     for name, what in (("psi", "PSI of scores"), ("ks", "KS of scores")):
         for key, words in ((name, what), (f"length_{name}", what.replace("scores", "lengths"))):

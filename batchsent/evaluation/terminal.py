@@ -66,7 +66,7 @@ def line(document: Mapping[str, Any]) -> str:
         parts.append(", ".join(shares))
     evaluation = document["evaluation"]
     if evaluation is not None and evaluation["rows"]:
-        parts.append(f"accuracy {evaluation['accuracy']:.4f} on {evaluation['rows']:,} rows")
+        parts.append(f"{accuracy_word(evaluation)} {evaluation['accuracy']:.4f} on {evaluation['rows']:,} rows")
     if document["warnings"]:
         count = len(document["warnings"])
         parts.append(f"{count} warning{'s' if count > 1 else ''}")
@@ -90,6 +90,11 @@ def _show_files(document: Mapping[str, Any], console: Console) -> None:
         table.add_row(status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim")))
     console.print(table)
     console.print(Text(line(document)), soft_wrap=True)
+
+
+def accuracy_word(evaluation: Mapping[str, Any]) -> str:
+    """Return what the share of equal labels is: with stars, which are weak labels, no more than agreement."""
+    return "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"
 
 
 def elapsed(seconds: float) -> str:
@@ -195,7 +200,7 @@ def _evaluation(evaluation: Mapping[str, Any], unsure_below: float | None) -> li
     if not evaluation["rows"]:
         return [("gold", Text(", ".join(["no row to judge", *left]), style=WARNED))]
     low, high = evaluation["accuracy_interval"]
-    word = "agreement" if gold["kind"] == "stars" else "accuracy"
+    word = accuracy_word(evaluation)
     first = Text.assemble(
         (f"{evaluation['accuracy']:.4f}", "bold"),
         f" ({low:.3f} to {high:.3f}) on {evaluation['rows']:,} rows,"

@@ -49,7 +49,7 @@ def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
             ("accuracy", f"{metrics['accuracy']:.1%}", f"on {count(data['eval']['rows'])} rows"),
             ("macro F1", number(metrics["macro_f1"]), ""),
             ("loss", number(metrics["loss"]), "on the evaluation rows"),
-            ("training rows", count(data["train"]["rows"]), f"{document['hyperparameters']['epochs']:g} epochs"),
+            ("training rows", count(data["train"]["rows"]), _epochs(document["hyperparameters"]["epochs"])),
             ("training took", elapsed(training["runtime_s"]), cut(training["device"])),
         ],
         "charts": _charts(curve),
@@ -77,6 +77,10 @@ def _verdict(document: Document) -> str:
     return f"{said}."
 
 
+def _epochs(number: float) -> str:
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
+
+
 def _charts(curve: list[dict[str, str]]) -> list[dict[str, Any]]:
     losses = [(name, _line(curve, column)) for column, name in (("loss", "training"), ("eval_loss", "evaluation"))]
     measured = [(name, _line(curve, column)) for column, name in MEASURED]
@@ -84,9 +88,11 @@ def _charts(curve: list[dict[str, str]]) -> list[dict[str, Any]]:
     found = []
     for title, named in (("Loss", losses), ("Figures on the evaluation rows", measured), ("Learning rate", rates)):
         drawn = [(name, line) for name, line in named if line[0]]
-        if not drawn:
+        # Where everything was measured once, at the end, there is no course to draw: the tiles have the figures.
+        if all(len(line[0]) < 2 for _, line in drawn):
             continue
-        legend = [(charts.key(i), name) for i, (name, _) in enumerate(drawn)] if len(drawn) > 1 else []
+        keys = [charts.key(i) if len(line[0]) > 1 else charts.point() for i, (_, line) in enumerate(drawn)]
+        legend = list(zip(keys, (name for name, _ in drawn), strict=True)) if len(drawn) > 1 else []
         svg = charts.trend([line for _, line in drawn], title=title, x_title="step")
         found.append({"name": title, "svg": svg, "legend": legend})
     return found

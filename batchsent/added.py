@@ -1,0 +1,229 @@
+"""The columns that a run adds, as they stand in an output: whether a model can have said that; reads no files."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores, is_blank
+from batchsent.errors import printable
+from batchsent.formats.differences import Difference, Place, shown
+
+# More different labels than this are no labels.
+MOST_LABELS = 10_000
+# The winner of n labels has 1/n at least, but for rounding.
+LEAST_WINNER = 1 - 1e-5
+# Probabilities of float32 add up to 1 but for rounding; a thousand labels rounded one way are off by less than this.
+SUM_ERROR = 1e-4
+
+WORDS = {"n_tokens": "a count", "truncated": "true or false", "unsure": "true or false"}
+TYPES = {"n_tokens": pa.int32(), "truncated": pa.bool_(), "unsure": pa.bool_()}
+# As the CSV writer has them: no sign, no leading zero.
+PATTERNS = {"n_tokens": "^(0|[1-9][0-9]{0,9})$", "truncated": "^(true|false)$", "unsure": "^(true|false)$"}
+
+
+class Added:
+    """Takes the added columns chunk by chunk, holds them against the texts and each other, and counts.
+
+    `names` are those of the columns in order, prefix included; `labels` the model's, None where nobody says;
+    `unsure_below` the threshold of the column unsure, None where nobody says.
+    """
+
+    def __init__(
+        self, names: Sequence[str], prefix: str, labels: Sequence[str] | None, unsure_below: float | None
+    ) -> None:
+        self.names, self.prefix, self.unsure_below = list(names), prefix, unsure_below
+        self._front = f"{prefix}prob_"
+        told = [name.removeprefix(self._front) for name in self.names if name.startswith(self._front)]
+        self.labels = labels if labels is not None else told or None
+        self.counts: Counter[str] = Counter()  # rows of each label
+        self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
+        self.n_tokens = self.truncated = 0
+        self._unsure_most, self._sure_least = -1.0, 2.0  # scores, where nobody says the threshold
+
+    def check_names(self) -> None:
+        """Raise Difference for names that a run does not give its columns, or in another order."""
+        bare = [name.removeprefix(self.prefix) for name in self.names]
+        probabilities = [name for name in bare if name.startswith("prob_")]
+        details = ["n_tokens", "truncated"] if "n_tokens" in bare else []
+        wanted = ["label", "score", *probabilities, *details, *(["unsure"] if "unsure" in bare else [])]
+        if self.names != [self.prefix + name for name in wanted] or len(set(bare)) < len(bare):
+            found = ", ".join(map(printable, self.names[:8])) or "none"
+            first = f"{self.prefix}label, {self.prefix}score"
+            raise Difference(f"the columns behind the input's are not {printable(first)} and so on but: {found}")
+        if len(probabilities) == 1:
+            raise Difference("there is a column with the probability of one label, and none of the others")
+
+    def take(self, chunk: Chunk, added: pa.Table) -> Scores:
+        """Judge the added columns of a chunk. Raises Difference.
+
+        Returns them as scores in which other probabilities than the label's are 0, and tokens cut are 1 for a
+        truncated row; the labels are `labels`, which must be known, else there are no probabilities.
+        """
+        if added.num_columns < len(self.names):
+            few = f"{added.num_columns} field(s) behind the input's where {len(self.names)} are expected"
+            raise Difference(few, Place(chunk.start_row + 1))
+        start, prefix = chunk.start_row, self.prefix
+        known = {name.removeprefix(prefix): added.column(n) for n, name in enumerate(self.names)}
+        blank = np.fromiter(map(is_blank, chunk.texts), dtype=bool, count=chunk.rows)
+        places, distinct, given = self._labelled(known["label"], blank, start)
+        scores = self._numbers(known["score"], "score", start)
+        self._all(given == ~np.isnan(scores), "score", start, known["score"], "label and score must come together")
+        most = MOST_LABELS if self.labels is None else len(self.labels)
+        right = ~(scores < LEAST_WINNER / most)
+        self._all(right, "score", start, known["score"], f"too low for the highest of {most:,} probabilities")
+        self._probabilities(known, places, distinct, scores, start)
+        tokens, cut = self._details(known, blank, start)
+        if "unsure" in known:
+            self._unsure(known["unsure"], scores, start)
+
+        self.rows["blank"] += int(blank.sum())
+        self.rows["scored"] += int(given.sum())
+        self.rows["nonfinite"] += int((~blank & ~given).sum())
+        self.n_tokens += int(tokens.sum())
+        self.truncated += int(cut.sum())
+        status = np.where(given, SCORED, np.where(blank, BLANK, NONFINITE)).astype(np.uint8)
+        labels = self.labels or []
+        said = np.where(given[:, None], np.float32(0), np.full((chunk.rows, len(labels)), np.nan, dtype=np.float32))
+        if labels:
+            number = {label: n for n, label in enumerate(labels)}
+            winners = np.array([number[label] for label in distinct], dtype=np.intp)
+            said[given, winners[places[given]]] = scores[given]
+        return Scores(said, tokens, cut, status, distinct=0)
+
+    def _labelled(
+        self, label: pa.ChunkedArray, blank: NDArray[np.bool_], start: int
+    ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_]]:
+        """Return which of the distinct labels each row has (-1 for none), the distinct labels, and who has one."""
+        if label.type != pa.string():
+            raise Difference(f"its type is {label.type}, not string", Place(column=f"{self.prefix}label"))
+        given = np.array(label.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        self._all(~(blank & given), "label", start, label, "a label where there is no text")
+        encoded = label.combine_chunks().dictionary_encode()
+        distinct = encoded.dictionary.to_pylist()
+        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        if self.labels is not None:
+            foreign = [n for n, name in enumerate(distinct) if name not in self.labels]
+            listed = ", ".join(map(printable, self.labels[:20]))
+            self._all(~np.isin(places, foreign), "label", start, label, f"not one of the labels {listed}")
+        for n, rows in enumerate(np.bincount(places[places >= 0], minlength=len(distinct)).tolist()):
+            self.counts[distinct[n]] += rows
+        if len(self.counts) > MOST_LABELS:
+            raise Difference(f"the column {printable(self.prefix)}label holds more than {MOST_LABELS:,} labels")
+        return places, distinct, given
+
+    def _probabilities(
+        self,
+        known: dict[str, pa.ChunkedArray],
+        places: NDArray[np.int64],
+        distinct: list[str],
+        scores: NDArray[np.float32],
+        start: int,
+    ) -> None:
+        """See whether the probabilities of all labels agree with the score. Raises Difference."""
+        names = [name for name in known if name.startswith("prob_")]
+        total = np.zeros(len(scores))
+        for name in names:
+            values = self._numbers(known[name], name, start)
+            together = np.isnan(values) == np.isnan(scores)
+            self._all(together, name, start, known[name], "label and probability must come together")
+            self._all(~(values > scores), name, start, known[name], "higher than the score")
+            label = name.removeprefix("prob_")
+            own = places == (distinct.index(label) if label in distinct else -2)
+            self._all(~own | (values == scores), name, start, known[name], "not the score of its label")
+            total += values
+        if names:
+            off = np.abs(total - 1) > SUM_ERROR
+            said = pa.chunked_array([pa.array(np.round(total, 6))])
+            self._all(~off, names[0], start, said, "the probabilities of this row do not add up to 1")
+
+    def _details(
+        self, known: dict[str, pa.ChunkedArray], blank: NDArray[np.bool_], start: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return tokens and whether the text was cut, 0 where nobody says. Raises Difference."""
+        tokens = cut = np.zeros(len(blank), dtype=np.int32)
+        if "n_tokens" in known:
+            tokens, missing = self._typed(known["n_tokens"], "n_tokens", start)
+            right = ~missing & (tokens >= 0)
+            self._all(right, "n_tokens", start, known["n_tokens"], "not a count")
+            cut, missing = self._typed(known["truncated"], "truncated", start)
+            self._all(~missing, "truncated", start, known["truncated"], "not true or false")
+            self._all(~blank | (tokens == 0), "n_tokens", start, known["n_tokens"], "tokens where there is no text")
+            self._all(~blank | (cut == 0), "truncated", start, known["truncated"], "cut, where there is no text")
+        return tokens, cut
+
+    def _unsure(self, column: pa.ChunkedArray, scores: NDArray[np.float32], start: int) -> None:
+        """See whether the rows that are called unsure are those of the lowest scores. Raises Difference."""
+        values, missing = self._typed(column, "unsure", start)
+        given, unsure = ~np.isnan(scores), values == 1
+        self._all(missing == ~given, "unsure", start, column, "label and unsure must come together")
+        if self.unsure_below is not None:
+            right = ~given | (unsure == (scores < self.unsure_below))
+            self._all(
+                right,
+                "unsure",
+                start,
+                column,
+                f"it must say whether the score is under {self.unsure_below:g}, and says",
+            )
+            return
+        self._unsure_most = float(np.max(scores[given & unsure], initial=np.float32(self._unsure_most)))
+        self._sure_least = float(np.min(scores[given & ~unsure], initial=np.float32(self._sure_least)))
+        if self._unsure_most >= self._sure_least:
+            right = ~given | np.where(unsure, scores < self._sure_least, scores > self._unsure_most)
+            words = f"no threshold calls {self._unsure_most:.6g} unsure and {self._sure_least:.6g} not"
+            self._all(right, "unsure", start, column, words)
+
+    def _numbers(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
+        """Return probabilities, NaN for null. Raises Difference for what is none."""
+        if pa.types.is_string(column.type):
+            try:
+                parsed = pc.cast(column, pa.float32())
+            except pa.ArrowInvalid:
+                parsed = pa.chunked_array([pa.array([_float32(text) for text in column.to_pylist()], pa.float32())])
+            # What was written is the shortest decimal that gives this float32: any other digits were put there later.
+            written = pc.fill_null(pc.equal(pc.cast(parsed, pa.string()), column), False)  # noqa: FBT003 (a value)
+            right = np.array(pc.or_(written, column.is_null()).to_numpy(zero_copy_only=False), dtype=bool)
+            self._all(right, name, start, column, "not a float32 in its shortest form")
+            column = parsed
+        if column.type != pa.float32():
+            raise Difference(f"its type is {column.type}, not float", Place(column=self.prefix + name))
+        missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
+        values = column.fill_null(0).to_numpy(zero_copy_only=False)
+        self._all((values >= 0) & (values <= 1), name, start, column, "not a probability")
+        return np.where(missing, np.float32("nan"), values)
+
+    def _typed(self, column: pa.ChunkedArray, name: str, start: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Return counts, or 0 and 1 for false and true, and which are null. Raises Difference for what is neither."""
+        missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
+        if pa.types.is_string(column.type):
+            right = pc.match_substring_regex(column, PATTERNS[name]).fill_null(True)  # noqa: FBT003 (a value)
+            well = np.array(right.to_numpy(zero_copy_only=False), dtype=bool)
+            self._all(well, name, start, column, f"not {WORDS[name]}")
+            if name == "n_tokens":
+                wide = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+                self._all(wide < 1 << 31, name, start, column, f"not {WORDS[name]}")
+                return wide.astype(np.int32), missing
+            column = pc.equal(column, "true")
+        elif column.type != TYPES[name]:
+            raise Difference(f"its type is {column.type}, not {TYPES[name]}", Place(column=self.prefix + name))
+        return column.cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False), missing
+
+    def _all(self, right: NDArray[np.bool_], name: str, start: int, column: Any, what: str) -> None:
+        """Raise Difference for the first row that is not right."""
+        if not right.all():
+            row = int((~right).argmax())
+            found = shown(column[row].as_py())
+            raise Difference(f"{what}: {found}", Place(start + row + 1, column=self.prefix + name), found=found)
+
+
+def _float32(text: str | None) -> float | None:
+    """Return the number of a text, null where there is none: then it is not what was written."""
+    try:
+        return None if text is None else float(np.float32(text))
+    except ValueError:
+        return None

@@ -1,0 +1,89 @@
+"""What a summary claims, held against what the files are; knows neither rows nor scores."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchsent.errors import printable
+from batchsent.formats import ReadOptions
+from batchsent.formats.copied import longest_record
+from batchsent.formats.differences import Difference, damage, shown
+from batchsent.formats.opening import format_of
+from batchsent.formats.records import Dialect, scan
+from batchsent.formats.streams import InputStream
+
+
+def same(what: str, claimed: Any, found: Any) -> None:
+    """Raise Difference where a claim is not what was found, or is of another type."""
+    if type(claimed) is not type(found) or claimed != found:
+        raise Difference(f"{what}: {shown(claimed)} in the summary, {shown(found)} in the files")
+
+
+def same_section(what: str, claimed: Any, found: Any) -> None:
+    """Hold a section of a summary against the same section counted again. Raises Difference for the first figure."""
+    if isinstance(found, dict) and isinstance(claimed, dict):
+        for name in dict.fromkeys([*found, *claimed]):
+            same_section(f"{what} {printable(name)}", claimed.get(name), found.get(name))
+    elif isinstance(found, list) and isinstance(claimed, list) and len(claimed) == len(found):
+        for n, (one, other) in enumerate(zip(claimed, found, strict=True)):
+            same_section(f"{what} {n + 1}", one, other)
+    else:
+        same(what, claimed, found)
+
+
+def same_file(what: str, claimed: Mapping[str, Any], path: Path) -> None:
+    """Raise Difference where a file has another size or hash than the summary says."""
+    same(f"bytes of {what}", claimed["bytes"], path.stat().st_size)
+    same(f"sha256 of {what}", claimed["sha256"], sha256_of(path))
+
+
+def same_tables(
+    outputs: Sequence[Mapping[str, Any]], paths: Mapping[str, Path], output: Path, output_format: str | None
+) -> Iterator[tuple[Path, int]]:
+    """Yield path and rows of each table beside an output, held against the summary's `outputs`. Raises Difference.
+
+    `paths` say by role where a run writes its tables. One that is not there is looked for where it stood as seen from
+    the output: the files may have been moved together, or this be another working directory.
+    """
+    entries = {entry["role"]: entry for entry in outputs}
+    data = Path(entries["data"]["path"])
+    tables = {role: entry for role, entry in entries.items() if role not in {"data", "rejects"}}
+    if set(tables) != set(paths):
+        named, asked = (", ".join(sorted(roles)) or "none" for roles in (map(printable, tables), paths))
+        raise Difference(f"tables among the outputs of the summary: {named}; by its options the run wrote: {asked}")
+    for role, entry in tables.items():
+        moved = output.parent / os.path.relpath(entry["path"], data.parent)
+        there = [path for path in (paths[role], moved) if path.is_file()]
+        if not there:
+            raise Difference(f"the table {printable(paths[role])} is not there; the summary has it as the run's {role}")
+        path = next((path for path in there if sha256_of(path) == entry["sha256"]), there[0])
+        what = f"the table {printable(path)}"
+        same_file(what, entry, path)
+        rows = rows_of(path, "csv" if role == "disagreements" else output_format)
+        same(f"rows of {what}", entry["rows"], rows)
+        yield path, rows
+
+
+def rows_of(path: Path, output_format: str | None) -> int:
+    """Return the rows of a table that a run wrote beside its output. Raises Difference for one that is damaged."""
+    name = output_format or format_of(str(path), what="output") or "csv"
+    with damage(), closing(InputStream(str(path))) as stream:
+        if name == "parquet":
+            return int(pq.read_metadata(path).num_rows)
+        if name == "arrow":
+            return sum(batch.num_rows for batch in pa.ipc.open_stream(pa.PythonFile(stream, mode="r")))
+        dialect = Dialect(b"\t" if name == "tsv" else b",")
+        longest = longest_record(ReadOptions())
+        return sum(map(len, scan(stream, dialect, max_record_bytes=longest, name=printable(path)))) - 1
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

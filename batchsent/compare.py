@@ -1,0 +1,39 @@
+"""Two summaries side by side, as figures and as a page; how they are compared is evaluation/compare.py's business."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+from batchsent.errors import GateFailed
+from batchsent.evaluation import compare as comparing
+from batchsent.evaluation import summary as summaries
+from batchsent.report import page_path
+from batchsent.run.commit import write_file
+
+
+def compare(
+    a: str | PathLike[str],
+    b: str | PathLike[str],
+    *,
+    fail_on: Sequence[str] = (),
+    html: str | PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Return what changed between two runs: labels, scores, lengths, metrics, model and options.
+
+    `a` and `b` are the paths of their summaries, the first being what the second is measured against. `html` also
+    writes the comparison as a page. Raises GateFailed, with the comparison as its attribute `document`, where one of
+    the conditions `fail_on` holds, such as ``psi>0.2``; InputError for a summary that cannot be read or is damaged;
+    UsageError for what is no condition, and where the page would take the place of something else; OutputError.
+    """
+    page = None if html is None else page_path(html, a, b)
+    before, after = summaries.read(a), summaries.read(b)
+    comparison = comparing.compare(before, after)
+    failures = comparing.check(comparison, fail_on)
+    if page is not None:
+        from batchsent.evaluation.compare_report import render_comparison
+
+        write_file(page, render_comparison(before, after, fail_on))
+    if failures:
+        message = "; ".join(failure["message"] for failure in failures)
+        raise GateFailed(message, document=comparison, failures=failures)
+    return comparison
