@@ -21,8 +21,7 @@ $(VENV)/installed: pyproject.toml
 
 demo: install ## fine-tune a small model on example reviews and score a file with it
 	@rm -rf demo && mkdir demo
-	@# One thread: the model is so small that two would spend their time waiting for each other.
-	OMP_NUM_THREADS=1 $(BIN)/batchsent finetune -o demo/model --train examples/reviews-train.csv --from-scratch
+	$(BIN)/batchsent finetune -o demo/model --train examples/reviews-train.csv --base-model embedded
 	$(BIN)/batchsent batch examples/reviews.csv -o demo/scored.csv --model demo/model
 	@echo && echo "The first scored rows (demo/scored.csv):" && head -n 6 demo/scored.csv
 	@echo && echo "The summary (demo/scored.csv.summary.json):" && head -n 40 demo/scored.csv.summary.json

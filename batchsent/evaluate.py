@@ -117,7 +117,10 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
             options = replace(settings, text_column=text_column, text_column_index=None)
             return stack.enter_context(closing(open_source(path, options, gold_column=other_column)))
 
-        scored = opened(label_column, score_column)
+        try:
+            scored = opened(label_column, score_column)
+        except UsageError as error:  # it knows nothing of prefixes
+            raise UsageError(error.message, hint="say which columns batchsent wrote with --prefix") from error
         labels = _labels(path, settings, opened(label_column, None))
         gold = _gold_rule(labels, settings)
         text_column = _text_column(scored.columns, settings)

@@ -215,6 +215,15 @@ def test_scores_that_are_none_are_refused(tmp_path, row, said):
     assert said in caught.value.message
 
 
+def test_columns_under_a_prefix_are_asked_for(reviews, tmp_path):
+    """A file scored with --prefix and judged without it: the error names the option."""
+    out = tmp_path / "scored.csv"
+    scored(reviews, out, prefix="p_")
+    with pytest.raises(UsageError, match="no column called") as caught:
+        evaluate(out, gold="gold")
+    assert "--prefix" in caught.value.hint
+
+
 def test_a_label_that_was_not_named_is_refused(tmp_path):
     """Given --labels, a label outside of them is an error and not a wrong figure."""
     path = tmp_path / "x.csv"
