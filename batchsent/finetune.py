@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, ModelError, UsageError, printable
+from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device, choose_device
 from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
@@ -182,13 +183,10 @@ def choose_precision(wanted: str, device: Device) -> str:
         raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
     if wanted != "auto":
         return wanted
-    import torch
-
     # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for it.
     if device.kind == "cuda":
         return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
-    fast = device.kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if device.kind == "cpu" and has_fast_bfloat16() else "float32"
 
 
 def check_inputs(settings: FinetuneOptions) -> None:

@@ -5,15 +5,16 @@ depend on the texts beside it. All but the dense layers stays float32.
 
 Reviews a second of one core's time (AMD EPYC Zen 4, DistilBERT size, IMDB, unpadded): this 12.3; one scale for all
 tokens of a batch (torch.ops.quantized.linear_dynamic) 12.1; ONNX Runtime's dynamic int8 11.1; CTranslate2's 10.3; this
-package's float32 4.8. In another run, the machine shared: this 10.1; OpenVINO's dynamic int8 in groups of 128 (the
-bench's "openvino int8") 8.6; this package's float32 4.3. On a fine-tuned MiniLM, 5,000 IMDB test reviews: accuracy 0.8668 where float32 has 0.8676.
+package's float32 4.8. In another run, the machine shared: this 9.8; OpenVINO's dynamic int8 in groups of 128 (the
+bench's "openvino int8") 8.5; this package's bfloat16 6.7, its float32 4.2. On a fine-tuned MiniLM, 5,000 IMDB test
+reviews: accuracy 0.8668 where float32 has 0.8676.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from batchsent.errors import UsageError
+from batchsent.model.cpu import cpu_flags
 from batchsent.model.packed import join_linears
 
 FLOAT32_HINT = "use --precision float32"
@@ -26,21 +27,11 @@ def require_int8() -> None:
     """Raise UsageError where this CPU or this torch has no fast and exact 8-bit kernels."""
     import torch
 
-    if not any(flag in _cpu_flags() for flag in ("avx512_vnni", "avx_vnni")):
+    if not any(flag in cpu_flags() for flag in ("avx512_vnni", "avx_vnni")):
         # Without VNNI oneDNN adds pairs of products in 16 bits, which overflow.
         raise UsageError("int8 needs a CPU with VNNI instructions (avx512_vnni or avx_vnni)", hint=FLOAT32_HINT)
     if not all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")):
         raise UsageError(f"PyTorch {torch.__version__} has no 8-bit kernels for this CPU", hint=FLOAT32_HINT)
-
-
-def _cpu_flags() -> set[str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return set()
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return set(line.split())
-    return set()
 
 
 def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
