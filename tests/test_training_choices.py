@@ -325,3 +325,26 @@ def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
     events = [json.loads(line) for line in (tmp_path / "out.logs" / "events").read_text().splitlines()]
     assert {"train/loss", "eval/loss", "eval/accuracy"} <= {name for name, _, _ in events}
     assert not (tmp_path / "out.training").exists()
+
+
+def test_a_student_is_measured_by_labels(tmp_path, tiny_model):
+    """With --distill and no --eval the held-out rows count by their labels, for early stopping as for the figures."""
+    chance = random.Random(3)
+    lines = ["text,label,prob_NEGATIVE,prob_POSITIVE"]
+    for i in range(60):
+        of_class, sure = (GOOD, 0.8) if i % 2 else (BAD, 0.3)
+        label = "pos" if i % 2 else "neg"
+        lines.append(f"{' '.join(chance.choices(of_class, k=3))} {i},{label},{1 - sure:.2f},{sure:.2f}")
+    (tmp_path / "taught.csv").write_text("\n".join(lines) + "\n")
+    document = finetune(
+        tmp_path / "out",
+        train=str(tmp_path / "taught.csv"),
+        base_model=str(tiny_model),
+        distill=True,
+        early_stopping=2,
+        epochs=3,
+        learning_rate=1e-3,
+    )
+    assert (document["data"]["validation"]["rows"], document["data"]["eval"]["rows"]) == (6, 6)
+    assert set(document["metrics"]["per_class"]) == {"NEGATIVE", "POSITIVE"}
+    assert document["metrics"]["loss"] > 0

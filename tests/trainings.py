@@ -23,6 +23,7 @@ class Nursery:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert json.loads(self.process.stdout.readline()) == "ready"
 
     def ask(self, **request):
         """Send a request and return the answer."""
@@ -63,6 +64,7 @@ def serve():
     for name in ("datasets", "evaluate", "sklearn.metrics", "torch", "transformers.trainer", "batchsent.finetune"):
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")
+    print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -72,8 +74,7 @@ def serve():
             answer = os.fork()
             if answer == 0:
                 enter(request)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def enter(request):

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchsent.evaluation.metrics import load_metric
 from batchsent.model.tokens import TextEncoder
 from batchsent.training.examples import Examples
@@ -23,14 +26,17 @@ class Encoded:
     cut: int  # rows that lost tokens to the limit
 
 
-def encode(examples: Examples, text_encoder: TextEncoder) -> Encoded:
-    """Tokenize examples as scoring does."""
+def encode(examples: Examples, text_encoder: TextEncoder, *, taught: bool = False) -> Encoded:
+    """Tokenize examples as scoring does; with `taught` a teacher's probabilities, where there are any, are the labels.
+
+    Measured is on labels always: a student that agrees with its teacher need not be right.
+    """
     import datasets
     import pyarrow as pa
 
     tokens = text_encoder.encode(examples.texts)
-    # A teacher's probabilities take the labels' place: the loss is the cross entropy with either.
-    labels = examples.labels if examples.targets is None else list(examples.targets)
+    # The loss is the cross entropy with either.
+    labels = list(examples.targets) if taught and examples.targets is not None else examples.labels
     columns = {"input_ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids), "labels": pa.array(labels)}
     data = datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns)))
     return Encoded(data, tokens.lengths.tolist(), int((tokens.tokens_cut > 0).sum()))
@@ -49,7 +55,16 @@ class Measurements:
         winners = prediction.predictions.argmax(axis=-1)
         self.figures = dict(self._metric.compute(predictions=winners, references=prediction.label_ids))
         self.outputs = (prediction.predictions, prediction.label_ids)
-        return {name: value for name, value in self.figures.items() if name != "per_class"}
+        # The Trainer's own loss counts rows twice where several processes share an uneven number of them.
+        loss = cross_entropy(prediction.predictions, prediction.label_ids)
+        return {"loss": loss, **{name: value for name, value in self.figures.items() if name != "per_class"}}
+
+
+def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the mean cross entropy of logits (rows, labels) with class numbers (rows,)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    of_labels = shifted[np.arange(len(labels)), labels]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - of_labels))
 
 
 @dataclass(frozen=True)
@@ -64,12 +79,12 @@ class Loss:
 
         Weights do not change what a step is divided by: then a batch of a rare class alone counts more, as it should.
         """
-        from torch.nn.functional import cross_entropy
+        from torch.nn import functional
 
         logits = outputs.logits.float()
         weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
         smoothing = self.label_smoothing
-        total = cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
+        total = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
         if num_items_in_batch is None:
             return total / len(labels)
         return total * labels[0].numel() / num_items_in_batch
@@ -125,6 +140,11 @@ def trainer_class() -> Any:
             # Weights and smoothing are means to learn; a figure must compare with those of other trainings.
             self.compute_loss_func = self.training_loss if model.training else Loss()
             return super().compute_loss(model, *arguments, **settings)
+
+        def evaluate(self, *arguments: Any, **settings: Any) -> Any:
+            # The loader of an evaluation draws a seed: whether one was made must not change the dropout behind it.
+            with torch.random.fork_rng(devices=[]):
+                return super().evaluate(*arguments, **settings)
 
         def _inner_training_loop(self, *arguments: Any, **settings: Any) -> Any:
             model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model

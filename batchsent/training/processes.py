@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from batchsent.errors import BatchsentError, DeviceError
+from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
 
 T = TypeVar("T")
 
@@ -79,7 +79,8 @@ class Processes:
 def launched(device: str) -> Iterator[Processes]:
     """Join the processes that a launcher started with this one, and part from them when the block is left.
 
-    The launcher says so in the environment: RANK, WORLD_SIZE, LOCAL_RANK. `device` is what the user typed.
+    The launcher says so in the environment: RANK, WORLD_SIZE, LOCAL_RANK. `device` is what the user typed. Raises
+    UsageError where the environment says half of it, DeviceError when the others cannot be reached.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count == 1 or "RANK" not in os.environ:
@@ -89,8 +90,14 @@ def launched(device: str) -> Iterator[Processes]:
 
     # Python values go over gloo also on GPUs: asking every process for its flag does not wait for the device.
     cuda = device in {"auto", "cuda"} and torch.cuda.is_available()
-    with lost_processes():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    try:
+        with lost_processes():
+            torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    except ValueError as error:  # a part of the address of the others is missing
+        raise UsageError(
+            f"RANK and WORLD_SIZE in the environment say that a launcher started this process: {printable(error)}",
+            hint="start it with torchrun or accelerate launch, or unset both",
+        ) from error
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:

@@ -14,7 +14,7 @@ from batchsent.training.checkpoints import step_of, writing
 from batchsent.training.loop import Encoded, Loss, Measurements, balanced_weights, encode, make_trainer
 from batchsent.training.plan import Plan, Splits, Trained
 from batchsent.training.processes import lost_processes
-from batchsent.training.watching import LOSS, diverged, stopped_learning, watcher
+from batchsent.training.watching import LOSS, diverged, evaluation_is_missing, stopped_learning, watcher
 
 CURVE_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
@@ -43,7 +43,8 @@ def train(
     import torch
 
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
-    training, evaluation = encode(splits.train, text_encoder), encode(splits.evaluation, text_encoder)
+    training = encode(splits.train, text_encoder, taught=True)
+    evaluation = encode(splits.evaluation, text_encoder)
     chosen_by = evaluation if splits.validation is None else encode(splits.validation, text_encoder)
     measurements = Measurements(names)
     trainer = make_trainer(
@@ -95,11 +96,12 @@ def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:
 def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, float | None]:
     """Train, or go on from a checkpoint; return seconds and mean loss of this run."""
     if resume_from is not None:
-        history = json.loads((resume_from / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+        state = json.loads((resume_from / "trainer_state.json").read_text(encoding="utf-8"))
         # Killed between the last checkpoint and the model: one step more would be another model.
-        if stopped_learning(history, plan.early_stopping):
+        if stopped_learning(state["log_history"], plan.early_stopping):
             trainer.take_best(resume_from)
             return 0.0, None
+        trainer.args.eval_on_start = evaluation_is_missing(state, plan)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return round(float(outcome.metrics["train_runtime"]), 3), float(outcome.training_loss)
 

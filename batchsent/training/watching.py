@@ -31,6 +31,16 @@ def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | Non
     return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
+def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
+    """Tell whether a checkpoint was written where an evaluation is due, and before it was made.
+
+    `state` is its trainer_state.json. Whoever goes on from there must evaluate first.
+    """
+    by_step = plan.early_stopping is not None and plan.save_strategy == "steps"
+    due = state["global_step"] % plan.save_steps == 0 if by_step else float(state["epoch"]).is_integer()
+    return due and not any(LOSS in entry and entry["step"] == state["global_step"] for entry in state["log_history"])
+
+
 def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool]) -> Any:
     """Return a Trainer callback that says how far the training is and when it is to end.
 
@@ -52,13 +62,19 @@ def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool])
             step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
             reporter.progress(min(total, state.global_step * step_rows), total)
             self.stopping = stop()
-            if self.stopping:
-                control.should_save = args.save_strategy != "no"
-                control.should_evaluate, control.should_training_stop = False, True
+            if not self.stopping:
+                return
+            control.should_training_stop = True
+            if plan.early_stopping is None:
+                # Whoever stops a run does not wait for figures; a run that goes on makes them.
+                control.should_save, control.should_evaluate = args.save_strategy != "no", False
+            elif args.save_strategy == "steps" or not state.epoch.is_integer():
+                control.should_save = True  # at the end of an epoch behind its evaluation: it may be the best
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if self.stopping:
-                control.should_evaluate = False  # whoever stops a run does not wait for figures
+            # Also comes where a training is stopped within an epoch.
+            if self.stopping and (plan.early_stopping is None or not state.epoch.is_integer()):
+                control.should_evaluate = False
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if stopped_learning(state.log_history, plan.early_stopping):
