@@ -54,8 +54,7 @@ bench-gpu: install ## the same on CUDA
 # A folder with IMDB as train.parquet (text, label), unsupervised.parquet (text) and test-5k.parquet (text, label).
 DATA ?= data
 embedded-model: install ## make the model that comes with the package anew: hours (DATA=folder of IMDB, see examples/embedded_model.py)
-	@# glibc would hand every batch's memory back to the system and fetch it again.
-	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 $(BIN)/python examples/embedded_model.py \
+	$(BIN)/python examples/embedded_model.py \
 	    --train $(DATA)/train.parquet --unlabelled $(DATA)/unsupervised.parquet --test $(DATA)/test-5k.parquet $(ARGS)
 
 clean: ## remove what make made

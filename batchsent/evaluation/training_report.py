@@ -52,7 +52,8 @@ def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
             ("training rows", count(data["train"]["rows"]), _epochs(document["hyperparameters"]["epochs"])),
             ("training took", elapsed(training["runtime_s"]), cut(training["device"])),
         ],
-        "charts": _charts(curve),
+        # What a training is stopped by is measured on rows of their own.
+        "charts": _charts(curve, "held-out" if document["hyperparameters"].get("early_stopping") else "evaluation"),
         "labels": [
             {
                 **own,
@@ -72,8 +73,6 @@ def _verdict(document: Document) -> str:
     said = f"{metrics['accuracy']:.1%} of {data['eval']['rows']:,} evaluation rows got the right label"
     if metrics.get("majority_baseline") is not None:
         said += f"; always answering the commonest one would get {metrics['majority_baseline']:.1%}"
-    if data.get("overlap"):
-        said += f". {data['overlap']:,} evaluation rows were among the training rows, which flatters the figures"
     return f"{said}."
 
 
@@ -81,12 +80,12 @@ def _epochs(number: float) -> str:
     return f"{number:g} epoch{'' if number == 1 else 's'}"
 
 
-def _charts(curve: list[dict[str, str]]) -> list[dict[str, Any]]:
-    losses = [(name, _line(curve, column)) for column, name in (("loss", "training"), ("eval_loss", "evaluation"))]
+def _charts(curve: list[dict[str, str]], rows: str) -> list[dict[str, Any]]:
+    losses = [(name, _line(curve, column)) for column, name in (("loss", "training"), ("eval_loss", rows))]
     measured = [(name, _line(curve, column)) for column, name in MEASURED]
     rates = [("learning rate", _line(curve, "learning_rate"))]
     found = []
-    for title, named in (("Loss", losses), ("Figures on the evaluation rows", measured), ("Learning rate", rates)):
+    for title, named in (("Loss", losses), (f"Figures on the {rows} rows", measured), ("Learning rate", rates)):
         drawn = [(name, line) for name, line in named if line[0]]
         # Where everything was measured once, at the end, there is no course to draw: the tiles have the figures.
         if all(len(line[0]) < 2 for _, line in drawn):

@@ -10,6 +10,13 @@ from batchsent.errors import printable
 # What starts markup within a line of GitHub's Markdown: bare addresses become links there too.
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$@:]|(?<=www)\.)", re.IGNORECASE)
 
+# What --long-text reads.
+READ = {
+    "head": "the first",
+    "tail": "the last",
+    "head-tail": "a quarter from the start and the rest from the end, in all",
+}
+
 
 def make_card(document: dict[str, Any]) -> str:
     """Return the model card of a fine-tuned model as Markdown with its metadata in front.
@@ -116,10 +123,11 @@ def limits(document: dict[str, Any]) -> str:
     """Return what the model is not good for, as a list."""
     length = document["hyperparameters"]["max_length"]
     cut, rows = document["training"]["train_rows_cut"], document["data"]["train"]["rows"]
+    part = READ[document["hyperparameters"].get("long_text", "head")]
     seen = "" if cut is None else f" ({cut:,} of {rows:,} training texts were longer)"
     return "\n".join(
         [
-            f"- It reads the first {length:,} tokens of a text{seen}; what follows has no say.",
+            f"- It reads {part} {length:,} tokens of a text{seen}; the rest has no say.",
             "- The figures above hold for texts like the evaluation data. Other products, languages, lengths or"
             " times can be worse: measure on some labelled texts of your own.",
             "- Every text gets one of its labels, also mixed or unrelated ones; a low score is the only sign of it.",
