@@ -321,6 +321,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
         if not isinstance(error, PipeClosed) and not error.told_elsewhere:
             say_error(error.message, error.hint, code, as_json=as_json, **error.details)
+        if error.abandons:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     except OSError as error:  # stdout is full, or gone
         code = 5
         say_error(f"stdout: {error.strerror or error}", None, code, as_json=as_json)

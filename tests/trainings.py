@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -68,13 +69,24 @@ def serve():
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer = os.waitstatus_to_exitcode(status)
+            answer = ended(request["wait"])
         else:
             answer = os.fork()
             if answer == 0:
                 enter(request)
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def ended(pid):
+    """In the nursery: return a child's exit code; one that hangs is killed after two minutes."""
+    deadline = time.monotonic() + 120
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
 
 
 def enter(request):

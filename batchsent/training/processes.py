@@ -117,7 +117,10 @@ def lost_processes() -> Iterator[None]:
             word in str(error) for word in ("gloo", "closed by peer", "reset by peer")
         ):
             raise
-        raise DeviceError(
+        lost = DeviceError(
             "another process of this training ended before its time",
             hint="see what it said; run the same command again to go on from the last checkpoint",
-        ) from error
+        )
+        # torch joins gloo's thread when the model's reducer is freed, and holds the lock that this thread waits for.
+        lost.abandons = True
+        raise lost from error
