@@ -27,8 +27,7 @@ demo: install ## fine-tune a small model on example reviews and score a file wit
 	@echo && echo "The summary (demo/scored.csv.summary.json):" && head -n 40 demo/scored.csv.summary.json
 
 test: install ## run the tests
-	@# A process for each core; the models of the tests are too small for more threads than one.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto
 
 check: install ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -10,8 +10,8 @@ import numpy as np
 from batchsent.chunk import SCORED, Scores
 from batchsent.errors import UsageError, printable
 from batchsent.model.loading import identify
-from batchsent.model.scorer import ModelOptions, ModelScorer
-from batchsent.options import build, option
+from batchsent.model.scorer import ModelOptions, ModelScorer, NamedModelOptions
+from batchsent.options import build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,16 +22,8 @@ TEXT_COLUMNS = ("text", "review")
 
 
 @dataclass(frozen=True)
-class PredictOptions(ModelOptions):
+class PredictOptions(NamedModelOptions):
     """How a few texts are scored."""
-
-    model: str | None = option(
-        None,
-        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
-        short="-m",
-        metavar="FOLDER|ID",
-    )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def _scores(
     scored = np.array([bool(label) for label in said], dtype=bool)
     places = np.nonzero(scored)[0]
     try:
-        winners = np.array([number[said[row]] for row in places.tolist()], dtype=np.intp)  # type: ignore[index]
+        winners = np.array([number[said[row]] for row in places.tolist()], dtype=np.intp)  # type: ignore[index]  # a text
     except KeyError as error:
         raise InputError(
             f"the label '{printable(error.args[0])}' is none of {', '.join(map(printable, labels[:20]))}",

@@ -17,6 +17,7 @@ import socket
 import pytest
 
 from tests.models import make_model
+from tests.trainings import Nursery
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +37,11 @@ def closed_network(monkeypatch):
 def tiny_model(tmp_path_factory):
     """A DistilBERT sentiment folder (2 layers, 32 wide, 64 positions, NEGATIVE/POSITIVE), random but seeded."""
     return make_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    """Where trainings are forked from."""
+    made = Nursery()
+    yield made
+    made.close()

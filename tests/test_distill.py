@@ -17,17 +17,6 @@ from tests.test_finetune import BAD, GOOD, write_reviews
 QUICK = {"batch_size": 8, "learning_rate": 1e-3, "device": "cpu", "max_length": 16}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Train on one thread: models this small only lose by more."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def write_taught(path, positive=0.8, rows=160):
     """Write reviews with a teacher's probabilities: `positive` for those in good words, 1 - positive for the others."""
     texts = [f"the film {(GOOD, BAD)[i % 2][i // 2 % 6]} {i}" for i in range(rows)]

@@ -17,15 +17,6 @@ from tests.models import WORDS, make_model
 KINDS = ("distilbert", "bert", "roberta")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep torch from splitting matrices this small over threads, which costs more than it gains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, tmp_path_factory):
     """Load a tiny model of each architecture that runs packed."""

@@ -44,17 +44,6 @@ class Listener(Reporter):
             os.kill(os.getpid(), number)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Train on one thread: models this small only lose by more."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def write_reviews(path, rows=48, labels=("pos", "neg"), words=(GOOD, BAD)):
     """Write short reviews, one class after the other, in words that the tiny tokenizer knows."""
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -76,10 +65,6 @@ def reviews(tmp_path):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A model trained from scratch on the example reviews, as the README shows it: folder, metrics, listener."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("demo")
     listener = Listener()
     document = finetune(
@@ -89,7 +74,6 @@ def demo(tmp_path_factory):
         torch_save=str(folder / "state.pt"),
         reporter=listener,
     )
-    torch.set_num_threads(threads)
     return folder / "model", document, listener
 
 

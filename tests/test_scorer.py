@@ -20,15 +20,6 @@ from batchsent.model.tokens import pack
 from tests.models import make_model
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep torch from splitting matrices this small over threads, which costs more than it gains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class CharacterTokens:
     """A token for each character: lengths that can be checked by eye."""
 

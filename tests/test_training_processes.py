@@ -14,15 +14,6 @@ import pytest
 from batchsent.run.lock import held_lock
 from tests.models import make_model
 from tests.test_finetune import BAD, GOOD, weights, write_reviews
-from tests.trainings import Nursery
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Where trainings are forked from."""
-    made = Nursery()
-    yield made
-    made.close()
 
 
 @pytest.fixture

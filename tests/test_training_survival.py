@@ -8,15 +8,6 @@ import time
 import pytest
 
 from tests.test_finetune import weights, write_reviews
-from tests.trainings import Nursery
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Where trainings are forked from."""
-    made = Nursery()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def load_metric(labels: Sequence[str]) -> Any:
 
         def _build_data_dir(self) -> str:
             # evaluate makes a folder under HOME even for a metric that stays in memory; cron may have no HOME.
-            return self._data_dir_root  # type: ignore[no-any-return]
+            return self._data_dir_root  # type: ignore[no-any-return]  # as above
 
         def _compute(self, *, predictions: Any, references: Any, sample_weight: Any = None) -> dict[str, Any]:
             return classification(predictions, references, sample_weight, labels)

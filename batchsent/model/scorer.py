@@ -43,6 +43,19 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class NamedModelOptions(ModelOptions):
+    """Which model runs, and how."""
+
+    model: str | None = option(
+        None,
+        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
+        short="-m",
+        metavar="FOLDER|ID",
+    )
+    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A chunk ready for the device; `content` is the scorer's own."""
 

@@ -3,21 +3,14 @@
 from dataclasses import dataclass
 
 from batchsent.formats import ReadOptions
-from batchsent.model.scorer import ModelOptions
+from batchsent.model.scorer import NamedModelOptions
 from batchsent.options import option
 
 
 @dataclass(frozen=True)
-class BatchOptions(ReadOptions, ModelOptions):
+class BatchOptions(ReadOptions, NamedModelOptions):
     """How a dump is scored."""
 
-    model: str | None = option(
-        None,
-        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
-        short="-m",
-        metavar="FOLDER|ID",
-    )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
     prefix: str = option("", "Put this in front of the names of the new columns.")
     probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
     details: bool = option(False, "Add n_tokens and truncated.")

@@ -73,7 +73,7 @@ class Scoring:
         while True:
             since = Clock()
             with self._clock.busy("score"):
-                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > keep_s)  # noqa: B023
+                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > keep_s)  # noqa: B023 (called at once)
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending
             if pending == before:

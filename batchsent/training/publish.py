@@ -26,7 +26,7 @@ def check_hub(repository: str) -> None:
     """Refuse an upload that cannot succeed before hours of training. Raises UsageError."""
     import huggingface_hub
     from huggingface_hub import errors as hub
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # loaded lazily
 
     try:
         validate_repo_id(repository)
