@@ -182,7 +182,7 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
 
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
-@click.option("-o", "--output", metavar="FILE", help="Page to write [default: SUMMARY with .html].")
+@click.option("-o", "--output", metavar="FILE", help="Page to write [default: OUTPUT.report.html beside SUMMARY].")
 def report_command(summary: str, output: str | None) -> int:
     """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
     from batchsent.report import report
