@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.device import HALF, Device, device_error, is_out_of_memory
-from batchsent.model.folder import sha256_of_all, weight_files
+from batchsent.model.files import sha256_of_all
+from batchsent.model.folder import weight_files
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.packed import MakeDense, PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device

@@ -14,7 +14,8 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
 from batchsent.model.device import FREE_MEMORY, Device, choose_device, device_error, is_out_of_memory
-from batchsent.model.folder import TOKENIZER_FILES, inspect, sha256_of, sha256_of_all
+from batchsent.model.files import sha256_of, sha256_of_all
+from batchsent.model.folder import TOKENIZER_FILES, inspect
 from batchsent.model.options import check_max_length
 
 # A Hub id: owner/name, or name alone for the oldest models.

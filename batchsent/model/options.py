@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 from batchsent.errors import UsageError
 from batchsent.model.device import check_device
+from batchsent.model.folder import LEAST_LENGTH
 from batchsent.model.tokens import LONG_TEXT, check_long_text
 from batchsent.options import option
 
 if TYPE_CHECKING:
     from batchsent.model.loading import ModelIdentity
 
-# Two special tokens and one of the text.
-LEAST_LENGTH = 3
 SPECIAL_TOKENS = 2
 
 
