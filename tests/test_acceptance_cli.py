@@ -158,7 +158,8 @@ def test_d12_a_summary_does_not_replace_a_file_that_is_none(dump):
     """--summary notes.txt, where that is somebody's file, is refused; a summary of an earlier run is replaced."""
     (dump / "notes.txt").write_text("precious")
     code, stderr = run(["in.csv", "-o", "out.csv", "--summary", "notes.txt"], dump)
-    assert (code, "is no summary" in stderr, (dump / "notes.txt").read_text()) == (2, True, "precious")
+    said = "notes.txt exists already and is not a file of this output" in stderr
+    assert (code, said, (dump / "notes.txt").read_text()) == (2, True, "precious")
     assert run(["in.csv", "-o", "out.csv", "--summary", "s.json"], dump)[0] == 0
     (dump / "out.csv").unlink()
     assert run(["in.csv", "-o", "out.csv", "--summary", "s.json"], dump)[0] == 0
@@ -335,7 +336,8 @@ def test_h10_nothing_that_a_terminal_obeys_reaches_it(dump, arguments, data):
 
 def test_h10_a_hostile_gold_column_and_hostile_texts_stay_off_the_terminal(dump):
     """A run that succeeds over them prints none of it."""
-    (dump / "in.csv").write_text(f'text,{ESCAPES}\n"{ESCAPES}",{ESCAPES}\n'.replace("\r", ""), newline="")
+    rows = f'text,{ESCAPES}\n"{ESCAPES}",{ESCAPES}\nfine,POSITIVE\n'
+    (dump / "in.csv").write_text(rows.replace("\r", ""), newline="")
     column = ESCAPES.replace("\r", "")
     code, stderr = run(["in.csv", "-o", "out.csv", "--gold", column], dump)
     assert code == 0, stderr

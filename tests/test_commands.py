@@ -270,7 +270,7 @@ def test_a_page_never_takes_the_place_of_its_summary(scored, tmp_path):
     named = tmp_path / "summary.html"
     named.write_bytes((scored.parent / "scored.csv.summary.json").read_bytes())
     before = named.read_bytes()
-    for words in (["report", named], ["report", named, "-o", named], ["compare", named, named, "--html", named]):
+    for words in (["report", named, "-o", named], ["compare", named, named, "--html", named]):
         with pytest.raises(UsageError, match="is the summary itself"):
             command(*words)
     assert named.read_bytes() == before
@@ -282,7 +282,7 @@ def test_a_page_takes_the_place_of_a_page_only(scored, tmp_path):
     reviews, page = tmp_path / "reviews.csv", tmp_path / "page.html"
     reviews.write_bytes(b"id,text\n1,a\n")
     for words in (["report", summary, "-o"], ["compare", summary, summary, "--html"]):
-        with pytest.raises(UsageError, match="exists already and is no page"):
+        with pytest.raises(UsageError, match="exists already and is not a page of batchsent"):
             command(*words, reviews)
         with pytest.raises(UsageError, match="is a folder"):
             command(*words, tmp_path)
@@ -296,7 +296,7 @@ def test_report_is_a_function(scored, tmp_path):
     """batchsent.report(summary) writes the page of the command beside the summary and returns its path."""
     summary = tmp_path / "scored.csv.summary.json"
     summary.write_bytes((scored.parent / summary.name).read_bytes())
-    assert batchsent.report(summary) == tmp_path / "scored.csv.summary.html"
+    assert batchsent.report(summary) == tmp_path / "scored.csv.report.html"
     assert batchsent.report(str(summary), output=tmp_path / "page.html") == tmp_path / "page.html"
     command("report", summary, "-o", tmp_path / "typed.html")
     pages = {path.read_bytes() for path in tmp_path.glob("*.html")}

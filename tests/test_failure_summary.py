@@ -90,7 +90,7 @@ def test_its_size_does_not_grow_with_the_rows(tmp_path):
 )
 def test_its_size_does_not_grow_with_the_error(tmp_path, text):
     """An error that quotes ten megabytes is cut, says how long it was, and has a page that is as small."""
-    content, document = fail(tmp_path, ModelError(f"bad: {text}", hint=f"mend: {text}"))
+    content, document = fail(tmp_path, ModelError(f"bad: {text}", hint=f"mend: {text}"), after_rows=0)
     assert len(content) < LARGEST_BYTES
     assert content.isascii()
     assert document["error"]["message"].startswith(f"bad: {text[:500]}")

@@ -1,6 +1,5 @@
 """Outputs that are symbolic links: the file they point to is written, whole, and they stay links."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -87,16 +86,29 @@ def test_a_link_to_another_disk_is_written_there(folder):
         assert names(Path(other)) == ["data.parquet"]
 
 
-def test_summaries_and_rejects_may_be_links_too(folder):
-    """Each file of a run goes where its name points."""
+SIDE_NAMES = [".summary.json", ".summary.failed.json", ".rejects.csv", ".report.html", ".groups.csv"]
+
+
+@pytest.mark.parametrize("ending", SIDE_NAMES)
+def test_k01_a_link_at_a_side_name_is_refused_and_its_target_stays(folder, ending):
+    """Without --overwrite nothing runs; with it the link itself is replaced. What it points to is never touched."""
     (folder / "in.csv").write_text("id,text\n1,a\n2\n")
-    for ending in ("", ".summary.json", ".rejects.csv"):
-        (folder / "elsewhere" / f"x{ending}").write_text("old")
-        (folder / f"out.csv{ending}").symlink_to(f"elsewhere/x{ending}")
-    score(folder, overwrite=True, bad_rows="reject")
-    assert all((folder / f"out.csv{ending}").is_symlink() for ending in ("", ".summary.json", ".rejects.csv"))
-    assert json.loads((folder / "elsewhere" / "x.summary.json").read_bytes())["rows"]["rejected"] == 1
-    assert b"1 field(s)" in (folder / "elsewhere" / "x.rejects.csv").read_bytes()
+    thesis = folder / "elsewhere" / "thesis.txt"
+    thesis.write_text("years of work")
+    link = folder / ("out.groups.csv" if "groups" in ending else f"out.csv{ending}")
+    link.symlink_to("elsewhere/thesis.txt")
+    options = {"bad_rows": "reject", "report": True, "group_by": "id"}
+    if "failed" not in ending:
+        with pytest.raises(UsageError, match=r"exists already and is a symbolic link\n.*--overwrite"):
+            score(folder, **options)
+        assert link.is_symlink()
+    score(folder, overwrite="failed" not in ending, **options)
+    assert thesis.read_text() == "years of work"
+    if "failed" in ending:
+        assert link.is_symlink()
+    else:
+        assert not link.is_symlink()
+        assert link.stat().st_size > 0
 
 
 def test_a_link_and_its_target_are_one_output(folder):

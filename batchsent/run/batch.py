@@ -188,7 +188,10 @@ class Run:
         return scorer
 
     def begin_parts(self, job: Job, scorer: Scorer) -> Parts | None:
-        """Make the work folder, or resume the work in it. Raises DeviceError where that was done on a GPU that is gone."""
+        """Make the work folder, or resume the work in it.
+
+        Raises DeviceError where that was done on a GPU that is not there now.
+        """
         target = self.places.target
         if target is None:
             return None
@@ -212,8 +215,10 @@ class Run:
         """Read, score and write chunk by chunk, then commit."""
         options, places, tally, checked = self.options, self.places, self.tally, job.checked
         with contextlib.ExitStack() as stack, output_errors(places.output, checked.bytes if checked else None):
-            file = HashedOutput(STDOUT) if places.data is None else stack.enter_context(
-                PendingFile(places.data, follow_link=True)
+            file = (
+                HashedOutput(STDOUT)
+                if places.data is None
+                else stack.enter_context(PendingFile(places.data, follow_link=True))
             )
             rejects = Rejects(places.rejects) if options.bad_rows == "reject" and places.rejects else None
             if rejects:

@@ -83,10 +83,12 @@ def temporary_path(final: Path) -> Path:
 class PendingFile(HashedOutput):
     """A binary file that becomes `final` on `commit()` and vanishes on `discard()`.
 
-    A symbolic link at `final` is replaced like any other file: what it points to stays as it is. With `follow_link`
-    the link stays, and what it points to is replaced, or made, in the folder it points to. Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
-    that is closed on the way out of an error would otherwise complete a truncated file with a valid footer.
-    Raises OSError; wrap the use in `output_errors`.
+    A symbolic link at `final` is replaced like any other file: what it points to stays as it is. With
+    `follow_link` the link stays, and what it points to is replaced, or made, in its own folder.
+
+    Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a
+    ParquetWriter that is closed after an error would otherwise complete a truncated file with a valid
+    footer. Raises OSError; wrap the use in `output_errors`.
     """
 
     _discarded = True  # until there is something to discard

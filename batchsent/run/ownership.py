@@ -88,11 +88,7 @@ class Earlier:
 
     def foreign(self, files: dict[str, Path]) -> dict[str, Path]:
         """Return the files, of those by role, that are there and are not this output's own."""
-        return {
-            role: path
-            for role, path in files.items()
-            if os.path.lexists(path) and not self.is_own(role, path)
-        }
+        return {role: path for role, path in files.items() if os.path.lexists(path) and not self.is_own(role, path)}
 
     def refuse_foreign(self, options: BatchOptions) -> None:
         """Refuse to replace a file that is not this output's own. Raises UsageError."""
@@ -164,7 +160,7 @@ def _names(entry: dict[str, Any], path: Path, *, beside: Path | None) -> bool:
     Beside the summary or the output the last part of the name is enough: folders are moved and mounted elsewhere.
     """
     named = str(entry.get("path"))
-    if os.path.abspath(named) == os.path.abspath(printable(path)):
+    if Path(named).absolute() == Path(printable(path)).absolute():
         return True
     together = beside is not None and beside.absolute().parent == path.absolute().parent
     return together and Path(named).name == printable(path.name)

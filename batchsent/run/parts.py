@@ -24,7 +24,9 @@ MANIFEST = "manifest.json"
 COMMITTING = "committing.json"
 FORMAT = 1
 # What a run puts into its work folder, finished or half written (see commit.temporary_path).
-OWN_NAME = re.compile(rf"({MANIFEST}|{COMMITTING}|part-\d{{12}}|\.({MANIFEST}|{COMMITTING}|part-\d{{12}})\.batchsent\.tmp)")
+OWN_NAME = re.compile(
+    rf"({MANIFEST}|{COMMITTING}|part-\d{{12}}|\.({MANIFEST}|{COMMITTING}|part-\d{{12}})\.batchsent\.tmp)"
+)
 
 
 def work_directory(output: Path) -> Path:
@@ -161,7 +163,8 @@ class Parts:
         # The manifest goes last: a folder without it is nobody's unfinished work, one with it can be resumed.
         with suppress(OSError):
             fault("remove")
-            names = sorted(path.name for path in self.folder.iterdir() if OWN_NAME.fullmatch(path.name))
+        with suppress(OSError):
+            names = [path.name for path in self.folder.iterdir() if OWN_NAME.fullmatch(path.name)]
             for name in sorted(names, key=lambda name: name == MANIFEST):
                 (self.folder / name).unlink()
             self.folder.rmdir()

@@ -56,7 +56,7 @@ class Places:
         return {role: path for role, path in found.items() if path is not None}
 
     def beside(self, options: BatchOptions) -> dict[str, Path]:
-        """The files, by role, that a run with these options writes beside its output."""
+        """Return the files, by role, that a run with these options writes beside its output."""
         found = {
             "summary": self.summary,
             "rejects": self.rejects if options.bad_rows == "reject" else None,
@@ -66,7 +66,7 @@ class Places:
         return {role: path for role, path in found.items() if path is not None}
 
     def named(self, options: BatchOptions) -> list[Path]:
-        """The files whose names the user gave, in a fixed order: another run may have been given the same name."""
+        """Return the files whose names the user gave: another run may have been given them too."""
         names = (options.summary, options.rejects, options.disagreements)
         return sorted(Path(name) for name in set(names) if name)
 
