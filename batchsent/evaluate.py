@@ -14,7 +14,7 @@ from batchsent.chunk import BLANK, SCORED, Chunk, Scores
 from batchsent.errors import GateFailed, InputError, UsageError, printable
 from batchsent.evaluation import gates, summary
 from batchsent.evaluation.advice import advise
-from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.reading import TEXT_NAMES
@@ -80,6 +80,8 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
         document = _of_scored(path, settings, reporter or Reporter())
     else:
         document = _of_model(path, settings.model, settings, reporter or Reporter())
+    if document["rows"]["scored"]:
+        check_judged(document["evaluation"], document["input"]["path"])
     failures = gates.under(document["evaluation"], settings.fail_under)
     if failures:
         message = "; ".join(failure["message"] for failure in failures)

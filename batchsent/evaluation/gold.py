@@ -1,14 +1,14 @@
 """Gold values -> label numbers: names, numbers, a mapping or star ranges; knows nothing of files and scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import InputError, UsageError, printable
 
 # What a gold value says when it names no label.
 MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
@@ -178,3 +178,15 @@ def _parse_stars(labels: tuple[str, ...], text: str) -> tuple[tuple[float, float
                 raise UsageError(f"ranges overlap in the star rule '{printable(text)}'", hint="give each rating once")
         ranges.append((low, high, _target(labels, name.strip(), text)))
     return tuple(ranges)
+
+
+def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
+    """Raise InputError, naming the values found, for an evaluation of the input `name` that has no row."""
+    if evaluation is None or evaluation["rows"]:
+        return
+    found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
+    said = f"its values are: {found}" if found else "it holds no value for any scored row"
+    raise InputError(
+        f"{name}: no value of the gold column is a label of the model, so nothing can be evaluated; {said}",
+        hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold column",
+    )

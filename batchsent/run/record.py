@@ -13,13 +13,13 @@ from batchsent.errors import (
     EXIT_ROWS_REJECTED,
     BatchsentError,
     GateFailed,
-    InputError,
     ModelError,
     printable,
 )
 from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.advice import warning
+from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.model.scorer import Scorer
 from batchsent.run.job import Job
@@ -114,13 +114,8 @@ def check_result(sections: dict[str, Any], places: Places) -> None:
             f"{name}: the model gave no finite number for any of its {rows['nonfinite']:,} texts",
             hint="the weights are damaged or overflow: try --precision float32, or another model",
         )
-    if evaluation is not None and not evaluation["rows"] and rows["scored"]:
-        found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
-        said = f"its values are: {found}" if found else "it holds no value for any scored row"
-        raise InputError(
-            f"{name}: no value of the gold column is a label of the model, so nothing can be evaluated; {said}",
-            hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold column",
-        )
+    if rows["scored"]:
+        check_judged(evaluation, name)
 
 
 def success(
