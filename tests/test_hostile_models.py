@@ -22,6 +22,8 @@ from batchsent.model import calibration
 from batchsent.model.files import MAX_SETTINGS_BYTES, MAX_TEXT_BYTES
 from batchsent.model.folder import MAX_HEADER_BYTES
 from batchsent.model.loading import identify, load_model
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.model.sizes import check_sizes, count_layers
 from batchsent.training.base import locate_base
 
@@ -231,6 +233,39 @@ def test_a_configuration_that_names_other_files_is_refused(folder, name, key, va
     (folder / name).write_text(json.dumps(document | {key: value}))
     with pytest.raises(ModelError, match=f"{key} names other files"):
         identify(str(folder))
+
+
+# --- tokenizers that do not fit
+
+
+def change_tokenizer_settings(folder, **changes):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("name", ["cls_token", "sep_token"])
+def test_g12_a_special_token_that_the_model_does_not_know_is_refused(folder, name):
+    """G12: such a token is added when the tokenizer loads, with an id behind the model's last word."""
+    change_tokenizer_settings(folder, **{name: "[NEW]"})
+    with pytest.raises(ModelError, match=r"has ids up to \d+, the model knows \d+ words"):
+        load_model(identify(str(folder)), device="cpu")
+
+
+def test_a_tokenizer_without_a_token_for_unknown_words_is_refused(folder):
+    """It would end the run at the first word that it does not know."""
+    change_tokenizer_settings(folder, unk_token=None)
+    with pytest.raises(ModelError, match="tokenizer does not work: WordPiece error: Missing"):
+        ModelScorer.open(identify(str(folder)), ModelOptions(device="cpu"))
+
+
+def test_what_a_tokenizer_prints_is_not_among_the_data(folder):
+    """The library behind tokenizers prints to stdout what it does not know of a token."""
+    token = {"content": "[MASK]", "special": True, "lstrip": False, "colour": "red"}
+    change_tokenizer_settings(folder, added_tokens_decoder={"4": token})
+    command = [sys.executable, "-m", "batchsent", "predict", "a great film", "--json", "-m", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "a great film"
 
 
 # --- numbers

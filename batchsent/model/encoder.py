@@ -4,6 +4,7 @@ The packed way is checked against transformers' own forward pass when the model 
 fails, the model runs as transformers runs it, and the summary says so.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from batchsent.model.device import HALF, Device, device_error, is_out_of_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
-from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
+from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import MakeDense, PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device
 from batchsent.model.weights import take_apart
 
@@ -90,7 +91,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
     return stock
 
 
-def float32_encoder(identity: ModelIdentity, device: Device, max_length: int) -> Encoder:
+def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max_length: int) -> Encoder:
     """Load a model once more, in float32, for texts that half precision gives no finite number for.
 
     Raises ModelError where the folder no longer holds the same weights, or float32 gives no finite number either,
@@ -100,7 +101,8 @@ def float32_encoder(identity: ModelIdentity, device: Device, max_length: int) ->
         raise ModelError(
             f"{printable(identity.path)} changed since the run began", hint="score again with the model as it is now"
         )
-    return make_encoder(load_model(identity, device=device.name, precision="float32", max_length=max_length))
+    exact = replace(device, precision="float32", reason="for what half precision cannot hold")
+    return make_encoder(LoadedModel(identity, load_module(identity, exact), tokenizer, exact, max_length))
 
 
 def _int8(model: LoadedModel) -> PackedEncoder:
@@ -210,7 +212,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
     if not broken:
         return logits
     if model.device.precision in HALF:
-        float32_encoder(model.identity, model.device, model.max_length)
+        float32_encoder(model.identity, model.tokenizer, model.device, model.max_length)
         return logits
     raise ModelError(
         f"{name} gives no finite number for {broken} of {len(texts)} test texts (NaN or infinity)",

@@ -110,7 +110,7 @@ class ModelScorer:
         check_model_options(identity, options)
         model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
         text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
-        open_float32 = partial(float32_encoder, identity, model.device, model.max_length)
+        open_float32 = partial(float32_encoder, identity, model.tokenizer, model.device, model.max_length)
         with device_errors(model.device.description, model.device.kind):
             exact = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
