@@ -195,7 +195,7 @@ def load_model(
 
 
 def _check_ids(path: Path, tokenizer: Any, module: Any) -> None:
-    """Refuse a tokenizer that gives ids beyond the table of words: special tokens may be added when it loads."""
+    """Refuse a tokenizer with ids beyond the table of words: loading it may add special tokens."""
     try:
         words = int(module.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
@@ -255,7 +255,7 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
 
 @contextmanager
 def _loading_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while foreign files are made a model into a ModelError: it has no common class."""
+    """Turn what goes wrong while files become a model into a ModelError: it has no common class."""
     try:
         yield
     except BatchsentError:
@@ -274,7 +274,7 @@ def _loading_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def spared_stdout() -> Iterator[None]:
-    """Drop what is printed to stdout past Python: the tokenizers library does, and stdout may be the data."""
+    """Drop what is printed past Python: the tokenizers library does, and stdout may be the data."""
     if sys.stdout is not None:
         sys.stdout.flush()
     try:

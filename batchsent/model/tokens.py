@@ -21,7 +21,8 @@ LONG_TEXT = ("head", "tail", "head-tail", "window")
 # The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT for Text
 # Classification?" (2019), section 5.3.1.
 HEAD_SHARE = 0.25
-# A rune, an alchemist's sign, a Cyrillic letter of one manuscript: a vocabulary lacks them, and needs a token for that.
+# A rune, an alchemist's sign, a Cyrillic letter of one manuscript: a vocabulary lacks them, and
+# needs a token for that.
 RARE = "\u16a0 \U0001f732 \ua66e"
 
 
@@ -58,9 +59,9 @@ class TextEncoder(Protocol):
 def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = None) -> TextEncoder:
     """Return the fastest encoder that gives exactly the ids of a transformers tokenizer.
 
-    `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself cuts. Raises
-    UsageError for a name that is none of them, and for a `max_length` that is too short for it, ModelError for a
-    tokenizer that does not work.
+    `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself
+    cuts. Raises UsageError for a name that is none of them, and for a `max_length` that is too
+    short for it, ModelError for a tokenizer that does not work.
     """
     if long_text is None:
         long_text = "tail" if tokenizer.truncation_side == "left" else "head"
