@@ -54,15 +54,15 @@ class Model:
     def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
         """Score some texts.
 
-        A text without anything to read, and None, gives a Prediction without label and score; so does a text for
-        which the model gives no finite number, and `status` tells the two apart. Raises UsageError for anything that
-        is not text.
+        A text without anything to read, and None, gives a Prediction without label and score; so
+        does a text for which the model gives no finite number, and `status` tells the two apart.
+        Raises UsageError for anything that is not text.
         """
         if isinstance(texts, str):
             raise UsageError("predict takes a list of texts", hint="write predict([text])")
         scores = self._score(_checked(list(texts)))
         rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
-        return [self._prediction(int(winner), row.tolist(), int(status)) for winner, row, status in rows]
+        return [self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows]
 
     def _prediction(self, winner: int, row: list[float], status: int) -> Prediction:
         if status != SCORED:
@@ -81,11 +81,12 @@ class Model:
     ) -> "pd.DataFrame":
         """Return a copy of a frame with the columns `label` and `score` added.
 
-        Index, order and the other columns stay as they are. Rows without text get a missing label and score.
-        `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens` and `truncated`; `prefix`
-        stands before every new name. Warns where the model gives no finite number for some rows, which get no label.
-        Raises UsageError for a column that is not there, holds something else than text, or has one of the new names,
-        ModelError where the model gives no finite number for any row.
+        Index, order and the other columns stay as they are. Rows without text get a missing label
+        and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
+        and `truncated`; `prefix` stands before every new name. Warns where the model gives no
+        finite number for some rows, which get no label. Raises UsageError for a column that is not
+        there, holds something else than text, or has one of the new names, ModelError where the
+        model gives no finite number for any row.
         """
         column = _text_column(list(frame.columns), text_column)
         new = [prefix + name for name in ("label", "score")]
@@ -100,10 +101,11 @@ class Model:
                 hint="give the new columns other names: prefix='pred_'",
             )
         scores = self._score(_checked(_missing_to_none(frame[column])))
-        said = describe_nonfinite(int((scores.status == NONFINITE).sum()), int((scores.status == SCORED).sum()), "rows")
+        scored = scores.status == SCORED
+        nonfinite = int((scores.status == NONFINITE).sum())
+        said = describe_nonfinite(nonfinite, int(scored.sum()), "rows")
         if said is not None:
             warnings.warn(said, stacklevel=2)
-        scored = scores.status == SCORED
         winners = scores.winners
         label = [self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)]
         best = np.full(len(frame), np.nan, dtype=np.float32)
@@ -133,8 +135,9 @@ class Model:
 def load(model: str | None = None, *, revision: str | None = None, **options: Any) -> Model:
     """Load a model folder or Hub id, without either the model that comes with batchsent.
 
-    Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens. Raises ModelError,
-    DeviceError or UsageError with what to do about it; warns where scoring is slower than the machine could be.
+    Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens.
+    Raises ModelError, DeviceError or UsageError with what to do about it; warns where scoring is
+    slower than the machine could be.
 
     >>> model = load("my-model")  # doctest: +SKIP
     >>> model.predict(["what a lovely film"])[0].label  # doctest: +SKIP
@@ -152,8 +155,8 @@ def predictions(
 ) -> Iterator[tuple[str, Prediction]]:
     """Yield each text with its prediction; without texts, each line of stdin, as soon as it has been read.
 
-    Options are those of PredictOptions. Warns, at the end, of texts for which the model gave no finite number, and
-    raises ModelError where it gave none for any.
+    Options are those of PredictOptions. Warns, at the end, of texts for which the model gave no
+    finite number, and raises ModelError where it gave none for any.
     """
     settings = build(PredictOptions, options)
     reporter = reporter or Reporter()
@@ -175,15 +178,19 @@ def predictions(
 
 
 def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
-    """Say that some of `what` have no score, or None where all have one; raises ModelError where none has."""
+    """Say that some of `what` have no score, or None where all have one.
+
+    Raises ModelError where none has.
+    """
     if nonfinite and not scored:
         raise ModelError(
             f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
-            hint="its weights are damaged or its training diverged: use another copy, or train it again",
+            hint="its weights are damaged or its training diverged: use another copy",
         )
     if not nonfinite:
         return None
-    return f"the model gives no finite number for {nonfinite:,} of {nonfinite + scored:,} {what}: they have no label"
+    of_all = f"{nonfinite:,} of {nonfinite + scored:,} {what}"
+    return f"the model gives no finite number for {of_all}: they have no label"
 
 
 def _text_column(columns: list[Any], asked: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Which device a model gets, why, and what a person is told where a GPU is there but cannot be used."""
+"""Which device a model gets, why, and what is said where a GPU is there but cannot be used."""
 
 import io
 import subprocess
@@ -13,7 +13,12 @@ import torch
 from batchsent.errors import DeviceError, UsageError
 from batchsent.evaluation.tables import show_facts
 from batchsent.model.device import Device, check_device, choose_device, device_errors
-from batchsent.model.nvidia import DriverFiles, cuda_of_driver, explain_unserved_gpu, explain_unused_gpu
+from batchsent.model.nvidia import (
+    DriverFiles,
+    cuda_of_driver,
+    explain_unserved_gpu,
+    explain_unused_gpu,
+)
 
 CLOSED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Tue Mar  5 22:23:56 UTC 2024\n"
@@ -51,7 +56,7 @@ def test_the_drivers_version_is_read_in_both_of_its_forms(tmp_path, form, versio
 
 
 def test_a_driver_may_show_itself_by_its_device_file_alone(tmp_path):
-    """Without /proc/driver/nvidia/version the control device tells of a driver; without both there is none."""
+    """Without the version file the control device tells of a driver; without both there is none."""
     files = DriverFiles(tmp_path / "version", tmp_path / "nvidiactl")
     assert files.read_version() is None
     files.control.touch()
@@ -60,7 +65,7 @@ def test_a_driver_may_show_itself_by_its_device_file_alone(tmp_path):
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="needs a PyTorch without CUDA")
 def test_k12_auto_warns_of_a_gpu_that_this_build_of_pytorch_cannot_use(tmp_path):
-    """K12: a driver and a PyTorch without CUDA give the CPU and a warning with the reason and what to install."""
+    """K12: a driver and a PyTorch without CUDA: the CPU, a warning with the reason and the cure."""
     chosen = choose_device("auto", "auto", driver(tmp_path, "580.65.06"))
     assert chosen.name == "cpu"
     assert "NVIDIA driver (580.65.06), but the CPU is used" in chosen.warning
@@ -72,7 +77,7 @@ def test_k12_auto_warns_of_a_gpu_that_this_build_of_pytorch_cannot_use(tmp_path)
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="needs a PyTorch without CUDA")
 def test_k12_a_precision_for_gpus_is_refused_with_the_reason(tmp_path):
-    """K12: float16 asked for on a machine whose GPU is not used says why it is not, not only what a CPU can do."""
+    """K12: float16 on a machine whose GPU is not used is refused with the reason why it is not."""
     with pytest.raises(UsageError, match="float16 is slow") as caught:
         choose_device("auto", "float16", driver(tmp_path))
     assert "is built without CUDA" in caught.value.hint
@@ -83,13 +88,21 @@ def test_k12_a_precision_for_gpus_is_refused_with_the_reason(tmp_path):
     [
         (NO_CUDA, "550.54.15", ["built without CUDA", "whl/cu126"]),
         (NO_CUDA, "470.82.01", ["update the driver to 525", "whl/cu126"]),
-        (CUDA_13, "550.54.15", ["needs a driver for CUDA 13, this one serves CUDA 12", "whl/cu126"]),
-        (CUDA_12, "470.82.01", ["needs a driver for CUDA 12, this one serves CUDA 11", "525 or newer"]),
+        (
+            CUDA_13,
+            "550.54.15",
+            ["needs a driver for CUDA 13, this one serves CUDA 12", "whl/cu126"],
+        ),
+        (
+            CUDA_12,
+            "470.82.01",
+            ["needs a driver for CUDA 12, this one serves CUDA 11", "525 or newer"],
+        ),
         (CUDA_13, "580.65.06", ["CUDA unknown error", "nvidia-smi"]),
     ],
 )
 def test_k12_the_warning_names_what_to_install(tmp_path, build, version, wanted):
-    """K12: a build without CUDA and a driver that is too old each get the build that serves this driver."""
+    """K12: a build without CUDA, or an old driver, is told the build that serves this driver."""
     said = explain_unused_gpu(build, "CUDA initialization: CUDA unknown error", driver(tmp_path, version))
     assert "the CPU is used" in said
     assert all(words in said for words in wanted), said
@@ -109,7 +122,8 @@ def test_a_gpu_that_was_hidden_on_purpose_gives_no_warning(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("version", "cuda"), [("590.1", 13), ("580.65.06", 13), ("575.57", 12), ("525.60.13", 12), ("520.1", 11)]
+    ("version", "cuda"),
+    [("590.1", 13), ("580.65.06", 13), ("575.57", 12), ("525.60.13", 12), ("520.1", 11)],
 )
 def test_drivers_and_their_cuda(version, cuda):
     """NVIDIA's drivers serve the CUDA of their series and all before."""
@@ -146,7 +160,7 @@ def serving(builds):
     ],
 )
 def test_a_gpu_without_kernels_is_told_which_build_has_them(builds, capability, wanted):
-    """A P100 and the wheel for CUDA 13: the message names what is there, the hint the build that serves it."""
+    """A P100 and the wheel for CUDA 13: what is there is named, and the build that serves it."""
     message, hint = explain_unserved_gpu(serving(builds), "Tesla P100", capability)
     assert "has no kernels for Tesla P100" in message
     assert builds[0] in message
@@ -165,7 +179,7 @@ def test_a_gpu_without_kernels_is_told_which_build_has_them(builds, capability, 
     ],
 )
 def test_a_gpu_with_kernels_is_fine(builds, capability):
-    """Code of an earlier minor version runs, and so does code that is compiled when it is loaded."""
+    """Code of an earlier minor version runs, and so does code that is compiled when it loads."""
     assert explain_unserved_gpu(serving(builds), "a GPU", capability) is None
 
 
@@ -175,10 +189,22 @@ def test_a_gpu_with_kernels_is_fine(builds, capability):
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with TORCH_USE_CUDA_DSA", "holds it"),
-        ("CUDA error: no kernel image is available for execution on the device\nmore", "build of PyTorch"),
-        ("CUDA driver version is insufficient for CUDA runtime version", "update the NVIDIA driver"),
-        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`\nmore", "end other programs"),
+        (
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with TORCH_USE_CUDA_DSA",
+            "holds it",
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device\nmore",
+            "build of PyTorch",
+        ),
+        (
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "update the NVIDIA driver",
+        ),
+        (
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`\nmore",
+            "end other programs",
+        ),
         ("CUDA out of memory. Tried to allocate 20.00 MiB", "end other programs"),
         ("CUDA error: unspecified launch failure", "run the same command again"),
     ],
@@ -207,7 +233,16 @@ def test_on_a_cpu_only_a_lack_of_memory_is_the_devices_fault():
 
 def test_a_devices_facts_are_what_the_bits_depend_on():
     """Capability, PyTorch and CUDA stand in the summary; a CPU has neither capability nor CUDA."""
-    gpu = Device("cuda:0", "NVIDIA H200", "float16", "auto", (9, 0), 1 << 37, torch="2.13.0+cu130", cuda="13.0")
+    gpu = Device(
+        "cuda:0",
+        "NVIDIA H200",
+        "float16",
+        "auto",
+        (9, 0),
+        1 << 37,
+        torch="2.13.0+cu130",
+        cuda="13.0",
+    )
     facts = gpu.facts()
     assert (facts["capability"], facts["torch"], facts["cuda"]) == ("9.0", "2.13.0+cu130", "13.0")
     facts = choose_device("cpu", "auto").facts()
@@ -233,7 +268,14 @@ def test_checking_a_device_imports_torch_only_where_it_must():
 
 @pytest.mark.parametrize(
     ("device", "precision"),
-    [("gpu", "auto"), ("cuda:x", "auto"), ("auto", "half"), ("cpu", "float16"), ("cuda", "int8"), ("mps", "auto")],
+    [
+        ("gpu", "auto"),
+        ("cuda:x", "auto"),
+        ("auto", "half"),
+        ("cpu", "float16"),
+        ("cuda", "int8"),
+        ("mps", "auto"),
+    ],
 )
 def test_checking_and_choosing_refuse_the_same(device, precision):
     """What is refused before the input is read is what loading would refuse, in the same words."""

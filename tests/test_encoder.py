@@ -222,7 +222,7 @@ def load_spoilt(folder, value, precision="float32"):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_k04_a_model_of_nan_is_refused_when_it_loads(tmp_path, value, precision):
-    """K04: no finite number for the texts of the check: exit 6, in every format, before a row is scored."""
+    """K04: no finite number for the texts of the check: exit 6, in every format."""
     folder = make_model(tmp_path / "distilbert")
     try:
         model = load_spoilt(folder, value, precision)
@@ -247,7 +247,7 @@ def test_k04_a_model_of_nan_is_refused_as_transformers_runs_it(tmp_path):
 
 
 def test_a_model_that_does_not_run_is_an_error_of_the_model(tmp_path):
-    """A forward pass that fails is told when the model loads, not in the middle of a run as "a bug"."""
+    """A forward pass that fails is told when the model loads, not later as "a bug"."""
     model = load_model(identify(str(make_model(tmp_path / "model"))), device="cpu")
     model.module.distilbert.embeddings.LayerNorm = torch.nn.LayerNorm(31)
     with pytest.raises(ModelError, match="does not run: "):

@@ -1,4 +1,4 @@
-"""Model folders made to harm: what is no file is never opened, what is too large is never read or built."""
+"""Model folders made to harm: only files are opened, and nothing too large is read or built."""
 
 import contextlib
 import json
@@ -22,6 +22,8 @@ from batchsent.model import calibration
 from batchsent.model.files import MAX_SETTINGS_BYTES, MAX_TEXT_BYTES
 from batchsent.model.folder import MAX_HEADER_BYTES
 from batchsent.model.loading import identify, load_model
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.model.sizes import check_sizes, count_layers
 from batchsent.training.base import locate_base
 
@@ -98,10 +100,15 @@ def make_folder(path):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("make", "kind"),
-    [(make_pipe, "a named pipe"), (link_to_device, "a device"), (make_socket, "a socket"), (make_folder, "a folder")],
+    [
+        (make_pipe, "a named pipe"),
+        (link_to_device, "a device"),
+        (make_socket, "a socket"),
+        (make_folder, "a folder"),
+    ],
 )
 def test_k13_what_is_no_file_is_refused_and_never_opened(folder, name, make, kind):
-    """K13: a pipe, a device, a socket or a folder under any name that is opened: exit 6, for scoring and training."""
+    """K13: a pipe, a device, a socket or a folder under a name that is opened: exit 6."""
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
@@ -129,7 +136,7 @@ def test_links_to_files_are_fine(folder):
 
 @pytest.mark.parametrize("name", ["config.json", "special_tokens_map.json", "calibration.json"])
 def test_k13_a_file_that_only_looks_empty_is_refused(folder, name):
-    """K13: /proc has files without a size that never end, or wait; a link to one is no part of a model."""
+    """K13: /proc has files without a size that never end, or wait: no link to one is opened."""
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to("/proc/self/status")
     with pytest.raises(ModelError, match="no plain file"):
@@ -182,7 +189,7 @@ def test_k13_a_calibration_that_is_no_file_is_refused(folder):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "special_tokens_map.json"])
 @pytest.mark.parametrize("command", [("predict", "good", "-m"), ("info",), ("finetune", "--base-model")])
 def test_k13_the_commands_end_with_6_and_without_the_memory(folder, tmp_path, name, command):
-    """K13: a link to /dev/zero: exit 6 and one line, in a process that may not use more than 2 GB."""
+    """K13: a link to /dev/zero: exit 6 and one line, in a process of 2 GB at most."""
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to("/dev/zero")
     words = [*command, str(folder)]
@@ -222,7 +229,11 @@ def test_an_adapter_beside_a_whole_model_is_refused(folder, whole):
     [
         ("config.json", "transformers_weights", "adapter_model.bin"),
         ("config.json", "transformers_weights", "other.safetensors"),
-        ("tokenizer_config.json", "fast_tokenizer_files", ["tokenizer.4.0.0.json", "tokenizer.json"]),
+        (
+            "tokenizer_config.json",
+            "fast_tokenizer_files",
+            ["tokenizer.4.0.0.json", "tokenizer.json"],
+        ),
     ],
 )
 def test_a_configuration_that_names_other_files_is_refused(folder, name, key, value):
@@ -233,13 +244,58 @@ def test_a_configuration_that_names_other_files_is_refused(folder, name, key, va
         identify(str(folder))
 
 
+# --- tokenizers that do not fit
+
+
+def change_tokenizer_settings(folder, **changes):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("name", ["cls_token", "sep_token"])
+def test_g12_a_special_token_that_the_model_does_not_know_is_refused(folder, name):
+    """G12: such a token is added when the tokenizer loads, with an id after the last word."""
+    change_tokenizer_settings(folder, **{name: "[NEW]"})
+    with pytest.raises(ModelError, match=r"has ids up to \d+, the model knows \d+ words"):
+        load_model(identify(str(folder)), device="cpu")
+
+
+def test_a_tokenizer_without_a_token_for_unknown_words_is_refused(folder):
+    """It would end the run at the first word that it does not know."""
+    change_tokenizer_settings(folder, unk_token=None)
+    with pytest.raises(ModelError, match="tokenizer does not work: WordPiece error: Missing"):
+        ModelScorer.open(identify(str(folder)), ModelOptions(device="cpu"))
+
+
+def test_what_a_tokenizer_prints_is_not_among_the_data(folder):
+    """The library behind tokenizers prints to stdout what it does not know of a token."""
+    token = {"content": "[MASK]", "special": True, "lstrip": False, "colour": "red"}
+    change_tokenizer_settings(folder, added_tokens_decoder={"4": token})
+    command = [
+        sys.executable,
+        "-m",
+        "batchsent",
+        "predict",
+        "a great film",
+        "--json",
+        "-m",
+        str(folder),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "a great film"
+
+
 # --- numbers
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"n_layers": 10**7}, "lacks weights: config.json has 10,000,000 layers (n_layers), the weights have 2"),
+        (
+            {"n_layers": 10**7},
+            "lacks weights: config.json has 10,000,000 layers (n_layers), the weights have 2",
+        ),
         ({"n_layers": 3}, "lacks weights"),
         ({"n_layers": 0}, "n_layers is 0; at least 1 is needed"),
         ({"n_layers": -6}, "n_layers is -6"),
@@ -267,7 +323,7 @@ def test_a_configuration_that_names_other_files_is_refused(folder, name, key, va
     ],
 )
 def test_k13_impossible_numbers_are_refused_before_anything_is_built(folder, changes, said):
-    """K13: ten million layers, none, or fewer; sizes that no weight has: exit 6, without torch or transformers."""
+    """K13: ten million layers, none, or fewer; sizes that no weight has: exit 6, before torch."""
     change_config(folder, **changes)
     for ask in (identify, lambda source: locate_base(source, None)):
         with pytest.raises(ModelError) as caught:
@@ -299,8 +355,29 @@ def test_a_way_with_long_texts_that_is_none_is_refused(folder):
 
 
 ARCHITECTURES = (
-    *("Albert", "Bert", "Canine", "ConvBert", "DebertaV2", "DistilBert", "Electra", "FNet", "Flaubert", "Funnel"),
-    *("IBert", "Longformer", "MPNet", "MobileBert", "ModernBert", "Perceiver", "RoFormer", "Roberta", "SqueezeBert"),
+    *(
+        "Albert",
+        "Bert",
+        "Canine",
+        "ConvBert",
+        "DebertaV2",
+        "DistilBert",
+        "Electra",
+        "FNet",
+        "Flaubert",
+        "Funnel",
+    ),
+    *(
+        "IBert",
+        "Longformer",
+        "MPNet",
+        "MobileBert",
+        "ModernBert",
+        "Perceiver",
+        "RoFormer",
+        "Roberta",
+        "SqueezeBert",
+    ),
     *("T5", "XLM", "XLMRoberta", "XLNet"),
 )
 
@@ -359,13 +436,38 @@ json_values = st.recursive(
     max_leaves=4,
 )
 KEYS = (
-    *("architectures", "model_type", "id2label", "num_labels", "problem_type", "n_layers", "n_heads", "dim"),
-    *("hidden_dim", "vocab_size", "max_position_embeddings", "pad_token_id", "long_text", "auto_map"),
-    *("quantization_config", "attn_implementation", "num_hidden_layers", "hidden_size", "block_sizes"),
+    *(
+        "architectures",
+        "model_type",
+        "id2label",
+        "num_labels",
+        "problem_type",
+        "n_layers",
+        "n_heads",
+        "dim",
+    ),
+    *(
+        "hidden_dim",
+        "vocab_size",
+        "max_position_embeddings",
+        "pad_token_id",
+        "long_text",
+        "auto_map",
+    ),
+    *(
+        "quantization_config",
+        "attn_implementation",
+        "num_hidden_layers",
+        "hidden_size",
+        "block_sizes",
+    ),
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(changes=st.dictionaries(st.sampled_from(KEYS), json_values, min_size=1, max_size=3))
 def test_any_configuration_is_taken_or_refused(tiny_model, tmp_path_factory, changes):
     """Whatever stands in config.json, the answer is a model or exit 6, never "a bug"."""

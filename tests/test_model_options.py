@@ -1,4 +1,4 @@
-"""Options of a model are refused before anything is read, in the words in which loading would refuse them."""
+"""Options of a model are refused before anything is read, in the words of its loading."""
 
 import subprocess
 import sys

@@ -39,7 +39,8 @@ class CharacterTokens:
 class FirstCharacter:
     """An encoder whose answer names its text: the first character is the probability in percent.
 
-    `memory` is how many tokens fit, `full` makes the error of those that do not; `raises` is called before each batch.
+    `memory` is how many tokens fit, `full` makes the error of those that do not; `raises` is called
+    before each batch.
     """
 
     path, reason, warning = "characters", "made for tests", None
@@ -256,7 +257,7 @@ def many_texts(odd=("x.overflow",), count=500):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_k04_a_text_that_half_precision_cannot_hold_runs_in_float32(precision):
-    """K04: one text of 500 without a finite result is run once more in float32, alone, and counted."""
+    """K04: one text of 500 without a finite result runs once more in float32, and is counted."""
     opened = []
     exact = InFloat32()
     scorer = scorer_of(
@@ -280,7 +281,7 @@ def test_k04_a_text_that_half_precision_cannot_hold_runs_in_float32(precision):
 
 
 def test_k04_what_float32_cannot_hold_either_has_no_score():
-    """K04: such a row is not finite, and is not tried a third time when the chunk is gone on with."""
+    """K04: such a row is not finite, and is not tried a third time when the chunk is resumed."""
     exact = InFloat32()
     texts = many_texts(("x.fine", "xx broken", "x.too"))
     scorer = scorer_of(FirstCharacter(), 300, precision="float16", open_float32=lambda: exact)
@@ -302,7 +303,7 @@ def test_k04_in_float32_nothing_is_tried_again():
 
 @pytest.mark.parametrize("after", [*range(12), 20, 30, 60])
 def test_k04_an_interrupted_chunk_gives_the_same_as_one_in_one_sitting(after):
-    """K04: stopped before any batch, or before any text in float32, and gone on with: the same bytes."""
+    """K04: stopped before any batch, or any text in float32, and resumed: the same bytes."""
     texts = many_texts(("x.a", "x.bb", "xx", "x.a"))
 
     def opened():
@@ -347,7 +348,7 @@ def test_k04_a_text_in_windows_is_whole_in_float32(tiny_model):
 
 
 def test_k04_a_model_that_does_not_fit_into_bfloat16_scores_as_float32(tmp_path):
-    """K04: a weight beyond bfloat16's range: every text is run in float32, and gets exactly float32's score."""
+    """K04: a weight beyond bfloat16: every text runs in float32 and gets exactly its score."""
     if not has_fast_bfloat16():
         pytest.skip("bfloat16 is refused on this CPU")
     folder = make_model(tmp_path / "model")

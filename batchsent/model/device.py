@@ -8,13 +8,18 @@ from typing import Any
 from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.int8 import require_int8
-from batchsent.model.nvidia import DriverFiles, cuda_is_available, explain_unserved_gpu, explain_unused_gpu
+from batchsent.model.nvidia import (
+    DriverFiles,
+    cuda_is_available,
+    explain_unserved_gpu,
+    explain_unused_gpu,
+)
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 # Formats with fewer digits, or a smaller range, than the weights were trained in.
 HALF = ("float16", "bfloat16")
-# What a device says when its memory is full. cuBLAS takes a workspace with its first product: without room for that
-# it is "not initialized".
+# What a device says when its memory is full. cuBLAS takes a workspace with its first product:
+# without room for that it is "not initialized".
 FULL = (
     "out of memory",
     "can't allocate memory",
@@ -68,8 +73,8 @@ class Device:
 def choose_device(device: str, precision: str, driver: DriverFiles | None = None) -> Device:
     """Turn what the user typed into a device that is there and a precision that it is good at.
 
-    `driver` says where to look for NVIDIA's driver. Raises UsageError for names that mean nothing or a precision that
-    the device is bad at, DeviceError for a device that is not there.
+    `driver` says where to look for NVIDIA's driver. Raises UsageError for names that mean nothing
+    or a precision that the device is bad at, DeviceError for a device that is not there.
     """
     kind, number = _parse(device, precision)
     if kind == "cpu":
@@ -84,7 +89,7 @@ def choose_device(device: str, precision: str, driver: DriverFiles | None = None
 
 
 def check_device(device: str, precision: str) -> None:
-    """Refuse what `choose_device` would refuse, without importing torch where the answer needs none.
+    """Refuse what `choose_device` would refuse, without torch where the answer needs none.
 
     None is needed for the defaults, and for a CPU in all formats but int8.
     """
@@ -96,11 +101,15 @@ def check_device(device: str, precision: str) -> None:
 
 
 def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
-    """Raise UsageError for a format that is no use on this CPU; `no_gpu` says why a GPU is not used instead."""
+    """Raise UsageError for a format that is no use on this CPU.
+
+    `no_gpu` says why a GPU is not used instead.
+    """
     if precision == "float16":
         raise UsageError("float16 is slow and inexact on a CPU", hint=no_gpu or "use --precision float32")
     if precision == "bfloat16" and not has_fast_bfloat16():
-        # Without instructions for it bfloat16 measured 0.7 times the speed of float32; with avx512_bf16 1.6 times.
+        # Without instructions for it bfloat16 measured 0.7 times the speed of float32; with
+        # avx512_bf16 1.6 times.
         raise UsageError(
             "bfloat16 is slower than float32 on this CPU (it has neither avx512_bf16 nor amx_bf16)",
             hint=no_gpu or "use --precision float32",
@@ -110,14 +119,21 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
 
 
 def _parse(device: str, precision: str) -> tuple[str, int | None]:
-    """Return the kind of device and its number. Raises UsageError for names that mean nothing together."""
+    """Return the kind of device and its number.
+
+    Raises UsageError for names that mean nothing, alone or together.
+    """
     if precision not in PRECISIONS:
-        raise UsageError(f"no precision {printable(repr(precision))}", hint="choose one of: " + ", ".join(PRECISIONS))
+        raise UsageError(
+            f"no precision {printable(repr(precision))}",
+            hint="choose one of: " + ", ".join(PRECISIONS),
+        )
     kind, colon, number = device.partition(":")
     plain = kind in {"auto", "cpu", "cuda", "mps"} and not colon
     if not plain and not (kind == "cuda" and number.isascii() and number.isdigit()):
         raise UsageError(
-            f"no device {printable(repr(device))}", hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, ..., mps"
+            f"no device {printable(repr(device))}",
+            hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, ..., mps",
         )
     if precision == "int8":
         if kind not in {"auto", "cpu"}:
@@ -127,7 +143,7 @@ def _parse(device: str, precision: str) -> tuple[str, int | None]:
 
 
 def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
-    """Take the first CUDA device that this build of PyTorch serves, else an Apple GPU, else the CPU."""
+    """Take the first CUDA device, if this build serves it, else an Apple GPU, else the CPU."""
     available, said = cuda_is_available(torch)
     if available:
         with device_errors("the GPU", "cuda"):
@@ -166,7 +182,10 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
         # float16 and not bfloat16: 10 bits of mantissa against 7, and classifiers stay far inside its range.
         chosen, reason = "float16", f"auto: {properties.name}"
     else:
-        chosen, reason = "float32", f"auto: {properties.name} has no fast float16 (compute capability below 7.0)"
+        chosen, reason = (
+            "float32",
+            f"auto: {properties.name} has no fast float16 (compute capability below 7.0)",
+        )
     return Device(
         f"cuda:{number}",
         properties.name,
@@ -217,7 +236,10 @@ def device_errors(description: str, kind: str) -> Iterator[None]:
 
 
 def device_error(description: str, error: BaseException, hint: str | None = None) -> DeviceError:
-    """Return the error for what a device said, by its first line; `hint` is for what has no better one."""
+    """Return the error for what a device said, by its first line.
+
+    `hint` is for what has no better one.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     said = f"{printable(description)} failed: {printable(lines[0][:300])}"
     if is_out_of_memory(error):

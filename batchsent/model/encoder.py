@@ -4,6 +4,7 @@ The packed way is checked against transformers' own forward pass when the model 
 fails, the model runs as transformers runs it, and the summary says so.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,23 +16,40 @@ from batchsent.model.device import HALF, Device, device_error, is_out_of_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
-from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
-from batchsent.model.packed import MakeDense, PackedEncoder, VarlenAttention, attention_by_length, has_varlen, to_device
+from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
+from batchsent.model.packed import (
+    MakeDense,
+    PackedEncoder,
+    VarlenAttention,
+    attention_by_length,
+    has_varlen,
+    to_device,
+)
 from batchsent.model.weights import take_apart
 
-# Largest difference of a logit between the packed way and transformers, as a share of the logits' spread. Measured on
-# a CPU, at DistilBERT size and with the embedded model, 512 tokens: 3e-6 in float32, the same bits in bfloat16, 0.17
-# in int8. Float16 has 11 bits, and kernels of its own on a GPU.
+# Largest difference of a logit between the packed way and transformers, as a share of the logits'
+# spread. Measured on a CPU, at DistilBERT size and with the embedded model, 512 tokens: 3e-6 in
+# float32, the same bits in bfloat16, 0.17 in int8. Float16 has 11 bits, and kernels of its own on a
+# GPU.
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 0.3, "int8": 0.5}
-# A model that was never trained gives all texts nearly the same logits: its differences are held against this.
+# A model that was never trained gives all texts nearly the same logits: its differences are held
+# against this.
 LEAST_SPREAD = 0.1
-# The check's texts, beside one as long as the model reads: unequal lengths, so that a text that sees its neighbour is
-# caught; few, since each pass reads all weights.
+# The check's texts, beside one as long as the model reads: unequal lengths, so that a text that
+# sees its neighbour is caught; few, since each pass reads all weights.
 CHECK_LENGTHS = (17, 9, 9, 2)
 
-# The packed way takes modules apart and calls parts of torch that are younger than their documentation: any failure
-# means "not here".
-FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, LookupError, AttributeError, MemoryError)
+# The packed way takes modules apart and calls parts of torch that are younger than their
+# documentation: any failure means "not here".
+FAILURES = (
+    RuntimeError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+)
 
 
 class Encoder(Protocol):
@@ -54,14 +72,14 @@ class CheckedEncoder(Encoder, Protocol):
     """An encoder whose logits can be held against another's."""
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return a (texts, labels) float32 tensor on the device: what softmax makes the probabilities of."""
+        """Return (texts, labels) float32 on the device: what softmax makes probabilities of."""
 
 
 def make_encoder(model: LoadedModel) -> Encoder:
     """Return the fastest way to run a model on its device that gives the same as transformers does.
 
-    Raises ModelError for a model that does not run or gives no finite numbers, DeviceError where there is no room for
-    the texts that this is found out with.
+    Raises ModelError for a model that does not run or gives no finite numbers, DeviceError where
+    there is no room for the texts that this is found out with.
     """
     device = model.device
     if device.precision == "int8":
@@ -90,17 +108,19 @@ def make_encoder(model: LoadedModel) -> Encoder:
     return stock
 
 
-def float32_encoder(identity: ModelIdentity, device: Device, max_length: int) -> Encoder:
+def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max_length: int) -> Encoder:
     """Load a model once more, in float32, for texts that half precision gives no finite number for.
 
-    Raises ModelError where the folder no longer holds the same weights, or float32 gives no finite number either,
-    DeviceError where there is no room for it.
+    Raises ModelError where the folder no longer holds the same weights, or float32 gives no finite
+    number either, DeviceError where there is no room for it.
     """
     if sha256_of_all(weight_files(identity.path)) != identity.weights_sha256:
         raise ModelError(
-            f"{printable(identity.path)} changed since the run began", hint="score again with the model as it is now"
+            f"{printable(identity.path)} changed since the run began",
+            hint="score again with the model as it is now",
         )
-    return make_encoder(load_model(identity, device=device.name, precision="float32", max_length=max_length))
+    exact = replace(device, precision="float32", reason="for what half precision cannot hold")
+    return make_encoder(LoadedModel(identity, load_module(identity, exact), tokenizer, exact, max_length))
 
 
 def _int8(model: LoadedModel) -> PackedEncoder:
@@ -172,7 +192,10 @@ def _disagreement(packed: CheckedEncoder, stock: CheckedEncoder, model: LoadedMo
 
 
 def check_texts(model: LoadedModel) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return ids, one text behind the other, and lengths of made-up texts, the longest as long as the model reads."""
+    """Return ids, one text after the other, and lengths of made-up texts.
+
+    The longest is as long as the model reads.
+    """
     random = np.random.default_rng(0)
     lengths = np.minimum(np.array([*CHECK_LENGTHS, model.max_length], dtype=np.int64), model.max_length)
     # Ids from the middle of the vocabulary: special tokens stand at its ends.
@@ -181,10 +204,10 @@ def check_texts(model: LoadedModel) -> tuple[NDArray[np.int32], NDArray[np.int64
 
 
 def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]:
-    """Return the logits (texts, labels) of the check's texts, each run beside none of another length.
+    """Return the logits (texts, labels) of the check's texts, run beside none of another length.
 
-    In half precision some may not be finite, where float32 gives finite ones. Raises ModelError for a model that
-    does not run or is not finite, DeviceError where there is no room for it.
+    In half precision some may not be finite, where float32 gives finite ones. Raises ModelError for
+    a model that does not run or is not finite, DeviceError where there is no room for it.
     """
     ids, lengths = check_texts(model)
     texts = np.split(ids, np.cumsum(lengths)[:-1])
@@ -210,7 +233,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
     if not broken:
         return logits
     if model.device.precision in HALF:
-        float32_encoder(model.identity, model.device, model.max_length)
+        float32_encoder(model.identity, model.tokenizer, model.device, model.max_length)
         return logits
     raise ModelError(
         f"{name} gives no finite number for {broken} of {len(texts)} test texts (NaN or infinity)",
@@ -220,7 +243,10 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
 
 
 def _describe_failure(model: LoadedModel, error: Exception) -> str:
-    """Return why the packed way is not used, by an error's first line; raises DeviceError for a lack of memory."""
+    """Return why the packed way is not used, by an error's first line.
+
+    Raises DeviceError for a lack of memory.
+    """
     if is_out_of_memory(error):
         raise _no_room(model, error) from error
     return f"it failed here ({_first_line(error)})"

@@ -39,7 +39,7 @@ DAMAGED = "copy or download the model again"
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a folder with entries that are no regular files, or too large for what they are called.
+    """Refuse a folder with entries that are no regular files, or too large for their names.
 
     Links are followed, as the Hub's cache needs it. Raises ModelError; nothing but an empty file is
     opened.

@@ -271,7 +271,7 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
 
 
 def _refuse_other_files(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
-    """Refuse a model that makes transformers read other files than those checked and hashed here."""
+    """Refuse a model that makes transformers read other files than those checked here."""
     if (folder / ADAPTER).exists():
         whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
         raise ModelError(

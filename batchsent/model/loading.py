@@ -6,6 +6,7 @@
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,53 +188,108 @@ def load_model(
     """
     check_max_length(identity, max_length)
     chosen = choose_device(device, precision)
+    tokenizer = _load_tokenizer(identity.path)
+    module = load_module(identity, chosen)
+    _check_ids(identity.path, tokenizer, module)
+    return LoadedModel(identity, module, tokenizer, chosen, max_length or identity.max_length)
+
+
+def _check_ids(path: Path, tokenizer: Any, module: Any) -> None:
+    """Refuse a tokenizer with ids beyond the table of words: loading it may add special tokens."""
+    try:
+        words = int(module.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        return  # an architecture without such a table
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= words:
+        raise ModelError(
+            f"{printable(path)}: the tokenizer has ids up to {largest:,}, the model knows {words:,} words",
+            hint="the tokenizer belongs to another model: save the right one into the folder",
+        )
+
+
+def _load_tokenizer(path: Path) -> Any:
+    """Load a folder's tokenizer; nothing is printed. Raises ModelError."""
+    import transformers
+
+    with _loading_errors(path), _quiet(transformers), spared_stdout():
+        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def load_module(identity: ModelIdentity, device: Device) -> Any:
+    """Load the weights, in the format that the device names, ready to run on it.
+
+    Raises ModelError and DeviceError as `load_model` does.
+    """
     import torch
     import transformers
 
+    path = identity.path
     # A conversion service must not be asked about a folder that is already safetensors.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    try:
-        with _quiet(transformers):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                identity.path, local_files_only=True, trust_remote_code=False
-            )
-            module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-                identity.path,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                attn_implementation="sdpa",
-                dtype=getattr(torch, chosen.weights),
-                output_loading_info=True,
-            )
-    except BatchsentError:
-        raise  # a signal that came in the middle
-    # What can go wrong while foreign files are turned into a model has no common class.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise DeviceError(
-                f"there is no memory to load {printable(identity.path)}",
-                hint="end other programs, or let this one use more memory (ulimit -v, a container's limit)",
-            ) from error
-        raise ModelError(
-            f"{printable(identity.path)} cannot be loaded: {printable(_first_line(error))}",
-            hint="copy or download the model again, or fine-tune it again with this version of transformers",
-        ) from error
+    with _loading_errors(path), _quiet(transformers):
+        module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            dtype=getattr(torch, device.weights),
+            output_loading_info=True,
+        )
     if info["missing_keys"]:
         missing = printable(", ".join(sorted(info["missing_keys"])[:3]))
         raise ModelError(
-            f"{printable(identity.path)} lacks weights of its architecture: {missing}",
+            f"{printable(path)} lacks weights of its architecture: {missing}",
             hint="copy or download the model again; a base model must be fine-tuned first",
         )
     if module.config.num_labels != len(identity.labels):
-        raise ModelError(f"{printable(identity.path)} changed while it was being loaded")
+        raise ModelError(f"{printable(path)} changed while it was being loaded")
     try:
-        module = module.eval().requires_grad_(requires_grad=False).to(chosen.name)
+        return module.eval().requires_grad_(requires_grad=False).to(device.name)
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise DeviceError(f"{chosen.description} has no room for the model", hint=FREE_MEMORY) from error
-        raise device_error(chosen.description, error) from error
-    return LoadedModel(identity, module, tokenizer, chosen, max_length or identity.max_length)
+            raise DeviceError(f"{device.description} has no room for the model", hint=FREE_MEMORY) from error
+        raise device_error(device.description, error) from error
+
+
+@contextmanager
+def _loading_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while files become a model into a ModelError: it has no common class."""
+    try:
+        yield
+    except BatchsentError:
+        raise  # a signal that came in the middle
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError(
+                f"there is no memory to load {printable(path)}",
+                hint="end other programs, or let this one use more memory (ulimit -v, a container's limit)",
+            ) from error
+        raise ModelError(
+            f"{printable(path)} cannot be loaded: {printable(_first_line(error))}",
+            hint="copy or download the model again, or fine-tune it again with this version of transformers",
+        ) from error
+
+
+@contextmanager
+def spared_stdout() -> Iterator[None]:
+    """Drop what is printed past Python: the tokenizers library does, and stdout may be the data."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What the system and PyTorch say of NVIDIA GPUs: whether one is there, and which build serves it.
 
-`torch` is a parameter of every function here: the module is imported by those who have a use for it.
+`torch` is a parameter of the functions here: it is imported by those who have a use for it.
 """
 
 import os
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The first driver series of each major version of CUDA (NVIDIA's table of minor version compatibility).
+# The first driver series of each major version of CUDA (NVIDIA's table of minor version
+# compatibility).
 CUDA_OF_DRIVER = ((580, 13), (525, 12), (450, 11))
 # The last wheels for GPUs before Turing, by PyTorch's matrix of releases; version 2.15 drops them.
 OLD_BUILD = 'pip install --force-reinstall "torch<2.15" --index-url https://download.pytorch.org/whl/cu126'
@@ -30,7 +31,7 @@ class DriverFiles:
     control: Path = Path("/dev/nvidiactl")
 
     def read_version(self) -> str | None:
-        """Return the driver's version, "unknown" where only its device file is there, None without one."""
+        """Return the driver's version, "unknown" where only its device file is there, else None."""
         try:
             with self.version.open("rb") as file:
                 said = file.read(LARGEST_VERSION_FILE).decode("ascii", "replace")
@@ -72,7 +73,7 @@ def explain_unused_gpu(torch: Any, said: str, files: DriverFiles) -> str | None:
 
 
 def cuda_of_driver(driver: str) -> int | None:
-    """Return the newest major version of CUDA that a driver serves; None for one that is not known."""
+    """Return the newest major version of CUDA that a driver serves, None where it is not known."""
     series = driver.partition(".")[0]
     if not series.isdigit():
         return None
@@ -86,7 +87,7 @@ def _advise_build(cuda: int | None) -> str:
 
 
 def explain_unserved_gpu(torch: Any, name: str, capability: tuple[int, int]) -> tuple[str, str] | None:
-    """Say that this build of PyTorch has no kernels for a GPU, and which build has; None where it has."""
+    """Say that this build of PyTorch has no kernels for a GPU, and which has; None where it has."""
     builds = torch.cuda.get_arch_list()
     if not builds or any(_serves(build, capability) for build in builds):
         return None

@@ -1,4 +1,4 @@
-"""The options of a model, and what can be refused of them before it is loaded; needs torch only for a device."""
+"""The options of a model, and what can be refused of them before it is loaded."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,11 +21,15 @@ class ModelOptions:
 
     device: str = option("auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE")
     precision: str = option(
-        "auto", "number format of the model: auto, float32, float16, bfloat16 or int8", metavar="FORMAT"
+        "auto",
+        "number format of the model: auto, float32, float16, bfloat16 or int8",
+        metavar="FORMAT",
     )
     max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
     long_text: str | None = option(
-        None, "what is read of a longer text (default: as the model was trained, else head)", choices=LONG_TEXT
+        None,
+        "what is read of a longer text (default: as the model was trained, else head)",
+        choices=LONG_TEXT,
     )
     batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
 
@@ -46,8 +50,8 @@ class NamedModelOptions(ModelOptions):
 def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> None:
     """Refuse options that this model, or this machine, cannot do; the model is not loaded.
 
-    With the default device and precision, or a CPU in another format than int8, torch is not imported. Raises
-    UsageError, and DeviceError for a device that is not there.
+    With the default device and precision, or a CPU in another format than int8, torch is not
+    imported. Raises UsageError, and DeviceError for a device that is not there.
     """
     check_max_length(identity, options.max_length)
     check_batch_tokens(options.batch_tokens)

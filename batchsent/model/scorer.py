@@ -80,10 +80,10 @@ class ModelScorer:
         exact: Encoder | None = None,
         open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """`exact` is the encoder that the first texts are compared with, where `encoder` is not exact.
+        """`exact` is what the first texts are compared with, where `encoder` is not exact.
 
-        `open_float32` makes the encoder for texts that half precision gives no finite number for; it is called once,
-        when there is such a text.
+        `open_float32` makes the encoder for texts that half precision gives no finite number for;
+        it is called once, when there is such a text.
         """
         check_batch_tokens(batch_tokens)
         # The model itself is not kept: the packed encoder has weights of its own, laid out for the device.
@@ -106,11 +106,14 @@ class ModelScorer:
 
     @classmethod
     def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
-        """Load a model and choose the fastest way to run it. Raises UsageError, ModelError or DeviceError."""
+        """Load a model and choose the fastest way to run it.
+
+        Raises UsageError, ModelError or DeviceError.
+        """
         check_model_options(identity, options)
         model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
         text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
-        open_float32 = partial(float32_encoder, identity, model.device, model.max_length)
+        open_float32 = partial(float32_encoder, identity, model.tokenizer, model.device, model.max_length)
         with device_errors(model.device.description, model.device.kind):
             exact = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
@@ -132,9 +135,10 @@ class ModelScorer:
     ) -> Scores:
         """Score a chunk, batch by batch.
 
-        When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores given as `done` are
-        gone on from, with the same result as in one sitting. A text without a finite result in half precision is run
-        once more in float32. Raises DeviceError when the device fails or a single text does not fit into its memory.
+        When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores
+        given as `done` are gone on from, with the same result as in one sitting. A text without a
+        finite result in half precision is run once more in float32. Raises DeviceError when the
+        device fails or a single text does not fit into its memory.
         """
         distinct: _Distinct = prepared.content
         texts = len(distinct.tokens.n_tokens)
@@ -239,9 +243,10 @@ class ModelScorer:
     def _score_in_float32(
         self, tokens: Tokens, texts: NDArray[np.int64], stop: Callable[[], bool] | None
     ) -> NDArray[np.float32]:
-        """Return float32's probabilities (texts, labels) of the first of `texts`: of all, unless `stop` turns true.
+        """Return float32's probabilities (texts, labels): of all texts, unless `stop` turns true.
 
-        Each window runs alone, so that its bits depend neither on the other texts nor on where a run was interrupted.
+        Each window runs alone, so that its bits depend neither on the other texts nor on where a
+        run was interrupted.
         """
         again = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         for done, text in enumerate(texts):
@@ -280,14 +285,14 @@ class ModelScorer:
             raise self._device_error(error) from error
 
     def _fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
-        """Copy a chunk's results from the device, which by now holds them all; nothing is allocated there."""
+        """Copy a chunk's results from the device; nothing is allocated there."""
         try:
             return np.concatenate([output.cpu().numpy() for output in outputs])
         except (RuntimeError, MemoryError) as error:
             raise self._device_error(error) from error
 
     def _device_error(self, error: Exception) -> Exception:
-        """Translate an accelerator's error; on a CPU it is a mistake of ours, or a lack of memory."""
+        """Translate an accelerator's error; on a CPU it is our mistake, or a lack of memory."""
         if self.device.kind == "cpu" and not is_out_of_memory(error):
             return error
         return device_error(self.device.description, error, "run the same command again: finished parts are kept")

@@ -1,4 +1,4 @@
-"""Are the numbers of a configuration those of the weights? Checked before anything is built of them.
+"""Hold the numbers of a configuration against the weights, before anything is built of them.
 
 A model's layers are made one by one before its weights are read: ten million of them take hours
 and all the memory. The header of the weights shows how many there are.

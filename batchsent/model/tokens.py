@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, ModelError, UsageError, printable
 from batchsent.model.prefix import LONG_CHARS, BertPrefixes, choose_prefixes
 from batchsent.model.wordcache import WordCache
 
@@ -21,6 +21,9 @@ LONG_TEXT = ("head", "tail", "head-tail", "window")
 # The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT for Text
 # Classification?" (2019), section 5.3.1.
 HEAD_SHARE = 0.25
+# A rune, an alchemist's sign, a Cyrillic letter of one manuscript: a vocabulary lacks them, and
+# needs a token for that.
+RARE = "\u16a0 \U0001f732 \ua66e"
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,25 @@ class TextEncoder(Protocol):
 def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = None) -> TextEncoder:
     """Return the fastest encoder that gives exactly the ids of a transformers tokenizer.
 
-    `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself cuts. Raises
-    UsageError for a name that is none of them, and for a `max_length` that is too short for it.
+    `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself
+    cuts. Raises UsageError for a name that is none of them, and for a `max_length` that is too
+    short for it, ModelError for a tokenizer that does not work.
     """
     if long_text is None:
         long_text = "tail" if tokenizer.truncation_side == "left" else "head"
     fast = getattr(tokenizer, "is_fast", False)
-    encoder = (FastEncoder if fast else SlowEncoder)(tokenizer, max_length, long_text)
+    try:
+        encoder = (FastEncoder if fast else SlowEncoder)(tokenizer, max_length, long_text)
+        encoder.encode([RARE])
+    except BatchsentError:
+        raise
+    # The tokenizers library raises plain exceptions.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"the model's tokenizer does not work: {printable(lines[0][:300])}",
+            hint="save the tokenizer into the folder again",
+        ) from error
     check_long_text(long_text, encoder.room)
     return encoder
 

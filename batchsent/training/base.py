@@ -35,7 +35,7 @@ def load_tokenizer(path: Path) -> Any:
     """Load the tokenizer of a base model. Raises ModelError."""
     import transformers
 
-    with loading_errors(path):
+    with loading_errors(path), loading.spared_stdout():
         return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
