@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import subprocess
@@ -438,6 +439,20 @@ def test_loading_prints_nothing(folder, capfd):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+@pytest.mark.parametrize("limit_kb", [300_000, 700_000, 1_000_000])
+def test_k14_too_little_memory_is_said_in_plain_words(tiny_model, limit_kb):
+    """K14: under ulimit -v libraries fail in words of their own: exit 7 and what to lower or raise."""
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsent", "predict", "good", "-m", str(tiny_model)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit_kb << 10, limit_kb << 10)),
+    )
+    assert done.returncode == 7, done.stderr
+    assert "ulimit -v" in done.stderr
+    assert "a bug" not in done.stderr
 
 
 def test_hostile_names_are_escaped(tmp_path):

@@ -1,5 +1,6 @@
 """Choose the device and the precision and say why; knows nothing of models."""
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,13 @@ FULL = (
     "can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
+    "failed to map segment from shared object",
+    "Cannot allocate memory",
 )
+# Loading PyTorch, transformers and the embedded model takes 1.3 GB of addresses; below this a limit
+# is the likeliest reason for any error while a model loads.
+LEAST_ADDRESS_SPACE = 2_000_000_000
+MORE_MEMORY = "end other programs, or let this one use more memory (ulimit -v, a container's limit)"
 FREE_MEMORY = "end other programs on it, or use --device cpu"
 # What CUDA says, and what to do about it.
 CUDA_HINTS = {
@@ -79,8 +86,7 @@ def choose_device(device: str, precision: str, driver: DriverFiles | None = None
     kind, number = _parse(device, precision)
     if kind == "cpu":
         check_cpu_precision(precision)
-    import torch
-
+    torch = _import_torch()
     if kind == "auto":
         return _auto(torch, precision, driver or DriverFiles())
     if kind == "cuda":
@@ -219,6 +225,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in str(error) for said in FULL)
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether memory is the likeliest reason for what went wrong while a model was loaded.
+
+    Where the process may use too little, libraries fail in words of their own ("unknown parameter
+    type").
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return is_out_of_memory(error) or 0 <= limit < LEAST_ADDRESS_SPACE
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except (ImportError, OSError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise DeviceError("there is no memory to load PyTorch", hint=MORE_MEMORY) from error
+    return torch
+
+
 @contextmanager
 def device_errors(description: str, kind: str) -> Iterator[None]:
     """Turn what goes wrong while a device is asked, or a model put on it, into a DeviceError.
@@ -230,7 +256,7 @@ def device_errors(description: str, kind: str) -> Iterator[None]:
     except BatchsentError:
         raise
     except (RuntimeError, MemoryError) as error:
-        if kind == "cpu" and not is_out_of_memory(error):
+        if kind == "cpu" and not lacks_memory(error):
             raise
         raise device_error(description, error) from error
 
@@ -244,5 +270,7 @@ def device_error(description: str, error: BaseException, hint: str | None = None
     said = f"{printable(description)} failed: {printable(lines[0][:300])}"
     if is_out_of_memory(error):
         return DeviceError(said, hint=FREE_MEMORY)
+    if lacks_memory(error):
+        return DeviceError(said, hint=MORE_MEMORY)
     known = [advice for words, advice in CUDA_HINTS.items() if words in lines[0]]
     return DeviceError(said, hint=known[0] if known else hint or "run the same command again, or use --device cpu")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
 from batchsent.model.batches import Shape, plan_batches
-from batchsent.model.device import HALF, Device, device_error, is_out_of_memory
+from batchsent.model.device import HALF, Device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
@@ -221,7 +221,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
         raise  # a signal that came in the middle
     # What can go wrong in a foreign forward pass has no common class.
     except Exception as error:
-        if is_out_of_memory(error):
+        if lacks_memory(error):
             raise _no_room(model, error) from error
         if model.device.kind != "cpu" and isinstance(error, RuntimeError):
             raise device_error(model.device.description, error) from error
@@ -247,7 +247,7 @@ def _describe_failure(model: LoadedModel, error: Exception) -> str:
 
     Raises DeviceError for a lack of memory.
     """
-    if is_out_of_memory(error):
+    if lacks_memory(error):
         raise _no_room(model, error) from error
     return f"it failed here ({_first_line(error)})"
 

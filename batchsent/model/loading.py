@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
-from batchsent.model.device import FREE_MEMORY, Device, choose_device, device_error, is_out_of_memory
+from batchsent.model.device import (
+    FREE_MEMORY,
+    MORE_MEMORY,
+    Device,
+    choose_device,
+    device_error,
+    is_out_of_memory,
+    lacks_memory,
+)
 from batchsent.model.files import sha256_of, sha256_of_all
 from batchsent.model.folder import TOKENIZER_FILES, inspect
 from batchsent.model.options import check_max_length
@@ -261,11 +269,9 @@ def _loading_errors(path: Path) -> Iterator[None]:
     except BatchsentError:
         raise  # a signal that came in the middle
     except Exception as error:
-        if is_out_of_memory(error):
-            raise DeviceError(
-                f"there is no memory to load {printable(path)}",
-                hint="end other programs, or let this one use more memory (ulimit -v, a container's limit)",
-            ) from error
+        if lacks_memory(error):
+            message = f"there is no memory to load {printable(path)}"
+            raise DeviceError(message, hint=MORE_MEMORY) from error
         raise ModelError(
             f"{printable(path)} cannot be loaded: {printable(_first_line(error))}",
             hint="copy or download the model again, or fine-tune it again with this version of transformers",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
 from batchsent.errors import DeviceError, printable
 from batchsent.model.batches import halve, plan_batches
-from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory
+from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory, lacks_memory
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
@@ -293,7 +293,7 @@ class ModelScorer:
 
     def _device_error(self, error: Exception) -> Exception:
         """Translate an accelerator's error; on a CPU it is our mistake, or a lack of memory."""
-        if self.device.kind == "cpu" and not is_out_of_memory(error):
+        if self.device.kind == "cpu" and not lacks_memory(error):
             return error
         return device_error(self.device.description, error, "run the same command again: finished parts are kept")
 
