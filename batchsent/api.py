@@ -12,6 +12,7 @@ from batchsent.errors import UsageError, printable
 from batchsent.model.loading import identify
 from batchsent.model.scorer import ModelOptions, ModelScorer, NamedModelOptions
 from batchsent.options import build
+from batchsent.standard_streams import check_stdin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,8 +143,10 @@ def predictions(texts: Sequence[str], **options: Any) -> Iterator[tuple[str, Pre
     Options are those of PredictOptions.
     """
     settings = build(PredictOptions, options)
-    if not texts and sys.stdin.isatty():
-        raise UsageError("there is no text", hint="give texts, or pipe lines in")
+    if not texts:
+        check_stdin()
+        if sys.stdin.isatty():
+            raise UsageError("there is no text", hint="give texts, or pipe lines in")
     model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
     # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.
     lines = texts or (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)

@@ -14,6 +14,7 @@ import click
 
 from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
 from batchsent.run.console import JsonReporter, TerminalReporter
+from batchsent.standard_streams import open_missing
 
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
@@ -301,6 +302,7 @@ def info_command(model: str | None, as_json: bool, **options: Any) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of the documented codes."""
+    open_missing()
     as_json = "--log-format=json" in sys.argv or any(
         pair == ("--log-format", "json") for pair in zip(sys.argv, sys.argv[1:], strict=False)
     )

@@ -36,6 +36,7 @@ FLOORS = {
     "batchsent.errors": 0,
     "batchsent.options": 0,
     "batchsent.reporting": 0,
+    "batchsent.standard_streams": 0,
 }
 
 
