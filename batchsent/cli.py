@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
+from batchsent.memory import check_room, memory_errors
 from batchsent.run.console import JsonReporter, TerminalReporter
 from batchsent.standard_streams import open_missing
 
@@ -81,6 +82,7 @@ def cli() -> None:
 
     batchsent finetune makes a model, batchsent batch scores files with it.
     """
+    check_room("pyarrow")
 
 
 def command(name: str) -> Callable[[Callable[..., int]], LazyOptions]:
@@ -308,8 +310,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     code = EXIT_BUG
     try:
-        code = cli.main(arguments, standalone_mode=False) or 0
-        sys.stdout.flush()
+        with memory_errors():
+            code = cli.main(arguments, standalone_mode=False) or 0
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):

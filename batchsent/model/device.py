@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchsent.errors import DeviceError, UsageError, printable
+from batchsent.memory import check_room
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.int8 import require_int8
 
@@ -45,6 +46,7 @@ def choose_device(device: str, precision: str) -> Device:
         if kind not in {"auto", "cpu"}:
             raise UsageError("int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu")
         kind = "cpu"
+    check_room("torch")
     import torch
 
     if kind == "auto":

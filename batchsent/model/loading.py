@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
+from batchsent.memory import shortage
 from batchsent.model.device import Device, choose_device
 from batchsent.model.folder import TOKENIZER_FILES, inspect, sha256_of, sha256_of_all
 
@@ -214,6 +215,8 @@ def load_model(
         raise  # a signal that came in the middle
     # What can go wrong while foreign files are turned into a model has no common class.
     except Exception as error:
+        if short := shortage(error):
+            raise short from error
         raise ModelError(
             f"{printable(identity.path)} cannot be loaded: {printable(_first_line(error))}",
             hint="copy or download the model again, or fine-tune it again with this version of transformers",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
 from batchsent.errors import DeviceError, UsageError, printable
+from batchsent.memory import shortage
 from batchsent.model.batches import halve, plan_batches
 from batchsent.model.encoder import Encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
@@ -255,7 +256,7 @@ class ModelScorer:
         except torch.OutOfMemoryError:
             return None
         except RuntimeError as error:
-            if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            if "out of memory" in str(error) or shortage(error):
                 return None
             raise self._device_error(error) from error
 

@@ -11,6 +11,7 @@ from batchsent.evaluation.gates import under
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import open_sink, open_source
 from batchsent.formats.streams import STDOUT, HashedOutput
+from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
@@ -82,7 +83,8 @@ class Run:
         else:
             with held_lock(target, options.lock_wait):
                 try:
-                    document = self.go_locked()
+                    with memory_errors():
+                        document = self.go_locked()
                 except BatchsentError as error:
                     self.note_failure(error)
                     raise
