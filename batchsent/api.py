@@ -1,17 +1,20 @@
 """The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchsent.chunk import SCORED, Scores
-from batchsent.errors import UsageError, printable
+from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
+from batchsent.errors import ModelError, UsageError, printable
 from batchsent.model.loading import identify
-from batchsent.model.scorer import ModelOptions, ModelScorer, NamedModelOptions
+from batchsent.model.options import ModelOptions, NamedModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
+from batchsent.reporting import Reporter
 from batchsent.standard_streams import check_stdin
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 # Rows scored together: enough to sort by length, little enough to hold beside a large frame.
 SLICE_ROWS = 8_192
 TEXT_COLUMNS = ("text", "review")
+STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,10 @@ class PredictOptions(NamedModelOptions):
 class Prediction:
     """What the model says of one text."""
 
-    label: str | None  # the most probable label; None for a text without anything to read
+    label: str | None  # the most probable label; None where there is no score
     score: float | None  # its probability
     probabilities: dict[str, float]  # of every label; empty where there is no score
+    status: str  # scored; blank: nothing to read; nonfinite: the model gave NaN or infinity
 
 
 class Model:
@@ -50,22 +55,21 @@ class Model:
     def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
         """Score some texts.
 
-        Empty texts, and None, give a Prediction without label and score. Raises UsageError for anything that is not
-        text.
+        A text without anything to read, and None, gives a Prediction without label and score; so does a text for
+        which the model gives no finite number, and `status` tells the two apart. Raises UsageError for anything that
+        is not text.
         """
         if isinstance(texts, str):
             raise UsageError("predict takes a list of texts", hint="write predict([text])")
         scores = self._score(_checked(list(texts)))
-        return [
-            Prediction(
-                label=self.labels[winner],
-                score=float(row[winner]),
-                probabilities=dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            if status == SCORED
-            else Prediction(None, None, {})
-            for winner, row, status in zip(scores.winners, scores.probabilities, scores.status, strict=True)
-        ]
+        rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
+        return [self._prediction(int(winner), row.tolist(), int(status)) for winner, row, status in rows]
+
+    def _prediction(self, winner: int, row: list[float], status: int) -> Prediction:
+        if status != SCORED:
+            return Prediction(None, None, {}, STATUS[status])
+        probabilities = dict(zip(self.labels, row, strict=True))
+        return Prediction(self.labels[winner], row[winner], probabilities, STATUS[SCORED])
 
     def score_frame(
         self,
@@ -80,8 +84,9 @@ class Model:
 
         Index, order and the other columns stay as they are. Rows without text get a missing label and score.
         `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens` and `truncated`; `prefix`
-        stands before every new name. Raises UsageError for a column that is not there, holds something else than
-        text, or has one of the new names.
+        stands before every new name. Warns where the model gives no finite number for some rows, which get no label.
+        Raises UsageError for a column that is not there, holds something else than text, or has one of the new names,
+        ModelError where the model gives no finite number for any row.
         """
         column = _text_column(list(frame.columns), text_column)
         new = [prefix + name for name in ("label", "score")]
@@ -96,6 +101,9 @@ class Model:
                 hint="give the new columns other names: prefix='pred_'",
             )
         scores = self._score(_checked(_missing_to_none(frame[column])))
+        said = describe_nonfinite(int((scores.status == NONFINITE).sum()), int((scores.status == SCORED).sum()), "rows")
+        if said is not None:
+            warnings.warn(said, stacklevel=2)
         scored = scores.status == SCORED
         winners = scores.winners
         label = [self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)]
@@ -127,31 +135,58 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
     """Load a model folder or Hub id, without either the model that comes with batchsent.
 
     Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens. Raises ModelError,
-    DeviceError or UsageError with what to do about it.
+    DeviceError or UsageError with what to do about it; warns where scoring is slower than the machine could be.
 
     >>> model = load("my-model")  # doctest: +SKIP
     >>> model.predict(["what a lovely film"])[0].label  # doctest: +SKIP
     'POSITIVE'
     """
     settings = build(ModelOptions, options)
-    return Model(ModelScorer.open(identify(model, revision), settings))
+    scorer = ModelScorer.open(identify(model, revision), settings)
+    for said in scorer.facts()["device"]["warnings"]:
+        warnings.warn(said, stacklevel=2)
+    return Model(scorer)
 
 
-def predictions(texts: Sequence[str], **options: Any) -> Iterator[tuple[str, Prediction]]:
+def predictions(
+    texts: Sequence[str], *, reporter: Reporter | None = None, **options: Any
+) -> Iterator[tuple[str, Prediction]]:
     """Yield each text with its prediction; without texts, each line of stdin, as soon as it has been read.
 
-    Options are those of PredictOptions.
+    Options are those of PredictOptions. Warns, at the end, of texts for which the model gave no finite number, and
+    raises ModelError where it gave none for any.
     """
     settings = build(PredictOptions, options)
+    reporter = reporter or Reporter()
     if not texts:
         check_stdin()
         if sys.stdin.isatty():
             raise UsageError("there is no text", hint="give texts, or pipe lines in")
     model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
+    for said in model.scorer.facts()["device"]["warnings"]:
+        reporter.warning(said)
     # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.
     lines = texts or (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
+    counts = dict.fromkeys(STATUS.values(), 0)
     for text in lines:
-        yield text, model.predict([text])[0]
+        prediction = model.predict([text])[0]
+        counts[prediction.status] += 1
+        yield text, prediction
+    lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")
+    if lacking is not None:
+        reporter.warning(lacking)
+
+
+def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
+    """Say that some of `what` have no score, or None where all have one; raises ModelError where none has."""
+    if nonfinite and not scored:
+        raise ModelError(
+            f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
+            hint="its weights are damaged or its training diverged: use another copy, or train it again",
+        )
+    if not nonfinite:
+        return None
+    return f"the model gives no finite number for {nonfinite:,} of {nonfinite + scored:,} {what}: they have no label"
 
 
 def _text_column(columns: list[Any], asked: str | None) -> Any:

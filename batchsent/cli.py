@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from batchsent.errors import EXIT_BUG, BatchsentError, GateFailed, PipeClosed, UsageError, printable
+from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError, printable
 from batchsent.memory import check_room, memory_errors
 from batchsent.run.console import JsonReporter, TerminalReporter
 from batchsent.standard_streams import open_missing
@@ -185,7 +185,7 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
 
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
-@click.option("-o", "--output", metavar="FILE", help="Page to write [default: SUMMARY with .html].")
+@click.option("-o", "--output", metavar="FILE", help="Page to write [default: OUTPUT.report.html beside SUMMARY].")
 def report_command(summary: str, output: str | None) -> int:
     """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
     from batchsent.report import report
@@ -233,14 +233,18 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     """Print label and score of each TEXT, or of each line of stdin."""
     from batchsent.api import predictions
 
-    for text, prediction in predictions(texts, **options):
-        if as_json:
-            click.echo(json.dumps({"text": text, **dataclasses.asdict(prediction)}))
-        elif prediction.label is None:
-            click.echo("")
-        else:
-            click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
-    return 0
+    code = 0
+    with TerminalReporter() as reporter:
+        for text, prediction in predictions(texts, reporter=reporter, **options):
+            if as_json:
+                click.echo(json.dumps({"text": text, **dataclasses.asdict(prediction)}))
+            elif prediction.label is None:
+                click.echo("")
+            else:
+                click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
+            if prediction.status == "nonfinite":
+                code = EXIT_ROWS_REJECTED
+    return code
 
 
 @command("verify")

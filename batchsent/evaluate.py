@@ -19,7 +19,8 @@ from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.reading import TEXT_NAMES
 from batchsent.model.loading import identify
-from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 
@@ -93,6 +94,8 @@ def _of_model(path: str, model: str, settings: EvaluateOptions, reporter: Report
         tally = Tally(identity.labels, _gold_rule(identity.labels, settings), unsure_below=settings.unsure_below)
         scorer = ModelScorer.open(identity, settings)
         with closing(scorer):
+            for said in scorer.facts()["device"]["warnings"]:
+                reporter.warning(said)
             for chunk in source.chunks():
                 tally.add(chunk, scorer.score(scorer.prepare(chunk.texts)))
                 tally.reject(len(chunk.rejected))

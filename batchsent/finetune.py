@@ -87,6 +87,8 @@ def run(
         device = choose_device(settings.device, "float32")
         plan = make_plan(settings, found, device.kind, choose_precision(settings.precision, device), processes.count)
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    if device.warning is not None:
+        reporter.warning(device.warning)
     reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}")
     sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
     data = {name: describe(side, names) for name, side in sides.items() if side is not None}

@@ -6,7 +6,8 @@ from typing import Any
 from batchsent.evaluation.summary import versions
 from batchsent.model.device import choose_device
 from batchsent.model.loading import identify
-from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 
 
@@ -27,8 +28,9 @@ def info(model: str | None = None, **options: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"versions": versions()}
     if model is None:
         device = choose_device(settings.device, settings.precision)
-        described = {"name": device.name, "description": device.description}
-        return found | {"device": described | {"precision": device.precision, "precision_reason": device.reason}}
+        chosen = {"precision": device.precision, "precision_reason": device.reason}
+        warnings = [] if device.warning is None else [device.warning]
+        return found | {"device": device.facts() | {"warnings": warnings} | chosen}
     scorer = ModelScorer.open(identify(model, settings.revision), settings)
     try:
         return found | scorer.facts()

@@ -1,5 +1,6 @@
 """A summary as a page beside it; what the page says is evaluation/report.py's business."""
 
+import os
 from os import PathLike
 from pathlib import Path
 
@@ -7,42 +8,53 @@ from batchsent.errors import OutputError, UsageError, printable, reason
 from batchsent.evaluation import summary as summaries
 from batchsent.run.commit import write_file
 
-# What every page begins with: a file that begins otherwise is somebody's data.
-PAGE_START = b"<!doctype html>"
+# Every page says in its head who made it: a file that does not is somebody's own.
+GENERATOR = b'<meta name="generator" content="batchsent'
+HEAD_BYTES = 4096
 
 
 def report(summary: str | PathLike[str], output: str | PathLike[str] | None = None) -> Path:
     """Write the HTML page of a summary and return its path: one file, no script, nothing from the network.
 
-    Without `output` the page stands beside the summary, called like it but for .html. A page that is there already is
-    replaced, any other file is not. Raises InputError for a summary that cannot be read or is damaged, UsageError
+    Without `output` the page stands beside the summary, named as `batch --report` names it: OUTPUT.report.html. A page
+    of batchsent that is there already is replaced, any other file is not. Raises InputError for a summary that cannot be read or is damaged, UsageError
     where the page would take the place of something else, OutputError where it cannot be written.
     """
     from batchsent.evaluation.report import render
 
-    path = page_path(output if output is not None else Path(summary).with_suffix(".html"), summary)
+    path = page_path(output if output is not None else default_page(Path(summary)), summary)
     write_file(path, render(summaries.read(summary)))
     return path
+
+
+def default_page(summary: Path) -> Path:
+    """Return OUTPUT.report.html for OUTPUT.summary.json, and NAME.report.html for any other NAME.json."""
+    name = summary.name.removesuffix(".json").removesuffix(".summary")
+    return summary.with_name(f"{name}.report.html")
 
 
 def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
     """Return where a page of the summaries `shown` goes.
 
-    Raises UsageError where one of them, or any file that is no page, would be lost.
+    Raises UsageError where one of them, or any file that is not a page of batchsent, would be lost.
     """
     page = Path(path)
-    if not page.exists():
+    if not os.path.lexists(page):
         return page
-    if any(Path(summary).exists() and page.samefile(summary) for summary in shown):
+    if any(Path(summary).exists() and page.exists() and page.samefile(summary) for summary in shown):
         raise UsageError(f"{printable(page)} is the summary itself", hint="give the page another name")
+    if page.is_symlink():
+        raise UsageError(f"{printable(page)} is a symbolic link", hint="give the page another name, or remove the link")
     if not page.is_file():
         what = "a folder" if page.is_dir() else "a device or pipe"
         raise UsageError(f"{printable(page)} is {what}", hint="name a file for the page")
     try:
         with page.open("rb") as file:
-            start = file.read(len(PAGE_START))
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise OutputError(f"{printable(page)}: cannot be replaced: {reason(error)}") from error
-    if start not in {PAGE_START, b""}:
-        raise UsageError(f"{printable(page)} exists already and is no page", hint="give the page another name")
+    if head and GENERATOR not in head:
+        raise UsageError(
+            f"{printable(page)} exists already and is not a page of batchsent", hint="give the page another name"
+        )
     return page

@@ -14,3 +14,9 @@ class Reporter:
 
     def progress(self, rows: int, total_rows: int | None) -> None:
         """Say how many rows are done, of how many if that is known."""
+
+    def file_finished(self, document: dict[str, Any], name: str) -> None:
+        """Say how one file of several ended; `name` is its output's."""
+
+    def finished(self, document: dict[str, Any]) -> None:
+        """Say how the run ended: its summary."""

@@ -93,7 +93,8 @@ def max_length(model: str) -> int:
 def batchsent(model: str, device: str, precision: str = "auto") -> Score:
     """Score with this package."""
     from batchsent.model.loading import identify
-    from batchsent.model.scorer import ModelOptions, ModelScorer
+    from batchsent.model.options import ModelOptions
+    from batchsent.model.scorer import ModelScorer
 
     scorer = ModelScorer.open(identify(model), ModelOptions(device=device, precision=precision))
     scorer.score(scorer.prepare(["warm up " * 9]))

@@ -89,6 +89,9 @@ class HashModels:
     def __init__(self, version="1", **settings):
         self.version, self.settings, self.opened = version, settings, 0
 
+    def check(self):
+        pass
+
     def identity(self):
         return ModelIdentity("hash", Path(), None, self.version * 64, "2" * 64, "3" * 64, LABELS, 512, "Hash")
 

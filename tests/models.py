@@ -155,3 +155,13 @@ def roberta_tokenizer():
     backend.train_from_iterator([" ".join(WORDS)] * 3, trainer)
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return RobertaTokenizerFast(tokenizer_object=backend, model_max_length=64)
+
+
+def change_weights(folder: Path, name: str, change):
+    """Call `change` with one tensor of a model folder and write the folder's weights again."""
+    from safetensors.torch import load_file, save_file
+
+    path = Path(folder) / "model.safetensors"
+    weights = load_file(path)
+    change(weights[name])
+    save_file(weights, path, metadata={"format": "pt"})

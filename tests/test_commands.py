@@ -12,7 +12,8 @@ import pytest
 
 import batchsent
 from batchsent.cli import cli
-from batchsent.errors import GateFailed, InputError, UsageError
+from batchsent.errors import GateFailed, InputError, ModelError, UsageError
+from tests.models import change_weights, make_model
 
 
 def command(*words):
@@ -115,6 +116,59 @@ def test_predict_prints_a_line_a_text(tiny_model, capsys):
     assert label in {"NEGATIVE", "POSITIVE"}
     assert 0.5 <= float(score) <= 1
     assert second == ""
+
+
+@pytest.fixture(scope="module")
+def one_word_of_nan(tmp_path_factory):
+    """A model that gives NaN for texts with the word br, which no text of the check at load has."""
+    folder = make_model(tmp_path_factory.mktemp("nan") / "model")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+
+    def spoil(words):
+        words[vocabulary["br"]] = float("nan")
+
+    change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
+    return folder
+
+
+def batchsent_command(*words, text=None):
+    """Run the installed command in a process of its own."""
+    command = [sys.executable, "-m", "batchsent", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, input=text)
+
+
+def test_k04_predict_tells_rows_without_a_finite_number(one_word_of_nan):
+    """K04: some texts NaN: exit 3 and a warning; blank texts are none of them; all NaN: exit 6."""
+    some = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "br", "  ", "br br")
+    assert some.returncode == 3, some.stderr
+    assert [bool(line) for line in some.stdout.split("\n")] == [True, False, False, False, False]
+    assert some.stderr.startswith("warning: the model gives no finite number for 2 of 3 texts")
+    none = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "  ")
+    assert (none.returncode, none.stderr) == (0, "")
+    every = batchsent_command("predict", "-m", one_word_of_nan, "--json", text="br\n\nbr\n")
+    assert every.returncode == 6
+    assert [json.loads(line)["status"] for line in every.stdout.splitlines()] == ["nonfinite", "blank", "nonfinite"]
+    assert "no finite number for any of 2 texts" in every.stderr
+
+
+def test_k04_a_model_of_nan_is_refused_by_predict(tmp_path):
+    """K04: where no weight is finite, nothing is printed and the exit code is 6."""
+    folder = make_model(tmp_path / "model")
+    change_weights(folder, "classifier.bias", lambda bias: bias.fill_(float("nan")))
+    done = batchsent_command("predict", "-m", folder, "a great film")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "gives no finite number" in done.stderr
+
+
+def test_k04_a_frame_tells_rows_without_a_finite_number(one_word_of_nan):
+    """K04: score_frame warns where some rows have no finite number, and raises where none has."""
+    model = batchsent.load(str(one_word_of_nan), device="cpu")
+    with pytest.warns(UserWarning, match="no finite number for 1 of 2 rows"):
+        frame = model.score_frame(pd.DataFrame({"text": ["good", "br", None]}))
+    assert frame["label"].isna().tolist() == [False, True, True]
+    with pytest.raises(ModelError, match="any of 1 rows"):
+        model.score_frame(pd.DataFrame({"text": ["br", ""]}))
+    assert [found.status for found in model.predict(["good", "br", None])] == ["scored", "nonfinite", "blank"]
 
 
 def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):

@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from batchsent.errors import UsageError
+from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.model.batches import plan_batches
-from batchsent.model.encoder import CHECK_LENGTHS, StockEncoder, _disagreement, make_encoder
+from batchsent.model.encoder import (
+    CHECK_LENGTHS,
+    StockEncoder,
+    _disagreement,
+    check_texts,
+    make_encoder,
+)
 from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import take_apart
-from tests.models import WORDS, make_model
+from tests.models import WORDS, change_weights, make_model
 
 KINDS = ("distilbert", "bert", "roberta")
 
@@ -130,6 +136,122 @@ def test_the_check_at_load_accepts_the_right_way(model):
     packed = PackedEncoder(take_apart(model.module), "cpu", attention_by_length, "packed", "test")
     assert _disagreement(packed, StockEncoder(model, "equal", "test"), model) is None
     assert len(set(CHECK_LENGTHS)) > 2
+
+
+def wrong_beyond(tokens):
+    """Attention that forgets the first token of texts longer than this."""
+
+    def attend(queries, keys, values, pack, *, first_only):
+        if pack.longest > tokens:
+            values = values.clone()
+            values[pack.starts[:-1].long()] = 0
+        return attention_by_length(queries, keys, values, pack, first_only=first_only)
+
+    return attend
+
+
+def test_the_check_at_load_reaches_the_models_limit(model):
+    """A packed way that is right for short texts only is found when the model loads."""
+    stock = StockEncoder(model, "equal", "test")
+    for tokens, found in ((60, True), (64, False)):
+        parts = take_apart(model.module)
+        packed = PackedEncoder(parts, "cpu", wrong_beyond(tokens), "packed", "test")
+        assert (_disagreement(packed, stock, model) is not None) == found
+    ids, lengths = check_texts(model)
+    assert lengths.max() == 64
+    assert lengths.sum() == len(ids)
+
+
+class Says:
+    """An encoder whose first and last logit are this far apart for every text."""
+
+    def __init__(self, distance):
+        self.distance = distance
+
+    def logits(self, ids, lengths):
+        signs = torch.tensor([1.0 if n % 2 else -1.0 for n in lengths])
+        return torch.stack([signs, 0 * signs, -signs], dim=1) * self.distance / 2
+
+
+def test_the_check_at_load_compares_logits(model):
+    """Probabilities of 1 hide what their logits show; a share of the logits' spread is allowed."""
+    assert torch.equal(*(torch.softmax(Says(n).logits(None, [3, 2]), dim=1) for n in (250, 300)))
+    said = _disagreement(Says(250), Says(300), model)
+    assert "differs from transformers by 0.2 of the logits' spread" in said
+    assert _disagreement(Says(300.01), Says(300), model) is None
+    # Logits of a model that was never trained: the differences count for themselves.
+    assert _disagreement(Says(0.00101), Says(0.001), model) is None
+
+
+def no_memory(queries, keys, values, pack, *, first_only):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+def test_no_memory_for_the_check_is_a_device_error(model):
+    """What has no room for one long text has none for scoring: no other way is tried in silence."""
+    packed = PackedEncoder(take_apart(model.module), "cpu", no_memory, "packed", "test")
+    with pytest.raises(DeviceError, match="with a text of 64 tokens, failed: CUDA out of memory"):
+        _disagreement(packed, StockEncoder(model, "equal", "test"), model)
+
+
+def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
+    """A model that only transformers can run scores right, and says why it is slow."""
+    model = load_model(identify(str(make_model(tmp_path / "model", "bert"))), device="cpu")
+    # A dense layer that the packed way cannot put together with its neighbours.
+    attention = model.module.bert.encoder.layer[0].attention.self
+    attention.key.bias = None
+    encoder = make_encoder(model)
+    assert encoder.path == "transformers, equal lengths"
+    assert encoder.warning.startswith("scoring is slow, the model does not run packed: it failed here (TypeError: ")
+    assert "\n" not in encoder.warning
+    whole = load_model(model.identity, device="cpu")
+    assert make_encoder(whole).warning is None
+
+
+# --- models that are not finite
+
+
+def load_spoilt(folder, value, precision="float32"):
+    """Put a number into every row of the first dense layer and load the model."""
+    names = {"distilbert": "distilbert.transformer.layer.0.ffn.lin1.weight"}
+    name = names.get(folder.name, "electra.encoder.layer.0.intermediate.dense.weight")
+    change_weights(folder, name, lambda weight: weight[:, 0].fill_(value))
+    return load_model(identify(str(folder)), device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_k04_a_model_of_nan_is_refused_when_it_loads(tmp_path, value, precision):
+    """K04: no finite number for the texts of the check: exit 6, in every format, before a row is scored."""
+    folder = make_model(tmp_path / "distilbert")
+    try:
+        model = load_spoilt(folder, value, precision)
+    except UsageError as reason:
+        pytest.skip(str(reason))
+    with pytest.raises(ModelError, match="gives no finite number for 5 of 5 test texts") as caught:
+        make_encoder(model)
+    assert caught.value.exit_code == 6
+
+
+def test_k04_a_model_of_nan_is_refused_as_transformers_runs_it(tmp_path):
+    """K04: an architecture that is not taken apart is checked like the others."""
+    import transformers
+
+    folder = make_model(tmp_path / "electra", "bert")
+    config = transformers.ElectraConfig(
+        vocab_size=200, hidden_size=32, embedding_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
+    with pytest.raises(ModelError, match="gives no finite number"):
+        make_encoder(load_spoilt(folder, float("nan")))
+
+
+def test_a_model_that_does_not_run_is_an_error_of_the_model(tmp_path):
+    """A forward pass that fails is told when the model loads, not in the middle of a run as "a bug"."""
+    model = load_model(identify(str(make_model(tmp_path / "model"))), device="cpu")
+    model.module.distilbert.embeddings.LayerNorm = torch.nn.LayerNorm(31)
+    with pytest.raises(ModelError, match="does not run: "):
+        make_encoder(model)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu", "gelu_pytorch_tanh"])

@@ -1,5 +1,6 @@
 """Scores of a chunk, row by row: whatever the order, the batches, the interruptions or the device's memory."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from batchsent.api import Model, load
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED
 from batchsent.errors import DeviceError, UsageError
-from batchsent.model.batches import plan_batches
+from batchsent.model.batches import MOST_TEXTS, plan_batches
+from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify
-from batchsent.model.scorer import ModelOptions, ModelScorer
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
 from batchsent.model.tokens import pack
-from tests.models import make_model
+from tests.models import change_weights, make_model
 
 
 class CharacterTokens:
@@ -36,13 +39,14 @@ class CharacterTokens:
 class FirstCharacter:
     """An encoder whose answer names its text: the first character is the probability in percent.
 
-    `memory` is how many tokens fit; `raises` is called before each batch.
+    `memory` is how many tokens fit, `full` makes the error of those that do not; `raises` is called before each batch.
     """
 
-    path, reason = "characters", "made for tests"
+    path, reason, warning = "characters", "made for tests", None
 
-    def __init__(self, memory=10**9, shape="packed", raises=None):
+    def __init__(self, memory=10**9, shape="packed", raises=None, full=None):
         self.memory, self.shape, self.raises = memory, shape, raises
+        self.full = full or partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 MiB")
         self.batches = []
 
     def probabilities(self, ids, lengths):
@@ -50,17 +54,17 @@ class FirstCharacter:
         if self.raises:
             self.raises()
         if len(ids) > self.memory:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            raise self.full()
         self.batches.append(list(lengths))
         first = ids[np.cumsum(lengths) - lengths].astype(np.float32) / 100
         first[first == ord("x") / 100] = np.nan
         return torch.from_numpy(np.stack([1 - first, first], axis=1))
 
 
-def scorer_of(encoder, batch_tokens=20, device="cpu"):
+def scorer_of(encoder, batch_tokens=20, device="cpu", precision="float32", open_float32=None):
     identity = ModelIdentity("none", Path("none"), None, "", "", "", ("LOW", "HIGH"), 512, "None")
-    model = LoadedModel(identity, None, None, Device(device, "a test", "float32", "test"), 512)
-    return ModelScorer(model, encoder, CharacterTokens(), batch_tokens)
+    model = LoadedModel(identity, None, None, Device(device, "a test", precision, "test"), 512)
+    return ModelScorer(model, encoder, CharacterTokens(), batch_tokens, open_float32=open_float32)
 
 
 def score(scorer, texts, **options):
@@ -115,6 +119,14 @@ def test_batches_hold_every_row_once_within_the_budget(shape, lengths, budget):
         cost = sizes[batch].max() * len(batch) if shape != "packed" else sizes[batch].sum()
         assert len(batch) == 1 or cost <= budget
         assert shape != "equal" or len(set(sizes[batch])) == 1
+
+
+@pytest.mark.parametrize("shape", ["equal", "padded", "packed"])
+def test_no_batch_holds_more_texts_than_cuda_can_count(shape):
+    """A million texts of one word are not one pack, however large the budget."""
+    plan = plan_batches(np.full(100_000, 3, dtype=np.int64), 10**9, shape)
+    assert [len(batch) for batch in plan] == [MOST_TEXTS] * 3 + [100_000 - 3 * MOST_TEXTS]
+    assert MOST_TEXTS == 32_768
 
 
 def test_i04_one_long_row_does_not_pad_the_short_ones():
@@ -178,6 +190,182 @@ def test_an_error_on_a_cpu_is_a_bug_and_stays_one():
 
     with pytest.raises(RuntimeError, match="shapes cannot"):
         score(scorer_of(FirstCharacter(raises=broken)), ["0..."])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "CUDA out of memory. Tried to allocate 20.00 MiB",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes",
+    ],
+)
+def test_g01_a_library_without_room_counts_as_out_of_memory(said):
+    """Its words for a full device are its own: the batch its is halved all the same."""
+    scorer = scorer_of(FirstCharacter(memory=30, full=lambda: RuntimeError(said)), batch_tokens=200)
+    texts = [f"{i % 10}" + "." * 9 for i in range(40)]
+    scores = score(scorer, [f"{text}{i}" for i, text in enumerate(texts)])
+    assert (scores.status == SCORED).all()
+    assert scorer.facts()["device"]["oom_backoffs"] > 0
+
+
+def test_g01_memory_that_runs_out_in_numpy_counts_too():
+    """A MemoryError of the process itself halves the batch like the device's."""
+    scorer = scorer_of(FirstCharacter(memory=30, full=MemoryError), batch_tokens=200)
+    assert (score(scorer, [f"{i % 10}" + "." * i for i in range(20)]).status == SCORED).all()
+
+
+def test_g04_an_error_that_comes_with_the_results_is_a_device_error():
+    """CUDA tells of a failed kernel when its result is fetched: exit 7 with the first line."""
+
+    class Late:
+        def cpu(self):
+            raise RuntimeError("CUDA error: unspecified launch failure\nmore lines")
+
+    class LateEncoder(FirstCharacter):
+        def probabilities(self, ids, lengths):
+            return Late()
+
+    with pytest.raises(DeviceError, match="unspecified launch failure") as caught:
+        score(scorer_of(LateEncoder(), device="cuda:0"), ["0...", "1..."])
+    assert "more lines" not in str(caught.value)
+
+
+# --- results that are not finite
+
+
+class InFloat32(FirstCharacter):
+    """The same model in float32: finite for texts that begin with x, unless they go on with x."""
+
+    def probabilities(self, ids, lengths):
+        self.batches.append(list(lengths))
+        starts = np.cumsum(lengths) - lengths
+        first = np.where(ids[starts] == ord("x"), 0.25, ids[starts] / 100).astype(np.float32)
+        first[ids[starts + 1] == ord("x")] = np.inf
+        return torch.from_numpy(np.stack([1 - first, first], axis=1))
+
+
+def many_texts(odd=("x.overflow",), count=500):
+    """Return 500 texts with the odd ones spread among them."""
+    texts = [chr(48 + i % 9) + "." * (1 + i * 7 % 23) + str(i) for i in range(count - len(odd))]
+    for number, text in enumerate(odd):
+        texts.insert(100 * number + 37, text)
+    return texts
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_k04_a_text_that_half_precision_cannot_hold_runs_in_float32(precision):
+    """K04: one text of 500 without a finite result is run once more in float32, alone, and counted."""
+    opened = []
+    exact = InFloat32()
+    scorer = scorer_of(
+        FirstCharacter(),
+        300,
+        precision=precision,
+        open_float32=lambda: opened.append(1) or exact,
+    )
+    texts = many_texts()
+    first = score(scorer, texts[:20])
+    assert not opened
+    assert (first.status == SCORED).all()
+    scores = score(scorer, texts)
+    assert (scores.status == SCORED).all()
+    assert scores.probabilities[texts.index("x.overflow")].tolist() == [0.75, 0.25]
+    assert exact.batches == [[len("x.overflow")]]
+    assert scorer.facts()["device"]["nonfinite_retried"] == 1
+    score(scorer, ["x.another", "x.overflow"])
+    assert len(opened) == 1
+    assert scorer.facts()["device"]["nonfinite_retried"] == 3
+
+
+def test_k04_what_float32_cannot_hold_either_has_no_score():
+    """K04: such a row is not finite, and is not tried a third time when the chunk is gone on with."""
+    exact = InFloat32()
+    texts = many_texts(("x.fine", "xx broken", "x.too"))
+    scorer = scorer_of(FirstCharacter(), 300, precision="float16", open_float32=lambda: exact)
+    scores = score(scorer, texts)
+    assert [texts[row] for row in np.flatnonzero(scores.status == NONFINITE)] == ["xx broken"]
+    assert scorer.facts()["device"]["nonfinite_retried"] == 3
+    again = score(scorer, texts, done=scores)
+    assert again.probabilities.tobytes() == scores.probabilities.tobytes()
+    assert len(exact.batches) == 3
+
+
+def test_k04_in_float32_nothing_is_tried_again():
+    """K04: a model that is not finite in float32 is not run twice."""
+    scorer = scorer_of(FirstCharacter(), 300, open_float32=lambda: pytest.fail("opened"))
+    scores = score(scorer, many_texts())
+    assert (scores.status == NONFINITE).sum() == 1
+    assert scorer.facts()["device"]["nonfinite_retried"] == 0
+
+
+@pytest.mark.parametrize("after", [*range(12), 20, 30, 60])
+def test_k04_an_interrupted_chunk_gives_the_same_as_one_in_one_sitting(after):
+    """K04: stopped before any batch, or before any text in float32, and gone on with: the same bytes."""
+    texts = many_texts(("x.a", "x.bb", "xx", "x.a"))
+
+    def opened():
+        return scorer_of(FirstCharacter(), 300, precision="float16", open_float32=InFloat32)
+
+    whole = score(opened(), texts)
+    asked = iter(range(1_000))
+    part = score(opened(), texts, stop=lambda: next(asked) >= after)
+    done = score(opened(), texts, done=part)
+    assert done.probabilities.tobytes() == whole.probabilities.tobytes()
+    assert done.status.tobytes() == whole.status.tobytes()
+    assert not (done.status == PENDING).any()
+
+
+def test_k04_a_text_in_windows_is_whole_in_float32(tiny_model):
+    """K04: all windows of a long text run in float32 where one of them is not finite."""
+    scorer = ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window"))
+    exact = scorer.encoder
+    text = "great movie " * 60 + "awful " * 60
+    wanted = score(scorer, [text]).probabilities[0]
+
+    class Odd(FirstCharacter):
+        """Gives no finite number for one of the windows."""
+
+        def probabilities(self, ids, lengths):
+            return exact.probabilities(ids, lengths) * torch.tensor([[1.0]] * (len(lengths) - 1) + [[np.nan]])
+
+    runs = []
+
+    class Counted(FirstCharacter):
+        def probabilities(self, ids, lengths):
+            runs.append(len(lengths))
+            return exact.probabilities(ids, lengths)
+
+    half = LoadedModel(scorer.identity, None, None, Device("cpu", "CPU", "bfloat16", "test"), 64)
+    odd = ModelScorer(half, Odd(), scorer.text_encoder, 10_000, open_float32=Counted)
+    scores = score(odd, [text])
+    assert scores.probabilities[0] == pytest.approx(wanted, abs=1e-6)
+    assert len(runs) > 2
+    assert set(runs) == {1}
+    assert odd.facts()["device"]["nonfinite_retried"] == 1
+
+
+def test_k04_a_model_that_does_not_fit_into_bfloat16_scores_as_float32(tmp_path):
+    """K04: a weight beyond bfloat16's range: every text is run in float32, and gets exactly float32's score."""
+    if not has_fast_bfloat16():
+        pytest.skip("bfloat16 is refused on this CPU")
+    folder = make_model(tmp_path / "model")
+
+    def overflow(bias):
+        bias[1] = 3.3985e38  # float32 holds it, in bfloat16 it is infinity
+
+    change_weights(folder, "classifier.bias", overflow)
+    texts = ["a great film", "", "bad plot", "the cast was boring"]
+    with pytest.warns(UserWarning, match="do not fit into bfloat16"):
+        half = load(str(folder), device="cpu", precision="bfloat16")
+    exact = load(str(folder), device="cpu", precision="float32", batch_tokens=1)
+    assert half.predict(texts) == exact.predict(texts)
+    assert half.predict(texts)[0].score == 1.0
+    facts = half.scorer.facts()["device"]
+    assert facts["nonfinite_retried"] == 6
+    assert "transformers" in facts["path"]
+    assert "--precision float32" in facts["warnings"][0]
 
 
 # --- interruption

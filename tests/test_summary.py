@@ -68,6 +68,21 @@ def test_every_summary_is_valid(validator, labels, gold, rows):
     validator.validate(json.loads(summary.dumps(document(tally.sections()))))
 
 
+def test_a_device_is_described_by_what_the_bits_depend_on(validator):
+    """Capability, PyTorch and CUDA of a GPU, its warnings, and the texts that were run again."""
+    device = {
+        "name": "cuda:0",
+        "description": "NVIDIA H200",
+        "capability": "9.0",
+        "torch": "2.13.0+cu130",
+        "cuda": "13.0",
+        "warnings": ["scoring is slow"],
+        "nonfinite_retried": 1,
+    }
+    validator.validate(document(Tally(TWO).sections(), device=device))
+    validator.validate(document(Tally(TWO).sections(), device=device | {"capability": None, "cuda": None}))
+
+
 def test_a_failed_run_has_a_valid_summary(validator):
     """A run that failed before it had a model writes a summary with its error."""
     failed = summary.build(
@@ -97,6 +112,8 @@ def test_the_schema_is_strict(validator, scored):
         lambda d: d["evaluation"].pop("mcc"),
         lambda d: d["evaluation"]["accuracy_interval"].append(1),
         lambda d: d["outputs"][0].update(sha256="short"),
+        lambda d: d["device"].update(capability="new"),
+        lambda d: d["device"].update(nonfinite_retried=-1),
     ):
         spoilt = json.loads(summary.dumps(scored))
         spoil(spoilt)

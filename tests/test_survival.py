@@ -202,7 +202,7 @@ def test_f01_a_second_run_on_the_same_output_ends_at_once(tmp_path):
     """It exits 11 and says so; the first one is not disturbed."""
     dump = make_dump(tmp_path, "csv")
     first = Child(dump.command, dump.folder, batch_s=0.3)
-    wait_for(lambda: (dump.folder / ".out.csv.lock").exists())
+    wait_for(lambda: (dump.folder / ".out.csv.batchsent.lock").exists())
     other = tmp_path / "other"
     other.mkdir()
     code, stderr = run([dump.command[0], "-o", dump.output, "--chunk-rows", 20], other)
@@ -215,7 +215,7 @@ def test_f02_a_second_run_can_wait(tmp_path):
     """With --lock-wait it waits for the first and finds the output up to date."""
     dump = make_dump(tmp_path, "csv")
     first = Child(dump.command, dump.folder, batch_s=0.2)
-    wait_for(lambda: (dump.folder / ".out.csv.lock").exists())
+    wait_for(lambda: (dump.folder / ".out.csv.batchsent.lock").exists())
     other = tmp_path / "other"
     other.mkdir()
     command = [dump.command[0], "-o", dump.output, "--chunk-rows", 20, "--lock-wait", 30]
@@ -229,7 +229,7 @@ def test_f03_a_lock_left_by_a_killed_run_holds_nobody_up(tmp_path):
     """The kernel lets go of a dead process's lock."""
     dump = make_dump(tmp_path, "csv")
     child = Child(dump.command, dump.folder, batch_s=0.5)
-    wait_for(lambda: (dump.folder / ".out.csv.lock").exists())
+    wait_for(lambda: (dump.folder / ".out.csv.batchsent.lock").exists())
     child.process.kill()
     child.wait()
     before = time.monotonic()

@@ -34,6 +34,7 @@ def _content(document: Document) -> dict[str, Any]:
     hidden = ranked[MOST_LABELS:]
     source = document["input"].get("path")
     content: dict[str, Any] = {
+        "run_id": document["run"].get("id"),
         "title": f"Scores of {_name(source)}" if source else "A scoring run",
         "subtitle": _subtitle(document),
         "verdict": _verdict(document),

@@ -45,7 +45,7 @@ def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> Non
         table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
         for name, value in facts.items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            if shown is not None:
+            if shown not in (None, ""):
                 table.add_row(Text(name.replace("_", " ")), Text(printable(shown)))
         console.print(table)
 

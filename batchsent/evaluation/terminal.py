@@ -51,6 +51,25 @@ def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
             console.print(Text(f"  {printable(error['hint'])}"), soft_wrap=True)
 
 
+# Warnings that a person must see even where nothing else is printed: rows of theirs have no label.
+NEEDED = ("rejected", "nonfinite")
+
+
+def warnings(document: Mapping[str, Any], *, needed_only: bool = False) -> list[str]:
+    """Return each warning of a summary as one line, with `needed_only` those that must be seen even under --quiet."""
+    if "files" in document or document["status"] == "dry_run":
+        return []
+    rejects = [entry["path"] for entry in document["outputs"] if entry.get("role") == "rejects"]
+    found = []
+    for warning in document["warnings"]:
+        hint = warning.get("hint")
+        if warning.get("code") == "rejected" and rejects:
+            hint = f"see {rejects[0]}"
+        if not needed_only or warning.get("code") in NEEDED:
+            found.append(str(warning["message"]) + (f" ({hint})" if hint else ""))
+    return found
+
+
 def line(document: Mapping[str, Any]) -> str:
     """Return the summary as one plain line, without a line break: what a log keeps of a run."""
     if "files" in document:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 # What limits a batch: texts of one length only; the tokens with padding; the tokens themselves.
 Shape = Literal["equal", "padded", "packed"]
+# CUDA's kernels count the texts of a batch in 16 bits, some of them times the heads.
+MOST_TEXTS = 32_768
 
 
 def plan_batches(lengths: NDArray[np.int64], budget_tokens: int, shape: Shape) -> list[NDArray[np.int64]]:
     """Return row numbers, batch by batch, longest texts first.
 
     A batch costs its number of tokens, for "padded" its number of rows times its longest text; it stays within
-    `budget_tokens` unless it is a single text.
+    `budget_tokens` unless it is a single text, and never holds more than MOST_TEXTS.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
@@ -33,6 +35,7 @@ def plan_batches(lengths: NDArray[np.int64], budget_tokens: int, shape: Shape) -
             # Shorter texts leave room for more rows than the longest one says.
             running = np.cumsum(sorted_lengths[start : start + budget_tokens])
             end = start + max(1, int(np.searchsorted(running, budget_tokens, side="right")))
+        end = min(end, start + MOST_TEXTS)
         batches.append(order[start:end])
         start = end
     return batches

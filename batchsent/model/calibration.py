@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
 from batchsent.errors import ModelError, printable
+from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
 
 FILE = "calibration.json"
 SCHEMA = "batchsent.calibration/1"
@@ -147,10 +148,10 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     path = folder / FILE
     name, mend = printable(path), "make the model again with batchsent finetune, or leave out --calibrated"
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{name} cannot be read: {printable(error)}", hint=mend) from error
     try:
         if document["schema"] != SCHEMA:

@@ -3,22 +3,25 @@
 Every number that decides how much is read or allocated is checked against the file's size first.
 """
 
-import hashlib
 import json
+import os
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from batchsent.chunk import is_blank
 from batchsent.errors import ModelError, printable
+from batchsent.model.files import MAX_TEXT_BYTES, check_files, open_file, read_file, read_json
+from batchsent.model.sizes import check_sizes
+from batchsent.model.tokens import LONG_TEXT
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# A header is JSON, about 100 bytes a tensor; safetensors itself refuses more than 100 MB.
-MAX_HEADER_BYTES = 100_000_000
-MAX_JSON_BYTES = 100_000_000
+ADAPTER = "adapter_config.json"
+# A header is JSON, about 100 bytes a tensor: a hundred thousand of them.
+MAX_HEADER_BYTES = 10_000_000
 TENSOR_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -61,6 +64,8 @@ OFFSET_POSITIONS = {
 # What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million tokens.
 NO_LIMIT = 1_000_000
 USUAL_LIMIT = 512
+# Two special tokens and one of the text.
+LEAST_LENGTH = 3
 
 
 @dataclass(frozen=True)
@@ -92,32 +97,17 @@ def inspect(folder: Path) -> Inspection:
     Raises ModelError for a folder that is no text classifier with safetensors weights, is damaged, wants to run
     code of its own, or whose parts do not fit together.
     """
-    config = read_json(folder / "config.json", "the model's configuration")
-    tokenizer_config = folder / "tokenizer_config.json"
-    tokenizer_settings = read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
-    _refuse_code(folder, config, tokenizer_settings)
-    if (folder / "adapter_config.json").exists() and not (folder / WEIGHTS).exists():
-        raise ModelError(
-            f"{printable(folder)} holds an adapter, not a whole model",
-            hint="merge it into its base model first: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
-        )
-    weights = weight_files(folder)
-    tensors: dict[str, Tensor] = {}
-    for path in weights:
-        tensors |= read_header(path)
-    labels = _labels(folder, config)
-    _check_head(folder, config, tensors, labels)
-    tokenizer_files = _tokenizer_files(folder)
-    _check_vocabulary(folder, config, tensors)
-    positions = _positions(config)
+    parts = _inspect_encoder(folder)
+    labels = _labels(folder, parts.config)
+    _check_head(folder, parts.config, parts.tensors, labels)
     return Inspection(
-        config,
-        weights,
-        tokenizer_files,
+        parts.config,
+        parts.weights,
+        parts.tokenizer_files,
         labels,
-        _max_length(positions, tokenizer_settings),
-        positions,
-        config.get("long_text"),
+        parts.max_length,
+        parts.positions,
+        _long_text(folder, parts.config),
     )
 
 
@@ -126,35 +116,44 @@ def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:
 
     Returns its weight files and how many tokens it reads. Raises ModelError.
     """
+    parts = _inspect_encoder(folder)
+    return parts.weights, parts.max_length
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """A model folder without its head."""
+
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    tensors: dict[str, Tensor]
+    tokenizer_files: tuple[Path, ...]
+    max_length: int
+    positions: int | None
+
+
+def _inspect_encoder(folder: Path) -> _Encoder:
+    """Read and check all of a folder but the head. Raises ModelError."""
+    check_files(folder)
     config = read_json(folder / "config.json", "the model's configuration")
     tokenizer_config = folder / "tokenizer_config.json"
     tokenizer_settings = read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
     _refuse_code(folder, config, tokenizer_settings)
+    _refuse_other_files(folder, config, tokenizer_settings)
     weights = weight_files(folder)
     tensors = {name: tensor for path in weights for name, tensor in read_header(path).items()}
-    _tokenizer_files(folder)
+    check_sizes(folder / "config.json", config, {name: tensor.shape for name, tensor in tensors.items()})
+    tokenizer_files = _tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
-    return weights, _max_length(_positions(config), tokenizer_settings)
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object of bounded size; raises ModelError naming the file when it is none."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{printable(path)} is no plausible {path.name}: larger than {MAX_JSON_BYTES:,} bytes")
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    positions = _positions(folder, config)
+    limit = _max_length(positions, tokenizer_settings)
+    if limit < LEAST_LENGTH:
         raise ModelError(
-            f"{printable(path.parent)} has no {path.name} ({what})",
-            hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
-        ) from error
-    except OSError as error:
-        raise ModelError(f"cannot read {printable(path)}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{printable(path)} is damaged: not JSON", hint="copy or download the model again") from error
-    if not isinstance(document, dict):
-        raise ModelError(f"{printable(path)} is damaged: not a JSON object", hint="copy or download the model again")
-    return document
+            f"{printable(folder)} reads {limit} tokens of a text, special tokens included: at least {LEAST_LENGTH} "
+            "are needed",
+            hint="mend model_max_length in tokenizer_config.json, or copy the model again",
+        )
+    return _Encoder(config, weights, tensors, tokenizer_files, limit, positions)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -201,8 +200,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
         return ModelError(f"{printable(path)} is damaged: {what}", hint="copy or download the model again")
 
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             if len(start) < 8:
                 raise damaged(f"{size} bytes are no safetensors file")
@@ -271,6 +270,36 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
         )
 
 
+def _refuse_other_files(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
+    """Refuse a model that makes transformers read other files than those checked and hashed here."""
+    if (folder / ADAPTER).exists():
+        whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
+        raise ModelError(
+            f"{printable(folder)} holds an adapter, {'beside' if whole else 'not'} a whole model",
+            hint="merge it into its base model first: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
+        )
+    for name, document, key in (
+        ("config.json", config, "transformers_weights"),
+        ("tokenizer_config.json", tokenizer_settings, "fast_tokenizer_files"),
+    ):
+        if document.get(key):
+            raise ModelError(
+                f"{printable(folder / name)}: {key} names other files than the model's own",
+                hint=f"remove {key} from {name}",
+            )
+
+
+def _long_text(folder: Path, config: dict[str, Any]) -> str | None:
+    """Return what finetune noted of long texts."""
+    found = config.get("long_text")
+    if found is not None and found not in LONG_TEXT:
+        raise ModelError(
+            f"{printable(folder / 'config.json')}: long_text is {printable(str(found)[:40])}",
+            hint=f"it is one of {', '.join(LONG_TEXT)}: mend it, or remove it",
+        )
+    return found
+
+
 def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     """Return the label names in the order of the model's outputs."""
     where = printable(folder / "config.json")
@@ -279,12 +308,19 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
         count = config.get("num_labels", 2)
         id2label = {i: f"LABEL_{i}" for i in range(count)} if isinstance(count, int) and 0 <= count <= 100_000 else None
     try:
-        by_index = {int(index): str(name) for index, name in id2label.items()}  # type: ignore[union-attr]
+        by_index = {int(index): _label_name(name) for index, name in id2label.items()}  # type: ignore[union-attr]
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{where}: id2label is no table of label names") from error
     if sorted(by_index) != list(range(len(by_index))):
         raise ModelError(f"{where}: id2label does not number its labels 0, 1, 2, ...")
     labels = tuple(by_index[i] for i in range(len(by_index)))
+    unreadable = next((name for name in labels if is_blank(name) or not name.isprintable()), None)
+    if unreadable is not None:
+        what = "blank" if is_blank(unreadable) else "not printable"
+        raise ModelError(
+            f"{where}: the label name {printable(repr(unreadable[:40]))} in id2label is {what}",
+            hint="give every label a name that can be read, in letters, digits or signs",
+        )
     if len(labels) < 2 or config.get("problem_type") == "regression":
         raise ModelError(
             f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one of several labels",
@@ -302,6 +338,12 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             hint="give every label in id2label a name of its own",
         )
     return labels
+
+
+def _label_name(value: Any) -> str:
+    if not isinstance(value, str | int):
+        raise TypeError(f"a label is {value!r}")
+    return str(value)
 
 
 def _check_head(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]) -> None:
@@ -353,7 +395,7 @@ def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, T
 def _largest_id(folder: Path) -> int | None:
     """Return the largest token id that the tokenizer files can give, or None where they do not say."""
     if (folder / "tokenizer.json").exists():
-        document = read_json(folder / "tokenizer.json", "the tokenizer")
+        document = read_json(folder / "tokenizer.json", "the tokenizer", MAX_TEXT_BYTES)
         try:
             vocabulary = document["model"]["vocab"]
             # Unigram models list their pieces, the others map piece to id.
@@ -366,20 +408,26 @@ def _largest_id(folder: Path) -> int | None:
             ) from error
         return max(ids, default=-1)
     if (folder / "vocab.txt").exists():
-        with (folder / "vocab.txt").open("rb") as file:
-            return sum(1 for _ in file) - 1
+        content = read_file(folder / "vocab.txt", MAX_TEXT_BYTES)
+        return content.count(b"\n") - content.endswith(b"\n")
     return None
 
 
-def _positions(config: dict[str, Any]) -> int | None:
+def _positions(folder: Path, config: dict[str, Any]) -> int | None:
     """Return how many tokens the weights can tell apart by their place; None for a model without such a limit."""
     positions = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(positions, int) or positions <= 0:
+    if positions is None:
         return None
-    if config.get("model_type") in OFFSET_POSITIONS:
-        padding = config.get("pad_token_id")
-        positions -= (1 if padding is None else int(padding)) + 1
-    return positions
+    if str(config.get("model_type")) in OFFSET_POSITIONS:
+        padding = 1 if config.get("pad_token_id") is None else config["pad_token_id"]
+        if not isinstance(padding, int) or padding < 0:
+            where = printable(folder / "config.json")
+            raise ModelError(
+                f"{where}: pad_token_id is {printable(str(padding)[:40])}, not a token's id",
+                hint="copy or download the model again",
+            )
+        positions -= padding + 1
+    return int(positions)
 
 
 def _max_length(positions: int | None, tokenizer_settings: dict[str, Any]) -> int:
@@ -389,21 +437,3 @@ def _max_length(positions: int | None, tokenizer_settings: dict[str, Any]) -> in
     if isinstance(stated, int | float) and 0 < stated < NO_LIMIT:
         limits.append(int(stated))
     return max(1, min(limits, default=USUAL_LIMIT))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of_all(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 for several files: of the lines that `sha256sum` prints for them, in order of their names.
-
-    A single file gives its own SHA-256, so that it can be compared with what the Hub shows.
-    """
-    ordered = sorted(paths, key=lambda path: path.name)
-    if len(ordered) == 1:
-        return sha256_of(ordered[0])
-    lines = "".join(f"{sha256_of(path)}  {path.name}\n" for path in ordered)
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
-from batchsent.memory import shortage
-from batchsent.model.device import Device, choose_device
-from batchsent.model.folder import TOKENIZER_FILES, inspect, sha256_of, sha256_of_all
+from batchsent.model.device import FREE_MEMORY, Device, choose_device, device_error, is_out_of_memory
+from batchsent.model.files import sha256_of, sha256_of_all
+from batchsent.model.folder import TOKENIZER_FILES, inspect
+from batchsent.model.options import check_max_length
 
 # A Hub id: owner/name, or name alone for the oldest models.
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
@@ -184,13 +185,7 @@ def load_model(
     Raises UsageError for options that cannot be, DeviceError for a device that is not there or has no room,
     ModelError for weights that do not make the model that config.json describes.
     """
-    # A model fine-tuned on 256 tokens may be asked to read the 512 that its weights were made for.
-    most = max(identity.max_length, identity.positions or 0)
-    if max_length is not None and not 3 <= max_length <= most:
-        raise UsageError(
-            f"--max-length {max_length}: this model reads 3 to {most} tokens",
-            hint=f"leave it out to read {identity.max_length}",
-        )
+    check_max_length(identity, max_length)
     chosen = choose_device(device, precision)
     import torch
     import transformers
@@ -215,8 +210,11 @@ def load_model(
         raise  # a signal that came in the middle
     # What can go wrong while foreign files are turned into a model has no common class.
     except Exception as error:
-        if short := shortage(error):
-            raise short from error
+        if is_out_of_memory(error):
+            raise DeviceError(
+                f"there is no memory to load {printable(identity.path)}",
+                hint="end other programs, or let this one use more memory (ulimit -v, a container's limit)",
+            ) from error
         raise ModelError(
             f"{printable(identity.path)} cannot be loaded: {printable(_first_line(error))}",
             hint="copy or download the model again, or fine-tune it again with this version of transformers",
@@ -231,11 +229,10 @@ def load_model(
         raise ModelError(f"{printable(identity.path)} changed while it was being loaded")
     try:
         module = module.eval().requires_grad_(requires_grad=False).to(chosen.name)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"{chosen.description} has no room for the model",
-            hint="end other programs on it, or use --device cpu",
-        ) from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise DeviceError(f"{chosen.description} has no room for the model", hint=FREE_MEMORY) from error
+        raise device_error(chosen.description, error) from error
     return LoadedModel(identity, module, tokenizer, chosen, max_length or identity.max_length)
 
 

@@ -83,6 +83,7 @@ class PackedEncoder:
     """A model taken apart and run without padding."""
 
     shape: Shape = "packed"
+    warning: str | None = None
 
     def __init__(
         self, parts: Parts, device: str, attention: Attention, path: str, reason: str, dense: MakeDense | None = None
@@ -104,6 +105,13 @@ class PackedEncoder:
         """Return a (texts, labels) float32 tensor on the device."""
         import torch
 
+        with torch.inference_mode():
+            return torch.softmax(self.logits(ids, lengths), dim=-1)
+
+    def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
+        """Return what softmax makes the probabilities of: (texts, labels) float32 on the device."""
+        import torch
+
         starts = np.zeros(len(lengths) + 1, dtype=np.int32)
         np.cumsum(lengths, out=starts[1:])
         places = np.arange(len(ids), dtype=np.int32) - np.repeat(starts[:-1], lengths) + np.int32(self.first_position)
@@ -116,7 +124,7 @@ class PackedEncoder:
             for layer in self.layers:
                 states = layer.run(states, self.heads, self.attention, pack)
             first = self.last.run(states, self.heads, self.attention, pack)
-            return torch.softmax(self.head(first).float(), dim=-1)
+            return self.head(first).float()
 
 
 class _RunnableLayer:

@@ -4,19 +4,20 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
-from batchsent.errors import DeviceError, UsageError, printable
-from batchsent.memory import shortage
+from batchsent.errors import DeviceError, printable
 from batchsent.model.batches import halve, plan_batches
-from batchsent.model.encoder import Encoder, make_encoder, packed_float32
+from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory
+from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
-from batchsent.model.tokens import LONG_TEXT, TextEncoder, Tokens, make_text_encoder
-from batchsent.options import option
+from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
+from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
 
 # Less than half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
 MEMORY_SHARE = 0.4
@@ -26,34 +27,6 @@ CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768
 # Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
 COMPARED_TEXTS = 50
 LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How a model runs."""
-
-    device: str = option("auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE")
-    precision: str = option(
-        "auto", "number format of the model: auto, float32, float16, bfloat16 or int8", metavar="FORMAT"
-    )
-    max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
-    long_text: str | None = option(
-        None, "what is read of a longer text (default: as the model was trained, else head)", choices=LONG_TEXT
-    )
-    batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
-
-
-@dataclass(frozen=True)
-class NamedModelOptions(ModelOptions):
-    """Which model runs, and how."""
-
-    model: str | None = option(
-        None,
-        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
-        short="-m",
-        metavar="FOLDER|ID",
-    )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
 
 
 @dataclass(frozen=True)
@@ -105,10 +78,14 @@ class ModelScorer:
         text_encoder: TextEncoder,
         batch_tokens: int | None = None,
         exact: Encoder | None = None,
+        open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """`exact` is the encoder that the first texts are compared with, where `encoder` is not exact."""
-        if batch_tokens is not None and batch_tokens < 1:
-            raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")
+        """`exact` is the encoder that the first texts are compared with, where `encoder` is not exact.
+
+        `open_float32` makes the encoder for texts that half precision gives no finite number for; it is called once,
+        when there is such a text.
+        """
+        check_batch_tokens(batch_tokens)
         # The model itself is not kept: the packed encoder has weights of its own, laid out for the device.
         self.identity = model.identity
         self.device = model.device
@@ -121,16 +98,23 @@ class ModelScorer:
         self.backoffs = 0
         self.exact = exact
         self.agreement: dict[str, Any] | None = None
+        self.open_float32 = open_float32 if self.device.precision in HALF else None
+        self.float32: Encoder | None = None
+        self.retried = 0  # texts run once more in float32
         self.tokens_run = 0
         self.places_run = 0  # tokens and padding
 
     @classmethod
     def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
-        """Load a model and choose the fastest way to run it."""
+        """Load a model and choose the fastest way to run it. Raises UsageError, ModelError or DeviceError."""
+        check_model_options(identity, options)
         model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
         text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
-        exact = packed_float32(model) if model.device.precision == "int8" else None
-        return cls(model, make_encoder(model), text_encoder, options.batch_tokens, exact)
+        open_float32 = partial(float32_encoder, identity, model.device, model.max_length)
+        with device_errors(model.device.description, model.device.kind):
+            exact = packed_float32(model) if model.device.precision == "int8" else None
+            encoder = make_encoder(model)
+        return cls(model, encoder, text_encoder, options.batch_tokens, exact, open_float32)
 
     def prepare(self, texts: list[str | None]) -> Prepared:
         """Find the distinct texts of a chunk, tokenize them and plan their batches."""
@@ -149,8 +133,8 @@ class ModelScorer:
         """Score a chunk, batch by batch.
 
         When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores given as `done` are
-        gone on from, with the same result as in one sitting. Raises DeviceError when the device fails or a single
-        text does not fit into its memory.
+        gone on from, with the same result as in one sitting. A text without a finite result in half precision is run
+        once more in float32. Raises DeviceError when the device fails or a single text does not fit into its memory.
         """
         distinct: _Distinct = prepared.content
         texts = len(distinct.tokens.n_tokens)
@@ -181,6 +165,14 @@ class ModelScorer:
             rows = np.flatnonzero((status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0))
             values = average(pieces, text_of, texts)[rows]
             finite = np.logical_and.reduce(np.isfinite(values), axis=1)
+            if self.open_float32 is not None and not finite.all():
+                odd = np.flatnonzero(~finite)
+                again = self._score_in_float32(distinct.tokens, rows[odd], stop)
+                values[odd[: len(again)]] = again
+                # Those that `stop` left out stay pending.
+                left = odd[len(again) :]
+                rows, values = np.delete(rows, left), np.delete(values, left, axis=0)
+                finite = np.logical_and.reduce(np.isfinite(values), axis=1)
             status[rows] = np.where(finite, SCORED, NONFINITE)
             probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
         return self._scatter(distinct, probabilities, status)
@@ -229,7 +221,7 @@ class ModelScorer:
             if self.fitting_tokens is not None and places > self.fitting_tokens and len(rows) > 1:
                 waiting[:0] = halve(rows)
                 continue
-            output = self._attempt(tokens.take(rows), lengths)
+            output = self._attempt(self.encoder, tokens.take(rows), lengths)
             if output is not None:
                 results.append((rows, output))
                 self.tokens_run += int(lengths.sum())
@@ -238,46 +230,72 @@ class ModelScorer:
             # Outside the except block, where the traceback no longer holds the failed batch's tensors.
             self._free()
             if len(rows) == 1:
-                raise DeviceError(
-                    f"{printable(self.device.description)} has no memory for one text of {lengths[0]} tokens",
-                    hint="end other programs on it, lower --max-length, or use --device cpu",
-                )
+                raise self._no_memory(int(lengths[0]))
             self.backoffs += 1
             self.fitting_tokens = max(1, places // 2)
             waiting[:0] = halve(rows)
         return results
 
-    def _attempt(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Run the encoder once; None where memory ran out."""
-        import torch
+    def _score_in_float32(
+        self, tokens: Tokens, texts: NDArray[np.int64], stop: Callable[[], bool] | None
+    ) -> NDArray[np.float32]:
+        """Return float32's probabilities (texts, labels) of the first of `texts`: of all, unless `stop` turns true.
 
+        Each window runs alone, so that its bits depend neither on the other texts nor on where a run was interrupted.
+        """
+        again = np.empty((len(texts), len(self.labels)), dtype=np.float32)
+        for done, text in enumerate(texts):
+            if stop is not None and stop():
+                return again[:done]
+            if self.float32 is None:
+                assert self.open_float32 is not None
+                with device_errors(self.device.description, self.device.kind):
+                    self.float32 = self.open_float32()
+            first, end = np.searchsorted(tokens.text_of, [text, text + 1])
+            pieces = np.arange(first, end)
+            outputs = [self._run_alone(self.float32, tokens, piece) for piece in pieces]
+            again[done] = average(self._fetch(outputs), np.zeros_like(pieces), 1)[0]
+            self.retried += 1
+        return again
+
+    def _run_alone(self, encoder: Encoder, tokens: Tokens, piece: np.int64) -> Any:
+        """Run one text, or one window of it, by itself."""
+        row = np.array([piece])
+        lengths = tokens.lengths[row]
+        output = self._attempt(encoder, tokens.take(row), lengths)
+        if output is None:
+            self._free()
+            output = self._attempt(encoder, tokens.take(row), lengths)
+        if output is None:
+            raise self._no_memory(int(lengths[0]))
+        return output
+
+    def _attempt(self, encoder: Encoder, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
+        """Run an encoder once; None where memory ran out."""
         try:
-            return self.encoder.probabilities(ids, lengths)
-        except torch.OutOfMemoryError:
-            return None
-        except RuntimeError as error:
-            if "out of memory" in str(error) or shortage(error):
+            return encoder.probabilities(ids, lengths)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
                 return None
             raise self._device_error(error) from error
 
     def _fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
-        """Copy a chunk's results from the device, all at once."""
-        import torch
-
+        """Copy a chunk's results from the device, which by now holds them all; nothing is allocated there."""
         try:
-            values: NDArray[np.float32] = torch.cat(outputs).cpu().numpy()
-        except RuntimeError as error:
+            return np.concatenate([output.cpu().numpy() for output in outputs])
+        except (RuntimeError, MemoryError) as error:
             raise self._device_error(error) from error
-        return values
 
-    def _device_error(self, error: RuntimeError) -> Exception:
-        """Translate an accelerator's error; on a CPU it is a mistake of ours and stays what it is."""
-        if self.device.kind == "cpu":
+    def _device_error(self, error: Exception) -> Exception:
+        """Translate an accelerator's error; on a CPU it is a mistake of ours, or a lack of memory."""
+        if self.device.kind == "cpu" and not is_out_of_memory(error):
             return error
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return device_error(self.device.description, error, "run the same command again: finished parts are kept")
+
+    def _no_memory(self, tokens: int) -> DeviceError:
         return DeviceError(
-            f"{printable(self.device.description)} failed: {printable(lines[0][:300])}",
-            hint="run the same command again: finished parts are kept",
+            f"{printable(self.device.description)} has no memory for one text of {tokens} tokens",
+            hint="end other programs on it, lower --max-length, or use --device cpu",
         )
 
     def _free(self) -> None:
@@ -305,14 +323,15 @@ class ModelScorer:
                 "agreement": self.agreement,
             },
             "device": {
-                "name": device.name,
-                "description": device.description,
+                **device.facts(),
+                "warnings": [said for said in (device.warning, self.encoder.warning) if said is not None],
                 "path": self.encoder.path,
                 "path_reason": self.encoder.reason,
                 "tokenizer_path": self.text_encoder.path,
                 "batch_tokens": self.batch_tokens,
                 "fitting_tokens": self.fitting_tokens,
                 "oom_backoffs": self.backoffs,
+                "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self._peak_memory_bytes(),
                 "padding_share": 1 - self.tokens_run / self.places_run if self.places_run else 0.0,
             },

@@ -5,6 +5,7 @@ that looks like a special token ([SEP], </s>) is plain text, and another part of
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,18 +57,33 @@ def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = N
     """Return the fastest encoder that gives exactly the ids of a transformers tokenizer.
 
     `long_text` is one of LONG_TEXT; without it a text is cut on the side where the tokenizer itself cuts. Raises
-    UsageError for a name that is none of them.
+    UsageError for a name that is none of them, and for a `max_length` that is too short for it.
     """
     if long_text is None:
         long_text = "tail" if tokenizer.truncation_side == "left" else "head"
+    fast = getattr(tokenizer, "is_fast", False)
+    encoder = (FastEncoder if fast else SlowEncoder)(tokenizer, max_length, long_text)
+    check_long_text(long_text, encoder.room)
+    return encoder
+
+
+def check_long_text(long_text: str, room: int) -> None:
+    """Refuse a way to read long texts that is none, or needs more tokens than there are.
+
+    `room` is how many tokens of the text itself are read. Raises UsageError.
+    """
     if long_text not in LONG_TEXT:
         raise UsageError(
             f"--long-text {printable(long_text)}: no such way to read a long text",
             hint=f"choose one of {', '.join(LONG_TEXT)}",
         )
-    if not getattr(tokenizer, "is_fast", False):
-        return SlowEncoder(tokenizer, max_length, long_text)
-    return FastEncoder(tokenizer, max_length, long_text)
+    # A head of less than one token would leave the tail alone.
+    least = math.ceil(1 / HEAD_SHARE) if long_text == "head-tail" else 1
+    if room < least:
+        raise UsageError(
+            f"--long-text {long_text} needs {least} tokens of a text or more, --max-length leaves {max(0, room)}",
+            hint="give a larger --max-length; special tokens count too",
+        )
 
 
 def without_surrogates(text: str) -> str:

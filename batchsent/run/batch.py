@@ -5,7 +5,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, GateFailed, InputError, OutputError, UsageError, printable
+from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError, printable
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import under
 from batchsent.evaluation.tally import Tally
@@ -18,15 +18,27 @@ from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.columns import added_batch
 from batchsent.run.commit import PendingFile, output_errors, remove, write_file
+from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
 from batchsent.run.job import Job, prepare
 from batchsent.run.lock import held_lock
 from batchsent.run.models import Models, OneModel, describe
 from batchsent.run.options import BatchOptions
+from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.pipeline import Ahead, Clock
 from batchsent.run.places import Places
 from batchsent.run.preflight import ensure_unchanged
-from batchsent.run.record import described, failure, is_intact, plan, run_facts, success
+from batchsent.run.record import (
+    check_result,
+    described,
+    device_warnings,
+    exit_code_of,
+    failure,
+    is_intact,
+    plan,
+    run_facts,
+    success,
+)
 from batchsent.run.refusals import check_options
 from batchsent.run.rejects import Rejects, check_budget
 from batchsent.run.scoring import Scoring
@@ -71,6 +83,7 @@ class Run:
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
         self.begun = False  # whether there is anything on the disk yet
+        self.loaded = False  # whether the model is there: what fails before that fails for every input
         self.tally = Tally(())
 
     def go(self) -> dict[str, Any]:
@@ -78,59 +91,62 @@ class Run:
         options, target = self.options, self.places.target
         check_options(options, self.places)
         self.places.check(options)
-        if target is None or options.dry_run:
+        if options.dry_run:
             document = self.go_locked()
         else:
-            with held_lock(target, options.lock_wait):
+            with contextlib.ExitStack() as stack:
+                for path in [*([] if target is None else [target]), *self.places.named(options)]:
+                    stack.enter_context(held_lock(path, options.lock_wait))
                 try:
                     with memory_errors():
                         document = self.go_locked()
                 except BatchsentError as error:
                     self.note_failure(error)
                     raise
-        if options.fail_under and not options.dry_run and (failed := under(document["evaluation"], options.fail_under)):
-            raise GateFailed("; ".join(found["message"] for found in failed), document=document)
+        if options.fail_under and not options.dry_run:
+            failed = under(document["evaluation"], options.fail_under)
+            if failed:
+                raise GateFailed("; ".join(found["message"] for found in failed), document=document)
         return document
 
     def note_failure(self, error: BatchsentError) -> None:
         """Leave a summary that says what went wrong, where there is room for it; a refusal leaves nothing behind."""
-        if self.places.failure is not None and self.begun:
-            run = run_facts(self.options, self.started, self.clock)
-            content = failure(error, printable(self.places.input), run, self.tally, self.clock)
-            with contextlib.suppress(OutputError):
-                write_file(self.places.failure, content)
+        path = self.places.failure
+        if path is None or not self.begun or Earlier.read(self.places).foreign({"failed summary": path}):
+            return
+        run = run_facts(self.options, self.started, self.clock)
+        content = failure(error, printable(self.places.input), run, self.tally, self.clock)
+        with contextlib.suppress(OutputError):
+            write_file(path, content)
 
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""
         options = self.options
         source = open_source(self.places.input, options, gold_column=options.gold or options.gold_stars)
         try:
-            job = prepare(source, self.models.identity(), options, self.places, self.clock)
+            job = prepare(source, self.models, options, self.places, self.clock)
+            earlier = Earlier.read(self.places)
+            done = self.finished(job, earlier)
+            if done is None:
+                self.refuse(job, earlier)
             if options.dry_run:
-                return plan(job, self.places)
-            if (done := self.up_to_date(job)) is not None:
-                return done
-            parts = self.begin_parts(job)
-            with self.clock.busy("load"):
-                scorer = self.models.open()
-            for line in describe(scorer):
-                self.reporter.notice(line)
+                return plan(job, self.places, up_to_date=done is not None)
+            if done is not None:
+                return self.up_to_date(done, earlier)
+            scorer = self.load()
+            parts = self.begin_parts(job, scorer)
             self.tally = Tally(scorer.labels, job.gold, unsure_below=options.unsure_below)
             return self.stream(job, scorer, parts)
         finally:
             source.close()
 
-    def up_to_date(self, job: Job) -> dict[str, Any] | None:
+    def finished(self, job: Job, earlier: Earlier) -> dict[str, Any] | None:
         """Return the summary of an output that this very run would make again, None if there is none.
 
         The output is believed only after its bytes have been hashed again.
         """
-        places = self.places
-        if places.target is None or places.summary is None or places.input == "-" or self.options.restart:
-            return None
-        try:
-            document = summaries.read(places.summary)
-        except InputError:
+        places, document = self.places, earlier.document
+        if document is None or places.target is None or places.input == "-" or self.options.restart:
             return None
         run = document["run"]
         if run.get("fingerprint") != job.fingerprint or run.get("writing") != job.writing:
@@ -138,25 +154,59 @@ class Run:
         files = {"data": places.data, "rejects": places.rejects, **places.tables}
         if not all(is_intact(files.get(written["role"]), written) for written in document["outputs"]):
             return None
-        Parts(work_directory(places.target)).remove()
-        if places.failure is not None:
-            with contextlib.suppress(OSError):
-                places.failure.unlink()  # of a sitting that failed in its very last step
-        self.reporter.notice(f"{printable(places.output)} is up to date")
-        return {**document, "status": "up_to_date", "exit_code": 0}
+        return document
 
-    def begin_parts(self, job: Job) -> Parts | None:
-        """Make or take up the work directory. Raises UsageError for an output, or work, that is not this run's."""
+    def up_to_date(self, document: dict[str, Any], earlier: Earlier) -> dict[str, Any]:
+        """Tidy up beside an output that is finished already and return its summary."""
+        places = self.places
+        assert places.target is not None
+        Parts(work_directory(places.target)).remove()
+        if places.failure is not None and earlier.is_own("failed summary", places.failure):
+            with contextlib.suppress(OSError):
+                places.failure.unlink()  # of a run that failed in its very last step
+        self.reporter.notice(f"{printable(places.output)} is up to date")
+        return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
+
+    def refuse(self, job: Job, earlier: Earlier) -> None:
+        """Refuse to replace what is not this run's own, before the model is loaded. Raises UsageError."""
+        target, options = self.places.target, self.options
+        if target is not None:
+            check_work_folder(target)
+            if target.exists() and not options.overwrite and not earlier.announced_is_there():
+                message, hint = why_kept(job, earlier, self.places)
+                raise UsageError(message, hint=hint)
+            Parts(work_directory(target)).check(job.fingerprint, restart=options.restart)
+        earlier.refuse_foreign(options)
+
+    def load(self) -> Scorer:
+        """Load the model and say what was chosen."""
+        with self.clock.busy("load"):
+            scorer = self.models.open()
+        self.loaded = True
+        for line in describe(scorer):
+            self.reporter.notice(line)
+        for found in device_warnings(scorer.facts()["device"]):
+            self.reporter.warning(str(found["message"]))
+        return scorer
+
+    def begin_parts(self, job: Job, scorer: Scorer) -> Parts | None:
+        """Make the work folder, or resume the work in it. Raises DeviceError where that was done on a GPU that is gone."""
         target = self.places.target
         if target is None:
             return None
-        parts = Parts(work_directory(target))
-        if target.exists() and not self.options.overwrite and not parts.committed(target):
-            raise UsageError(
-                f"{printable(self.places.output)} exists already", hint="choose another name or add --overwrite"
-            )
+        parts = Parts(work_directory(target), stamp_of(scorer))
+        manifest = parts.manifest()
+        kept = {} if manifest is None else manifest.get("stamp", {})
+        if manifest is not None and not self.options.restart:
+            check_gpu_still_there(kept, parts.stamp)
         if parts.begin(job.fingerprint, restart=self.options.restart):
-            self.reporter.notice("going on with the work of an earlier run")
+            if kept == parts.stamp:
+                self.reporter.notice("resuming an earlier run")
+            else:
+                self.reporter.warning(
+                    f"the earlier run scored on {in_words(kept)}, this one scores on {in_words(parts.stamp)}: "
+                    "the same text may get other last digits, so its rows are scored again"
+                )
         self.begun = True
         return parts
 
@@ -164,7 +214,9 @@ class Run:
         """Read, score and write chunk by chunk, then commit."""
         options, places, tally, checked = self.options, self.places, self.tally, job.checked
         with contextlib.ExitStack() as stack, output_errors(places.output, checked.bytes if checked else None):
-            file = HashedOutput(STDOUT) if places.data is None else stack.enter_context(PendingFile(places.data))
+            file = HashedOutput(STDOUT) if places.data is None else stack.enter_context(
+                PendingFile(places.data, follow_link=True)
+            )
             rejects = Rejects(places.rejects) if options.bad_rows == "reject" and places.rejects else None
             if rejects:
                 stack.callback(rejects.discard)
@@ -191,6 +243,7 @@ class Run:
             # A signal that came meanwhile has been raised by now: from here on there is nothing left to lose.
             sections = tally.sections()
             self.check_budget(sections["rows"]["read"])
+            check_result(sections, places)
             if checked:
                 ensure_unchanged(places.input, checked)
             with self.clock.busy("write"):
@@ -233,12 +286,24 @@ class Run:
     ) -> None:
         """Put everything in its place: data first, summary last as the mark of success."""
         content, places = summaries.dumps(document), self.places
+        # Hours may have passed since the first look.
+        earlier = Earlier.read(places)
+        earlier.refuse_foreign(self.options)
         if parts and isinstance(file, PendingFile):
-            parts.announce(file.size, file.sha256)
+            written = places.beside(self.options)
+            stale = {
+                "summary": places.summary,
+                "rejects": places.rejects,
+                "report": places.report,
+                "failed summary": places.failure,
+            }
             # An old summary must not stand beside new data, not even for a moment.
-            for stale in (places.summary, places.rejects, places.report, places.failure):
-                if stale is not None:
-                    remove(stale)
+            removable = [
+                path for role, path in stale.items() if path and (role in written or earlier.is_own(role, path))
+            ]
+            parts.announce(document["outputs"], document["run"]["id"])
+            for path in removable:
+                remove(path)
             file.commit()
         if rejects:
             rejects.commit()

@@ -74,25 +74,26 @@ def free_bytes(folder: Path) -> int:
 def temporary_path(final: Path) -> Path:
     """Return the hidden name beside `final` that it is written under.
 
-    The name is fixed: one writer at a time is the lock's business, and the next run cleans up after a killed one.
+    The name is fixed, so that the next run replaces what a killed one left; the lock of the output lets one run write
+    at a time. It names batchsent, so that it is nobody else's file.
     """
-    return final.parent / f".{final.name}.tmp"
+    return final.parent / f".{final.name}.batchsent.tmp"
 
 
 class PendingFile(HashedOutput):
     """A binary file that becomes `final` on `commit()` and vanishes on `discard()`.
 
-    Where `final` is a symbolic link, it stays one: what it points to is replaced, or made, in the folder it points
-    to. Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
+    A symbolic link at `final` is replaced like any other file: what it points to stays as it is. With `follow_link`
+    the link stays, and what it points to is replaced, or made, in the folder it points to. Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a ParquetWriter
     that is closed on the way out of an error would otherwise complete a truncated file with a valid footer.
     Raises OSError; wrap the use in `output_errors`.
     """
 
     _discarded = True  # until there is something to discard
 
-    def __init__(self, final: Path) -> None:
+    def __init__(self, final: Path, *, follow_link: bool = False) -> None:
         self.final = final
-        self._target = Path(os.path.realpath(final))
+        self._target = Path(os.path.realpath(final)) if follow_link else final
         self.temporary = temporary_path(self._target)
         fault("open")
         # O_NOFOLLOW: nobody redirects our bytes through a link planted under the temporary name.
@@ -140,12 +141,11 @@ class PendingFile(HashedOutput):
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good, where it is there; of a symbolic link what it points to. Raises OSError."""
-    target = Path(os.path.realpath(path))
-    if target.exists():
+    """Remove a file for good, where it is there; of a symbolic link the link itself. Raises OSError."""
+    if os.path.lexists(path):
         fault("unlink")
-        target.unlink()
-        fsync_directory(target.parent)
+        path.unlink()
+        fsync_directory(path.parent)
 
 
 def fsync_directory(folder: Path) -> None:
@@ -183,7 +183,7 @@ def temporary_directory(final: Path) -> Path:
 
 def replaced_path(final: Path) -> Path:
     """Return the hidden name that a folder has while another takes its place."""
-    return final.parent / f".{final.name}.old"
+    return final.parent / f".{final.name}.batchsent.old"
 
 
 def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) -> None:

@@ -68,14 +68,26 @@ class TerminalReporter(Reporter):
     def finished(self, document: dict[str, Any]) -> None:
         """Print the summary: a dozen lines on a terminal, one in a log."""
         self._end_bar()
-        if self._quiet or document["status"] not in {"complete", "complete_with_errors"}:
-            if document["status"] == "dry_run" and not self._quiet:
-                print(json.dumps(document, indent=1, default=str), file=sys.stderr)  # noqa: T201
+        status = document["status"]
+        if status == "dry_run" and not self._quiet:
+            print(json.dumps(document, indent=1, default=str), file=sys.stderr)  # noqa: T201
             return
-        if self._is_terminal:
+        shown = status in {"complete", "complete_with_errors"} and not self._quiet
+        if shown and self._is_terminal:
             terminal.show(document, sys.stderr)
-        else:
+            return
+        for said in terminal.warnings(document, needed_only=not shown):
+            self.warning(said)
+        if shown:
             print(terminal.line(document), file=sys.stderr, flush=True)  # noqa: T201
+
+    def file_finished(self, document: dict[str, Any], name: str) -> None:
+        """Print what became of one file of several, and its warnings."""
+        if document["status"] == "complete":
+            self.notice(f"{name}: {document['rows']['written']:,} rows")
+        needed_only = self._quiet or document["status"] != "complete"
+        for said in terminal.warnings(document, needed_only=needed_only):
+            self.warning(f"{name}: {said}")
 
 
 class JsonReporter(Reporter):
@@ -107,6 +119,14 @@ class JsonReporter(Reporter):
             self._next = time.monotonic() + 10
             self._line("progress", rows=rows, total_rows=total_rows)
 
+    def file_finished(self, document: dict[str, Any], name: str) -> None:
+        """Write a line of type file, and its warnings."""
+        self._line("file", output=name, status=document["status"], rows=document.get("rows"))
+        for said in terminal.warnings(document):
+            self._line("warning", message=f"{name}: {said}")
+
     def finished(self, document: dict[str, Any]) -> None:
-        """Write the summary."""
+        """Write the warnings and the summary."""
+        for said in terminal.warnings(document):
+            self._line("warning", message=said)
         self._line("summary", exit_code=document.get("exit_code", 0), summary=document)

@@ -1,19 +1,32 @@
 """Several inputs into one folder: each a run of its own, one summary of the whole beside them."""
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, Interrupted, UsageError, printable
+from batchsent.errors import (
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    DeviceError,
+    Interrupted,
+    ModelError,
+    UsageError,
+    printable,
+)
 from batchsent.formats.opening import SUFFIXES, format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.batch import Run
 from batchsent.run.commit import output_errors, write_file
+from batchsent.run.job import check_model
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
+from batchsent.run.places import Places
+from batchsent.run.refusals import check_options
 from batchsent.run.signals import Signals
 
 SCHEMA = "batchsent.dumps/1"
@@ -32,8 +45,9 @@ def batch_all(
 
     Every file is a run of its own: what is finished already is skipped, one that fails does not stop the others. The
     model is loaded once, and only if there is something to score. Returns the summary of the one run, or of the
-    whole with `files` in the order of the inputs; `exit_code` is 3 when a file failed. Raises BatchsentError where
-    nothing could be started, Interrupted on a signal.
+    whole with `files` in the order of the inputs; `exit_code` is 3 when a file failed, and that of the first failure
+    when all failed. Raises BatchsentError for what is wrong for every file (options, model, device), Interrupted on a
+    signal.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
@@ -46,6 +60,12 @@ def batch_all(
             raise UsageError("--summary and --rejects name one file, not one an input", hint="leave them out")
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
+        # What is wrong with the options or the model is wrong for every file: it ends the command here, once.
+        first, target = pairs[0]
+        check_options(settings, Places.of(first, str(target), settings))
+        check_model(models, settings)
+        if not settings.dry_run and not settings.overwrite:
+            check_summary(folder / SUMMARY_NAME)
         with output_errors(folder):
             made = not folder.exists()
             folder.mkdir(exist_ok=True)
@@ -56,10 +76,13 @@ def batch_all(
                 folder.rmdir()
     failed = [file for file in files if file["exit_code"] not in {0, EXIT_ROWS_REJECTED}]
     rejected = [file for file in files if file["exit_code"] == EXIT_ROWS_REJECTED]
+    exit_code = EXIT_ROWS_REJECTED if failed or rejected else 0
+    if len(failed) == len(files):
+        exit_code = failed[0]["exit_code"]
     document = {
         "schema": SCHEMA,
         "status": "complete_with_errors" if failed else "complete",
-        "exit_code": EXIT_ROWS_REJECTED if failed or rejected else 0,
+        "exit_code": exit_code,
         "rows": {
             name: sum(file["rows"][name] for file in files if file["rows"])
             for name in ("read", "scored", "blank", "rejected", "nonfinite", "written")
@@ -76,16 +99,18 @@ def run_file(
 ) -> dict[str, Any]:
     """Run one file of several; what goes wrong with it is told and kept in its entry."""
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
+    run = Run(source, str(target), settings, models, reporter, signals)
     try:
-        document = Run(source, str(target), settings, models, reporter, signals).go()
+        document = run.go()
     except Interrupted:
         raise
+    except (ModelError, DeviceError) as error:
+        if not run.loaded:
+            raise
+        return entry | failed_entry(source, error, reporter)
     except BatchsentError as error:
-        reporter.warning(f"{printable(source)}: {error}", exit_code=error.exit_code)
-        failure = {"message": error.message, "hint": error.hint}
-        return entry | {"status": "failed", "exit_code": error.exit_code, "rows": None, "error": failure}
-    if document["status"] == "complete":
-        reporter.notice(f"{printable(target)}: {document['rows']['written']:,} rows")
+        return entry | failed_entry(source, error, reporter)
+    reporter.file_finished(document, printable(target))
     rows = document.get("rows") if isinstance(document.get("rows"), dict) else None
     return entry | {
         "status": document["status"],
@@ -93,6 +118,29 @@ def run_file(
         "rows": rows,
         "error": None,
     }
+
+
+def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict[str, Any]:
+    """Tell that a file failed and return what the summary of the whole says of it."""
+    hint = f" ({error.hint})" if error.hint else ""
+    reporter.warning(f"{printable(source)}: {error.message}{hint}", exit_code=error.exit_code)
+    failure = {"message": error.message, "hint": error.hint}
+    return {"status": "failed", "exit_code": error.exit_code, "rows": None, "error": failure}
+
+
+def check_summary(path: Path) -> None:
+    """Refuse to replace a file that is not the summary of earlier runs into this folder. Raises UsageError."""
+    if not os.path.lexists(path):
+        return
+    own = False
+    if path.is_file() and not path.is_symlink():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            own = json.loads(path.read_bytes()).get("schema") == SCHEMA
+    if not own:
+        raise UsageError(
+            f"{printable(path)} exists already and is not a summary of batchsent",
+            hint="move it, choose another folder with -o, or add --overwrite to replace it",
+        )
 
 
 def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> list[tuple[str, Path]]:

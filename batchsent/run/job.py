@@ -16,6 +16,7 @@ from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
 from batchsent.run.columns import added_schema
 from batchsent.run.extras import Extras
+from batchsent.run.models import Models
 from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
 from batchsent.run.pipeline import Clock
 from batchsent.run.places import Places
@@ -38,15 +39,27 @@ class Job:
     writing: dict[str, Any]  # the options that decide how the scores are written down
 
 
-def prepare(source: Source, identity: ModelIdentity, options: BatchOptions, places: Places, clock: Clock) -> Job:
+def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None, float | None]:
+    """Hold the model against the options, without loading it or reading any input.
+
+    Returns the rule by which a gold column is read and the calibration temperature, None where they are not asked
+    for. Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for every input.
+    """
+    models.check()
+    identity = models.identity()
+    judged = options.gold or options.gold_stars
+    gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
+    return gold, temperature_of(identity) if options.calibrated else None
+
+
+def prepare(source: Source, models: Models, options: BatchOptions, places: Places, clock: Clock) -> Job:
     """Hold input, model and options against each other. Raises BatchsentError for what does not fit."""
+    gold, temperature = check_model(models, options)
+    identity = models.identity()
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
     check_sink(places.output, source, added, options.output_format)
-    judged = options.gold or options.gold_stars
-    gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
     extras = Extras(source, identity.labels, gold, options, places.tables)
-    temperature = temperature_of(identity) if options.calibrated else None
     with clock.busy("check"):
         decoded = columns_to_decode(places.output, source, options.output_format)
         checked = check_input(places.input, options, decoded)

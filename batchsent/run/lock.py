@@ -13,7 +13,7 @@ from batchsent.run.commit import output_errors
 @contextlib.contextmanager
 def held_lock(output: Path, wait_s: float) -> Iterator[None]:
     """Hold the lock of an output; the kernel lets go of it however the process ends. Raises Locked."""
-    path = output.with_name(f".{output.name}.lock")
+    path = output.with_name(f".{output.name}.batchsent.lock")
     lock = filelock.FileLock(path)
     with output_errors(output):
         try:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from batchsent.errors import printable
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
+from batchsent.model.options import check_model_options
 from batchsent.model.scorer import ModelScorer, Scorer
 from batchsent.run.options import BatchOptions
 
@@ -13,6 +14,9 @@ class Models(Protocol):
 
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it."""
+
+    def check(self) -> None:
+        """Refuse options that this model or this machine cannot serve, without loading the model."""
 
     def open(self) -> Scorer:
         """Load the model, once."""
@@ -31,6 +35,10 @@ class OneModel:
         if self._identity is None:
             self._identity = identify(self._options.model, self._options.revision)
         return self._identity
+
+    def check(self) -> None:
+        """Refuse options that this model or this machine cannot serve. Raises UsageError or DeviceError."""
+        check_model_options(self.identity(), self._options)
 
     def open(self) -> Scorer:
         """Load the model, once. Raises ModelError or DeviceError."""

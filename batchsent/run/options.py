@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from batchsent.formats import ReadOptions
-from batchsent.model.scorer import NamedModelOptions
+from batchsent.model.options import NamedModelOptions
 from batchsent.options import option
 
 

@@ -7,9 +7,10 @@ because it is one, without the wait. Scores are small (12 bytes a row and 4 a la
 
 import hashlib
 import json
+import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from batchsent.run.commit import fault, fsync_directory, output_errors, write_fi
 MANIFEST = "manifest.json"
 COMMITTING = "committing.json"
 FORMAT = 1
+# What a run puts into its work folder, finished or half written (see commit.temporary_path).
+OWN_NAME = re.compile(rf"({MANIFEST}|{COMMITTING}|part-\d{{12}}|\.({MANIFEST}|{COMMITTING}|part-\d{{12}})\.batchsent\.tmp)")
 
 
 def work_directory(output: Path) -> Path:
@@ -44,48 +47,62 @@ def digest(chunk: Chunk) -> str:
 
 @dataclass
 class Parts:
-    """The parts of one run, in their folder."""
+    """The parts of one run, in their folder.
+
+    `stamp` says what computes the scores: device, precision and the like. A part with another stamp is not used, since
+    the same text may get other last digits there.
+    """
 
     folder: Path
+    stamp: dict[str, Any] = field(default_factory=dict)
     reused_rows: int = 0
     mismatched: bool = False
 
+    def check(self, fingerprint: dict[str, Any], *, restart: bool) -> None:
+        """Raise UsageError, naming what differs, where scored work of another input, model or option would be lost."""
+        manifest = self.manifest()
+        if manifest is None or restart or not any(self.folder.glob("part-*")):
+            return
+        different = differences(manifest.get("fingerprint"), fingerprint)
+        if different:
+            raise UsageError(
+                f"{printable(self.folder)} holds the unfinished work of another run: {'; '.join(different.values())}",
+                hint="repeat that run's command to finish it, or add --restart to throw its work away",
+                differs=list(different),
+            )
+
     def begin(self, fingerprint: dict[str, Any], *, restart: bool) -> bool:
-        """Bind the folder to what decides the scores; tell whether there is work to go on from.
+        """Bind the folder to what decides the scores; tell whether there is work to resume.
 
-        Raises UsageError, naming what differs, for a folder that belongs to another input, model or option.
+        `check` comes first. Raises OutputError.
         """
-        found = self._manifest()
-        if found is not None and not restart:
-            known = found.get("fingerprint", {})
-            different = [key for key in fingerprint if known.get(key) != fingerprint[key]]
-            if different:
-                lines = "; ".join(
-                    f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}" for key in different[:5]
-                )
-                raise UsageError(
-                    f"{printable(self.folder)} holds the unfinished work of another run: {lines}",
-                    hint="repeat that run's command to finish it, or add --restart to throw its work away",
-                    differs=different,
-                )
+        manifest = self.manifest()
+        known = None if manifest is None else manifest.get("fingerprint")
+        resumed = not restart and not differences(known, fingerprint)
+        if resumed and manifest and manifest.get("stamp") == self.stamp:
             return True
-        with output_errors(self.folder):
-            fault("remove")
-            shutil.rmtree(self.folder, ignore_errors=True)
-            fault("mkdir")
-            self.folder.mkdir()
-            fsync_directory(self.folder.parent)
-        document = {"format": FORMAT, "fingerprint": fingerprint}
+        if not resumed:
+            with output_errors(self.folder):
+                fault("remove")
+                shutil.rmtree(self.folder, ignore_errors=True)
+                fault("mkdir")
+                self.folder.mkdir()
+                fsync_directory(self.folder.parent)
+        document = {"format": FORMAT, "fingerprint": fingerprint, "stamp": self.stamp}
         write_file(self.folder / MANIFEST, json.dumps(document, indent=1).encode())
-        return False
+        return resumed
 
-    def _manifest(self) -> dict[str, Any] | None:
+    def manifest(self) -> dict[str, Any] | None:
         """Return the manifest, None where there is none that can be believed."""
         with suppress(OSError, ValueError):
             document = json.loads((self.folder / MANIFEST).read_bytes())
             if isinstance(document, dict) and document.get("format") == FORMAT:
                 return document
         return None
+
+    def foreign_names(self) -> list[str]:
+        """Return the names in the folder that no run put there."""
+        return sorted(path.name for path in self.folder.iterdir() if not OWN_NAME.fullmatch(path.name))
 
     def _path(self, chunk: Chunk) -> Path:
         return self.folder / f"part-{chunk.start_row:012d}"
@@ -104,6 +121,8 @@ class Parts:
             header = json.loads(header_bytes)
             if header["sha256"] != hashlib.sha256(body).hexdigest() or header["labels"] != labels:
                 return None
+            if header["stamp"] != self.stamp:
+                return None
             if header["texts"] != digest(chunk) or header["rows"] != chunk.rows:
                 self.mismatched = True
                 return None
@@ -115,6 +134,7 @@ class Parts:
         body = pack(scores)
         header = {
             "sha256": hashlib.sha256(body).hexdigest(),
+            "stamp": self.stamp,
             "texts": digest(chunk),
             "rows": chunk.rows,
             "labels": scores.probabilities.shape[1],
@@ -123,28 +143,36 @@ class Parts:
         }
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
 
-    def announce(self, size: int, sha256: str) -> None:
-        """Write down what is about to take the output's name, so that a resume knows it as ours."""
-        write_file(self.folder / COMMITTING, json.dumps({"bytes": size, "sha256": sha256}).encode())
+    def announce(self, outputs: list[dict[str, Any]], run_id: str) -> None:
+        """Write down which files are about to get their names, so that a resumed run knows them as its own."""
+        content = {"outputs": outputs, "run": run_id}
+        write_file(self.folder / COMMITTING, json.dumps(content).encode())
 
-    def committed(self, output: Path) -> bool:
-        """Tell whether `output` is what an earlier sitting of this run was about to put there."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            announced = json.loads((self.folder / COMMITTING).read_bytes())
-            if output.stat().st_size == announced["bytes"]:
-                with output.open("rb") as file:
-                    return bool(hashlib.file_digest(file, "sha256").hexdigest() == announced["sha256"])
-        return False
+    def announced(self) -> dict[str, Any]:
+        """Return what `announce` wrote down: outputs as the summary lists them, and the run's id; or nothing."""
+        with suppress(OSError, ValueError):
+            found = json.loads((self.folder / COMMITTING).read_bytes())
+            if isinstance(found, dict) and isinstance(found.get("outputs"), list):
+                return found
+        return {}
 
     def remove(self) -> None:
         """Remove the folder: its work is in the output now. What cannot be removed does no harm."""
         # The manifest goes last: a folder without it is nobody's unfinished work, one with it can be resumed.
         with suppress(OSError):
             fault("remove")
-            for path in self.folder.iterdir():
-                if path.name != MANIFEST:
-                    path.unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
+            names = sorted(path.name for path in self.folder.iterdir() if OWN_NAME.fullmatch(path.name))
+            for name in sorted(names, key=lambda name: name == MANIFEST):
+                (self.folder / name).unlink()
+            self.folder.rmdir()
+
+
+def differences(known: Any, fingerprint: dict[str, Any]) -> dict[str, str]:
+    """Return what differs between two fingerprints, by name, in words; five at most."""
+    if not isinstance(known, dict):
+        return {"everything": "it cannot be read"}
+    different = [key for key in fingerprint if known.get(key) != fingerprint[key]]
+    return {key: f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}" for key in different[:5]}
 
 
 def pack(scores: Scores) -> bytes:

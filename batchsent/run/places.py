@@ -5,8 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsent.errors import InputError, UsageError, printable
-from batchsent.evaluation import summary as summaries
+from batchsent.errors import UsageError, printable
 from batchsent.formats.opening import format_of
 from batchsent.run.extras import extra_paths
 from batchsent.run.options import BatchOptions
@@ -46,8 +45,30 @@ class Places:
     @property
     def written(self) -> dict[str, Path]:
         """The files that a run may leave behind, by role."""
-        found = {"output": self.data, "summary": self.summary, "rejects": self.rejects, **self.tables}
+        found = {
+            "output": self.data,
+            "summary": self.summary,
+            "rejects": self.rejects,
+            "report": self.report,
+            "failed summary": self.failure,
+            **self.tables,
+        }
         return {role: path for role, path in found.items() if path is not None}
+
+    def beside(self, options: BatchOptions) -> dict[str, Path]:
+        """The files, by role, that a run with these options writes beside its output."""
+        found = {
+            "summary": self.summary,
+            "rejects": self.rejects if options.bad_rows == "reject" else None,
+            "report": self.report if options.report else None,
+            **self.tables,
+        }
+        return {role: path for role, path in found.items() if path is not None}
+
+    def named(self, options: BatchOptions) -> list[Path]:
+        """The files whose names the user gave, in a fixed order: another run may have been given the same name."""
+        names = (options.summary, options.rejects, options.disagreements)
+        return sorted(Path(name) for name in set(names) if name)
 
     def check(self, options: BatchOptions) -> None:
         """Refuse to write one file over another, and where nothing can be written. Raises UsageError."""
@@ -60,22 +81,18 @@ class Places:
             if same or (path.exists() and taken.exists() and path.samefile(taken)):
                 raise UsageError(f"{what} and {other} are the same file", hint=f"choose another name for the {other}")
         for what, path in self.written.items():
-            folder = Path(os.path.realpath(path)).parent
+            folder = (Path(os.path.realpath(path)) if what == "output" else path.absolute()).parent
             if not folder.is_dir():
                 raise UsageError(f"the folder {printable(folder)} does not exist", hint="make it first")
-            if path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
+            if what == "output" and path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
                 raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
-            if path.exists() and not path.is_file() and not path.is_dir():
+            followed = what == "output" or not path.is_symlink()
+            if followed and path.exists() and not path.is_file() and not path.is_dir():
                 # Renaming over it would put a file in the place of /dev/null.
                 raise UsageError(f"{what} {printable(path)} is a device or pipe", hint="write to stdout: -o - > ...")
-        if options.summary and Path(options.summary).exists() and not options.overwrite:
-            try:
-                summaries.read(options.summary)
-            except InputError as error:
-                raise UsageError(
-                    f"{printable(options.summary)} exists already and is no summary",
-                    hint="choose another name for the summary or add --overwrite",
-                ) from error
+        for role, path in self.beside(options).items():
+            if path.is_dir() and not path.is_symlink():
+                raise UsageError(f"{role} {printable(path)} is a folder", hint="move it, or choose another name")
         if self.data is not None:
             if not options.output_format:
                 format_of(self.output, what="output")

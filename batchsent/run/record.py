@@ -9,9 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, printable
+from batchsent.errors import (
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    GateFailed,
+    InputError,
+    ModelError,
+    printable,
+)
 from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
+from batchsent.evaluation.advice import warning
 from batchsent.evaluation.tally import Tally
 from batchsent.model.scorer import Scorer
 from batchsent.run.job import Job
@@ -76,11 +84,12 @@ def run_facts(options: BatchOptions, started: datetime.datetime, clock: Clock) -
     }
 
 
-def plan(job: Job, places: Places) -> dict[str, Any]:
+def plan(job: Job, places: Places, *, up_to_date: bool) -> dict[str, Any]:
     """Return what a run would do."""
     identity, checked = job.identity, job.checked
     return {
         "status": "dry_run",
+        "up_to_date": up_to_date,
         "input": job.source.facts() | ({"sha256": checked.sha256} if checked else {}),
         "rows": checked.rows if checked else None,
         "bad_rows": checked.bad_rows if checked else None,
@@ -89,6 +98,29 @@ def plan(job: Job, places: Places) -> dict[str, Any]:
         "new_columns": list(job.added.names),
         "model": {"source": identity.source, "labels": list(identity.labels), "max_length": identity.max_length},
     }
+
+
+def exit_code_of(rows: dict[str, int]) -> int:
+    """Return the exit code of a finished run, gates aside: whether every row that has text has a label."""
+    return EXIT_ROWS_REJECTED if rows["rejected"] or rows["nonfinite"] else 0
+
+
+def check_result(sections: dict[str, Any], places: Places) -> None:
+    """Refuse to call a run finished that has no result. Raises ModelError or InputError; the parts are kept."""
+    rows, evaluation = sections["rows"], sections["evaluation"]
+    name = printable(places.input)
+    if rows["nonfinite"] and not rows["scored"]:
+        raise ModelError(
+            f"{name}: the model gave no finite number for any of its {rows['nonfinite']:,} texts",
+            hint="the weights are damaged or overflow: try --precision float32, or another model",
+        )
+    if evaluation is not None and not evaluation["rows"] and rows["scored"]:
+        found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
+        said = f"its values are: {found}" if found else "it holds no value for any scored row"
+        raise InputError(
+            f"{name}: no value of the gold column is a label of the model, so nothing can be evaluated; {said}",
+            hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold column",
+        )
 
 
 def success(
@@ -106,7 +138,7 @@ def success(
     facts, read = scorer.facts(), job.source.facts()
     if job.checked:
         read |= {"bytes": job.checked.bytes, "sha256": job.checked.sha256}
-    exit_code = EXIT_ROWS_REJECTED if sections["rows"]["rejected"] else 0
+    exit_code = exit_code_of(sections["rows"])
     if gates.under(sections["evaluation"], fail_under):
         exit_code = GateFailed.exit_code
     how = {"scores": "softmax" if job.temperature is None else "calibrated", "temperature": job.temperature}
@@ -121,8 +153,14 @@ def success(
         device=facts["device"],
         tally_sections=sections,
         performance=performance(clock, sections, reused_rows, facts["device"]),
-        warnings=[*job.source.warnings(), *job.extras.warnings()],
+        warnings=[*job.source.warnings(), *job.extras.warnings(), *device_warnings(facts["device"])],
     )
+
+
+def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
+    """Return what a person should know of the device that was chosen."""
+    said = device.get("warning")
+    return [warning("device", said)] if said else []
 
 
 def failure(error: BatchsentError, input_name: str, run: dict[str, Any], tally: Tally, clock: Clock) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError, printable
-from batchsent.model import folder, loading
+from batchsent.model import files, folder, loading
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def locate_base(name: str, revision: str | None) -> Base:
     """
     path, commit = loading.locate(name, revision)
     weights, limit = folder.inspect_base(path)
-    return Base(path, commit, folder.sha256_of_all(weights), limit)
+    return Base(path, commit, files.sha256_of_all(weights), limit)
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Labelled files and data sets of the Hub -> texts and label cells; knows nothing of what labels mean."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
-from batchsent.model import folder
 from batchsent.model.loading import COMMIT
 
 LABEL_NAMES = ("label", "labels", "sentiment")
@@ -64,9 +64,15 @@ def read_file(name: str, text_column: str | None, label_column: str | None) -> T
         source.close()
     columns = [facts["columns"]["text"], label]
     # A Parquet source reads here and there; its bytes are hashed by whoever needs that.
-    sha256 = facts["sha256"] or folder.sha256_of(path)
+    sha256 = facts["sha256"] or sha256_of(path)
     known = {"kind": "file", "name": path.name, "bytes": path.stat().st_size, "sha256": sha256, "columns": columns}
     return Table(path.name, texts, cells, known)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file of rows."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:

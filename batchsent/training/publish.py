@@ -14,7 +14,8 @@ from typing import Any
 from batchsent.errors import OutputError, UsageError, printable
 from batchsent.evaluation.training_report import render_training
 from batchsent.model import calibration
-from batchsent.model.folder import sha256_of_all, weight_files
+from batchsent.model.files import sha256_of_all
+from batchsent.model.folder import weight_files
 from batchsent.run import commit
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing

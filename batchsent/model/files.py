@@ -1,0 +1,169 @@
+"""Open the files of a model folder: regular files only, and never more of one than its limit.
+
+A model folder is somebody else's: a FIFO in it would wait for ever, a link to /dev/zero would fill
+the memory. Transformers and its tokenizers open files by names of their own, so that `check_files`
+looks at every entry of the folder before they do.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import ModelError, printable, reason
+
+# Of a configuration: a hundred thousand labels take 3 MB.
+MAX_SETTINGS_BYTES = 10_000_000
+# The largest tokenizer.json known has 62 MB, for a million words in a hundred languages.
+MAX_TEXT_BYTES = 100_000_000
+# What transformers reads whole, whatever it is called.
+READ_WHOLE = {
+    *(".json", ".txt", ".model", ".codes", ".bpe", ".spm", ".jinja", ".tokenizer", ".tiktoken"),
+    *(".vocab", ".md"),
+}
+WEIGHTS_SUFFIX = ".safetensors"
+# The only sub-folder in which transformers opens files.
+TEMPLATES = "additional_chat_templates"
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+DAMAGED = "copy or download the model again"
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder with entries that are no regular files, or too large for what they are called.
+
+    Links are followed, as the Hub's cache needs it. Raises ModelError; nothing but an empty file is
+    opened.
+    """
+    for place in (folder, folder / TEMPLATES):
+        try:
+            entries = sorted(place.iterdir())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ModelError(f"cannot read {printable(place)}: {reason(error)}") from error
+        for path in entries:
+            try:
+                found = path.stat()
+            except OSError:
+                continue  # a link to nothing: whoever needs the file says that it is not there
+            needed = path.suffix in READ_WHOLE or path.suffix == WEIGHTS_SUFFIX
+            if stat.S_ISDIR(found.st_mode) and not needed:
+                continue
+            _check_kind(path, found.st_mode)
+            if path.suffix in READ_WHOLE:
+                _check_size(path, found.st_size, MAX_TEXT_BYTES)
+                if not found.st_size:
+                    _check_empty(path)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file. Raises ModelError, before opening it, for anything else.
+
+    FileNotFoundError is the caller's: not every file has to be there.
+    """
+    try:
+        _check_kind(path, path.stat().st_mode)
+        # Another program may have put something else there by now: opening that must not wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ModelError(f"cannot read {printable(path)}: {reason(error)}") from error
+    try:
+        _check_kind(path, os.fstat(descriptor).st_mode)
+    except ModelError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a regular file that is no larger than `limit` bytes.
+
+    Raises ModelError, and FileNotFoundError as `open_file` does.
+    """
+    with open_file(path) as file:
+        _check_size(path, os.fstat(file.fileno()).st_size, limit)
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise ModelError(f"cannot read {printable(path)}: {reason(error)}") from error
+    # A file may say that it is empty, as those of /proc do, or grow.
+    _check_size(path, len(content or b""), limit)
+    return content or b""
+
+
+def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[str, Any]:
+    """Read a JSON object of bounded size; raises ModelError naming the file when it is none."""
+    try:
+        document = json.loads(read_file(path, limit))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{printable(path.parent)} has no {path.name} ({what})",
+            hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{printable(path)} is damaged: not JSON", hint=DAMAGED) from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{printable(path)} is damaged: not a JSON object", hint=DAMAGED)
+    return document
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it. Raises ModelError."""
+    try:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {printable(path)}: {reason(error)}") from error
+
+
+def sha256_of_all(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 for several files: of the lines that `sha256sum` prints for them, by name.
+
+    A single file gives its own SHA-256, so that it can be compared with what the Hub shows.
+    """
+    ordered = sorted(paths, key=lambda path: path.name)
+    if len(ordered) == 1:
+        return sha256_of(ordered[0])
+    lines = "".join(f"{sha256_of(path)}  {path.name}\n" for path in ordered)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kind = next((name for is_kind, name in KINDS if is_kind(mode)), "something else")
+    raise ModelError(
+        f"{printable(path)} is {kind}, not a file; it was not opened",
+        hint="a model folder holds plain files only: copy or download the model again",
+    )
+
+
+def _check_size(path: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise ModelError(
+            f"{printable(path)} is too large for a model's {path.suffix} file: {size:,} bytes, {limit:,} may be read",
+            hint="copy or download the model again; move the file elsewhere if it is no part of the model",
+        )
+
+
+def _check_empty(path: Path) -> None:
+    """Refuse a file that says it is empty and is not: /proc has some that never end, or wait."""
+    with open_file(path) as file:
+        try:
+            empty = file.read(1) == b""
+        except OSError:
+            empty = False
+    if not empty:
+        raise ModelError(f"{printable(path)} is no plain file: it has no size, and is not empty", hint=DAMAGED)

@@ -1,0 +1,74 @@
+"""The options of a model, and what can be refused of them before it is loaded; needs torch only for a device."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchsent.errors import UsageError
+from batchsent.model.device import check_device
+from batchsent.model.folder import LEAST_LENGTH
+from batchsent.model.tokens import LONG_TEXT, check_long_text
+from batchsent.options import option
+
+if TYPE_CHECKING:
+    from batchsent.model.loading import ModelIdentity
+
+SPECIAL_TOKENS = 2
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model runs."""
+
+    device: str = option("auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE")
+    precision: str = option(
+        "auto", "number format of the model: auto, float32, float16, bfloat16 or int8", metavar="FORMAT"
+    )
+    max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
+    long_text: str | None = option(
+        None, "what is read of a longer text (default: as the model was trained, else head)", choices=LONG_TEXT
+    )
+    batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
+
+
+@dataclass(frozen=True)
+class NamedModelOptions(ModelOptions):
+    """Which model runs, and how."""
+
+    model: str | None = option(
+        None,
+        "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
+        short="-m",
+        metavar="FOLDER|ID",
+    )
+    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+
+
+def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> None:
+    """Refuse options that this model, or this machine, cannot do; the model is not loaded.
+
+    With the default device and precision, or a CPU in another format than int8, torch is not imported. Raises
+    UsageError, and DeviceError for a device that is not there.
+    """
+    check_max_length(identity, options.max_length)
+    check_batch_tokens(options.batch_tokens)
+    long_text = options.long_text or identity.long_text
+    if long_text is not None:
+        check_long_text(long_text, (options.max_length or identity.max_length) - SPECIAL_TOKENS)
+    check_device(options.device, options.precision)
+
+
+def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
+    """Raise UsageError for a length that the model cannot read."""
+    # A model fine-tuned on 256 tokens may be asked to read the 512 that its weights were made for.
+    most = max(identity.max_length, identity.positions or 0)
+    if max_length is not None and not LEAST_LENGTH <= max_length <= most:
+        raise UsageError(
+            f"--max-length {max_length}: this model reads {LEAST_LENGTH} to {most} tokens",
+            hint=f"leave it out to read {identity.max_length}",
+        )
+
+
+def check_batch_tokens(batch_tokens: int | None) -> None:
+    """Raise UsageError for a batch that holds nothing."""
+    if batch_tokens is not None and batch_tokens < 1:
+        raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")

@@ -1,0 +1,133 @@
+"""Are the numbers of a configuration those of the weights? Checked before anything is built of them.
+
+A model's layers are made one by one before its weights are read: ten million of them take hours
+and all the memory. The header of the weights shows how many there are.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import ModelError, printable
+
+# Names that architectures have for the same numbers.
+LAYERS = (
+    *("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers"),
+    *("num_encoder_layers", "num_hidden_groups"),
+)
+WIDTHS = ("hidden_size", "dim", "d_model", "n_embd", "emb_dim")
+HEADS = ("num_attention_heads", "n_heads", "n_head", "num_heads", "encoder_attention_heads")
+SIZES = (
+    *("vocab_size", "embedding_size", "intermediate_size", "hidden_dim", "d_ff", "n_inner"),
+    *("ffn_dim", "encoder_ffn_dim", "d_inner"),
+)
+POSITIONS = ("max_position_embeddings", "n_positions")
+# These have a number of heads that does not divide the width.
+OWN_HEAD_SIZE = {"head_dim", "d_kv", "d_head", "head_ratio", "attention_head_size"}
+# Architectures that run the same layer several times.
+SHARED_LAYERS = {"albert"}
+# Counts of things that are built one by one, in architectures not named above.
+COUNTS = re.compile(r"(^|_)(layers?|blocks|block_sizes|block_repeats|groups|experts|heads|depths|stages|hops)$")
+MOST_PARTS = 1_024
+# Some positions have no table in the weights, but are numbered: 16 million take 128 MB.
+MOST_POSITIONS = 1 << 24
+# Tables of names, in which a name may be anything.
+NAMES = {"id2label", "label2id"}
+MEND = "copy or download the model again"
+
+
+def check_sizes(path: Path, config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Hold the numbers of a configuration, read from `path`, against the shapes of the weights.
+
+    Raises ModelError for a number that is no whole one, below 1, or larger than the weights can
+    bear out, and for a width that its heads do not divide.
+    """
+    layers = count_layers(shapes)
+    largest = max((max(shape) for shape in shapes.values() if shape and min(shape) > 0), default=0)
+    for table in _tables(config):
+        for name in LAYERS:
+            _check_layers(path, table, name, layers)
+        for name in (*WIDTHS, *HEADS, *SIZES):
+            _check_number(path, table, name, largest or None)
+        for name in POSITIONS:
+            _check_number(path, table, name, MOST_POSITIONS)
+        for name in table:
+            if COUNTS.search(name):
+                # Experts may be the rows of one table.
+                most = max(MOST_PARTS, largest) if name.endswith("experts") else MOST_PARTS
+                _check_count(path, name, table[name], most)
+        _check_heads(path, table)
+
+
+def count_layers(names: Iterable[str]) -> int:
+    """Return how many layers the names of weights show: of encoder.layer.0.output.weight and so on.
+
+    Where several things are numbered, the longest row of numbers counts.
+    """
+    found: dict[str, set[str]] = {}
+    for name in names:
+        parts = name.split(".")
+        for place, part in enumerate(parts):
+            if part.isdigit():
+                found.setdefault(".".join(parts[:place]), set()).add(part)
+    return max(map(len, found.values()), default=0)
+
+
+def _tables(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a configuration and those inside of it, of the parts of a larger model."""
+    waiting = [config]
+    while waiting:
+        table = waiting.pop()
+        yield table
+        for name, value in table.items():
+            if isinstance(value, dict) and name not in NAMES:
+                waiting.append(value)
+
+
+def _check_layers(path: Path, table: dict[str, Any], name: str, shown: int) -> None:
+    """Refuse more layers than the weights have; where no weight has a number, more than can be."""
+    _check_number(path, table, name, None)
+    claimed = table.get(name)
+    shared = str(table.get("model_type")) in SHARED_LAYERS and name != "num_hidden_groups"
+    if claimed is not None and 0 < shown < claimed and not shared:
+        raise ModelError(
+            f"{printable(path.parent)} lacks weights: {path.name} has {claimed:,} layers ({name}), the "
+            f"weights have {shown:,}",
+            hint=MEND,
+        )
+    _check_number(path, table, name, MOST_PARTS)
+
+
+def _check_number(path: Path, table: dict[str, Any], name: str, most: int | None) -> None:
+    value = table.get(name)
+    if value is None:  # the architecture's own
+        return
+    where = f"{printable(path)}: {name} is {printable(str(value)[:40])}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ModelError(f"{where}, not a whole number", hint=MEND)
+    if value < 1:
+        raise ModelError(f"{where}; at least 1 is needed", hint=MEND)
+    if most is not None and value > most:
+        raise ModelError(f"{where}, more than the weights bear out ({most:,})", hint=MEND)
+
+
+def _check_count(path: Path, name: str, value: Any, most: int) -> None:
+    """Refuse numbers of parts, or lists of them, that could not be built in a second."""
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, int | float) and not abs(number) <= most:
+            found = printable(str(number)[:40])
+            raise ModelError(f"{printable(path)}: {printable(name)} is {found}, more than {most:,}", hint=MEND)
+
+
+def _check_heads(path: Path, table: dict[str, Any]) -> None:
+    width = next((name for name in WIDTHS if table.get(name) is not None), None)
+    heads = next((name for name in HEADS if table.get(name) is not None), None)
+    if width is None or heads is None or not OWN_HEAD_SIZE.isdisjoint(table):
+        return
+    if table[width] % table[heads]:
+        raise ModelError(
+            f"{printable(path)}: {width} is {table[width]:,}, which {table[heads]:,} heads ({heads}) do not divide",
+            hint=MEND,
+        )

@@ -1,0 +1,32 @@
+"""What the last digits of a score depend on, beside text and model: the device and how it computes."""
+
+from typing import Any
+
+from batchsent.errors import DeviceError, printable
+from batchsent.model.scorer import Scorer
+
+# Of the sections that `Scorer.facts` returns.
+DEVICE_FACTS = ("name", "description", "capability", "path", "batch_tokens", "torch", "cuda")
+
+
+def stamp_of(scorer: Scorer) -> dict[str, Any]:
+    """Return the stamp of the scores that a model computes here; equal stamps give equal bytes."""
+    facts = scorer.facts()
+    stamp = {name: facts["device"].get(name) for name in DEVICE_FACTS}
+    return stamp | {"precision": facts["model"].get("precision")}
+
+
+def check_gpu_still_there(kept: dict[str, Any], stamp: dict[str, Any]) -> None:
+    """Raise DeviceError where kept scores are a GPU's and the run would go on without one."""
+    if not str(kept.get("cuda") or "") or str(stamp.get("name")) != "cpu":
+        return
+    raise DeviceError(
+        f"the earlier run scored on {in_words(kept)}, and there is no GPU now",
+        hint="run the same command where the GPU is there, or add --restart to score everything here",
+    )
+
+
+def in_words(stamp: dict[str, Any]) -> str:
+    """Return a stamp for a sentence."""
+    device = stamp.get("description") or stamp.get("name") or "an unknown device"
+    return f"{printable(device)} ({printable(stamp.get('precision') or 'unknown precision')})"

@@ -1,0 +1,190 @@
+"""Which files beside an output are its own: no other file is replaced or removed without --overwrite.
+
+A file is provably an output's own where what an earlier run of that output left behind says so:
+
+- the summary: it is a summary that names this output,
+- rejects, groups, disagreements: that summary names the file with the size and SHA-256 that it has,
+- the page: it holds the id of the run that the summary is about,
+- the failed summary: it is the summary of a failed run.
+
+A run that was killed between its output and its summary has no summary yet. What it was about to write stands in its
+work folder (parts.announce) and counts in the same way. A symbolic link is never an output's own: a run makes none.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import InputError, UsageError, printable
+from batchsent.evaluation import summary as summaries
+from batchsent.run.job import Job
+from batchsent.run.options import BatchOptions
+from batchsent.run.parts import Parts, differences, work_directory
+from batchsent.run.places import Places
+from batchsent.run.record import is_intact
+
+# The option that gives a file another name. The others follow the name of the output.
+NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--disagreements"}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier runs of an output left behind."""
+
+    places: Places
+    document: dict[str, Any] | None  # the summary of the finished run, where it names this output
+    announced: dict[str, Any]  # outputs and id of the run that was killed while it wrote them
+
+    @classmethod
+    def read(cls, places: Places) -> "Earlier":
+        """Look at what is there."""
+        announced = {} if places.target is None else Parts(work_directory(places.target)).announced()
+        return cls(places, _summary_of(places), announced)
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """The files that earlier runs say they wrote."""
+        finished = self.document["outputs"] if self.document else []
+        return [*finished, *self.announced.get("outputs", [])]
+
+    def announced_is_there(self) -> bool:
+        """Tell whether the output is what a run that was killed at its very end put there."""
+        return any(
+            entry.get("role") == "data" and is_intact(self.places.target, entry)
+            for entry in self.announced.get("outputs", [])
+        )
+
+    def data_is_intact(self) -> bool:
+        """Tell whether the output still is what its summary describes."""
+        written = [entry for entry in self.outputs if entry.get("role") == "data"]
+        return any(is_intact(self.places.data, entry) for entry in written)
+
+    def is_own(self, role: str, path: Path) -> bool:
+        """Tell whether the file at `path` is provably this output's own."""
+        if path.is_symlink() or not path.is_file():
+            return False
+        if role == "summary":
+            return self.document is not None
+        if role == "failed summary":
+            return _is_failed_summary(path)
+        if role == "report":
+            return self._is_own_page(path)
+        return any(
+            entry.get("role") == role and self._same_name(entry, path) and is_intact(path, entry)
+            for entry in self.outputs
+        )
+
+    def _is_own_page(self, path: Path) -> bool:
+        runs = [self.announced.get("run"), self.document and self.document["run"].get("id")]
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return False
+        return any(f"batchsent run {run}".encode() in content for run in runs if run)
+
+    def _same_name(self, entry: dict[str, Any], path: Path) -> bool:
+        return _names(entry, path, beside=self.places.data)
+
+    def foreign(self, files: dict[str, Path]) -> dict[str, Path]:
+        """Return the files, of those by role, that are there and are not this output's own."""
+        return {
+            role: path
+            for role, path in files.items()
+            if os.path.lexists(path) and not self.is_own(role, path)
+        }
+
+    def refuse_foreign(self, options: BatchOptions) -> None:
+        """Refuse to replace a file that is not this output's own. Raises UsageError."""
+        foreign = self.foreign(self.places.beside(options))
+        if not foreign or options.overwrite:
+            return
+        role, path = next(iter(foreign.items()))
+        what = "a symbolic link" if path.is_symlink() else "not a file of this output"
+        other = f"choose another name with {NAMED_BY[role]} FILE" if role in NAMED_BY else "move it"
+        raise UsageError(
+            f"{role} {printable(path)} exists already and is {what}",
+            hint=f"{other}, or add --overwrite to replace it",
+            path=str(path),
+        )
+
+
+def why_kept(job: Job, earlier: Earlier, places: Places) -> tuple[str, str]:
+    """Return why an output that is there is not replaced, and what to type: for a person who meets it every night."""
+    output, document = printable(places.output), earlier.document
+    if document is None:
+        return f"{output} exists already", "choose another name or add --overwrite"
+    if not earlier.data_is_intact():
+        return (
+            f"{output} exists already, and was changed after batchsent wrote it",
+            "choose another name or add --overwrite",
+        )
+    known = document["run"].get("fingerprint") or {}
+    rows = document["rows"].get("read", 0)
+    if known.get("input") != job.fingerprint["input"]:
+        made_from = printable(document["input"].get("path") or places.input)
+        now = f"; it has {job.checked.rows:,} now" if job.checked and job.checked.rows is not None else ""
+        return (
+            f"{output} was made from an earlier {made_from} of {rows:,} rows{now}",
+            "add --overwrite to score it again",
+        )
+    now_written = {f"--{name.replace('_', '-')}": value for name, value in job.writing.items()}
+    was_written = document["run"].get("writing") or {}
+    was_written = {f"--{name.replace('_', '-')}": value for name, value in was_written.items()}
+    different = differences(known, job.fingerprint) | differences(was_written, now_written)
+    if not different:
+        return f"{output} exists already", "add --overwrite to score it again"
+    return (
+        f"{output} was made with other options: {'; '.join(different.values())}",
+        "choose another name, or add --overwrite to score it again",
+    )
+
+
+def _summary_of(places: Places) -> dict[str, Any] | None:
+    """Return the summary at its place, where it is one of this output."""
+    path = places.summary
+    if path is None or path.is_symlink() or not path.is_file():
+        return None
+    try:
+        document = summaries.read(path)
+    except InputError:
+        return None
+    for entry in document["outputs"]:
+        if not isinstance(entry, dict) or entry.get("role") != "data":
+            continue
+        if places.data is None:
+            return document if entry.get("path") == "-" else None
+        return document if _names(entry, places.data, beside=path) else None
+    return None
+
+
+def _names(entry: dict[str, Any], path: Path, *, beside: Path | None) -> bool:
+    """Tell whether a summary's entry names this path.
+
+    Beside the summary or the output the last part of the name is enough: folders are moved and mounted elsewhere.
+    """
+    named = str(entry.get("path"))
+    if os.path.abspath(named) == os.path.abspath(printable(path)):
+        return True
+    together = beside is not None and beside.absolute().parent == path.absolute().parent
+    return together and Path(named).name == printable(path.name)
+
+
+def _is_failed_summary(path: Path) -> bool:
+    try:
+        return bool(summaries.read(path)["status"] == "failed")
+    except InputError:
+        return False
+
+
+def check_work_folder(target: Path) -> None:
+    """Refuse a work folder that holds anything a run did not put there. Raises UsageError."""
+    folder = work_directory(target)
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_symlink() and folder.is_dir() and not Parts(folder).foreign_names():
+        return
+    raise UsageError(
+        f"{printable(folder)} exists already and is not the work folder of a run",
+        hint="move it, or choose another name for the output",
+    )
