@@ -15,6 +15,7 @@ from batchsent.model.options import ModelOptions, NamedModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.standard_streams import check_stdin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,8 +161,10 @@ def predictions(
     """
     settings = build(PredictOptions, options)
     reporter = reporter or Reporter()
-    if not texts and sys.stdin.isatty():
-        raise UsageError("there is no text", hint="give texts, or pipe lines in")
+    if not texts:
+        check_stdin()
+        if sys.stdin.isatty():
+            raise UsageError("there is no text", hint="give texts, or pipe lines in")
     model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
     for said in model.scorer.facts()["device"]["warnings"]:
         reporter.warning(said)

@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError, printable
+from batchsent.memory import check_room, memory_errors
 from batchsent.run.console import JsonReporter, TerminalReporter
+from batchsent.standard_streams import open_missing
 
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
@@ -80,6 +82,7 @@ def cli() -> None:
 
     batchsent finetune makes a model, batchsent batch scores files with it.
     """
+    check_room("pyarrow")
 
 
 def command(name: str) -> Callable[[Callable[..., int]], LazyOptions]:
@@ -305,13 +308,15 @@ def info_command(model: str | None, as_json: bool, **options: Any) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of the documented codes."""
+    open_missing()
     as_json = "--log-format=json" in sys.argv or any(
         pair == ("--log-format", "json") for pair in zip(sys.argv, sys.argv[1:], strict=False)
     )
     code = EXIT_BUG
     try:
-        code = cli.main(arguments, standalone_mode=False) or 0
-        sys.stdout.flush()
+        with memory_errors():
+            code = cli.main(arguments, standalone_mode=False) or 0
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -34,8 +34,10 @@ FLOORS = {
     "batchsent.evaluation": 1,
     "batchsent.chunk": 0,
     "batchsent.errors": 0,
+    "batchsent.memory": 0,
     "batchsent.options": 0,
     "batchsent.reporting": 0,
+    "batchsent.standard_streams": 0,
 }
 
 

@@ -11,6 +11,7 @@ from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError, printable
 from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, facts_of, find_column, find_text_column
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
+from batchsent.memory import shortage_of_reader
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -159,6 +160,8 @@ class ArrowSource:
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(self._bytes, mode="r"))
         except (pa.ArrowException, OSError) as error:
+            if short := shortage_of_reader(error):
+                raise short from error
             raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
@@ -173,6 +176,8 @@ class ArrowSource:
                 yield batch
             self._whole = self._bytes.last.endswith(END_OF_STREAM)
         except (pa.ArrowException, MemoryError, OSError) as error:
+            if short := shortage_of_reader(error):
+                raise short from error
             raise InputError(f"{self.name}: damaged Arrow stream: {printable(error)}") from error
 
     def chunks(self) -> Iterator[Chunk]:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
-from batchsent.errors import InputError, UsageError, printable, reason
+from batchsent.errors import BatchsentError, InputError, UsageError, printable, reason
 from batchsent.formats.arrow import TableRows, TextColumn, cells, joined_schema, joined_table, rechunk
 from batchsent.formats.reading import ReadOptions, Source, facts_of, find_column, list_columns
 from batchsent.formats.streams import OutputFile
+from batchsent.memory import shortage_of_reader
 
 # Row groups of a Parquet file made of an input that has none: large enough for column statistics to pay.
 ROW_GROUP_ROWS = 65_536
@@ -72,7 +73,9 @@ class ParquetSource:
                         hint="a file made to fill the memory does this; write it again with smaller row groups",
                     )
 
-    def _damaged(self, error: Exception) -> InputError:
+    def _damaged(self, error: Exception) -> BatchsentError:
+        if short := shortage_of_reader(error):
+            return short
         text = printable(error)
         if "encrypt" in text.lower():
             return InputError(f"{self.name}: the file is encrypted", hint="decrypt it first")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError, printable, reason
+from batchsent.standard_streams import check_stdin
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
@@ -122,8 +123,7 @@ class _HashingReader(io.RawIOBase):
         self.size = 0
         self.hash = hashlib.sha256()
         if path == "-":
-            if sys.stdin is None or sys.stdin.closed:
-                raise InputError("stdin is closed", hint="name a file, or pipe something in")
+            check_stdin()
             self._fd = os.dup(sys.stdin.fileno())
         else:
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
+from batchsent.memory import check_room, shortage
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.int8 import require_int8
 from batchsent.model.nvidia import (
@@ -23,7 +24,6 @@ HALF = ("float16", "bfloat16")
 # without room for that it is "not initialized".
 FULL = (
     "out of memory",
-    "can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "failed to map segment from shared object",
@@ -84,6 +84,7 @@ def choose_device(device: str, precision: str, driver: DriverFiles | None = None
     or a precision that the device is bad at, DeviceError for a device that is not there.
     """
     kind, number = _parse(device, precision)
+    check_room("torch")
     if kind == "cpu":
         check_cpu_precision(precision)
     torch = _import_torch()
@@ -222,7 +223,7 @@ def _cpu(torch: Any, precision: str) -> Device:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of PyTorch's says that memory is full: then less at a time may go."""
-    return isinstance(error, MemoryError) or any(said in str(error) for said in FULL)
+    return any(said in str(error) for said in FULL) or shortage(error) is not None
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from batchsent.evaluation.gates import under
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import open_sink, open_source
 from batchsent.formats.streams import STDOUT, HashedOutput
+from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
@@ -97,7 +98,8 @@ class Run:
                 for path in [*([] if target is None else [target]), *self.places.named(options)]:
                     stack.enter_context(held_lock(path, options.lock_wait))
                 try:
-                    document = self.go_locked()
+                    with memory_errors():
+                        document = self.go_locked()
                 except BatchsentError as error:
                     self.note_failure(error)
                     raise

@@ -7,6 +7,7 @@ from batchsent.evaluation import gates
 from batchsent.run.options import BatchOptions
 from batchsent.run.places import Places
 from batchsent.run.rejects import over_budget
+from batchsent.standard_streams import check_stdout
 
 
 def check_options(options: BatchOptions, places: Places) -> None:
@@ -18,6 +19,8 @@ def check_options(options: BatchOptions, places: Places) -> None:
         raise UsageError(
             "stdin is a terminal", hint="name a file, or pipe one in: cat reviews.csv | batchsent batch - -o -"
         )
+    if places.output == "-":
+        check_stdout()
     if options.bad_rows == "reject" and places.rejects is None:
         raise UsageError("rejected rows have no place to go", hint="add --rejects FILE")
     if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
