@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
-from batchsent.errors import ModelError, UsageError, printable
+from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions, NamedModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchsent.errors import printable
 from batchsent.formats import ReadOptions
 from batchsent.formats.copied import longest_record
 from batchsent.formats.differences import Difference, damage, shown
 from batchsent.formats.opening import format_of
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
+from batchsent.text import printable
 
 
 def same(what: str, claimed: Any, found: Any) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError, printable
+from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError
 from batchsent.memory import check_room, memory_errors
 from batchsent.run.console import JsonReporter, TerminalReporter
 from batchsent.standard_streams import open_missing
+from batchsent.text import printable
 
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",

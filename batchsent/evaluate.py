@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, SCORED, Chunk, Scores
-from batchsent.errors import GateFailed, InputError, UsageError, printable
+from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import gates, summary
 from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
@@ -23,6 +23,7 @@ from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
+from batchsent.text import printable
 
 SCHEMA = "batchsent.evaluation/1"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, ModelError, UsageError
 from batchsent.model import calibration
 from batchsent.model.loading import LoadedModel, identify, load_model
 from batchsent.options import build, option
@@ -21,6 +21,7 @@ from batchsent.reporting import Reporter
 from batchsent.run import commit
 from batchsent.run.lock import held_lock
 from batchsent.run.signals import Signals
+from batchsent.text import printable
 from batchsent.training.checkpoints import writing
 
 # Why not a state dict for torch: model.safetensors is one already. A program runs without transformers, and is what

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, ModelError, UsageError, printable
+from batchsent.errors import InputError, ModelError, UsageError
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device, choose_device
 from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
@@ -18,6 +18,7 @@ from batchsent.reporting import Reporter
 from batchsent.run import commit
 from batchsent.run.lock import held_lock
 from batchsent.run.signals import Signals
+from batchsent.text import printable
 from batchsent.training import base, search, trainer
 from batchsent.training.adapters import add_adapters, check_peft
 from batchsent.training.checkpoints import Checkpoints

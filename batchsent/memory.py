@@ -8,7 +8,8 @@ import re
 import sys
 from collections.abc import Iterator
 
-from batchsent.errors import BatchsentError, DeviceError, printable
+from batchsent.errors import BatchsentError, DeviceError
+from batchsent.text import printable
 
 # Address space that libraries take when they are loaded, of which they use a part. Measured with
 # /proc/self/status on two cores: numpy and pyarrow 360 MB, a model with PyTorch's CPU build

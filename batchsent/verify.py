@@ -15,7 +15,7 @@ from typing import Any
 from batchsent.added import Added
 from batchsent.chunk import Reject
 from batchsent.claims import same, same_file, same_section, same_tables
-from batchsent.errors import GateFailed, InputError, UsageError, printable
+from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, open_source
@@ -30,6 +30,7 @@ from batchsent.run.columns import added_schema
 from batchsent.run.extras import extra_paths
 from batchsent.run.options import BatchOptions
 from batchsent.run.places import named
+from batchsent.text import printable
 
 SCHEMA = "batchsent.verification/1"
 

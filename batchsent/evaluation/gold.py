@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
+from batchsent.text import printable
 
 # What a gold value says when it names no label.
 MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3

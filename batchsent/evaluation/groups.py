@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchsent.chunk import SCORED, Scores
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import FIXED, count, fixed
+from batchsent.text import printable
 
 # Beyond these, rows of new groups are counted together. A million groups of two labels are 56 MB of counts and some
 # 250 MB of values; more labels, or longer values, mean fewer groups.

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from batchsent.errors import printable
+from batchsent.text import printable
 
 FOLDER = Path(__file__).parent
 

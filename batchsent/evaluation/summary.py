@@ -11,8 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, printable
+from batchsent.errors import InputError
 from batchsent.evaluation.advice import advise
+from batchsent.text import printable
 
 SCHEMA = "batchsent.summary/1"
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchsent.errors import printable
 from batchsent.evaluation.compare import WORDS
 from batchsent.evaluation.terminal import SHOWN_LABELS, WARNED, accuracy_word, name_of, path_of
+from batchsent.text import printable
 
 SHOWN_MATRIX = 8
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
-from batchsent.errors import printable
 from batchsent.evaluation.bins import FIXED, Lengths, count, fixed
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
+from batchsent.text import printable
 
 SCORE_BINS = 50
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchsent.errors import printable
+from batchsent.text import printable
 
 SHOWN_LABELS = 6
 NAME_CHARACTERS = 40

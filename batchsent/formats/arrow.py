@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, facts_of, find_column, find_text_column
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 from batchsent.memory import shortage_of_reader
+from batchsent.text import printable
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 

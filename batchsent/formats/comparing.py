@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
-from batchsent.errors import InputError, printable, reason
+from batchsent.errors import InputError, reason
 from batchsent.formats.copied import CopiedCsv, Cursor, as_texts, longest_record
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_sinks import flat
@@ -22,6 +22,7 @@ from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
+from batchsent.text import printable
 
 
 class Output(Protocol):

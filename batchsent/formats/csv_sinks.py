@@ -5,11 +5,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from batchsent.chunk import Chunk
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
+from batchsent.text import printable
 
 
 def open_csv_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool) -> Sink:

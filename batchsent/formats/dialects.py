@@ -2,10 +2,11 @@
 
 import codecs
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.records import Dialect, split
 from batchsent.formats.streams import BOMS, MULTIBYTE, WIDE, canonical_encoding
+from batchsent.text import printable
 
 DELIMITERS = (b",", b";", b"\t", b"|")
 

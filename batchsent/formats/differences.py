@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
+from batchsent.text import printable
 
 SHOWN_CHARACTERS = 60
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.formats.reading import ReadOptions, Sink, Source, check_numbers
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
+from batchsent.text import printable
 
 SUFFIXES = {
     ".csv": "csv",

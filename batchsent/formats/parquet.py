@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
-from batchsent.errors import BatchsentError, InputError, UsageError, printable, reason
+from batchsent.errors import BatchsentError, InputError, UsageError, reason
 from batchsent.formats.arrow import TableRows, TextColumn, cells, joined_schema, joined_table, rechunk
 from batchsent.formats.reading import ReadOptions, Source, facts_of, find_column, list_columns
 from batchsent.formats.streams import OutputFile
 from batchsent.memory import shortage_of_reader
+from batchsent.text import printable
 
 # Row groups of a Parquet file made of an input that has none: large enough for column statistics to pay.
 ROW_GROUP_ROWS = 65_536

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.options import option
+from batchsent.text import printable
 
 # A chunk of 8,192 IMDB reviews is 11 MB; longer texts end it earlier, so that memory stays bounded.
 CHUNK_BYTES = 16 << 20

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from batchsent.errors import InputError, UsageError, printable, reason
+from batchsent.errors import InputError, UsageError, reason
 from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
-from batchsent.errors import ModelError, printable
+from batchsent.errors import ModelError
 from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
+from batchsent.text import printable
 
 FILE = "calibration.json"
 SCHEMA = "batchsent.calibration/1"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, UsageError
 from batchsent.memory import check_room, shortage
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.int8 import require_int8
@@ -16,6 +16,7 @@ from batchsent.model.nvidia import (
     explain_unserved_gpu,
     explain_unused_gpu,
 )
+from batchsent.text import printable
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 # Formats with fewer digits, or a smaller range, than the weights were trained in.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.device import HALF, Device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
@@ -26,6 +26,7 @@ from batchsent.model.packed import (
     to_device,
 )
 from batchsent.model.weights import take_apart
+from batchsent.text import printable
 
 # Largest difference of a logit between the packed way and transformers, as a share of the logits'
 # spread. Measured on a CPU, at DistilBERT size and with the embedded model, 512 tokens: 3e-6 in

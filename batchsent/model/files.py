@@ -14,7 +14,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import ModelError, printable, reason
+from batchsent.errors import ModelError, reason
+from batchsent.text import printable
 
 # Of a configuration: a hundred thousand labels take 3 MB.
 MAX_SETTINGS_BYTES = 10_000_000

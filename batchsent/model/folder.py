@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.chunk import is_blank
-from batchsent.errors import ModelError, printable
+from batchsent.errors import ModelError
 from batchsent.model.files import MAX_TEXT_BYTES, check_files, open_file, read_file, read_json
 from batchsent.model.sizes import check_sizes
 from batchsent.model.tokens import LONG_TEXT
+from batchsent.text import printable
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.model.device import (
     FREE_MEMORY,
     MORE_MEMORY,
@@ -26,6 +26,7 @@ from batchsent.model.device import (
 from batchsent.model.files import sha256_of, sha256_of_all
 from batchsent.model.folder import TOKENIZER_FILES, inspect
 from batchsent.model.options import check_max_length
+from batchsent.text import printable
 
 # A Hub id: owner/name, or name alone for the oldest models.
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)

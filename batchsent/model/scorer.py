@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
-from batchsent.errors import DeviceError, printable
+from batchsent.errors import DeviceError
 from batchsent.model.batches import halve, plan_batches
 from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory, lacks_memory
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
+from batchsent.text import printable
 
 # Less than half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
 MEMORY_SHARE = 0.4

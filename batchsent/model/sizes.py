@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import ModelError, printable
+from batchsent.errors import ModelError
+from batchsent.text import printable
 
 # Names that architectures have for the same numbers.
 LAYERS = (

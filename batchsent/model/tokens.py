@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import BatchsentError, ModelError, UsageError, printable
+from batchsent.errors import BatchsentError, ModelError, UsageError
 from batchsent.model.prefix import LONG_CHARS, BertPrefixes, choose_prefixes
 from batchsent.model.wordcache import WordCache
+from batchsent.text import printable
 
 # What is read of a text that is longer than the model reads.
 LONG_TEXT = ("head", "tail", "head-tail", "window")

@@ -5,7 +5,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError, printable
+from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import under
 from batchsent.evaluation.tally import Tally
@@ -43,6 +43,7 @@ from batchsent.run.refusals import check_options
 from batchsent.run.rejects import Rejects, check_budget
 from batchsent.run.scoring import Scoring
 from batchsent.run.signals import Signals
+from batchsent.text import printable
 
 
 def batch(

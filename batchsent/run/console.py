@@ -6,9 +6,9 @@ import time
 from types import TracebackType
 from typing import Any
 
-from batchsent.errors import printable
 from batchsent.evaluation import terminal
 from batchsent.reporting import Reporter
+from batchsent.text import printable
 
 
 class TerminalReporter(Reporter):

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from batchsent.errors import DeviceError, printable
+from batchsent.errors import DeviceError
 from batchsent.model.scorer import Scorer
+from batchsent.text import printable
 
 # Of the sections that `Scorer.facts` returns.
 DEVICE_FACTS = ("name", "description", "capability", "path", "batch_tokens", "torch", "cuda")

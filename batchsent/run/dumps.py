@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import (
-    EXIT_ROWS_REJECTED,
-    BatchsentError,
-    DeviceError,
-    Interrupted,
-    ModelError,
-    UsageError,
-    printable,
-)
+from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, DeviceError, Interrupted, ModelError, UsageError
 from batchsent.formats.opening import SUFFIXES, format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
@@ -28,6 +20,7 @@ from batchsent.run.options import BatchOptions
 from batchsent.run.places import Places
 from batchsent.run.refusals import check_options
 from batchsent.run.signals import Signals
+from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"
 SUMMARY_NAME = "batchsent.summary.json"

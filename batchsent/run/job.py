@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchsent.errors import ModelError, printable
+from batchsent.errors import ModelError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gold import GoldRule
 from batchsent.formats import ReadOptions, Source
@@ -22,6 +22,7 @@ from batchsent.run.pipeline import Clock
 from batchsent.run.places import Places
 from batchsent.run.preflight import Checked, check_input
 from batchsent.run.rejects import check_budget
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)

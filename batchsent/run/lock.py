@@ -6,8 +6,9 @@ from pathlib import Path
 
 import filelock
 
-from batchsent.errors import Locked, printable
+from batchsent.errors import Locked
 from batchsent.run.commit import output_errors
+from batchsent.text import printable
 
 
 @contextlib.contextmanager

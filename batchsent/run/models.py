@@ -2,11 +2,11 @@
 
 from typing import Protocol
 
-from batchsent.errors import printable
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
 from batchsent.model.options import check_model_options
 from batchsent.model.scorer import ModelScorer, Scorer
 from batchsent.run.options import BatchOptions
+from batchsent.text import printable
 
 
 class Models(Protocol):

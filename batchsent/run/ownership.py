@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.run.job import Job
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
 from batchsent.run.places import Places
 from batchsent.run.record import is_intact
+from batchsent.text import printable
 
 # The option that gives a file another name. The others follow the name of the output.
 NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--disagreements"}

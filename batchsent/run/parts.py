@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from batchsent.chunk import PENDING, Chunk, Scores
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.run.commit import fault, fsync_directory, output_errors, write_file
+from batchsent.text import printable
 
 MANIFEST = "manifest.json"
 COMMITTING = "committing.json"

@@ -5,10 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.formats.opening import format_of
 from batchsent.run.extras import extra_paths
 from batchsent.run.options import BatchOptions
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchsent.errors import InputError, printable
+from batchsent.errors import InputError
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.parquet import ParquetSource
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import (
-    EXIT_ROWS_REJECTED,
-    BatchsentError,
-    GateFailed,
-    ModelError,
-    printable,
-)
+from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, ModelError
 from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.advice import warning
@@ -26,6 +20,7 @@ from batchsent.run.job import Job
 from batchsent.run.options import BatchOptions
 from batchsent.run.pipeline import Clock
 from batchsent.run.places import Places
+from batchsent.text import printable
 
 
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:

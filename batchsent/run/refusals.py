@@ -2,12 +2,13 @@
 
 import sys
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.evaluation import gates
 from batchsent.run.options import BatchOptions
 from batchsent.run.places import Places
 from batchsent.run.rejects import over_budget
 from batchsent.standard_streams import check_stdout
+from batchsent.text import printable
 
 
 def check_options(options: BatchOptions, places: Places) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batchsent.chunk import Reject
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.run.commit import PendingFile
+from batchsent.text import printable
 
 
 class Rejects:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, ModelError, printable
+from batchsent.errors import BatchsentError, ModelError
 from batchsent.model import files, folder, loading
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)

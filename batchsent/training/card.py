@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from batchsent.errors import printable
+from batchsent.text import printable
 
 # What starts markup within a line of GitHub's Markdown: bare addresses become links there too.
 MARKDOWN = re.compile(r"([\\`*_\[\]|~$@:]|(?<=www)\.)", re.IGNORECASE)

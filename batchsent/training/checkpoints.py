@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageError
 from batchsent.model import folder
 from batchsent.run import commit
+from batchsent.text import printable
 
 TRIALS = "trials.json"
 ADAPTER = "adapter_model.safetensors"

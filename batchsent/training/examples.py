@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import is_blank
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
+from batchsent.text import printable
 from batchsent.training.labelled import Table
 
 # What label columns say, and what the classes are then called. Compared without case.

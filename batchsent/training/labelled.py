@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import InputError, UsageError, printable
+from batchsent.errors import InputError, UsageError
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
 from batchsent.model.loading import COMMIT
+from batchsent.text import printable
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals

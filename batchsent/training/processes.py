@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from batchsent.errors import BatchsentError, DeviceError, UsageError, printable
+from batchsent.errors import BatchsentError, DeviceError, UsageError
+from batchsent.text import printable
 
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
+from batchsent.text import printable
 
 TENSORBOARD_DIR = "TENSORBOARD_LOGGING_DIR"  # what transformers reads
 

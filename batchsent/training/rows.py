@@ -1,8 +1,9 @@
 """The rows of a training: read, labelled, cleaned, split, sampled, and said aloud; trains nothing."""
 
-from batchsent.errors import UsageError, printable
+from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
 from batchsent.reporting import Reporter
+from batchsent.text import printable
 from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
 from batchsent.training.hygiene import choose_rows
 from batchsent.training.labelled import Table, is_file, read_dataset, read_file, read_probabilities

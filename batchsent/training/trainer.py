@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import DeviceError, printable
+from batchsent.errors import DeviceError
 from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
+from batchsent.text import printable
 from batchsent.training.adapters import merge_adapters
 from batchsent.training.checkpoints import step_of, writing
 from batchsent.training.loop import Encoded, Loss, Measurements, balanced_weights, encode, make_trainer
