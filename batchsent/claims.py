@@ -1,6 +1,5 @@
 """What a summary claims, held against what the files are; knows neither rows nor scores."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions
 from batchsent.formats.copied import longest_record
 from batchsent.formats.differences import Difference, damage, shown
@@ -81,9 +81,3 @@ def rows_of(path: Path, output_format: str | None) -> int:
         dialect = Dialect(b"\t" if name == "tsv" else b",")
         longest = longest_record(ReadOptions())
         return sum(map(len, scan(stream, dialect, max_record_bytes=longest, name=printable(path)))) - 1
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

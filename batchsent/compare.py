@@ -7,8 +7,8 @@ from typing import Any
 from batchsent.errors import GateFailed
 from batchsent.evaluation import compare as comparing
 from batchsent.evaluation import summary as summaries
+from batchsent.files.atomic import write_file
 from batchsent.report import page_path
-from batchsent.run.commit import write_file
 
 
 def compare(

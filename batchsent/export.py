@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError, UsageError
+from batchsent.files import atomic
+from batchsent.files.lock import held_lock
+from batchsent.files.signals import Signals
 from batchsent.model import calibration
 from batchsent.model.loading import LoadedModel, identify, load_model
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.run import commit
-from batchsent.run.lock import held_lock
-from batchsent.run.signals import Signals
 from batchsent.text import printable
 from batchsent.training.checkpoints import writing
 
@@ -63,13 +63,13 @@ def export(model: str, output: str | Path, *, reporter: Reporter | None = None, 
     check_packages(settings.to)
     check_output(final, settings)
     identity = identify(model, settings.revision)
-    with commit.output_errors(final):
+    with atomic.output_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with Signals(), held_lock(final, 0):
         # The position table is the true limit: a tokenizer may be told to cut earlier, or later.
         tokens = max(identity.max_length, identity.positions or 0)
         loaded = load_model(identity, device="cpu", precision="float32", max_length=tokens)
-        temporary = commit.temporary_directory(final)
+        temporary = atomic.temporary_directory(final)
         try:
             program = trace(loaded)
             with writing(final):
@@ -88,7 +88,7 @@ def export(model: str, output: str | Path, *, reporter: Reporter | None = None, 
                     hint=f"try --to {next(kind for kind in FILES if kind != settings.to)}",
                 )
             written = sorted(path.name for path in temporary.iterdir())
-            commit.publish_directory(temporary, final, overwrite=settings.overwrite)
+            atomic.publish_directory(temporary, final, overwrite=settings.overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     reporter.notice(f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the largest")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, ModelError, UsageError
+from batchsent.files import atomic
+from batchsent.files.lock import held_lock
+from batchsent.files.signals import Signals
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device, choose_device
 from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.run import commit
-from batchsent.run.lock import held_lock
-from batchsent.run.signals import Signals
 from batchsent.text import printable
 from batchsent.training import base, search, trainer
 from batchsent.training.adapters import add_adapters, check_peft
@@ -70,7 +70,7 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
             if processes.first:
                 if settings.push_to_hub is not None:
                     check_hub(settings.push_to_hub)
-                with commit.output_errors(final):
+                with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
         stack.enter_context(trainer.quiet_libraries())

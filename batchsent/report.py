@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batchsent.errors import OutputError, UsageError, reason
 from batchsent.evaluation import summary as summaries
-from batchsent.run.commit import write_file
+from batchsent.files.atomic import write_file
 from batchsent.text import printable
 
 # Every page says in its head who made it: a file that does not is somebody's own.

@@ -11,8 +11,8 @@ import pytest
 from batchsent.chunk import BLANK, SCORED, Chunk, Scores
 from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.gold import GoldRule
+from batchsent.files.atomic import PendingFile
 from batchsent.formats.tables import write_table
-from batchsent.run.commit import PendingFile
 
 LABELS = ("NEGATIVE", "POSITIVE")
 RULE = "1-2:NEGATIVE,4-5:POSITIVE"

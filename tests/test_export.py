@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from batchsent.cli import cli
 from batchsent.errors import Locked, ModelError, OutputError, UsageError
 from batchsent.export import FILES, TOLERANCE, export
+from batchsent.files.lock import held_lock
 from batchsent.model.loading import identify, load_model
-from batchsent.run.lock import held_lock
 from tests.models import make_model
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")

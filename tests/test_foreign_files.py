@@ -5,8 +5,8 @@ import json
 import pytest
 
 from batchsent.errors import Locked, UsageError
+from batchsent.files.lock import held_lock
 from batchsent.run.batch import batch
-from batchsent.run.lock import held_lock
 from tests.children import run as run_child
 from tests.hash_model import HashModels
 

@@ -32,6 +32,7 @@ FLOORS = {
     "batchsent.model": 2,
     "batchsent.formats": 2,
     "batchsent.evaluation": 1,
+    "batchsent.files": 1,
     "batchsent.chunk": 0,
     "batchsent.errors": 0,
     "batchsent.options": 0,

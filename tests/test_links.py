@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from batchsent.errors import Locked, UsageError
+from batchsent.files.atomic import publish_directory, temporary_directory
+from batchsent.files.lock import held_lock
 from batchsent.run.batch import batch
-from batchsent.run.commit import publish_directory, temporary_directory
-from batchsent.run.lock import held_lock
 from tests.children import run as run_child
 from tests.hash_model import HashModels
 

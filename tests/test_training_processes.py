@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchsent.run.lock import held_lock
+from batchsent.files.lock import held_lock
 from tests.models import make_model
 from tests.test_finetune import BAD, GOOD, weights, write_reviews
 

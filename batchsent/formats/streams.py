@@ -180,42 +180,6 @@ class OutputFile(Protocol):
         """Write all of `data`."""
 
 
-STDOUT = 1  # file descriptor
-
-
-class HashedOutput(io.RawIOBase):
-    """An open file descriptor as a file that never repositions; counts and hashes what is written."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self.size = 0
-        self._fd = fd
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bytes written so far, in hex."""
-        return self._hash.hexdigest()
-
-    def writable(self) -> bool:
-        """Say that it is a file to write to."""
-        return True
-
-    def tell(self) -> int:
-        """Return the number of bytes written."""
-        return self.size
-
-    def write(self, data: Any) -> int:
-        """Write all of `data`; short writes are continued. Raises OSError, BrokenPipeError for a reader who left."""
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view):
-            done += os.write(self._fd, view[done:])
-        self._hash.update(view)
-        self.size += len(view)
-        return len(view)
-
-
 class Compressed(io.RawIOBase):
     """A writer that compresses into `file` by the suffix of `path`; closing it leaves `file` open."""
 

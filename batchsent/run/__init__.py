@@ -1,1 +1,1 @@
-"""A scoring run that survives: commit, resume, lock, signals."""
+"""A scoring run: plan, read, score, keep parts, write, commit, resume; folders of dumps."""

@@ -9,18 +9,19 @@ from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import under
 from batchsent.evaluation.tally import Tally
+from batchsent.files.atomic import PendingFile, output_errors, remove, write_file
+from batchsent.files.hashing import STDOUT, HashedOutput
+from batchsent.files.lock import held_lock
+from batchsent.files.signals import Signals
 from batchsent.formats import open_sink, open_source
-from batchsent.formats.streams import STDOUT, HashedOutput
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.columns import added_batch
-from batchsent.run.commit import PendingFile, output_errors, remove, write_file
 from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
 from batchsent.run.job import Job, prepare
-from batchsent.run.lock import held_lock
 from batchsent.run.models import Models, OneModel, describe
 from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
@@ -42,7 +43,6 @@ from batchsent.run.record import (
 from batchsent.run.refusals import check_options
 from batchsent.run.rejects import Rejects, check_budget
 from batchsent.run.scoring import Scoring
-from batchsent.run.signals import Signals
 from batchsent.text import printable
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, DeviceError, Interrupted, ModelError, UsageError
+from batchsent.files.atomic import output_errors, write_file
+from batchsent.files.signals import Signals
 from batchsent.formats.opening import SUFFIXES, format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.batch import Run
-from batchsent.run.commit import output_errors, write_file
 from batchsent.run.job import check_model
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
 from batchsent.run.places import Places
 from batchsent.run.refusals import check_options
-from batchsent.run.signals import Signals
 from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"

@@ -10,11 +10,11 @@ from batchsent.chunk import Chunk, Scores
 from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
+from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
 from batchsent.formats.reading import find_column
 from batchsent.formats.streams import compression_of
 from batchsent.formats.tables import write_table
-from batchsent.run.commit import PendingFile
 from batchsent.run.options import BatchOptions
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from batchsent.chunk import PENDING, Chunk, Scores
 from batchsent.errors import UsageError
-from batchsent.run.commit import fault, fsync_directory, output_errors, write_file
+from batchsent.files.atomic import fault, fsync_directory, output_errors, write_file
 from batchsent.text import printable
 
 MANIFEST = "manifest.json"
 COMMITTING = "committing.json"
 FORMAT = 1
-# What a run puts into its work folder, finished or half written (see commit.temporary_path).
+# What a run puts into its work folder, finished or half written (see atomic.temporary_path).
 OWN_NAME = re.compile(
     rf"({MANIFEST}|{COMMITTING}|part-\d{{12}}|\.({MANIFEST}|{COMMITTING}|part-\d{{12}})\.batchsent\.tmp)"
 )

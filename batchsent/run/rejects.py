@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchsent.chunk import Reject
 from batchsent.errors import InputError, UsageError
-from batchsent.run.commit import PendingFile
+from batchsent.files.atomic import PendingFile
 from batchsent.text import printable
 
 

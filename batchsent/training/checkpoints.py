@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageError
+from batchsent.files import atomic
 from batchsent.model import folder
-from batchsent.run import commit
 from batchsent.text import printable
 
 TRIALS = "trials.json"
@@ -57,14 +57,14 @@ class Checkpoints:
                 f"{printable(self.path)} holds checkpoints of another training (other {', '.join(other)})",
                 hint="run the same command as before to go on with it, or add --restart to throw them away",
             )
-        with commit.output_errors(self.path):
+        with atomic.output_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for checkpoint in old:
                 if self._restart or not is_whole(checkpoint):
                     shutil.rmtree(checkpoint)
             if self._restart:
                 self._trials.unlink(missing_ok=True)
-            commit.write_file(note, json.dumps(self._identity, indent=1).encode())
+            atomic.write_file(note, json.dumps(self._identity, indent=1).encode())
         self.latest = next((checkpoint for checkpoint in old if checkpoint.exists()), None)
         return self
 
@@ -90,7 +90,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what torch and safetensors raise on a full or broken disk into an OutputError about `path`."""
     import safetensors
 
-    with commit.output_errors(path):
+    with atomic.output_errors(path):
         try:
             yield
         except (RuntimeError, safetensors.SafetensorError) as error:

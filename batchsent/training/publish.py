@@ -13,10 +13,10 @@ from typing import Any
 
 from batchsent.errors import OutputError, UsageError
 from batchsent.evaluation.training_report import render_training
+from batchsent.files import atomic
 from batchsent.model import calibration
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
-from batchsent.run import commit
 from batchsent.text import printable
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing
@@ -49,7 +49,7 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
     """
     import torch
 
-    temporary = commit.temporary_directory(final)
+    temporary = atomic.temporary_directory(final)
     try:
         with writing(final):
             # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
@@ -75,13 +75,13 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
                 weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
         if save is not None:
             with writing(Path(save)):
-                pending = commit.PendingFile(Path(save))
+                pending = atomic.PendingFile(Path(save))
                 try:
                     torch.save(trained.model.state_dict(), pending)
                     pending.commit()
                 finally:
                     pending.close()
-        commit.publish_directory(temporary, final, overwrite=overwrite)
+        atomic.publish_directory(temporary, final, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import DeviceError, UsageError
+from batchsent.files import atomic
 from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
-from batchsent.run import commit
 from batchsent.training.checkpoints import TRIALS
 from batchsent.training.loop import Measurements, encode, make_trainer, trainer_class
 from batchsent.training.plan import Plan, Splits
@@ -102,7 +102,7 @@ def search(
                     trial.study.stop()
                     raise optuna.TrialPruned
                 runs.append({"trial": trial.number + 1, **trial.params, **run})
-                commit.write_file(folder / TRIALS, json.dumps(runs, indent=1).encode())
+                atomic.write_file(folder / TRIALS, json.dumps(runs, indent=1).encode())
                 reporter.notice(describe(runs[-1], count))
             self.objective = runs[trial.number]["loss"]
             if self.objective is None:

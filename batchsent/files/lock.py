@@ -7,7 +7,7 @@ from pathlib import Path
 import filelock
 
 from batchsent.errors import Locked
-from batchsent.run.commit import output_errors
+from batchsent.files.atomic import output_errors
 from batchsent.text import printable
 
 

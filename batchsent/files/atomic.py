@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import OutputError, PipeClosed, UsageError, reason
-from batchsent.formats.streams import HashedOutput
+from batchsent.files.hashing import HashedOutput
 from batchsent.text import printable
 
 # Passages of each fail point in this process. The tests start a process a fault, so it never needs a reset.
