@@ -14,8 +14,8 @@ import click
 
 from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError
 from batchsent.memory import check_room, memory_errors
-from batchsent.run.console import JsonReporter, TerminalReporter
 from batchsent.standard_streams import open_missing
+from batchsent.terminal.reporters import JsonReporter, TerminalReporter
 from batchsent.text import printable
 
 COMMANDS = {
@@ -145,8 +145,8 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.evaluation.tables import show_metrics
     from batchsent.finetune import finetune
+    from batchsent.terminal.tables import show_metrics
     from batchsent.training.options import OUTPUT
     from batchsent.training.processes import speaks
 
@@ -167,7 +167,7 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     """Judge the labels of a scored FILE by a gold column, without a model (or a labelled FILE, with --model)."""
     from batchsent.evaluate import evaluate
-    from batchsent.evaluation.tables import show_evaluation
+    from batchsent.terminal.tables import show_evaluation
 
     failure: GateFailed | None = None
     with TerminalReporter() as reporter:
@@ -211,7 +211,7 @@ def report_command(summary: str, output: str | None) -> int:
 def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
     from batchsent.compare import compare
-    from batchsent.evaluation.tables import show_comparison
+    from batchsent.terminal.tables import show_comparison
 
     failure: GateFailed | None = None
     try:
@@ -296,8 +296,8 @@ def export_command(model: str, output: str, **options: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     """Show versions, the device and precision that would be used and why, and what MODEL is."""
-    from batchsent.evaluation.tables import show_facts
     from batchsent.info import info
+    from batchsent.terminal.tables import show_facts
 
     found = info(model, **options)
     if as_json:

@@ -13,3 +13,14 @@ def printable(value: object) -> str:
         return text
     # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in an error.
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def elapsed(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 59.95:  # what would round to 60.0 s is a minute
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {whole} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, SCORED
 from batchsent.errors import InputError, UsageError
-from batchsent.evaluation import gates, tables
+from batchsent.evaluation import gates
 from batchsent.evaluation.compare import check, compare, distance, stability
 from batchsent.evaluation.tally import Tally
+from batchsent.terminal import tables
 from tests.test_summary import HOSTILE, document
 from tests.test_tally import FOUR, TWO, Rows, small
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from batchsent.errors import DeviceError, UsageError
-from batchsent.evaluation.tables import show_facts
 from batchsent.model.device import Device, check_device, choose_device, device_errors
 from batchsent.model.nvidia import (
     DriverFiles,
@@ -19,6 +18,7 @@ from batchsent.model.nvidia import (
     explain_unserved_gpu,
     explain_unused_gpu,
 )
+from batchsent.terminal.tables import show_facts
 
 CLOSED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Tue Mar  5 22:23:56 UTC 2024\n"

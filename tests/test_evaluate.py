@@ -9,8 +9,8 @@ import pytest
 
 from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluate import evaluate
-from batchsent.evaluation.tables import show_evaluation
 from batchsent.run.batch import batch
+from batchsent.terminal.tables import show_evaluation
 from tests.hash_model import HashModels
 from tests.test_summary import HOSTILE
 

@@ -29,6 +29,7 @@ FLOORS = {
     "batchsent.verify": 4,
     "batchsent.added": 4,
     "batchsent.claims": 4,
+    "batchsent.terminal": 3,
     "batchsent.model": 2,
     "batchsent.formats": 2,
     "batchsent.evaluation": 1,

@@ -14,12 +14,14 @@ from rich.console import Console
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED
 from batchsent.errors import InputError
-from batchsent.evaluation import summary, terminal
+from batchsent.evaluation import summary
 from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.report import render
 from batchsent.evaluation.tally import Tally
 from batchsent.run.batch import batch
+from batchsent.terminal import summaries
+from batchsent.text import elapsed
 from tests.test_tally import FOUR, TWO, Rows, small
 
 HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
@@ -99,7 +101,7 @@ def test_a_failed_run_has_a_valid_summary(validator):
         error={"message": "no model", "hint": "name a folder"},
     )
     validator.validate(failed)
-    assert "no model" in terminal.line(failed)
+    assert "no model" in summaries.line(failed)
 
 
 def test_the_schema_is_strict(validator, scored):
@@ -262,7 +264,7 @@ def test_warnings_of_the_run_come_first():
 def shown(built, **console):
     """Return what a terminal of 100 columns gets."""
     stream = io.StringIO()
-    terminal.show(built, Console(file=stream, width=100, **console) if console else stream)
+    summaries.show(built, Console(file=stream, width=100, **console) if console else stream)
     return stream.getvalue()
 
 
@@ -293,7 +295,7 @@ def test_what_the_sure_rows_are_worth(scored):
 
 def test_one_plain_line_for_a_log(scored):
     """A log gets one line without escapes or line breaks."""
-    said = terminal.line(scored)
+    said = summaries.line(scored)
     assert said.isprintable()
     assert said.startswith("complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s")
     assert said.endswith("1 warning; scored.csv")
@@ -309,7 +311,7 @@ def test_hostile_names_are_shown_as_they_are():
         warnings=[warning("w", HOSTILE, HOSTILE)],
         error={"message": HOSTILE, "hint": HOSTILE},
     )
-    for text in (shown(built), shown(built, force_terminal=True, color_system=None), terminal.line(built)):
+    for text in (shown(built), shown(built, force_terminal=True, color_system=None), summaries.line(built)):
         assert "[red]" in text
         assert ":smile:" in text
         assert "\u202e" not in text
@@ -321,7 +323,7 @@ def test_hostile_names_are_shown_as_they_are():
 def test_ascii_terminals_get_ascii():
     """Where the terminal cannot show blocks, bars are drawn with plain characters."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
-    terminal.show(document(Rows().tally().sections()), stream)
+    summaries.show(document(Rows().tally().sections()), stream)
     stream.flush()
     assert b"####" in stream.buffer.getvalue()
 
@@ -346,7 +348,7 @@ def test_several_inputs_are_a_line_each():
     assert "complete    a.csv  5 of 5 rows scored" in text
     assert "failed      [red]" in text
     assert not set(text) & set("\x1b\x07\u202e\r")
-    assert terminal.line(whole) == "complete_with_errors: 3 files, 1 failed; 5 of 5 rows scored"
+    assert summaries.line(whole) == "complete_with_errors: 3 files, 1 failed; 5 of 5 rows scored"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,7 @@ def test_several_inputs_are_a_line_each():
 )
 def test_durations(seconds, said):
     """Durations are said in the two units that matter."""
-    assert terminal.elapsed(seconds) == said
+    assert elapsed(seconds) == said
 
 
 def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):

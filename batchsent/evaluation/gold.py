@@ -191,3 +191,8 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
         f"{name}: no value of the gold column is a label of the model, so nothing can be evaluated; {said}",
         hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold column",
     )
+
+
+def accuracy_word(evaluation: Mapping[str, Any]) -> str:
+    """Return what the share of equal labels is: with stars, which are weak labels, no more than agreement."""
+    return "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"

@@ -7,10 +7,11 @@ from typing import Any
 
 from batchsent.errors import UsageError
 from batchsent.evaluation import charts, gates
+from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.pages import bounds, count, cut, facts, moment, page
 from batchsent.evaluation.report_quality import evaluation_content
 from batchsent.evaluation.summary import undamaged
-from batchsent.evaluation.terminal import accuracy_word, elapsed
+from batchsent.text import elapsed
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchsent.evaluation import charts
+from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.pages import bounds, cut, number
 from batchsent.evaluation.quality import interval
-from batchsent.evaluation.terminal import accuracy_word
 
 MOST_MATRIX = 12
 

@@ -8,7 +8,7 @@ from typing import Any
 from batchsent.evaluation import charts
 from batchsent.evaluation.pages import count, cut, facts, moment, number, page
 from batchsent.evaluation.summary import undamaged
-from batchsent.evaluation.terminal import elapsed
+from batchsent.text import elapsed
 
 # Lines of a chart have this many points at most: a screen has no more to show.
 MOST_POINTS = 400

@@ -6,8 +6,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from batchsent.evaluation import terminal
 from batchsent.reporting import Reporter
+from batchsent.terminal import summaries
 from batchsent.text import printable
 
 
@@ -74,19 +74,19 @@ class TerminalReporter(Reporter):
             return
         shown = status in {"complete", "complete_with_errors"} and not self._quiet
         if shown and self._is_terminal:
-            terminal.show(document, sys.stderr)
+            summaries.show(document, sys.stderr)
             return
-        for said in terminal.warnings(document, needed_only=not shown):
+        for said in summaries.warnings(document, needed_only=not shown):
             self.warning(said)
         if shown:
-            print(terminal.line(document), file=sys.stderr, flush=True)  # noqa: T201
+            print(summaries.line(document), file=sys.stderr, flush=True)  # noqa: T201
 
     def file_finished(self, document: dict[str, Any], name: str) -> None:
         """Print what became of one file of several, and its warnings."""
         if document["status"] == "complete":
             self.notice(f"{name}: {document['rows']['written']:,} rows")
         needed_only = self._quiet or document["status"] != "complete"
-        for said in terminal.warnings(document, needed_only=needed_only):
+        for said in summaries.warnings(document, needed_only=needed_only):
             self.warning(f"{name}: {said}")
 
 
@@ -122,11 +122,11 @@ class JsonReporter(Reporter):
     def file_finished(self, document: dict[str, Any], name: str) -> None:
         """Write a line of type file, and its warnings."""
         self._line("file", output=name, status=document["status"], rows=document.get("rows"))
-        for said in terminal.warnings(document):
+        for said in summaries.warnings(document):
             self._line("warning", message=f"{name}: {said}")
 
     def finished(self, document: dict[str, Any]) -> None:
         """Write the warnings and the summary."""
-        for said in terminal.warnings(document):
+        for said in summaries.warnings(document):
             self._line("warning", message=said)
         self._line("summary", exit_code=document.get("exit_code", 0), summary=document)

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsent.evaluation.compare import WORDS
-from batchsent.evaluation.terminal import SHOWN_LABELS, WARNED, accuracy_word, name_of, path_of
+from batchsent.evaluation.gold import accuracy_word
+from batchsent.terminal.summaries import SHOWN_LABELS, WARNED, name_of, path_of
 from batchsent.text import printable
 
 SHOWN_MATRIX = 8

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchsent.text import printable
+from batchsent.evaluation.gold import accuracy_word
+from batchsent.text import elapsed, printable
 
 SHOWN_LABELS = 6
 NAME_CHARACTERS = 40
@@ -109,22 +110,6 @@ def _show_files(document: Mapping[str, Any], console: Console) -> None:
         table.add_row(status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim")))
     console.print(table)
     console.print(Text(line(document)), soft_wrap=True)
-
-
-def accuracy_word(evaluation: Mapping[str, Any]) -> str:
-    """Return what the share of equal labels is: with stars, which are weak labels, no more than agreement."""
-    return "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"
-
-
-def elapsed(seconds: float) -> str:
-    """Return a duration as people say it."""
-    if seconds < 59.95:  # what would round to 60.0 s is a minute
-        return f"{seconds:.1f} s"
-    minutes, whole = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {whole} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min"
 
 
 def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, Text]]:
