@@ -30,7 +30,7 @@ def compare(
     comparison = comparing.compare(before, after)
     failures = comparing.check(comparison, fail_on)
     if page is not None:
-        from batchsent.evaluation.compare_report import render_comparison
+        from batchsent.pages.comparison import render_comparison
 
         write_file(page, render_comparison(before, after, fail_on))
     if failures:

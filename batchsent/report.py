@@ -1,4 +1,4 @@
-"""A summary as a page beside it; what the page says is evaluation/report.py's business."""
+"""A summary as a page beside it; what the page says is pages/report.py's business."""
 
 import os
 from os import PathLike
@@ -22,7 +22,7 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
     Raises InputError for a summary that cannot be read or is damaged, UsageError where the page would
     replace something else, OutputError where it cannot be written.
     """
-    from batchsent.evaluation.report import render
+    from batchsent.pages.report import render
 
     path = page_path(output if output is not None else default_page(Path(summary)), summary)
     write_file(path, render(summaries.read(summary)))

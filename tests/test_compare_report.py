@@ -8,9 +8,10 @@ import pytest
 
 from batchsent.chunk import SCORED
 from batchsent.errors import InputError, UsageError
-from batchsent.evaluation import charts, summary
-from batchsent.evaluation.compare_report import render_comparison
+from batchsent.evaluation import summary
 from batchsent.evaluation.tally import Tally
+from batchsent.pages import charts
+from batchsent.pages.comparison import render_comparison
 from tests.test_compare import monday, short_reviews, tuesday  # noqa: F401 (fixtures)
 from tests.test_report import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
 from tests.test_summary import document

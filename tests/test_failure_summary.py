@@ -8,7 +8,7 @@ import pytest
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError
 from batchsent.evaluation import summary
-from batchsent.evaluation.report import render
+from batchsent.pages.report import render
 from batchsent.run.batch import batch
 from tests.hash_model import HashModels, HashScorer
 

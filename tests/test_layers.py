@@ -29,6 +29,7 @@ FLOORS = {
     "batchsent.verify": 4,
     "batchsent.added": 4,
     "batchsent.claims": 4,
+    "batchsent.pages": 3,
     "batchsent.terminal": 3,
     "batchsent.model": 2,
     "batchsent.formats": 2,

@@ -5,19 +5,19 @@ import hashlib
 import html.parser
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from batchsent.chunk import SCORED
 from batchsent.errors import InputError
-from batchsent.evaluation import charts, pages, summary
+from batchsent.evaluation import summary
 from batchsent.evaluation.advice import warning
-from batchsent.evaluation.compare_report import render_comparison
 from batchsent.evaluation.gold import GoldRule
-from batchsent.evaluation.report import render
 from batchsent.evaluation.tally import Tally
-from batchsent.evaluation.training_report import render_training
+from batchsent.pages import charts, template
+from batchsent.pages.comparison import render_comparison
+from batchsent.pages.report import render
+from batchsent.pages.training import render_training
 from tests.test_summary import document
 from tests.test_tally import FOUR, TWO, Rows, small
 
@@ -376,7 +376,7 @@ def test_three_pages_share_one_head(scored):
     made = [render(scored), render_comparison(scored, scored), render_training(trained(), CURVE)]
     heads = {re.sub(rb"<title>.*?</title>", b"", page.partition(b"<body>")[0]) for page in made}
     assert len(heads) == 1
-    templates = Path(pages.__file__).parent.glob("*.html")
+    templates = template.FOLDER.glob("*.html")
     assert sum("<head>" in template.read_text() for template in templates) == 1
 
 

@@ -17,8 +17,8 @@ from batchsent.errors import InputError
 from batchsent.evaluation import summary
 from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule
-from batchsent.evaluation.report import render
 from batchsent.evaluation.tally import Tally
+from batchsent.pages.report import render
 from batchsent.run.batch import batch
 from batchsent.terminal import summaries
 from batchsent.text import elapsed

@@ -316,7 +316,7 @@ class Run:
         for table in tables:
             table.commit()
         if self.options.report and places.report is not None:
-            from batchsent.evaluation.report import render
+            from batchsent.pages.report import render
 
             write_file(places.report, render(document))
         if places.summary is not None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import OutputError, UsageError
-from batchsent.evaluation.training_report import render_training
 from batchsent.files import atomic
 from batchsent.model import calibration
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
+from batchsent.pages.training import render_training
 from batchsent.text import printable
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing

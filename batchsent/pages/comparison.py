@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from batchsent.evaluation import charts
 from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, compare
 from batchsent.evaluation.gates import each
-from batchsent.evaluation.pages import count, cut, fact, facts, number, page
 from batchsent.evaluation.summary import undamaged
+from batchsent.pages import charts
+from batchsent.pages.template import count, cut, fact, facts, number, page
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6

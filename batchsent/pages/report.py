@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import UsageError
-from batchsent.evaluation import charts, gates
+from batchsent.evaluation import gates
 from batchsent.evaluation.gold import accuracy_word
-from batchsent.evaluation.pages import bounds, count, cut, facts, moment, page
-from batchsent.evaluation.report_quality import evaluation_content
 from batchsent.evaluation.summary import undamaged
+from batchsent.pages import charts
+from batchsent.pages.report_evaluation import evaluation_content
+from batchsent.pages.template import bounds, count, cut, facts, moment, page
 from batchsent.text import elapsed
 
 MOST_LABELS = 30

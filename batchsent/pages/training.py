@@ -5,9 +5,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from batchsent.evaluation import charts
-from batchsent.evaluation.pages import count, cut, facts, moment, number, page
 from batchsent.evaluation.summary import undamaged
+from batchsent.pages import charts
+from batchsent.pages.template import count, cut, facts, moment, number, page
 from batchsent.text import elapsed
 
 # Lines of a chart have this many points at most: a screen has no more to show.

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchsent.evaluation import charts
 from batchsent.evaluation.gold import accuracy_word
-from batchsent.evaluation.pages import bounds, cut, number
 from batchsent.evaluation.quality import interval
+from batchsent.pages import charts
+from batchsent.pages.template import bounds, cut, number
 
 MOST_MATRIX = 12
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from batchsent.text import printable
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).with_name("templates")
 
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00")
 
@@ -19,7 +19,7 @@ CUT_CHARACTERS = 200
 
 
 def page(template: str, content: Mapping[str, Any]) -> bytes:
-    """Fill a template of this folder and return the page in UTF-8.
+    """Fill a template of FOLDER and return the page in UTF-8.
 
     Values are escaped for HTML and pass through `printable` first; only `Markup`, which charts are, is taken as it
     is. The page's policy allows its own style sheet, known by its hash, and nothing else.

@@ -1,0 +1,1 @@
+"""A scoring run, a comparison or a training as one HTML page: content, charts, templates."""
