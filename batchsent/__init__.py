@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchsent.info import info
     from batchsent.report import report
     from batchsent.run.batch import batch
-    from batchsent.verify import verify
+    from batchsent.verification.verify import verify
 
 __all__ = [
     "Model",
@@ -42,7 +42,7 @@ _HOMES = {
     "finetune": "batchsent.finetune",
     "info": "batchsent.info",
     "report": "batchsent.report",
-    "verify": "batchsent.verify",
+    "verify": "batchsent.verification.verify",
     "batch": "batchsent.run.batch",
 }
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "export": "batchsent.export:ExportOptions",
     "predict": "batchsent.api:PredictOptions",
     "info": "batchsent.info:InfoOptions",
-    "verify": "batchsent.verify:VerifyOptions",
+    "verify": "batchsent.verification.verify:VerifyOptions",
 }
 
 
@@ -254,7 +254,7 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
     """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with a label and a score each."""
-    from batchsent.verify import verify
+    from batchsent.verification.verify import verify
 
     failure: GateFailed | None = None
     with TerminalReporter() as reporter:

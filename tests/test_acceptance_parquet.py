@@ -10,7 +10,7 @@ import pytest
 
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.run.batch import batch
-from batchsent.verify import verify
+from batchsent.verification.verify import verify
 from tests.hash_model import HashModels, expected
 
 ROWS = pa.table({"id": [1, 2, 3], "text": ["a", None, "c"]})

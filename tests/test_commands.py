@@ -326,7 +326,7 @@ def test_compare_is_a_function(scored, tmp_path, capsys):
 def test_every_function_can_be_had_however_it_is_asked_for():
     """Functions keep their names although modules are called like them: in any order, twice, by import and by dot."""
     code = """
-import batchsent.verify, batchsent.compare
+import batchsent.verification.verify, batchsent.compare
 from batchsent.report import report as first
 from batchsent import compare, evaluate, export, finetune, info, report, verify
 import batchsent

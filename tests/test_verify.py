@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.run.batch import batch
-from batchsent.verify import verify
+from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
 from tests.test_row_contract import UGLY, everything
 

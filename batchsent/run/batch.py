@@ -14,12 +14,12 @@ from batchsent.files.hashing import STDOUT, HashedOutput
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import open_sink, open_source
+from batchsent.formats.outputs import added_batch
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.run.columns import added_batch
 from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
 from batchsent.run.job import Job, prepare
 from batchsent.run.models import Models, OneModel, describe

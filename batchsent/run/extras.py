@@ -13,21 +13,8 @@ from batchsent.evaluation.groups import Groups
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
 from batchsent.formats.reading import find_column
-from batchsent.formats.streams import compression_of
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions
-
-
-def extra_paths(output: Path, options: BatchOptions) -> dict[str, Path]:
-    """Return where the tables that were asked for go, by what they are."""
-    paths = {}
-    if options.group_by:
-        inner = output.with_suffix("") if compression_of(output) else output
-        suffixes = output.name[len(inner.stem) :]
-        paths["groups"] = output.with_name(f"{inner.stem}.groups{suffixes}")
-    if options.disagreements:
-        paths["disagreements"] = Path(options.disagreements)
-    return paths
 
 
 @dataclass(frozen=True)

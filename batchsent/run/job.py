@@ -12,9 +12,9 @@ from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gold import GoldRule
 from batchsent.formats import ReadOptions, Source
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
+from batchsent.formats.outputs import added_schema
 from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
-from batchsent.run.columns import added_schema
 from batchsent.run.extras import Extras
 from batchsent.run.models import Models
 from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions

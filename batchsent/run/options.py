@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 from batchsent.formats import ReadOptions
+from batchsent.formats.outputs import OutputOptions
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import option
 
 
 @dataclass(frozen=True)
-class BatchOptions(ReadOptions, NamedModelOptions):
+class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     """How a dump is scored."""
 
-    prefix: str = option("", "Put this in front of the names of the new columns.")
-    probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
-    details: bool = option(False, "Add n_tokens and truncated.")
     calibrated: bool = option(
         False, "Write scores mended by the temperature that finetune fitted; without it they are the raw softmax."
     )
@@ -23,17 +21,6 @@ class BatchOptions(ReadOptions, NamedModelOptions):
     gold_stars: str | None = option(None, "Column with star ratings, taken as weak labels.", metavar="COLUMN")
     stars: str | None = option(None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,...")
     gold_map: str | None = option(None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,...")
-    unsure_below: float | None = option(
-        None, "Add a column unsure, true where the score is lower, and judge coverage by it.", metavar="SCORE"
-    )
-    group_by: str | None = option(
-        None,
-        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with .groups.",
-        metavar="COLUMN",
-    )
-    disagreements: str | None = option(
-        None, "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.", metavar="FILE"
-    )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure of the evaluation is lower; may be repeated.",

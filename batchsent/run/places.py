@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchsent.errors import UsageError
 from batchsent.formats.opening import format_of
-from batchsent.run.extras import extra_paths
+from batchsent.formats.outputs import extra_paths, named
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
 
@@ -99,8 +99,3 @@ class Places:
                 format_of(self.output, what="output")
             if self.data.is_dir():
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
-
-
-def named(output: Path, ending: str) -> Path:
-    """Return the path of a file that belongs to an output."""
-    return output.with_name(output.name + ending)

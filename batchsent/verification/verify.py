@@ -1,6 +1,6 @@
 """Proof that an output is its input with scores behind every row: the row contract, held against two files.
 
-Knows which proofs there are; how rows are told apart is formats/comparing.py's business, what scores look like
+Knows which proofs there are; how rows are told apart is comparing.py's business, what scores look like
 added.py's, and how a claim of the summary is held against a file claims.py's.
 """
 
@@ -12,25 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.added import Added
 from batchsent.chunk import Reject
-from batchsent.claims import same, same_file, same_section, same_tables
 from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, open_source
-from batchsent.formats.comparing import Output, open_output
-from batchsent.formats.copied import longest_record
-from batchsent.formats.differences import Difference, Place, damage
+from batchsent.formats.outputs import OutputOptions, added_schema, extra_paths, named
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.run.columns import added_schema
-from batchsent.run.extras import extra_paths
-from batchsent.run.options import BatchOptions
-from batchsent.run.places import named
 from batchsent.text import printable
+from batchsent.verification.added import Added
+from batchsent.verification.claims import same, same_file, same_section, same_tables
+from batchsent.verification.comparing import Output, open_output
+from batchsent.verification.copied import longest_record
+from batchsent.verification.differences import Difference, Place, damage
 
 SCHEMA = "batchsent.verification/1"
 
@@ -117,19 +114,19 @@ class Verification:
                     taken[field.name] = recorded[field.name]
         return build(VerifyOptions, dataclasses.asdict(options) | taken)
 
-    def _options_of_the_writer(self) -> BatchOptions | None:
+    def _options_of_the_writer(self) -> OutputOptions | None:
         """Return the options that decide what a run writes; None without a summary. Raises InputError."""
         if self.summary is None:
             return None
         recorded = self.summary["run"].get("options") or {}
-        hints = typing.get_type_hints(BatchOptions) | {"unsure_below": float | int | None}  # 1 is a score too
+        hints = typing.get_type_hints(OutputOptions) | {"unsure_below": float | int | None}  # 1 is a score too
         taken = {name: recorded[name] for name in WRITTEN_BY if name in recorded}
         for name, found in taken.items():
             if not isinstance(found, hints[name]):
                 raise self._damaged(f"the option {name} is {found!r}")
         if not 0 <= (taken.get("unsure_below") or 0) <= 1:
             raise self._damaged(f"the option unsure_below is {taken['unsure_below']!r}")
-        return BatchOptions(**taken, prefix=self.options.prefix)
+        return OutputOptions(**taken, prefix=self.options.prefix)
 
     def _damaged(self, what: object) -> InputError:
         return InputError(
@@ -203,7 +200,7 @@ class Verification:
             )
         if output.added is None:
             self.unchecked.append("fields behind label and score: there is no header that names them")
-        groups = extra_paths(Path(self.output), BatchOptions(group_by="any"))["groups"]
+        groups = extra_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
         if groups.exists():
             self.unchecked.append(f"the table {printable(groups)}: there is no summary with its hash")
 

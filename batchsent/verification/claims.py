@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions
-from batchsent.formats.copied import longest_record
-from batchsent.formats.differences import Difference, damage, shown
 from batchsent.formats.opening import format_of
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
+from batchsent.verification.copied import longest_record
+from batchsent.verification.differences import Difference, damage, shown
 
 
 def same(what: str, claimed: Any, found: Any) -> None:

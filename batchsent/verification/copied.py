@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.formats.csv import CsvSource
-from batchsent.formats.differences import Difference, Place, damage, differs
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.records import Records, count_lines, scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
+from batchsent.verification.differences import Difference, Place, damage, differs
 
 
 def longest_record(options: ReadOptions) -> int:

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
-from batchsent.formats.copied import CopiedCsv, Cursor, as_texts, longest_record
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_sinks import flat
-from batchsent.formats.differences import Difference, Place, damage, differs
-from batchsent.formats.equality import first_difference, in_type_of
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
+from batchsent.verification.copied import CopiedCsv, Cursor, as_texts, longest_record
+from batchsent.verification.differences import Difference, Place, damage, differs
+from batchsent.verification.equality import first_difference, in_type_of
 
 
 class Output(Protocol):

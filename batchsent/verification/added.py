@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores, is_blank
-from batchsent.formats.differences import Difference, Place, shown
 from batchsent.text import printable
+from batchsent.verification.differences import Difference, Place, shown
 
 # More different labels than this are no labels.
 MOST_LABELS = 10_000

@@ -1,0 +1,76 @@
+"""What a run adds to its input: columns of scores, files beside the output; their names and their order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from batchsent.chunk import SCORED, Scores
+from batchsent.formats.streams import compression_of
+from batchsent.options import option
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Which columns are added, and which tables are written beside the output."""
+
+    prefix: str = option("", "Put this in front of the names of the new columns.")
+    probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
+    details: bool = option(False, "Add n_tokens and truncated.")
+    unsure_below: float | None = option(
+        None, "Add a column unsure, true where the score is lower, and judge coverage by it.", metavar="SCORE"
+    )
+    group_by: str | None = option(
+        None,
+        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with .groups.",
+        metavar="COLUMN",
+    )
+    disagreements: str | None = option(
+        None, "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.", metavar="FILE"
+    )
+
+
+def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
+    """Return the new columns."""
+    fields = [("label", pa.string()), ("score", pa.float32())]
+    if options.probabilities:
+        fields += [(f"prob_{label}", pa.float32()) for label in labels]
+    if options.details:
+        fields += [("n_tokens", pa.int32()), ("truncated", pa.bool_())]
+    if options.unsure_below is not None:
+        fields += [("unsure", pa.bool_())]
+    return pa.schema([(options.prefix + name, kind) for name, kind in fields])
+
+
+def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: OutputOptions) -> pa.RecordBatch:
+    """Return the new columns of a chunk; label, score and probabilities are null where there is no score."""
+    scored = scores.status == SCORED
+    winners = scores.winners
+    names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))
+    best = scores.probabilities[np.arange(len(winners)), np.maximum(winners, 0)]
+    columns = [names, pa.array(best, pa.float32(), mask=~scored)]
+    if options.probabilities:
+        columns += [pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored) for n in range(len(labels))]
+    if options.details:
+        columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.tokens_cut > 0, pa.bool_())]
+    if options.unsure_below is not None:
+        columns += [pa.array(best < options.unsure_below, pa.bool_(), mask=~scored)]
+    return pa.record_batch(columns, schema=schema)
+
+
+def extra_paths(output: Path, options: OutputOptions) -> dict[str, Path]:
+    """Return where the tables that were asked for go, by what they are."""
+    paths = {}
+    if options.group_by:
+        inner = output.with_suffix("") if compression_of(output) else output
+        suffixes = output.name[len(inner.stem) :]
+        paths["groups"] = output.with_name(f"{inner.stem}.groups{suffixes}")
+    if options.disagreements:
+        paths["disagreements"] = Path(options.disagreements)
+    return paths
+
+
+def named(output: Path, ending: str) -> Path:
+    """Return the path of a file that belongs to an output."""
+    return output.with_name(output.name + ending)
