@@ -3,18 +3,16 @@
 The functions here do what the commands of the same name do. Importing them loads neither torch nor transformers.
 """
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchsent.api import Model, Prediction, load
-    from batchsent.compare import compare
-    from batchsent.evaluate import evaluate
-    from batchsent.export import export
-    from batchsent.finetune import finetune
-    from batchsent.info import info
-    from batchsent.report import report
+    from batchsent.commands.compare import compare
+    from batchsent.commands.evaluate import evaluate
+    from batchsent.commands.export import export
+    from batchsent.commands.finetune import finetune
+    from batchsent.commands.info import info
+    from batchsent.commands.predict import Model, Prediction, load
+    from batchsent.commands.report import report
     from batchsent.run.batch import batch
     from batchsent.verification.verify import verify
 
@@ -33,31 +31,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Model": "batchsent.api",
-    "Prediction": "batchsent.api",
-    "load": "batchsent.api",
-    "compare": "batchsent.compare",
-    "evaluate": "batchsent.evaluate",
-    "export": "batchsent.export",
-    "finetune": "batchsent.finetune",
-    "info": "batchsent.info",
-    "report": "batchsent.report",
+    "Model": "batchsent.commands.predict",
+    "Prediction": "batchsent.commands.predict",
+    "load": "batchsent.commands.predict",
+    "compare": "batchsent.commands.compare",
+    "evaluate": "batchsent.commands.evaluate",
+    "export": "batchsent.commands.export",
+    "finetune": "batchsent.commands.finetune",
+    "info": "batchsent.commands.info",
+    "report": "batchsent.commands.report",
     "verify": "batchsent.verification.verify",
     "batch": "batchsent.run.batch",
 }
-
-
-class _Face(ModuleType):
-    """The package: a function keeps its name, which the import system would give to the module it lives in."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Else `batchsent.verify` were the module once batchsent/verify.py is loaded, and `from batchsent import verify`
-        # always: the import system looks the name up, which loads the module, and only then takes it.
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face
 
 
 def __getattr__(name: str) -> Any:

@@ -21,10 +21,10 @@ from batchsent.text import printable
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
     "finetune": "batchsent.training.options:FinetuneOptions",
-    "evaluate": "batchsent.evaluate:EvaluateOptions",
-    "export": "batchsent.export:ExportOptions",
-    "predict": "batchsent.api:PredictOptions",
-    "info": "batchsent.info:InfoOptions",
+    "evaluate": "batchsent.commands.evaluate:EvaluateOptions",
+    "export": "batchsent.commands.export:ExportOptions",
+    "predict": "batchsent.commands.predict:PredictOptions",
+    "info": "batchsent.commands.info:InfoOptions",
     "verify": "batchsent.verification.verify:VerifyOptions",
 }
 
@@ -145,7 +145,7 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.finetune import finetune
+    from batchsent.commands.finetune import finetune
     from batchsent.terminal.tables import show_metrics
     from batchsent.training.options import OUTPUT
     from batchsent.training.processes import speaks
@@ -166,7 +166,7 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 @click.option("--json", "as_json", is_flag=True, help="Print the document as JSON.")
 def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     """Judge the labels of a scored FILE by a gold column, without a model (or a labelled FILE, with --model)."""
-    from batchsent.evaluate import evaluate
+    from batchsent.commands.evaluate import evaluate
     from batchsent.terminal.tables import show_evaluation
 
     failure: GateFailed | None = None
@@ -189,7 +189,7 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
 @click.option("-o", "--output", metavar="FILE", help="Page to write [default: OUTPUT.report.html beside SUMMARY].")
 def report_command(summary: str, output: str | None) -> int:
     """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
-    from batchsent.report import report
+    from batchsent.commands.report import report
 
     click.echo(printable(report(summary, output)))
     return 0
@@ -210,7 +210,7 @@ def report_command(summary: str, output: str | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool) -> int:
     """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
-    from batchsent.compare import compare
+    from batchsent.commands.compare import compare
     from batchsent.terminal.tables import show_comparison
 
     failure: GateFailed | None = None
@@ -232,7 +232,7 @@ def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a text, with the probability of every label.")
 def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Print label and score of each TEXT, or of each line of stdin."""
-    from batchsent.api import predictions
+    from batchsent.commands.predict import predictions
 
     code = 0
     with TerminalReporter() as reporter:
@@ -283,7 +283,7 @@ def export_command(model: str, output: str, **options: Any) -> int:
     FOLDER gets the program (inputs input_ids and attention_mask, output logits), config.json with the labels, and
     the tokenizer.
     """
-    from batchsent.export import export
+    from batchsent.commands.export import export
 
     with TerminalReporter() as reporter:
         document = export(model, output, reporter=reporter, **options)
@@ -296,7 +296,7 @@ def export_command(model: str, output: str, **options: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     """Show versions, the device and precision that would be used and why, and what MODEL is."""
-    from batchsent.info import info
+    from batchsent.commands.info import info
     from batchsent.terminal.tables import show_facts
 
     found = info(model, **options)

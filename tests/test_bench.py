@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchsent.api import load
+from batchsent.commands.predict import load
 
 BENCH = Path(__file__).parents[1] / "examples" / "bench.py"
 BENCH_ROWS = BENCH.with_name("bench_rows.py")

@@ -324,10 +324,10 @@ def test_compare_is_a_function(scored, tmp_path, capsys):
 
 
 def test_every_function_can_be_had_however_it_is_asked_for():
-    """Functions keep their names although modules are called like them: in any order, twice, by import and by dot."""
+    """Every function can be had in any order, twice, by import and by dot, before and after its module is loaded."""
     code = """
-import batchsent.verification.verify, batchsent.compare
-from batchsent.report import report as first
+import batchsent.verification.verify, batchsent.commands.compare
+from batchsent.commands.report import report as first
 from batchsent import compare, evaluate, export, finetune, info, report, verify
 import batchsent
 for name in batchsent.__all__ * 2:

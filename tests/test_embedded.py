@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.api import load
 from batchsent.cli import cli
+from batchsent.commands.finetune import finetune
+from batchsent.commands.predict import load
 from batchsent.errors import ModelError, UsageError
-from batchsent.finetune import finetune
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
 from batchsent.run.batch import batch
 from tests.test_finetune import Listener, write_reviews

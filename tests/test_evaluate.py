@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.evaluate import evaluate
 from batchsent.errors import GateFailed, InputError, UsageError
-from batchsent.evaluate import evaluate
 from batchsent.run.batch import batch
 from batchsent.terminal.tables import show_evaluation
 from tests.hash_model import HashModels

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from batchsent.cli import cli
+from batchsent.commands.export import FILES, TOLERANCE, export
 from batchsent.errors import Locked, ModelError, OutputError, UsageError
-from batchsent.export import FILES, TOLERANCE, export
 from batchsent.files.lock import held_lock
 from batchsent.model.loading import identify, load_model
 from tests.models import make_model

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from batchsent.commands.finetune import finetune
 from batchsent.errors import DeviceError, InputError, Interrupted, Locked, ModelError, OutputError, UsageError
-from batchsent.finetune import finetune
 from batchsent.reporting import Reporter
 from batchsent.training.options import FinetuneOptions
 from tests.models import make_model
@@ -478,7 +478,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
     """After SIGKILL, and with the newest checkpoint torn, the rerun starts at the one before and gives the same."""
     program = (
         "import json, os, signal, sys, torch\n"
-        "from batchsent.finetune import finetune\n"
+        "from batchsent.commands.finetune import finetune\n"
         "from tests.test_finetune import Listener\n"
         "torch.set_num_threads(1)\n"
         "finetune(sys.argv[1], reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"

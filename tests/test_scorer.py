@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchsent.api import Model, load
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED
+from batchsent.commands.predict import Model, load
 from batchsent.errors import DeviceError, UsageError
 from batchsent.model.batches import MOST_TEXTS, plan_batches
 from batchsent.model.cpu import has_fast_bfloat16

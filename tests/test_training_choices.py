@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import batchsent
+from batchsent.commands.finetune import finetune
 from batchsent.errors import Interrupted, UsageError
-from batchsent.finetune import finetune
 from batchsent.training.loop import Loss, balanced_weights
 from batchsent.training.watching import stopped_learning
 from tests.models import make_model
@@ -313,7 +313,7 @@ def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
     program = (
         "import json, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from batchsent.finetune import finetune\n"
+        "from batchsent.commands.finetune import finetune\n"
         "finetune(sys.argv[2], report_to='tensorboard', **json.loads(sys.argv[3]))"
     )
     settings = {"train": reviews, "base_model": str(tiny_model), "epochs": 2}

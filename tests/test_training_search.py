@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from batchsent.commands.finetune import finetune
 from batchsent.errors import DeviceError
-from batchsent.finetune import finetune
 from batchsent.training.search import choose
 from tests.test_finetune import Listener, weights, write_reviews
 from tests.trainings import Nursery

@@ -62,7 +62,14 @@ class Nursery:
 
 def serve():
     """In the nursery: import what a training needs, then fork for every request."""
-    for name in ("datasets", "evaluate", "sklearn.metrics", "torch", "transformers.trainer", "batchsent.finetune"):
+    for name in (
+        "datasets",
+        "evaluate",
+        "sklearn.metrics",
+        "torch",
+        "transformers.trainer",
+        "batchsent.commands.finetune",
+    ):
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps("ready"), file=answers, flush=True)

@@ -1,1 +1,4 @@
-"""The parts of fine-tuning: labelled rows, base model, Trainer, checkpoints, card; finetune.py tells the story."""
+"""The parts of fine-tuning: labelled rows, base model, Trainer, checkpoints, card.
+
+commands/finetune.py puts them together.
+"""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from batchsent.commands.report import page_path
 from batchsent.errors import GateFailed
 from batchsent.evaluation import compare as comparing
 from batchsent.evaluation import summary as summaries
 from batchsent.files.atomic import write_file
-from batchsent.report import page_path
 
 
 def compare(
