@@ -120,7 +120,7 @@ def batch_command(
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
     failure: GateFailed | None = None
     with reporter:
-        from batchsent.run.dumps import batch_all
+        from batchsent.run.folder import batch_all
 
         try:
             document = batch_all(inputs, output, reporter=reporter, **options)

@@ -19,7 +19,7 @@ CONTEXT.set_forkserver_preload(
         "pandas",
         "tests.hash_model",
         "batchsent.cli",
-        "batchsent.run.dumps",
+        "batchsent.run.folder",
         "batchsent.formats.csv",
         "batchsent.formats.parquet",
     ]

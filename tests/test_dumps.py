@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchsent.errors import UsageError
-from batchsent.run.dumps import batch_all
+from batchsent.run.folder import batch_all
 from tests.children import Child
 from tests.children import run as run_child
 from tests.hash_model import HashModels

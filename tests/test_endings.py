@@ -9,7 +9,7 @@ from batchsent.chunk import NONFINITE
 from batchsent.cli import cli
 from batchsent.errors import BatchsentError, DeviceError, InputError, ModelError, UsageError
 from batchsent.run.batch import batch
-from batchsent.run.dumps import batch_all
+from batchsent.run.folder import batch_all
 from tests.children import run as run_child
 from tests.hash_model import HashModels, HashScorer
 

@@ -191,7 +191,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(folder):
 
 def test_a_foreign_summary_of_a_folder_is_refused(folder):
     """`batchsent.summary.json` in the output folder belongs to somebody else."""
-    from batchsent.run.dumps import batch_all
+    from batchsent.run.folder import batch_all
 
     (folder / "scored").mkdir()
     (folder / "scored" / "batchsent.summary.json").write_text(json.dumps({"mine": 1}))

@@ -20,16 +20,18 @@ from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.run.checks import check_options, ensure_unchanged
 from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
-from batchsent.run.job import Job, prepare
 from batchsent.run.models import Models, OneModel, describe
 from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
+from batchsent.run.paths import Places
 from batchsent.run.pipeline import Ahead, Clock
-from batchsent.run.places import Places
-from batchsent.run.preflight import ensure_unchanged
-from batchsent.run.record import (
+from batchsent.run.plan import Job, prepare
+from batchsent.run.rejects import Rejects, check_budget
+from batchsent.run.scoring import Scoring
+from batchsent.run.summary_sections import (
     check_result,
     described,
     device_warnings,
@@ -40,9 +42,6 @@ from batchsent.run.record import (
     run_facts,
     success,
 )
-from batchsent.run.refusals import check_options
-from batchsent.run.rejects import Rejects, check_budget
-from batchsent.run.scoring import Scoring
 from batchsent.text import printable
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary as summaries
-from batchsent.run.job import Job
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
-from batchsent.run.places import Places
-from batchsent.run.record import is_intact
+from batchsent.run.paths import Places
+from batchsent.run.plan import Job
+from batchsent.run.summary_sections import is_intact
 from batchsent.text import printable
 
 # The option that gives a file another name. The others follow the name of the output.

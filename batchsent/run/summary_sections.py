@@ -16,10 +16,10 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.model.scorer import Scorer
-from batchsent.run.job import Job
 from batchsent.run.options import BatchOptions
+from batchsent.run.paths import Places
 from batchsent.run.pipeline import Clock
-from batchsent.run.places import Places
+from batchsent.run.plan import Job
 from batchsent.text import printable
 
 

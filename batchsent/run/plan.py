@@ -15,13 +15,13 @@ from batchsent.formats.opening import check_new_columns, check_sink, columns_to_
 from batchsent.formats.outputs import added_schema
 from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
-from batchsent.run.extras import Extras
+from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
 from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
+from batchsent.run.paths import Places
 from batchsent.run.pipeline import Clock
-from batchsent.run.places import Places
-from batchsent.run.preflight import Checked, check_input
 from batchsent.run.rejects import check_budget
+from batchsent.run.side_tables import Extras
 from batchsent.text import printable
 
 

@@ -15,11 +15,11 @@ from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.batch import Run
-from batchsent.run.job import check_model
+from batchsent.run.checks import check_options
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
-from batchsent.run.places import Places
-from batchsent.run.refusals import check_options
+from batchsent.run.paths import Places
+from batchsent.run.plan import check_model
 from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"
