@@ -207,7 +207,7 @@ def test_the_vocabulary_does_not_hang_on_the_process():
     """Two processes learn the same words with the same numbers: the tokenizer's own trainer does not."""
     program = (
         "import csv, hashlib, sys\n"
-        "from batchsent.training.scratch import train_tokenizer\n"
+        "from batchsent.training.from_scratch import train_tokenizer\n"
         "texts = [row['text'] for row in csv.DictReader(open(sys.argv[1], encoding='utf-8', newline=''))]\n"
         "words = train_tokenizer(texts).get_vocab()\n"
         "print(len(words), hashlib.sha256(repr(sorted(words.items())).encode()).hexdigest())"
@@ -220,7 +220,7 @@ def test_the_vocabulary_does_not_hang_on_the_process():
 
 def test_special_tokens_in_a_review_are_plain_text_for_a_new_vocabulary():
     """Characters are ordinary pieces after the training: only [CLS] and its like are special."""
-    from batchsent.training.scratch import train_tokenizer
+    from batchsent.training.from_scratch import train_tokenizer
 
     tokenizer = train_tokenizer(["a film to love", "a film to hate", "love hate film"])
     assert tokenizer.all_special_tokens == ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]

@@ -15,7 +15,7 @@ import pytest
 import batchsent
 from batchsent.commands.finetune import finetune
 from batchsent.errors import Interrupted, UsageError
-from batchsent.training.loop import Loss, balanced_weights
+from batchsent.training.hf_trainer import Loss, balanced_weights
 from batchsent.training.watching import stopped_learning
 from tests.models import make_model
 from tests.test_finetune import BAD, GOOD, Listener, weights, write_reviews

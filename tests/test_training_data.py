@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
 from batchsent.training.examples import Examples, Table, decide_labels, hold_out, sample, select_examples
-from batchsent.training.labelled import is_file, read_dataset, read_file
+from batchsent.training.read_labelled import is_file, read_dataset, read_file
 
 ROWS = [
     ("007", "A fine film.", "pos"),

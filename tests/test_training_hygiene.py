@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsent.training.deduplicate import choose_rows, plain
 from batchsent.training.examples import Examples
-from batchsent.training.hygiene import choose_rows, plain
 
 
 def examples(*rows):

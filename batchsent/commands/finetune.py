@@ -1,6 +1,6 @@
 """Labelled reviews -> a model folder: what `batchsent finetune` does, from the checks to the published folder.
 
-Knows nothing of tokens and gradients (training/trainer.py) or of how rows are read and chosen (training/rows.py).
+Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen (training/rows.py).
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.text import printable
-from batchsent.training import base, search, trainer
+from batchsent.training import base, search, train
 from batchsent.training.adapters import add_adapters, check_peft
 from batchsent.training.checkpoints import Checkpoints
 from batchsent.training.examples import Examples, describe
-from batchsent.training.labelled import is_file
+from batchsent.training.from_scratch import POSITIONS, make_classifier, train_tokenizer
 from batchsent.training.options import (
     BASE_MODEL,
     EPOCHS,
@@ -39,9 +39,9 @@ from batchsent.training.options import (
 from batchsent.training.plan import Plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
-from batchsent.training.reporting import check_reporting, tensorboard_folder
+from batchsent.training.read_labelled import is_file
 from batchsent.training.rows import find_rows
-from batchsent.training.scratch import POSITIONS, make_classifier, train_tokenizer
+from batchsent.training.trackers import check_reporting, tensorboard_folder
 
 SCHEMA = "batchsent.model/1"
 
@@ -73,7 +73,7 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
                 with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
-        stack.enter_context(trainer.quiet_libraries())
+        stack.enter_context(train.quiet_libraries())
         speaking = reporter if reporter is not None and processes.first else Reporter()
         return run(final, settings, speaking, signals, processes)
 
@@ -137,7 +137,7 @@ def run(
             return signals.stop()
 
         with signals.patient(), tensorboard_folder(final):
-            trained = trainer.train(
+            trained = train.train(
                 model,
                 tokenizer,
                 splits,

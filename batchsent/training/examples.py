@@ -18,7 +18,7 @@ from batchsent.chunk import is_blank
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.text import printable
-from batchsent.training.labelled import Table
+from batchsent.training.read_labelled import Table
 
 # What label columns say, and what the classes are then called. Compared without case.
 NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"}

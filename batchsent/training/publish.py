@@ -21,7 +21,7 @@ from batchsent.text import printable
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing
 from batchsent.training.plan import Trained
-from batchsent.training.trainer import CURVE_COLUMNS
+from batchsent.training.train import CURVE_COLUMNS
 
 
 def check_hub(repository: str) -> None:

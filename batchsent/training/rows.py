@@ -4,11 +4,11 @@ from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
 from batchsent.reporting import Reporter
 from batchsent.text import printable
+from batchsent.training.deduplicate import choose_rows
 from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
-from batchsent.training.hygiene import choose_rows
-from batchsent.training.labelled import Table, is_file, read_dataset, read_file, read_probabilities
 from batchsent.training.options import DATASET, DATASET_SAMPLES, FinetuneOptions
 from batchsent.training.plan import Splits
+from batchsent.training.read_labelled import Table, is_file, read_dataset, read_file, read_probabilities
 
 
 def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str], Splits]:

@@ -17,9 +17,9 @@ from batchsent.files import atomic
 from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
 from batchsent.training.checkpoints import TRIALS
-from batchsent.training.loop import Measurements, encode, make_trainer, trainer_class
+from batchsent.training.hf_trainer import Measurements, encode, make_trainer, trainer_class
 from batchsent.training.plan import Plan, Splits
-from batchsent.training.trainer import device_errors, make_loss
+from batchsent.training.train import device_errors, make_loss
 from batchsent.training.watching import LOSS, watcher
 
 

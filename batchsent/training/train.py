@@ -12,7 +12,7 @@ from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.adapters import merge_adapters
 from batchsent.training.checkpoints import step_of, writing
-from batchsent.training.loop import Encoded, Loss, Measurements, balanced_weights, encode, make_trainer
+from batchsent.training.hf_trainer import Encoded, Loss, Measurements, balanced_weights, encode, make_trainer
 from batchsent.training.plan import Plan, Splits, Trained
 from batchsent.training.processes import lost_processes
 from batchsent.training.watching import LOSS, diverged, evaluation_is_missing, stopped_learning, watcher
