@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import UsageError
-from batchsent.model.prefix import (
+from batchsent.model.long_text import (
     BERT_BREAK,
     BYTES,
     GPT2_BREAK,
@@ -298,7 +298,7 @@ def class_members(pattern):
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_every_word_character_stays_in_its_word(lowercase):
-    """What prefix.py calls a word character becomes one character or more, and never ends a word, in BERT."""
+    """What long_text.py calls a word character becomes one character or more, and never ends a word, in BERT."""
     from tokenizers import normalizers, pre_tokenizers
 
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -326,7 +326,7 @@ def test_every_break_is_a_break_for_bert():
 
 
 def test_every_letter_is_a_letter_for_gpt2():
-    """What prefix.py calls a letter makes one word with others in GPT-2's pre-tokenizer, and breaks are breaks."""
+    """What long_text.py calls a letter makes one word with others in GPT-2's pre-tokenizer, and breaks are breaks."""
     from tokenizers import pre_tokenizers
 
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, ModelError, UsageError
-from batchsent.model.prefix import LONG_CHARS, BertPrefixes, choose_prefixes
+from batchsent.model.long_text import LONG_CHARS, BertPrefixes, choose_prefixes
 from batchsent.model.wordcache import WordCache
 from batchsent.text import printable
 
@@ -114,7 +114,7 @@ def without_surrogates(text: str) -> str:
 class FastEncoder:
     """A tokenizer of the tokenizers library, behind a word cache where that is exact.
 
-    Of a text longer than prefix.LONG_CHARS only as much is tokenized as provably gives the same ids; its
+    Of a text longer than long_text.LONG_CHARS only as much is tokenized as provably gives the same ids; its
     `tokens_cut` is then a lower bound.
     """
 

@@ -44,7 +44,7 @@ class WordCache:
     """
 
     def __init__(self, backend: Any, *, lowercase: bool) -> None:
-        """`backend` is a tokenizers.Tokenizer for which `prefix.is_bert` holds."""
+        """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         self.backend = backend
         self.lowercase = lowercase
         self._forget()

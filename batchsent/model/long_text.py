@@ -1,4 +1,4 @@
-"""Where a very long text may be cut so that its first tokens provably stay the same; knows nothing of models.
+"""Safe truncation points for very long texts.
 
 A text of 10 MB costs a tokenizer seconds, though only its first few hundred tokens are read. A prefix of it may be
 tokenized in its place where two things hold: it ends at a place that no token of the whole text can span, and it
