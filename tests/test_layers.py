@@ -1,4 +1,4 @@
-"""The map in the code: imports go down the floors only, and nothing heavy is imported before it is used."""
+"""The map in the code: imports go down the layers only, and nothing heavy is imported before it is used."""
 
 import ast
 import subprocess
@@ -12,8 +12,8 @@ import batchsent
 PACKAGE = Path(batchsent.__file__).parent
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "pandas", "accelerate", "tokenizers"}
 
-# Floor of each module, by the longest prefix that fits.
-FLOORS = {
+# Layer of each module, by the longest prefix that fits.
+LAYERS = {
     "batchsent": 6,  # the package itself: what it offers is imported when it is asked for
     "batchsent.__main__": 6,
     "batchsent.cli": 6,
@@ -44,13 +44,13 @@ def modules():
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def floor(module):
-    """The floor of a module, None for one that is not on the map."""
-    while module and module not in FLOORS:
+def layer(module):
+    """The layer of a module, None for one that is not on the map."""
+    while module and module not in LAYERS:
         module = module.rpartition(".")[0]
         if module == "batchsent":
             return None
-    return FLOORS.get(module)
+    return LAYERS.get(module)
 
 
 def imports(tree):
@@ -77,13 +77,32 @@ def at_import_time(tree):
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
 def test_imports_go_down(name, path):
-    """A module imports from its own floor or below."""
-    assert floor(name) is not None, f"{name} is on no floor of the map"
+    """A module imports from its own layer or below."""
+    assert layer(name) is not None, f"{name} is on no layer of the map"
     if name == "batchsent":
         return
     for imported, _ in imports(ast.parse(path.read_text())):
         if imported.startswith("batchsent."):
-            assert floor(imported) <= floor(name), f"{name} imports {imported}"
+            assert layer(imported) <= layer(name), f"{name} imports {imported}"
+
+
+def package(module):
+    """The package under batchsent that a module belongs to, None for a module of the top level."""
+    name = ".".join(module.split(".")[:2])
+    return name if (PACKAGE / name.partition(".")[2] / "__init__.py").is_file() and name != "batchsent" else None
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_packages_of_one_layer_do_not_import_each_other(name, path):
+    """A module imports from its own package or from a lower layer, never from a package beside its own."""
+    for imported, _ in imports(ast.parse(path.read_text())):
+        if imported.startswith("batchsent.") and package(name) and package(imported) not in {None, package(name)}:
+            assert layer(imported) < layer(name), f"{name} imports {imported}"
+
+
+def test_no_module_hides_a_function_of_the_package():
+    """Loading a module sets its name on the package: none may be called like one of the functions there."""
+    assert not {path.stem for path in PACKAGE.iterdir()} & set(batchsent.__all__)
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
