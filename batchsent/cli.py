@@ -329,9 +329,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = PipeClosed.exit_code
     except BatchsentError as error:
         code = error.exit_code
-        if not isinstance(error, PipeClosed) and not error.told_elsewhere:
+        if not isinstance(error, PipeClosed) and not error.reported_by_rank:
             say_error(error.message, error.hint, code, as_json=as_json, **error.details)
-        if error.abandons:
+        if error.exit_immediately:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

@@ -55,7 +55,7 @@ class Processes:
             raise error
         elsewhere = BatchsentError(message, hint=hint, **details)
         elsewhere.exit_code = exit_code
-        elsewhere.told_elsewhere = True
+        elsewhere.reported_by_rank = True
         raise elsewhere from error
 
     def share(self, value: T) -> T:
@@ -123,5 +123,5 @@ def lost_processes() -> Iterator[None]:
             hint="see what it said; run the same command again to go on from the last checkpoint",
         )
         # torch joins gloo's thread when the model's reducer is freed, and holds the lock that this thread waits for.
-        lost.abandons = True
+        lost.exit_immediately = True
         raise lost from error
