@@ -119,7 +119,7 @@ def run(
 
         trials = None
         if settings.trials is not None:
-            with signals.patient():
+            with signals.deferred():
                 runs = search.search(
                     make_model, tokenizer, splits, names, plan, settings.trials, work, reporter, stop=signals.stop
                 )
@@ -136,7 +136,7 @@ def run(
             signals.received = processes.agree(signals.received)
             return signals.stop()
 
-        with signals.patient(), tensorboard_folder(final):
+        with signals.deferred(), tensorboard_folder(final):
             trained = train.train(
                 model,
                 tokenizer,
@@ -168,7 +168,7 @@ def run(
         }
         with processes.together():
             if checkpoints is not None:
-                with signals.patient():
+                with signals.deferred():
                     write_folder(final, trained, document, overwrite=settings.overwrite, save=settings.torch_save)
                 checkpoints.finished = not settings.keep_checkpoints
     reporter.notice(f"model: {printable(final)}")

@@ -14,14 +14,14 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted, or wait for `patient` code to look.
+    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted, or wait for the end of a `deferred` block.
 
     In a thread that is not the main one nothing is handled: Python delivers signals to the main thread only.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._patient = 0
+        self._deferred = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -46,7 +46,7 @@ class Signals:
                 os._exit(128 + number)
             return
         self.received = number
-        if not self._patient:
+        if not self._deferred:
             self.raise_if_received()
 
     def stop(self) -> bool:
@@ -60,12 +60,12 @@ class Signals:
             raise Interrupted(self.received, f"stopped by {name}", hint="run the same command again to go on from here")
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
-        """Run a piece of code that looks at `stop` itself, or must not be torn; the signal is raised behind it."""
-        self._patient += 1
+    def deferred(self) -> Iterator[None]:
+        """Run a block that asks `stop` itself or must not be interrupted; a signal is delivered after the block."""
+        self._deferred += 1
         try:
             yield
         finally:
-            self._patient -= 1
-        if not self._patient:
+            self._deferred -= 1
+        if not self._deferred:
             self.raise_if_received()

@@ -225,7 +225,7 @@ class Run:
             rejects = Rejects(places.rejects) if options.bad_rows == "reject" and places.rejects else None
             if rejects:
                 stack.callback(rejects.discard)
-            with self.signals.patient():
+            with self.signals.deferred():
                 sink = open_sink(file, places.output, job.source, job.added, options.output_format)
                 scoring = Scoring(job.source, scorer, parts, self.clock, self.signals.stop)
                 flow = Ahead(scoring, 2)
@@ -273,7 +273,7 @@ class Run:
                 reused_rows=parts.reused_rows if parts else 0,
                 fail_under=options.fail_under,
             )
-            with self.signals.patient():
+            with self.signals.deferred():
                 self.commit(file, rejects, tables, parts, document)
         return document
 
