@@ -55,7 +55,7 @@ class Scores:
 
     probabilities: NDArray[np.float32]  # (rows, labels); NaN where status is not SCORED
     n_tokens: NDArray[np.int32]  # (rows,) tokens the model read, special tokens included; 0 for blank rows
-    tokens_cut: NDArray[np.int32]  # (rows,) tokens beyond the model's limit, which it did not read
+    truncated_tokens: NDArray[np.int32]  # (rows,) tokens beyond the model's limit, which it did not read
     status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
     distinct: int  # texts that went through the model, each once
 

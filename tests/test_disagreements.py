@@ -32,7 +32,9 @@ def found(chunk, scores, *cuts, **options):
     """The disagreements of a run added in chunks that end at `cuts`."""
     kept = Disagreements(GoldRule.parse(LABELS, stars=RULE), **options)
     for a, b in itertools.pairwise([0, *cuts, chunk.rows]):
-        part = Scores(*(getattr(scores, n)[a:b] for n in ("probabilities", "n_tokens", "tokens_cut", "status")), b - a)
+        part = Scores(
+            *(getattr(scores, n)[a:b] for n in ("probabilities", "n_tokens", "truncated_tokens", "status")), b - a
+        )
         kept.add(Chunk(a, chunk.texts[a:b], None, chunk.gold[a:b]), part)
     return kept
 

@@ -9,7 +9,7 @@ from batchsent.model.batches import plan_batches
 from batchsent.model.encoder import (
     CHECK_LENGTHS,
     StockEncoder,
-    _disagreement,
+    _check_against_reference,
     check_texts,
     make_encoder,
 )
@@ -17,7 +17,7 @@ from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
 from batchsent.model.tokens import make_text_encoder
-from batchsent.model.weights import take_apart
+from batchsent.model.weights import extract_weights
 from tests.models import WORDS, change_weights, make_model
 
 KINDS = ("distilbert", "bert", "roberta")
@@ -93,7 +93,7 @@ def test_packed_equals_transformers_to_five_digits(model, texts, wanted, budget)
 
 def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model, texts, wanted):
     """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
-    encoder = PackedEncoder(take_apart(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test")
+    encoder = PackedEncoder(extract_weights(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test")
     np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), wanted, atol=1e-5)
 
 
@@ -127,14 +127,14 @@ def failing(queries, keys, values, pack, *, first_only):
 @pytest.mark.parametrize(("attention", "said"), [(leaking, "differs from transformers"), (failing, "failed here")])
 def test_a_packed_way_that_is_wrong_is_not_used(model, attention, said):
     """Texts that see each other, or a kernel that is not there, are found when the model loads."""
-    packed = PackedEncoder(take_apart(model.module), "cpu", attention, "packed", "test")
-    assert said in _disagreement(packed, StockEncoder(model, "equal", "test"), model)
+    packed = PackedEncoder(extract_weights(model.module), "cpu", attention, "packed", "test")
+    assert said in _check_against_reference(packed, StockEncoder(model, "equal", "test"), model)
 
 
 def test_the_check_at_load_accepts_the_right_way(model):
     """The same check passes the real thing, and its texts have unequal lengths."""
-    packed = PackedEncoder(take_apart(model.module), "cpu", attention_by_length, "packed", "test")
-    assert _disagreement(packed, StockEncoder(model, "equal", "test"), model) is None
+    packed = PackedEncoder(extract_weights(model.module), "cpu", attention_by_length, "packed", "test")
+    assert _check_against_reference(packed, StockEncoder(model, "equal", "test"), model) is None
     assert len(set(CHECK_LENGTHS)) > 2
 
 
@@ -154,9 +154,9 @@ def test_the_check_at_load_reaches_the_models_limit(model):
     """A packed way that is right for short texts only is found when the model loads."""
     stock = StockEncoder(model, "equal", "test")
     for tokens, found in ((60, True), (64, False)):
-        parts = take_apart(model.module)
+        parts = extract_weights(model.module)
         packed = PackedEncoder(parts, "cpu", wrong_beyond(tokens), "packed", "test")
-        assert (_disagreement(packed, stock, model) is not None) == found
+        assert (_check_against_reference(packed, stock, model) is not None) == found
     ids, lengths = check_texts(model)
     assert lengths.max() == 64
     assert lengths.sum() == len(ids)
@@ -176,11 +176,11 @@ class Says:
 def test_the_check_at_load_compares_logits(model):
     """Probabilities of 1 hide what their logits show; a share of the logits' spread is allowed."""
     assert torch.equal(*(torch.softmax(Says(n).logits(None, [3, 2]), dim=1) for n in (250, 300)))
-    said = _disagreement(Says(250), Says(300), model)
+    said = _check_against_reference(Says(250), Says(300), model)
     assert "differs from transformers by 0.2 of the logits' spread" in said
-    assert _disagreement(Says(300.01), Says(300), model) is None
+    assert _check_against_reference(Says(300.01), Says(300), model) is None
     # Logits of a model that was never trained: the differences count for themselves.
-    assert _disagreement(Says(0.00101), Says(0.001), model) is None
+    assert _check_against_reference(Says(0.00101), Says(0.001), model) is None
 
 
 def no_memory(queries, keys, values, pack, *, first_only):
@@ -189,9 +189,9 @@ def no_memory(queries, keys, values, pack, *, first_only):
 
 def test_no_memory_for_the_check_is_a_device_error(model):
     """What has no room for one long text has none for scoring: no other way is tried in silence."""
-    packed = PackedEncoder(take_apart(model.module), "cpu", no_memory, "packed", "test")
+    packed = PackedEncoder(extract_weights(model.module), "cpu", no_memory, "packed", "test")
     with pytest.raises(DeviceError, match="with a text of 64 tokens, failed: CUDA out of memory"):
-        _disagreement(packed, StockEncoder(model, "equal", "test"), model)
+        _check_against_reference(packed, StockEncoder(model, "equal", "test"), model)
 
 
 def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):

@@ -32,7 +32,9 @@ def scores_of(rows, seed=0):
 
 def part(scores, a, b):
     """Rows a to b-1 of scores."""
-    return Scores(scores.probabilities[a:b], scores.n_tokens[a:b], scores.tokens_cut[a:b], scores.status[a:b], b - a)
+    return Scores(
+        scores.probabilities[a:b], scores.n_tokens[a:b], scores.truncated_tokens[a:b], scores.status[a:b], b - a
+    )
 
 
 def grouped(values, scores, cuts=(), **options):
@@ -48,7 +50,7 @@ def grouped(values, scores, cuts=(), **options):
 def by_pandas(values, scores, unsure_below):
     """The same table by pandas."""
     scored = scores.status == SCORED
-    frame = pd.DataFrame({"product": values, "scored": scored, "truncated": scores.tokens_cut > 0})
+    frame = pd.DataFrame({"product": values, "scored": scored, "truncated": scores.truncated_tokens > 0})
     best = np.where(scored, np.nan_to_num(scores.probabilities).max(axis=1).astype(np.float64), np.nan)
     frame["mean_score"] = best
     frame["unsure"] = best < np.float32(unsure_below)

@@ -407,7 +407,7 @@ def test_a_text_in_windows_gets_the_mean_of_their_probabilities(tiny_model):
     scores = score(scorer, ["good", text, None])
     assert scores.probabilities[1] == pytest.approx(mean.numpy(), abs=1e-6)
     assert list(scores.n_tokens) == [3, 142, 0]
-    assert not scores.tokens_cut.any()
+    assert not scores.truncated_tokens.any()
     head = score(ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu")), ["good"])
     assert head.probabilities[0] == pytest.approx(scores.probabilities[0], abs=1e-6)
 
@@ -565,7 +565,7 @@ def test_an_int8_run_says_how_far_it_agrees_with_float32(tiny_model):
     )
     assert agreement["largest_difference"] <= seen + 1e-3
     assert eight.scorer.facts()["model"]["precision"] == "int8"
-    assert eight.scorer.exact is None
+    assert eight.scorer.reference is None
 
 
 def test_batch_tokens_must_be_positive(tiny_model):

@@ -19,7 +19,7 @@ from batchsent.model.long_text import (
     LETTERS,
     LONG_CHARS,
     WORD_CHARS,
-    Gpt2Prefixes,
+    Gpt2Truncation,
     straddles,
 )
 from batchsent.model.tokens import LONG_TEXT, make_text_encoder, pack, without_surrogates
@@ -75,7 +75,7 @@ def test_ids_equal_those_of_the_tokenizer(pair, texts):
     tokens = encoder.encode(texts)
     assert rows(tokens) == expected(tokenizer, texts)
     whole = [len(ids) for ids in expected(tokenizer, texts, 10**6)]
-    assert list(tokens.tokens_cut) == [max(0, n - 64) for n in whole]
+    assert list(tokens.truncated_tokens) == [max(0, n - 64) for n in whole]
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -96,7 +96,7 @@ def test_a_full_cache_starts_over_and_stays_exact(monkeypatch):
     """More words than the cache holds change nothing but the time."""
     from batchsent.model import wordcache
 
-    for name, value in (("SLOT_BITS", 3), ("POOL_IDS", 50), ("LONG_PIECES", 2), ("SLAB_BYTES", 200)):
+    for name, value in (("SLOT_BITS", 3), ("POOL_IDS", 50), ("LONG_PIECES", 2), ("BLOCK_BYTES", 200)):
         monkeypatch.setattr(wordcache, name, value)
     tokenizer = bert_tokenizer()
     encoder = make_text_encoder(tokenizer, 64)
@@ -159,7 +159,7 @@ def test_a_python_tokenizer_works():
 
     tokens = make_text_encoder(Letters(), 5).encode(["abc", "abcdefgh", "\ud800"])
     assert rows(tokens) == [[97, 98, 99], [97, 98, 99, 100, 101], [199]]
-    assert list(tokens.tokens_cut) == [0, 3, 0]
+    assert list(tokens.truncated_tokens) == [0, 3, 0]
 
 
 # --- what is read of a long text
@@ -177,7 +177,7 @@ def test_a_text_that_fits_is_read_whole_in_every_way(pair, long_text):
     texts = ["good", words(30), ""]
     tokens = make_text_encoder(tokenizer, 64, long_text).encode(texts)
     assert rows(tokens) == expected(tokenizer, texts)
-    assert not tokens.tokens_cut.any()
+    assert not tokens.truncated_tokens.any()
     assert list(tokens.text_of) == [0, 1, 2]
 
 
@@ -190,7 +190,11 @@ def test_the_named_part_of_a_long_text_is_read(pair, long_text, first, last):
     (row,) = rows(make_text_encoder(tokenizer, 32, long_text).encode([text]))
     assert row[1:-1] == whole[:first] + whole[len(whole) - last :]
     tokens = make_text_encoder(tokenizer, 32, long_text).encode(["good", text, words(31)])
-    assert list(tokens.tokens_cut) == [0, len(whole) - 30, max(0, len(rows(tokens)[2]) - 32) + tokens.tokens_cut[2]]
+    assert list(tokens.truncated_tokens) == [
+        0,
+        len(whole) - 30,
+        max(0, len(rows(tokens)[2]) - 32) + tokens.truncated_tokens[2],
+    ]
     assert tokens.n_tokens[1] == 32
 
 
@@ -211,7 +215,7 @@ def test_windows_cover_every_token_and_overlap(lengths, room):
             assert len(set(one) & set(two)) >= room // 4
             assert two[0] > one[0]
     assert list(tokens.n_tokens) == lengths
-    assert not tokens.tokens_cut.any()
+    assert not tokens.truncated_tokens.any()
 
 
 def test_a_way_to_read_that_is_none_is_refused(pair):
@@ -257,8 +261,8 @@ def test_long_texts_have_the_ids_of_the_whole(pair, unit):
     tokens = encoder.encode(["a", text, "b"])
     assert rows(tokens) == expected(tokenizer, ["a", text, "b"])
     whole = len(expected(tokenizer, [text], 10**9)[0])
-    assert 0 <= tokens.tokens_cut[1] <= max(0, whole - 64)
-    assert (tokens.tokens_cut[1] > 0) == (whole > 64)
+    assert 0 <= tokens.truncated_tokens[1] <= max(0, whole - 64)
+    assert (tokens.truncated_tokens[1] > 0) == (whole > 64)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -468,7 +472,7 @@ def test_one_of_the_places_that_are_tried_is_a_boundary_of_the_whole(case, room)
     backend = Tokenizer(models.BPE(vocabulary, merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     boundaries = set(itertools.accumulate(len(token) for token in backend.encode(text).tokens))
-    rule = Gpt2Prefixes(vocabulary)
+    rule = Gpt2Truncation(vocabulary)
     for prefixes, whole in rule.candidates(text, room):
         assert whole or boundaries & {len(prefix.encode()) for prefix in prefixes}
         assert not whole or prefixes == [text]
@@ -477,8 +481,8 @@ def test_one_of_the_places_that_are_tried_is_a_boundary_of_the_whole(case, room)
 def test_where_no_token_straddles_a_run_of_letters_is_cut():
     """The rule is of use: it proposes prefixes of a run, not the whole alone; not so where one straddles."""
     text = "é" * 5_000
-    assert len(list(Gpt2Prefixes(BYTES).candidates(text, 20))) > 1
-    assert [whole for _, whole in Gpt2Prefixes([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)] == [True]
+    assert len(list(Gpt2Truncation(BYTES).candidates(text, 20))) > 1
+    assert [whole for _, whole in Gpt2Truncation([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)] == [True]
 
 
 @pytest.mark.parametrize("unit", ["é", "ж", "电", "жы"])

@@ -116,7 +116,7 @@ class Model:
         if probabilities:
             columns += list(scores.probabilities.T)
         if details:
-            columns += [scores.n_tokens, scores.tokens_cut > 0]
+            columns += [scores.n_tokens, scores.truncated_tokens > 0]
         return frame.assign(**dict(zip(new, columns, strict=True)))
 
     def _score(self, texts: list[str | None]) -> Scores:
@@ -128,7 +128,7 @@ class Model:
         return Scores(
             probabilities=np.concatenate([s.probabilities for s in slices]),
             n_tokens=np.concatenate([s.n_tokens for s in slices]),
-            tokens_cut=np.concatenate([s.tokens_cut for s in slices]),
+            truncated_tokens=np.concatenate([s.truncated_tokens for s in slices]),
             status=np.concatenate([s.status for s in slices]),
             distinct=sum(s.distinct for s in slices),
         )

@@ -72,7 +72,7 @@ class Groups:
         found[:, 1] = count(places[scored], len(present), fixed(score[scored]))
         if self.unsure_below is not None:
             found[:, 2] = count(places[scored & (score < self.unsure_below)], len(present))
-        found[:, 3] = count(places[scores.tokens_cut > 0], len(present))
+        found[:, 3] = count(places[scores.truncated_tokens > 0], len(present))
         n = len(self.labels)
         found[:, 4:] = count(places[scored] * n + winners[scored], len(present) * n).reshape(-1, n)
         known = present >= 0

@@ -47,7 +47,7 @@ class Tally:
         self.characters = Lengths()
         self.tokens = Lengths()
         self.truncated_rows = 0
-        self.tokens_cut = 0
+        self.truncated_tokens = 0
         self.score_counts = np.zeros((len(self.labels), SCORE_BINS), dtype=np.int64)
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
@@ -67,11 +67,11 @@ class Tally:
         lengths = np.array([0 if text is None else len(text) for text in chunk.texts], dtype=np.int64)
         has_text = status != BLANK
         self.characters.add(lengths[has_text])
-        cut = scores.tokens_cut.astype(np.int64)
+        cut = scores.truncated_tokens.astype(np.int64)
         self.tokens.add((scores.n_tokens + cut)[has_text])
         truncated = cut > 0
         self.truncated_rows += int(truncated.sum())
-        self.tokens_cut += int(cut.sum())
+        self.truncated_tokens += int(cut.sum())
 
         scored = status == SCORED
         n = len(self.labels)
@@ -134,8 +134,8 @@ class Tally:
             "tokens": tokens,
             "truncated_rows": self.truncated_rows,
             "truncated_share": self.truncated_rows / rows if rows else None,
-            "tokens_read": tokens["total"] - self.tokens_cut,
-            "tokens_cut_at_least": self.tokens_cut,
+            "tokens_read": tokens["total"] - self.truncated_tokens,
+            "tokens_cut_at_least": self.truncated_tokens,
         }
 
     def _predictions(self, scored: int) -> dict[str, Any]:

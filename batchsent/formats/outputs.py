@@ -53,7 +53,7 @@ def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, opti
     if options.probabilities:
         columns += [pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored) for n in range(len(labels))]
     if options.details:
-        columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.tokens_cut > 0, pa.bool_())]
+        columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.truncated_tokens > 0, pa.bool_())]
     if options.unsure_below is not None:
         columns += [pa.array(best < options.unsure_below, pa.bool_(), mask=~scored)]
     return pa.record_batch(columns, schema=schema)

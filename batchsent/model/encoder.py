@@ -25,7 +25,7 @@ from batchsent.model.packed import (
     has_varlen,
     to_device,
 )
-from batchsent.model.weights import take_apart
+from batchsent.model.weights import extract_weights
 from batchsent.text import printable
 
 # Largest difference of a logit between the packed way and transformers, as a share of the logits'
@@ -92,7 +92,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
     )
     packed, failure = None, None
     try:
-        obstacle = _obstacle(model)
+        obstacle = _why_not_packed(model)
         if obstacle is None:
             packed = _packed(model)
     except FAILURES as error:
@@ -100,7 +100,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
     if packed is None:
         _reference(stock, model)
     else:
-        obstacle = failure = _disagreement(packed, stock, model)
+        obstacle = failure = _check_against_reference(packed, stock, model)
         if obstacle is None:
             return packed
     if failure is not None:
@@ -126,10 +126,10 @@ def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max
 
 def _int8(model: LoadedModel) -> PackedEncoder:
     """Return the 8-bit encoder; raises UsageError for a model that cannot run so, since it was asked for by name."""
-    obstacle = _obstacle(model)
+    obstacle = _why_not_packed(model)
     if obstacle is None:
         packed = packed_float32(model, int8_dense)
-        obstacle = _disagreement(packed, packed_float32(model), model)
+        obstacle = _check_against_reference(packed, packed_float32(model), model)
         if obstacle is None:
             packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
             return packed
@@ -138,25 +138,25 @@ def _int8(model: LoadedModel) -> PackedEncoder:
 
 def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> PackedEncoder:
     """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones."""
-    parts = take_apart(model.module)
-    assert parts is not None
+    weights = extract_weights(model.module)
+    assert weights is not None
     reason = "no padding, last layer for the first token only"
-    return PackedEncoder(parts, "cpu", attention_by_length, "packed", reason, dense)
+    return PackedEncoder(weights, "cpu", attention_by_length, "packed", reason, dense)
 
 
 def _packed(model: LoadedModel) -> PackedEncoder:
     if model.device.kind == "cpu":
         return packed_float32(model)
-    parts = take_apart(model.module)
-    assert parts is not None
+    weights = extract_weights(model.module)
+    assert weights is not None
     reason = f"no padding, last layer for the first token only ({model.device.description})"
-    return PackedEncoder(parts, model.device.name, VarlenAttention(), "packed, varlen attention", reason)
+    return PackedEncoder(weights, model.device.name, VarlenAttention(), "packed, varlen attention", reason)
 
 
-def _obstacle(model: LoadedModel) -> str | None:
+def _why_not_packed(model: LoadedModel) -> str | None:
     """Say why a model cannot run packed, or None."""
     device = model.device
-    if take_apart(model.module) is None:
+    if extract_weights(model.module) is None:
         return f"{type(model.module).__name__} is not one of the architectures taken apart"
     if device.kind == "cpu":
         return None
@@ -171,7 +171,7 @@ def _obstacle(model: LoadedModel) -> str | None:
     return None
 
 
-def _disagreement(packed: CheckedEncoder, stock: CheckedEncoder, model: LoadedModel) -> str | None:
+def _check_against_reference(packed: CheckedEncoder, stock: CheckedEncoder, model: LoadedModel) -> str | None:
     """Run both ways over a few made-up texts and say how they differ, or None.
 
     Raises what `_reference` raises, and DeviceError where the packed way has no room for the texts.

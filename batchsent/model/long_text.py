@@ -42,27 +42,27 @@ LONGEST_CHARACTER = 4  # bytes, in UTF-8
 GPT2_RUNS = re.compile(r"[A-Za-z]+|[0-9]+|[!-&(-/:-@\[-`{-~]+| +")
 
 
-class Prefixes(Protocol):
+class TruncationPoints(Protocol):
     """Proposes ever longer prefixes of a text that is longer than LONG_CHARS."""
 
-    def candidates(self, text: str, room: int) -> Iterator[tuple[list[str], bool]]:
+    def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
         """Yield (texts, whole): the tokens of the text begin as those of each of the texts do.
 
-        Precisely: where all of `texts` begin with the same `room` tokens, so does the text. `whole` says that there
-        is one text and its tokens are all of them.
+        Precisely: where all of `texts` begin with the same `content_tokens` tokens, so does the text. `whole` says
+        that there is one text and its tokens are all of them.
         """
 
 
-def choose_prefixes(backend: Any) -> "Prefixes | None":
+def choose_truncation(backend: Any) -> "TruncationPoints | None":
     """Return the rule for a `tokenizers.Tokenizer`, or None where no rule is known to be right."""
     parts = json.loads(backend.to_str())
     # A token of the vocabulary's owner may contain spaces and reach over every boundary; a cut keeps the start.
     if any(not token["special"] for token in parts["added_tokens"]):
         return None
     if is_bert(parts):
-        return BertPrefixes(int(parts["model"]["max_input_chars_per_word"]))
+        return BertTruncation(int(parts["model"]["max_input_chars_per_word"]))
     if is_gpt2(parts):
-        return Gpt2Prefixes(parts["model"]["vocab"])
+        return Gpt2Truncation(parts["model"]["vocab"])
     return None
 
 
@@ -89,14 +89,14 @@ def is_gpt2(parts: dict[str, Any]) -> bool:
     )
 
 
-class BertPrefixes:
+class BertTruncation:
     """Cuts for BERT WordPiece: behind anything that the pre-tokenizer sets apart."""
 
     def __init__(self, max_word_chars: int) -> None:
         # A longer word is one unknown token whatever is in it, so only its length matters, and only up to here.
         self.long_word = re.compile(f"([{WORD_CHARS}]{{{max_word_chars + 1}}})[{WORD_CHARS}]+")
 
-    def candidates(self, text: str, room: int) -> Iterator[tuple[list[str], bool]]:
+    def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
         """Yield ever longer prefixes, then the whole text."""
         text = self.long_word.sub(r"\1", text)
         window = LONG_CHARS
@@ -109,7 +109,7 @@ class BertPrefixes:
         yield [text], True
 
 
-class Gpt2Prefixes:
+class Gpt2Truncation:
     """Cuts for GPT-2's byte-level BPE: between classes of characters, or within one by trying every place.
 
     Within one class of characters there is no boundary that is always one. But wherever the whole text has one, its
@@ -128,10 +128,10 @@ class Gpt2Prefixes:
         self.longest_token = max(map(len, tokens), default=1)  # bytes
         self.straddling = [token for token in tokens if straddles(token)]
 
-    def candidates(self, text: str, room: int) -> Iterator[tuple[list[str], bool]]:
+    def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
         """Yield sets of ever longer prefixes, then the whole text."""
         # Trying every place tokenizes the window hundreds of times: begin with a small one.
-        window = min(LONG_CHARS, 8 * room + 2 * self.longest_token)
+        window = min(LONG_CHARS, 8 * content_tokens + 2 * self.longest_token)
         while window < len(text):
             ends = self._ends(text, window)
             if ends:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.model.batches import Shape
-from batchsent.model.weights import Layer, Norm, Parts
+from batchsent.model.weights import EncoderWeights, Layer, Norm
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Pack:
     lengths: list[int]  # tokens of each text
     longest: int
     starts: Any  # (texts + 1,) int32 on the device: text i has tokens starts[i]:starts[i + 1]
-    each: Any  # (texts + 1,) int32 on the device: 0, 1, 2, ...: one query a text
+    query_starts: Any  # (texts + 1,) int32 on the device: 0, 1, 2, ...: one query a text
 
 
 class Attention(Protocol):
@@ -71,7 +71,7 @@ class VarlenAttention:
 
     def __call__(self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
         """Return (queries, heads, width)."""
-        starts, asked = (pack.each, 1) if first_only else (pack.starts, pack.longest)
+        starts, asked = (pack.query_starts, 1) if first_only else (pack.starts, pack.longest)
         return self.kernel(queries, keys, values, starts, pack.starts, asked, pack.longest)
 
 
@@ -86,20 +86,26 @@ class PackedEncoder:
     warning: str | None = None
 
     def __init__(
-        self, parts: Parts, device: str, attention: Attention, path: str, reason: str, dense: MakeDense | None = None
+        self,
+        weights: EncoderWeights,
+        device: str,
+        attention: Attention,
+        path: str,
+        reason: str,
+        dense: MakeDense | None = None,
     ) -> None:
         """`dense` makes the dense layers: by default the fastest exact ones."""
         self.device = device
         self.attention = attention
         self.path = path
         self.reason = reason
-        self.heads = parts.heads
-        self.words, self.positions, self.norm = parts.words, parts.positions, parts.norm
-        self.first_position = parts.first_position
-        self.head = parts.head
-        dense = dense or fastest_dense(parts, device)
-        self.layers = [_RunnableLayer(layer, parts.activation, dense) for layer in parts.layers[:-1]]
-        self.last = _LastLayer(parts.layers[-1], parts.activation, dense)
+        self.heads = weights.heads
+        self.word_embeddings, self.positions, self.norm = weights.word_embeddings, weights.positions, weights.norm
+        self.first_position = weights.first_position
+        self.head = weights.head
+        dense = dense or fastest_dense(weights, device)
+        self.layers = [TransformerLayer(layer, weights.activation, dense) for layer in weights.layers[:-1]]
+        self.last = _LastLayer(weights.layers[-1], weights.activation, dense)
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device."""
@@ -117,9 +123,9 @@ class PackedEncoder:
         places = np.arange(len(ids), dtype=np.int32) - np.repeat(starts[:-1], lengths) + np.int32(self.first_position)
         with torch.inference_mode():
             on_device = [to_device(array, self.device) for array in (ids, places, starts)]
-            each = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
-            pack = Pack(lengths.tolist(), int(lengths.max()), on_device[2], each)
-            states = self.words[on_device[0]] + self.positions[on_device[1]]
+            query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
+            pack = Pack(lengths.tolist(), int(lengths.max()), on_device[2], query_starts)
+            states = self.word_embeddings[on_device[0]] + self.positions[on_device[1]]
             states = _normalize(states, self.norm)
             for layer in self.layers:
                 states = layer.run(states, self.heads, self.attention, pack)
@@ -127,18 +133,18 @@ class PackedEncoder:
             return self.head(first).float()
 
 
-class _RunnableLayer:
+class TransformerLayer:
     """A block that computes every token."""
 
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.query_key_value = dense([layer.query, layer.key, layer.value], None)
-        self.rest = _Rest(layer, activation, dense)
+        self.feed_forward = FeedForward(layer, activation, dense)
 
     def run(self, states: Any, heads: int, attention: Attention, pack: Pack) -> Any:
         """Return (tokens, width) of (tokens, width)."""
         mixed = self.query_key_value(states).unflatten(-1, (3, heads, -1))
         query, key, value = mixed.unbind(1)
-        return self.rest.run(attention(query, key, value, pack, first_only=False).flatten(1), states)
+        return self.feed_forward.run(attention(query, key, value, pack, first_only=False).flatten(1), states)
 
 
 class _LastLayer:
@@ -147,30 +153,30 @@ class _LastLayer:
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.query = dense([layer.query], None)
         self.key_value = dense([layer.key, layer.value], None)
-        self.rest = _Rest(layer, activation, dense)
+        self.feed_forward = FeedForward(layer, activation, dense)
 
     def run(self, states: Any, heads: int, attention: Attention, pack: Pack) -> Any:
         """Return (texts, width) of (tokens, width)."""
         first = states[pack.starts[:-1]]
         query = self.query(first).unflatten(-1, (heads, -1))
         key, value = self.key_value(states).unflatten(-1, (2, heads, -1)).unbind(1)
-        return self.rest.run(attention(query, key, value, pack, first_only=True).flatten(1), first)
+        return self.feed_forward.run(attention(query, key, value, pack, first_only=True).flatten(1), first)
 
 
-class _Rest:
+class FeedForward:
     """What follows attention in a block, token by token."""
 
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
-        self.output = dense([layer.output], None)
+        self.attention_output = dense([layer.attention_output], None)
         self.attention_norm = layer.attention_norm
-        self.inner = dense([layer.inner], activation)
-        self.outer = dense([layer.outer], None)
-        self.outer_norm = layer.outer_norm
+        self.intermediate = dense([layer.intermediate], activation)
+        self.output = dense([layer.output], None)
+        self.output_norm = layer.output_norm
 
     def run(self, attended: Any, states: Any) -> Any:
         """Return (tokens, width)."""
-        states = _normalize(self.output(attended).add_(states), self.attention_norm)
-        return _normalize(self.outer(self.inner(states)).add_(states), self.outer_norm)
+        states = _normalize(self.attention_output(attended).add_(states), self.attention_norm)
+        return _normalize(self.output(self.intermediate(states)).add_(states), self.output_norm)
 
 
 def _normalize(states: Any, norm: Norm) -> Any:
@@ -201,11 +207,15 @@ def _dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     return lambda states: act(linear(states, weight, bias))
 
 
-def fastest_dense(parts: Parts, device: str) -> MakeDense:
+def fastest_dense(weights: EncoderWeights, device: str) -> MakeDense:
     """Choose how dense layers run in the model's own number format."""
     import torch
 
-    return _onednn_dense if device == "cpu" and parts.words.dtype == torch.float32 and _has_onednn() else _dense
+    return (
+        _onednn_dense
+        if device == "cpu" and weights.word_embeddings.dtype == torch.float32 and _has_onednn()
+        else _dense
+    )
 
 
 def _has_onednn() -> bool:

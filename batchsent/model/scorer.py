@@ -78,10 +78,10 @@ class ModelScorer:
         encoder: Encoder,
         text_encoder: TextEncoder,
         batch_tokens: int | None = None,
-        exact: Encoder | None = None,
+        reference: Encoder | None = None,
         open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """`exact` is what the first texts are compared with, where `encoder` is not exact.
+        """`reference` is what the first texts are compared with, where `encoder` is not exact.
 
         `open_float32` makes the encoder for texts that half precision gives no finite number for;
         it is called once, when there is such a text.
@@ -95,15 +95,15 @@ class ModelScorer:
         self.text_encoder = text_encoder
         self.batch_tokens = batch_tokens or default_budget(model)
         self.labels = self.identity.labels
-        self.fitting_tokens: int | None = None  # largest batch known to fit, once memory has run out
+        self.largest_batch_tokens: int | None = None  # largest batch known to fit, once memory has run out
         self.backoffs = 0
-        self.exact = exact
+        self.reference = reference
         self.agreement: dict[str, Any] | None = None
         self.open_float32 = open_float32 if self.device.precision in HALF else None
         self.float32: Encoder | None = None
         self.retried = 0  # texts run once more in float32
         self.tokens_run = 0
-        self.places_run = 0  # tokens and padding
+        self.padded_tokens = 0  # tokens and padding
 
     @classmethod
     def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
@@ -116,9 +116,9 @@ class ModelScorer:
         text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
         open_float32 = partial(float32_encoder, identity, model.tokenizer, model.device, model.max_length)
         with device_errors(model.device.description, model.device.kind):
-            exact = packed_float32(model) if model.device.precision == "int8" else None
+            reference = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
-        return cls(model, encoder, text_encoder, options.batch_tokens, exact, open_float32)
+        return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
     def prepare(self, texts: list[str | None]) -> Prepared:
         """Find the distinct texts of a chunk, tokenize them and plan their batches."""
@@ -145,7 +145,7 @@ class ModelScorer:
         texts = len(distinct.tokens.n_tokens)
         probabilities = np.full((texts, len(self.labels)), np.nan, dtype=np.float32)
         status = np.full(texts, PENDING, dtype=np.uint8)
-        if self.exact is not None and texts:
+        if self.reference is not None and texts:
             self._compare(distinct.tokens)
         has_text = distinct.text_of >= 0
         if done is not None:
@@ -190,31 +190,31 @@ class ModelScorer:
         scores = Scores(
             probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
             n_tokens=np.zeros(rows, dtype=np.int32),
-            tokens_cut=np.zeros(rows, dtype=np.int32),
+            truncated_tokens=np.zeros(rows, dtype=np.int32),
             status=np.full(rows, BLANK, dtype=np.uint8),
             distinct=len(status),
         )
         scores.probabilities[has_text] = probabilities[text]
         scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
-        scores.tokens_cut[has_text] = distinct.tokens.tokens_cut[text]
+        scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
         scores.status[has_text] = status[text]
         return scores
 
     def _compare(self, tokens: Tokens) -> None:
         """Run the first texts of the run both ways, remember how far they agree, and let the exact way go."""
-        assert self.exact is not None
+        assert self.reference is not None
         pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
-        ours, exact = (
+        ours, reference = (
             self._fetch([encoder.probabilities(tokens.take(row), tokens.lengths[row]) for row in pieces[:, None]])
-            for encoder in (self.encoder, self.exact)
+            for encoder in (self.encoder, self.reference)
         )
         self.agreement = {
             "with": "float32",
             "texts": len(pieces),
-            "label_flips": int((ours.argmax(axis=1) != exact.argmax(axis=1)).sum()),
-            "largest_difference": round(float(np.abs(ours - exact).max()), 6),
+            "label_flips": int((ours.argmax(axis=1) != reference.argmax(axis=1)).sum()),
+            "largest_difference": round(float(np.abs(ours - reference).max()), 6),
         }
-        self.exact = None
+        self.reference = None
 
     def _run(self, tokens: Tokens, batch: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], Any]]:
         """Run one planned batch, in halves where memory has run out or is known to."""
@@ -223,21 +223,21 @@ class ModelScorer:
             rows = waiting.pop(0)
             lengths = tokens.lengths[rows]
             places = int(lengths.max()) * len(rows) if self.encoder.shape == "padded" else int(lengths.sum())
-            if self.fitting_tokens is not None and places > self.fitting_tokens and len(rows) > 1:
+            if self.largest_batch_tokens is not None and places > self.largest_batch_tokens and len(rows) > 1:
                 waiting[:0] = halve(rows)
                 continue
             output = self._attempt(self.encoder, tokens.take(rows), lengths)
             if output is not None:
                 results.append((rows, output))
                 self.tokens_run += int(lengths.sum())
-                self.places_run += places
+                self.padded_tokens += places
                 continue
             # Outside the except block, where the traceback no longer holds the failed batch's tensors.
             self._free()
             if len(rows) == 1:
                 raise self._no_memory(int(lengths[0]))
             self.backoffs += 1
-            self.fitting_tokens = max(1, places // 2)
+            self.largest_batch_tokens = max(1, places // 2)
             waiting[:0] = halve(rows)
         return results
 
@@ -335,11 +335,11 @@ class ModelScorer:
                 "path_reason": self.encoder.reason,
                 "tokenizer_path": self.text_encoder.path,
                 "batch_tokens": self.batch_tokens,
-                "fitting_tokens": self.fitting_tokens,
+                "fitting_tokens": self.largest_batch_tokens,
                 "oom_backoffs": self.backoffs,
                 "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self._peak_memory_bytes(),
-                "padding_share": 1 - self.tokens_run / self.places_run if self.places_run else 0.0,
+                "padding_share": 1 - self.tokens_run / self.padded_tokens if self.padded_tokens else 0.0,
             },
         }
 

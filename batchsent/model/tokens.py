@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, ModelError, UsageError
-from batchsent.model.long_text import LONG_CHARS, BertPrefixes, choose_prefixes
+from batchsent.model.long_text import LONG_CHARS, BertTruncation, choose_truncation
 from batchsent.model.wordcache import WordCache
 from batchsent.text import printable
 
@@ -33,7 +33,7 @@ class Tokens:
 
     ids: NDArray[np.int32]  # (total,) special tokens included
     offsets: NDArray[np.int64]  # (pieces + 1,) piece i has ids[offsets[i]:offsets[i + 1]]
-    tokens_cut: NDArray[np.int32]  # (texts,) tokens of a text that stand in none of its pieces
+    truncated_tokens: NDArray[np.int32]  # (texts,) tokens of a text that stand in none of its pieces
     n_tokens: NDArray[np.int32]  # (texts,) tokens read of a text, each once, and a frame of special tokens
     text_of: NDArray[np.int64]  # (pieces,) number of the text, rising
 
@@ -79,14 +79,14 @@ def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = N
             f"the model's tokenizer does not work: {printable(lines[0][:300])}",
             hint="save the tokenizer into the folder again",
         ) from error
-    check_long_text(long_text, encoder.room)
+    check_long_text(long_text, encoder.content_tokens)
     return encoder
 
 
 def check_long_text(long_text: str, room: int) -> None:
     """Refuse a way to read long texts that is none, or needs more tokens than there are.
 
-    `room` is how many tokens of the text itself are read. Raises UsageError.
+    `content_tokens` is how many tokens of the text itself are read. Raises UsageError.
     """
     if long_text not in LONG_TEXT:
         raise UsageError(
@@ -115,7 +115,7 @@ class FastEncoder:
     """A tokenizer of the tokenizers library, behind a word cache where that is exact.
 
     Of a text longer than long_text.LONG_CHARS only as much is tokenized as provably gives the same ids; its
-    `tokens_cut` is then a lower bound.
+    `truncated_tokens` is then a lower bound.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, long_text: str) -> None:
@@ -126,25 +126,25 @@ class FastEncoder:
         self.backend.no_truncation()
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
-        self.frame = frame(self.backend)
+        self.special_tokens = find_special_tokens(self.backend)
         self.long_text = long_text
-        self.room = max_length - sum(map(len, self.frame))  # tokens of the text itself
-        self.prefixes = choose_prefixes(self.backend)
+        self.content_tokens = max_length - sum(map(len, self.special_tokens))  # tokens of the text itself
+        self.truncation = choose_truncation(self.backend)
         # The rule for long texts and the cache rest on the same facts about BERT's pre-tokenizer.
         lowercase = json.loads(self.backend.to_str())["normalizer"] or {}
         self.cache = (
             WordCache(self.backend, lowercase=bool(lowercase.get("lowercase")))
-            if isinstance(self.prefixes, BertPrefixes)
+            if isinstance(self.truncation, BertTruncation)
             else None
         )
         self.path = "word cache" if self.cache else "tokenizers library, in parallel"
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
-        beginning_only = self.prefixes is not None and self.long_text == "head"
+        beginning_only = self.truncation is not None and self.long_text == "head"
         if beginning_only and any(len(text) > LONG_CHARS for text in texts):
             return self._encode_with_long(texts)
-        return pack(*self._contents(texts), self.frame, self.room, self.long_text)
+        return pack(*self._contents(texts), self.special_tokens, self.content_tokens, self.long_text)
 
     def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids, one behind the other, and how many each has."""
@@ -162,68 +162,76 @@ class FastEncoder:
             if len(text) > LONG_CHARS:
                 rows[row] = self._beginning(without_surrogates(text))
         counts = np.array([len(row) for row in rows], dtype=np.int64)
-        return pack(np.concatenate(rows), counts, self.frame, self.room, self.long_text)
+        return pack(np.concatenate(rows), counts, self.special_tokens, self.content_tokens, self.long_text)
 
     def _beginning(self, text: str) -> NDArray[np.int32]:
         """Return the first ids of a long text: all, or provably the right ones and more than are kept."""
-        assert self.prefixes is not None
-        for texts, whole in self.prefixes.candidates(text, self.room):
+        assert self.truncation is not None
+        for texts, whole in self.truncation.candidates(text, self.content_tokens):
             ids, counts = self._contents(texts)
             rows = np.split(ids, np.cumsum(counts)[:-1])
             if whole:
                 return ids
             shortest = min(rows, key=len)
-            same = all(np.array_equal(row[: self.room], shortest[: self.room]) for row in rows)
-            if same and len(shortest) > self.room:
+            same = all(np.array_equal(row[: self.content_tokens], shortest[: self.content_tokens]) for row in rows)
+            if same and len(shortest) > self.content_tokens:
                 return shortest
         raise AssertionError("the last candidate is the whole text")
 
 
-def pack(ids: NDArray[np.int32], counts: NDArray[np.int64], frame: "Frame", room: int, long_text: str) -> Tokens:
+def pack(
+    ids: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    special_tokens: "SpecialTokens",
+    content_tokens: int,
+    long_text: str,
+) -> Tokens:
     """Cut each text's own ids to the room there is, or into windows, and put special tokens around them.
 
     `ids` are the texts' own, one behind the other, `counts` (texts,) how many each has.
     """
     texts = np.arange(len(counts))
-    if long_text == "window" and counts.size and counts.max() > room:
-        source, kept, text_of = windows(counts, room)
+    if long_text == "window" and counts.size and counts.max() > content_tokens:
+        source, kept, text_of = windows(counts, content_tokens)
         ids = ids[source]
     else:
-        kept, text_of = np.minimum(counts, room), texts
+        kept, text_of = np.minimum(counts, content_tokens), texts
         if len(ids) > kept.sum():
             ends = np.cumsum(counts)
             place = np.arange(len(ids)) - np.repeat(ends - counts, counts)
             from_end = np.repeat(counts, counts) - 1 - place
-            head = {"head": room, "tail": 0, "head-tail": int(room * HEAD_SHARE)}[long_text]
+            head = {"head": content_tokens, "tail": 0, "head-tail": int(content_tokens * HEAD_SHARE)}[long_text]
             # A text that fits is whole either way: what is no head lies within the tail.
-            ids = ids[(place < head) | (from_end < room - head)]
-    prefix, suffix = frame
+            ids = ids[(place < head) | (from_end < content_tokens - head)]
+    before, after = special_tokens
     offsets = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum(kept + len(prefix) + len(suffix), out=offsets[1:])
+    np.cumsum(kept + len(before) + len(after), out=offsets[1:])
     packed = np.empty(int(offsets[-1]), dtype=np.int32)
     own = np.ones(len(packed), dtype=bool)
-    for first, special in ((offsets[:-1], prefix), (offsets[1:] - len(suffix), suffix)):
+    for first, special in ((offsets[:-1], before), (offsets[1:] - len(after), after)):
         for place_in, token in enumerate(special):
             packed[first + place_in] = token
             own[first + place_in] = False
     packed[own] = ids
     read = counts if long_text == "window" else kept
-    framed = read + len(prefix) + len(suffix)
+    framed = read + len(before) + len(after)
     return Tokens(packed, offsets, (counts - read).astype(np.int32), framed.astype(np.int32), text_of)
 
 
-def windows(counts: NDArray[np.int64], room: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cut texts into as few windows of at most `room` tokens as overlap by a quarter of it or more.
+def windows(
+    counts: NDArray[np.int64], content_tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut texts into as few windows of at most `content_tokens` tokens as overlap by a quarter of it or more.
 
     The windows of a text are of one length and evenly spread from its first token to its last. Returns the places of
     the windows' ids among the texts' ids, how many each window has, and each window's text.
     """
-    step = max(1, room - room // 4)
-    number = 1 + np.maximum(0, -((room - counts) // step))  # ceil((counts - room) / step) more than one
+    step = max(1, content_tokens - content_tokens // 4)
+    number = 1 + np.maximum(0, -((content_tokens - counts) // step))  # 1 + ceil((counts - content_tokens) / step)
     text_of = np.repeat(np.arange(len(counts)), number)
-    length = np.minimum(counts, room)[text_of]
+    length = np.minimum(counts, content_tokens)[text_of]
     rank = np.arange(len(text_of)) - np.repeat(np.cumsum(number) - number, number)
-    slack = (counts - np.minimum(counts, room))[text_of]
+    slack = (counts - np.minimum(counts, content_tokens))[text_of]
     start = (np.cumsum(counts) - counts)[text_of] + slack * rank // np.maximum(1, number - 1)[text_of]
     ends = np.cumsum(length)
     source = np.repeat(start - (ends - length), length) + np.arange(int(ends[-1]))
@@ -246,8 +254,8 @@ class SlowEncoder:
     def __init__(self, tokenizer: Any, max_length: int, long_text: str) -> None:
         self.tokenizer = tokenizer
         self.long_text = long_text
-        self.frame = slow_frame(tokenizer)
-        self.room = max_length - sum(map(len, self.frame))
+        self.special_tokens = find_slow_special_tokens(tokenizer)
+        self.content_tokens = max_length - sum(map(len, self.special_tokens))
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
@@ -257,24 +265,24 @@ class SlowEncoder:
         ]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         ids = np.concatenate([np.empty(0), *rows]).astype(np.int32)
-        return pack(ids, counts, self.frame, self.room, self.long_text)
+        return pack(ids, counts, self.special_tokens, self.content_tokens, self.long_text)
 
 
 # Special tokens before a text, and behind it.
-Frame = tuple[NDArray[np.int32], NDArray[np.int32]]
+SpecialTokens = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
-def slow_frame(tokenizer: Any) -> Frame:
+def find_slow_special_tokens(tokenizer: Any) -> SpecialTokens:
     """Return the special tokens that a tokenizer written in Python puts before and behind every text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = tokenizer("a")["input_ids"]
     for start in range(len(framed) - len(plain) + 1):
         if framed[start : start + len(plain)] == plain:
             return np.array(framed[:start], np.int32), np.array(framed[start + len(plain) :], np.int32)
-    raise unknown_frame()
+    raise unknown_special_tokens()
 
 
-def frame(backend: Any) -> Frame:
+def find_special_tokens(backend: Any) -> SpecialTokens:
     """Return the special tokens that a tokenizer puts before and behind every text."""
     plain = backend.encode("a", add_special_tokens=False).ids
     framed = backend.encode("a")
@@ -285,10 +293,10 @@ def frame(backend: Any) -> Frame:
                 np.array(framed.ids[:start], dtype=np.int32),
                 np.array(framed.ids[start + len(plain) :], dtype=np.int32),
             )
-    raise unknown_frame()
+    raise unknown_special_tokens()
 
 
-def unknown_frame() -> ModelError:
+def unknown_special_tokens() -> ModelError:
     """Return the error for special tokens that do not stand around the text."""
     return ModelError(
         "the model's tokenizer marks texts in a way that batchsent does not know",

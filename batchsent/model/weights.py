@@ -25,18 +25,18 @@ class Layer:
     query: Any
     key: Any
     value: Any
-    output: Any
+    attention_output: Any
     attention_norm: Norm
-    inner: Any
-    outer: Any
-    outer_norm: Norm
+    intermediate: Any
+    output: Any
+    output_norm: Norm
 
 
 @dataclass(frozen=True)
-class Parts:
+class EncoderWeights:
     """An encoder with absolute positions and a head that reads the first token only."""
 
-    words: Any  # (vocabulary, width)
+    word_embeddings: Any  # (vocabulary, width)
     positions: Any  # (positions, width), token types added
     first_position: int  # row of `positions` for the first token
     norm: Norm
@@ -46,7 +46,7 @@ class Parts:
     head: Callable[[Any], Any]  # (texts, width) -> (texts, labels)
 
 
-def take_apart(module: Any) -> Parts | None:
+def extract_weights(module: Any) -> EncoderWeights | None:
     """Return the parts of a model, or None for an architecture that is not known here."""
     known = {
         "DistilBertForSequenceClassification": _distilbert,
@@ -68,7 +68,7 @@ def _norm(module: Any) -> Norm:
     return Norm(module.weight, module.bias, module.eps)
 
 
-def _distilbert(module: Any) -> Parts:
+def _distilbert(module: Any) -> EncoderWeights:
     import torch
 
     embeddings, config = module.distilbert.embeddings, module.config
@@ -77,17 +77,17 @@ def _distilbert(module: Any) -> Parts:
             query=block.attention.q_lin,
             key=block.attention.k_lin,
             value=block.attention.v_lin,
-            output=block.attention.out_lin,
+            attention_output=block.attention.out_lin,
             attention_norm=_norm(block.sa_layer_norm),
-            inner=block.ffn.lin1,
-            outer=block.ffn.lin2,
-            outer_norm=_norm(block.output_layer_norm),
+            intermediate=block.ffn.lin1,
+            output=block.ffn.lin2,
+            output_norm=_norm(block.output_layer_norm),
         )
         for block in module.distilbert.transformer.layer
     )
     pre_classifier, classifier = module.pre_classifier, module.classifier
-    return Parts(
-        words=embeddings.word_embeddings.weight,
+    return EncoderWeights(
+        word_embeddings=embeddings.word_embeddings.weight,
         positions=embeddings.position_embeddings.weight,
         first_position=0,
         norm=_norm(embeddings.LayerNorm),
@@ -98,35 +98,35 @@ def _distilbert(module: Any) -> Parts:
     )
 
 
-def _bert(module: Any) -> Parts:
+def _bert(module: Any) -> EncoderWeights:
     pooler, classifier = module.bert.pooler, module.classifier
     # The pooler takes (texts, tokens, width) and reads token 0.
     return _bert_like(module, module.bert, 0, lambda first: classifier(pooler(first[:, None])))
 
 
-def _roberta(module: Any) -> Parts:
+def _roberta(module: Any) -> EncoderWeights:
     classifier = module.classifier
     # Positions count from behind the padding id; the head takes (texts, tokens, width) and reads token 0.
     return _bert_like(module, module.roberta, module.config.pad_token_id + 1, lambda first: classifier(first[:, None]))
 
 
-def _bert_like(module: Any, base: Any, first_position: int, head: Callable[[Any], Any]) -> Parts:
+def _bert_like(module: Any, base: Any, first_position: int, head: Callable[[Any], Any]) -> EncoderWeights:
     embeddings, config = base.embeddings, module.config
     layers = tuple(
         Layer(
             query=block.attention.self.query,
             key=block.attention.self.key,
             value=block.attention.self.value,
-            output=block.attention.output.dense,
+            attention_output=block.attention.output.dense,
             attention_norm=_norm(block.attention.output.LayerNorm),
-            inner=block.intermediate.dense,
-            outer=block.output.dense,
-            outer_norm=_norm(block.output.LayerNorm),
+            intermediate=block.intermediate.dense,
+            output=block.output.dense,
+            output_norm=_norm(block.output.LayerNorm),
         )
         for block in base.encoder.layer
     )
-    return Parts(
-        words=embeddings.word_embeddings.weight,
+    return EncoderWeights(
+        word_embeddings=embeddings.word_embeddings.weight,
         # A single text is all of token type 0.
         positions=embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0],
         first_position=first_position,

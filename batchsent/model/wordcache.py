@@ -23,7 +23,7 @@ LONG_PIECE_BYTES = 64
 # Once so many ids are stored, the cache starts over.
 POOL_IDS = 4_000_000
 # Texts are taken together up to this size, so that numpy's intermediate arrays stay in the processor's cache.
-SLAB_BYTES = 400_000
+BLOCK_BYTES = 400_000
 
 SPACE, MARK, WORD = 0, 1, 2
 CLASS_OF_BYTE = np.full(256, WORD, dtype=np.uint8)
@@ -47,9 +47,9 @@ class WordCache:
         """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         self.backend = backend
         self.lowercase = lowercase
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         slots = 1 << SLOT_BITS
         # A key is never 0: its top byte is the piece's length.
         self.low = np.zeros(slots, dtype=np.uint64)
@@ -65,20 +65,20 @@ class WordCache:
         ids, counts, first = [], [], 0
         while first < len(texts):
             last, size = first, 0
-            while last < len(texts) and (last == first or size + len(texts[last]) < SLAB_BYTES):
+            while last < len(texts) and (last == first or size + len(texts[last]) < BLOCK_BYTES):
                 size += len(texts[last])
                 last += 1
-            slab_ids, slab_counts = self._slab(texts[first:last])
-            ids.append(slab_ids)
-            counts.append(slab_counts)
+            block_ids, block_counts = self._encode_block(texts[first:last])
+            ids.append(block_ids)
+            counts.append(block_counts)
             first = last
         if not ids:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
         return np.concatenate(ids), np.concatenate(counts)
 
-    def _slab(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _encode_block(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if self.pooled > POOL_IDS:
-            self._forget()
+            self._reset()
         # A newline between texts keeps their pieces apart; the zeros let the last piece be read as 16 bytes.
         raw = np.frombuffer(b"\n".join(texts) + b"\n" + bytes(2 * 8), dtype=np.uint8)
         buffer = LOWER[raw] if self.lowercase else raw
@@ -93,7 +93,7 @@ class WordCache:
         known = (self.low[place] == low) & (self.high[place] == high)
         missing = np.flatnonzero(~known)
         if len(missing):
-            self._learn(buffer, begins, lengths, low, high, place, missing, start, count)
+            self._insert(buffer, begins, lengths, low, high, place, missing, start, count)
         # Token k of piece i stands at pool[start[i] + k].
         ends = np.cumsum(count, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
@@ -105,7 +105,7 @@ class WordCache:
         tokens_before = np.concatenate(([0], ends))[pieces_before]
         return ids, np.diff(tokens_before, prepend=0)
 
-    def _learn(
+    def _insert(
         self,
         buffer: NDArray[np.uint8],
         begins: NDArray[np.int64],
@@ -119,7 +119,7 @@ class WordCache:
     ) -> None:
         """Tokenize the pieces that no slot holds, store them, and fill in their `start` and `count`."""
         found: dict[bytes, tuple[int, int]] = {}
-        new: dict[bytes, int] = {}  # piece -> one of its places in the slab
+        new: dict[bytes, int] = {}  # piece -> one of its places in the block
         begin_of, length_of = begins[missing].tolist(), lengths[missing].tolist()
         text = buffer.tobytes()
         pieces = [text[b : b + n] for b, n in zip(begin_of, length_of, strict=True)]

@@ -185,7 +185,7 @@ def pack(scores: Scores) -> bytes:
         (
             scores.probabilities.astype("<f4").tobytes(),
             scores.n_tokens.astype("<i4").tobytes(),
-            scores.tokens_cut.astype("<i4").tobytes(),
+            scores.truncated_tokens.astype("<i4").tobytes(),
             scores.status.astype("u1").tobytes(),
         )
     )
@@ -199,7 +199,7 @@ def unpack(body: bytes, rows: int, labels: int, distinct: int) -> Scores:
     return Scores(
         probabilities=np.frombuffer(body[:at], "<f4").reshape(rows, labels).copy(),
         n_tokens=np.frombuffer(body[at : at + 4 * rows], "<i4").copy(),
-        tokens_cut=np.frombuffer(body[at + 4 * rows : at + 8 * rows], "<i4").copy(),
+        truncated_tokens=np.frombuffer(body[at + 4 * rows : at + 8 * rows], "<i4").copy(),
         status=np.frombuffer(body[at + 8 * rows :], "u1").copy(),
         distinct=distinct,
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from batchsent.model.weights import Norm, take_apart
+from batchsent.model.weights import Norm, extract_weights
 
 
 @contextmanager
@@ -18,8 +18,8 @@ def first_token_only(model: Any) -> Iterator[bool]:
 
     Yields whether that is so: an architecture that is not known stays as it is.
     """
-    parts = take_apart(model)
-    if parts is None:
+    weights = extract_weights(model)
+    if weights is None:
         yield False
         return
     import torch
@@ -27,7 +27,7 @@ def first_token_only(model: Any) -> Iterator[bool]:
 
     encoder, config = model.base_model, model.config
     block = (encoder.transformer if hasattr(encoder, "transformer") else encoder.encoder).layer[-1]
-    layer, heads, activation = parts.layers[-1], parts.heads, ACT2FN[parts.activation]
+    layer, heads, activation = weights.layers[-1], weights.heads, ACT2FN[weights.activation]
     within, behind_attention, behind_dense = dropouts(config)
     functional = torch.nn.functional
 
@@ -43,10 +43,10 @@ def first_token_only(model: Any) -> Iterator[bool]:
         seen = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=within if drop else 0.0
         )
-        mixed = layer.output(seen.transpose(1, 2).flatten(2))
+        mixed = layer.attention_output(seen.transpose(1, 2).flatten(2))
         mixed = normalized(functional.dropout(mixed, behind_attention, drop) + first, layer.attention_norm)
-        dense = layer.outer(activation(layer.inner(mixed)))
-        return normalized(functional.dropout(dense, behind_dense, drop) + mixed, layer.outer_norm)
+        dense = layer.output(activation(layer.intermediate(mixed)))
+        return normalized(functional.dropout(dense, behind_dense, drop) + mixed, layer.output_norm)
 
     block.forward = forward
     try:

@@ -39,7 +39,7 @@ def encode(examples: Examples, text_encoder: TextEncoder, *, taught: bool = Fals
     labels = list(examples.targets) if taught and examples.targets is not None else examples.labels
     columns = {"input_ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids), "labels": pa.array(labels)}
     data = datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns)))
-    return Encoded(data, tokens.lengths.tolist(), int((tokens.tokens_cut > 0).sum()))
+    return Encoded(data, tokens.lengths.tolist(), int((tokens.truncated_tokens > 0).sum()))
 
 
 class Measurements:
