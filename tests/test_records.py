@@ -30,7 +30,7 @@ def values(found, dialect):
     rows = []
     for n in range(len(found)):
         one = found.slice(n, n + 1)
-        rows.append([dialect.unquote(one.fields(column)[0]) for column in range(int(one.widths[0]))])
+        rows.append([dialect.unquote(one.fields(column)[0]) for column in range(int(one.field_counts[0]))])
     return rows
 
 

@@ -50,7 +50,7 @@ class CsvSource:
             first = run
         if not len(first):
             raise InputError(f"{self.name}: there are only blank lines", hint="a header line, at least, is expected")
-        width = int(first.widths[0])
+        width = int(first.field_counts[0])
         if width > MAX_COLUMNS:
             raise InputError(
                 f"{self.name}, line {first.line(int(first.starts[0]))}: {width:,} columns, more than {MAX_COLUMNS:,}"
@@ -147,7 +147,7 @@ class CsvSource:
     def _bad_rows(self, run: Records) -> Iterator[tuple[int, str, int, str]]:
         """Yield number, reason, offset of the trouble and hint of every row that cannot be taken."""
         width, longest = len(self.columns), self._options.max_field_bytes
-        bad = run.widths != width
+        bad = run.field_counts != width
         bad[list(run.problems)] = True
         bad |= run.ends - run.starts > longest  # only such a record can hold such a field
         if self._options.encoding_errors == "strict":
@@ -156,7 +156,7 @@ class CsvSource:
             offset = int(run.starts[number])
             raw = run.data[offset : int(run.ends[number])]
             one = run.slice(number, number + 1)
-            found = int(one.widths[0])
+            found = int(one.field_counts[0])
             if problem := run.problems.get(number):
                 yield number, problem.what, problem.offset, self._hint(raw)
             elif found != width:
@@ -306,7 +306,7 @@ def cut(pieces: Iterator[Piece], chunk_rows: int) -> Iterator[list[Piece]]:
                 taken, rest = rest, None
                 rows, size = rows + 1, size + len(taken.raw)
             else:
-                sizes = np.cumsum(rest.nexts - rest.starts)
+                sizes = np.cumsum(rest.line_ends - rest.starts)
                 fitting = int(np.searchsorted(sizes, CHUNK_BYTES - size, side="right"))
                 count = min(len(rest), chunk_rows - rows, max(fitting, 1))
                 taken = rest.slice(0, count)

@@ -73,7 +73,7 @@ def guess_dialect(head: bytes, like: Dialect) -> Dialect:
     for delimiter in DELIMITERS:
         dialect = Dialect(delimiter, like.quotechar, like.escapechar, like.skip_initial_space)
         found = split(head, dialect, at_end=len(head) < 64 << 10)
-        widths = set(found.widths.tolist())
-        if len(widths) == 1 and not found.problems and (this := widths.pop()) > width:
+        field_counts = set(found.field_counts.tolist())
+        if len(field_counts) == 1 and not found.problems and (this := field_counts.pop()) > width:
             best, width = dialect, this
     return best

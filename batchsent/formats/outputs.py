@@ -59,7 +59,7 @@ def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, opti
     return pa.record_batch(columns, schema=schema)
 
 
-def extra_paths(output: Path, options: OutputOptions) -> dict[str, Path]:
+def side_table_paths(output: Path, options: OutputOptions) -> dict[str, Path]:
     """Return where the tables that were asked for go, by what they are."""
     paths = {}
     if options.group_by:
@@ -71,6 +71,6 @@ def extra_paths(output: Path, options: OutputOptions) -> dict[str, Path]:
     return paths
 
 
-def named(output: Path, ending: str) -> Path:
+def path_beside(output: Path, ending: str) -> Path:
     """Return the path of a file that belongs to an output."""
     return output.with_name(output.name + ending)

@@ -182,7 +182,7 @@ def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
     return None
 
 
-class Waiting:
+class SpillFile:
     """Rows of an unfinished row group, in a file without a name on the output's disk, so that no crash leaves it."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
@@ -229,7 +229,7 @@ class ParquetSink:
         self._folder = Path(os.path.realpath(path)).parent
         self._held: list[pa.Table] = []
         self._held_rows = self._held_bytes = 0
-        self._waiting: Waiting | None = None
+        self._spill: SpillFile | None = None
         self._wanted = self._next_group()
 
     def _next_group(self) -> int:
@@ -253,15 +253,15 @@ class ParquetSink:
             self._held_rows += table.num_rows
             self._held_bytes += table.nbytes
         if self._held_bytes > HELD_BYTES:
-            self._waiting = self._waiting or Waiting(self._folder, self._schema)
-            self._waiting.write(self._held)
+            self._spill = self._spill or SpillFile(self._folder, self._schema)
+            self._spill.write(self._held)
             self._held, self._held_bytes = [], 0
 
     def _flush(self) -> None:
         if self._held_rows:
-            before = self._waiting.read() if self._waiting else []
+            before = self._spill.read() if self._spill else []
             self._writer.write_table(pa.concat_tables([*before, *self._held]), row_group_size=self._held_rows)
-        self._held, self._held_rows, self._held_bytes, self._waiting = [], 0, 0, None
+        self._held, self._held_rows, self._held_bytes, self._spill = [], 0, 0, None
         self._wanted = self._next_group()
 
     def finish(self) -> None:

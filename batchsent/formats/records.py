@@ -118,7 +118,7 @@ class Records:
     stop: int  # where it stops, line end included; the next run begins there, so nothing is lost between runs
     starts: Offsets  # (records,) first byte
     ends: Offsets  # (records,) behind the last byte, line end excluded
-    nexts: Offsets  # (records,) behind the line end
+    line_ends: Offsets  # (records,) behind the line end
     field_offsets: Offsets  # (records + 1,) into field_ends
     field_ends: Offsets  # (fields of the whole piece,) behind the last byte of each field
     problems: dict[int, Problem] = field(default_factory=dict)  # by record number
@@ -132,17 +132,17 @@ class Records:
         """Return the records first..last-1, with the blank lines ahead of each, and those behind the last of all."""
         return replace(
             self,
-            begin=self.begin if first == 0 else self.stop if first == len(self) else int(self.nexts[first - 1]),
-            stop=self.stop if last == len(self) else int(self.nexts[last - 1]) if last else self.begin,
+            begin=self.begin if first == 0 else self.stop if first == len(self) else int(self.line_ends[first - 1]),
+            stop=self.stop if last == len(self) else int(self.line_ends[last - 1]) if last else self.begin,
             starts=self.starts[first:last],
             ends=self.ends[first:last],
-            nexts=self.nexts[first:last],
+            line_ends=self.line_ends[first:last],
             field_offsets=self.field_offsets[first : last + 1],
             problems={n - first: problem for n, problem in self.problems.items() if first <= n < last},
         )
 
     @property
-    def widths(self) -> Offsets:
+    def field_counts(self) -> Offsets:
         """(records,) number of fields."""
         return np.diff(self.field_offsets)
 
@@ -223,35 +223,35 @@ class _Found:
 
     starts: Offsets  # (records,)
     ends: Offsets  # (records,)
-    nexts: Offsets  # (records,)
-    widths: Offsets  # (records,)
+    line_ends: Offsets  # (records,)
+    field_counts: Offsets  # (records,)
     field_ends: Offsets  # (fields,)
     stop: int  # behind the last complete record
 
 
 def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, first_line: int = 1) -> Records:
     """Return the complete records of a piece that begins where a record does; at the end of the file, all of it."""
-    found, by_the_book, problems = [], False, {}
+    found, is_rfc4180, problems = [], False, {}
     if dialect.escapechar is None and not dialect.skip_initial_space:
-        run, by_the_book = _split_by_the_book(data, dialect, at_end)
+        run, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
         found.append(run)
-    if not by_the_book:
+    if not is_rfc4180:
         done, before = (found[0].stop, len(found[0].starts)) if found else (0, 0)
-        run, odd = _split_exactly(data, done, dialect, at_end)
+        run, odd = _split_like_csv_module(data, done, dialect, at_end)
         found.append(run)
         problems = {before + n: problem for n, problem in odd.items()}
     joined = [
-        np.concatenate([getattr(run, name) for run in found]) for name in ("starts", "ends", "nexts", "field_ends")
+        np.concatenate([getattr(run, name) for run in found]) for name in ("starts", "ends", "line_ends", "field_ends")
     ]
-    widths = np.concatenate([run.widths for run in found])
+    field_counts = np.concatenate([run.field_counts for run in found])
     return Records(
         data=data,
         begin=0,
         stop=len(data) if at_end else found[-1].stop,
         starts=joined[0],
         ends=joined[1],
-        nexts=joined[2],
-        field_offsets=np.concatenate([[0], np.cumsum(widths)]).astype(np.int64),
+        line_ends=joined[2],
+        field_offsets=np.concatenate([[0], np.cumsum(field_counts)]).astype(np.int64),
         field_ends=joined[3],
         problems=problems,
         first_byte=first_byte,
@@ -259,7 +259,7 @@ def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, f
     )
 
 
-def _split_by_the_book(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found, bool]:
+def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found, bool]:
     """Find records by the parity of the quotes before each byte; stop where the quoting is not by the book.
 
     Returns what it found and whether that is all there is.
@@ -270,7 +270,7 @@ def _split_by_the_book(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Fo
     at = np.flatnonzero(special)
     kind = array[at]
     is_quote = kind == quote
-    by_the_book = True
+    is_rfc4180 = True
     valid_until = len(data)
     if is_quote.any():
         odd = (np.cumsum(is_quote) & 1).astype(bool)
@@ -286,7 +286,7 @@ def _split_by_the_book(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Fo
         if at_end and odd[-1]:
             wrong[np.flatnonzero(is_quote)[-1]] = True  # the file ends inside quotes
         if wrong.any():
-            by_the_book = False
+            is_rfc4180 = False
             valid_until = int(at[wrong.argmax()])
         outside = ~odd & ~is_quote
         at, kind = at[outside], kind[outside]
@@ -299,18 +299,18 @@ def _split_by_the_book(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Fo
         is_end[crs[inside]] = array[following[inside]] != LF
         is_end[crs[~inside]] = at_end
     is_end &= at < valid_until
-    line_ends = at[is_end]
-    nexts = line_ends + 1
-    ends = line_ends.copy()
-    after_cr = (kind[is_end] == LF) & (line_ends > 0)
-    after_cr[after_cr] = array[line_ends[after_cr] - 1] == CR
+    end_positions = at[is_end]
+    line_ends = end_positions + 1
+    ends = end_positions.copy()
+    after_cr = (kind[is_end] == LF) & (end_positions > 0)
+    after_cr[after_cr] = array[end_positions[after_cr] - 1] == CR
     ends[after_cr] -= 1
-    starts = np.concatenate([[0], nexts[:-1]]) if len(nexts) else nexts
-    stop = int(nexts[-1]) if len(nexts) else 0
+    starts = np.concatenate([[0], line_ends[:-1]]) if len(line_ends) else line_ends
+    stop = int(line_ends[-1]) if len(line_ends) else 0
     is_delimiter = kind == dialect.delimiter[0]
-    if at_end and by_the_book and stop < len(data):  # a last record without a line end
+    if at_end and is_rfc4180 and stop < len(data):  # a last record without a line end
         starts, ends = np.append(starts, stop), np.append(ends, len(data))
-        nexts = np.append(nexts, len(data))
+        line_ends = np.append(line_ends, len(data))
         at, is_delimiter, is_end = np.append(at, len(data)), np.append(is_delimiter, False), np.append(is_end, True)
         stop = len(data)
     is_delimiter &= at < stop
@@ -319,24 +319,26 @@ def _split_by_the_book(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Fo
     field_ends = at[is_field_end]
     last_fields = np.flatnonzero(is_end[is_field_end])
     field_ends[last_fields] = ends
-    widths = np.diff(last_fields, prepend=-1)
+    field_counts = np.diff(last_fields, prepend=-1)
     blank = ends == starts
     if blank.any():
         keep = np.ones(len(field_ends), bool)
         keep[last_fields[blank]] = False  # a blank line is one empty field
         field_ends = field_ends[keep]
-        starts, ends, nexts, widths = starts[~blank], ends[~blank], nexts[~blank], widths[~blank]
-    return _Found(starts, ends, nexts, widths, field_ends, stop), by_the_book
+        starts, ends, line_ends, field_counts = starts[~blank], ends[~blank], line_ends[~blank], field_counts[~blank]
+    return _Found(starts, ends, line_ends, field_counts, field_ends, stop), is_rfc4180
 
 
-def _split_exactly(data: bytes, start: int, dialect: Dialect, at_end: bool) -> tuple[_Found, dict[int, Problem]]:
+def _split_like_csv_module(
+    data: bytes, start: int, dialect: Dialect, at_end: bool
+) -> tuple[_Found, dict[int, Problem]]:
     """Find records field by field, from `start` on, as the csv module's state machine does."""
     quoted, plain = dialect.quoted_field.match, dialect.plain_field.match
     delimiter = dialect.delimiter[0]
     starts: list[int] = []
     ends: list[int] = []
-    nexts: list[int] = []
-    widths: list[int] = []
+    line_ends: list[int] = []
+    field_counts: list[int] = []
     field_ends: list[int] = []
     problems: dict[int, Problem] = {}
     size, record, position, width = len(data), start, start, 0
@@ -380,17 +382,17 @@ def _split_exactly(data: bytes, start: int, dialect: Dialect, at_end: bool) -> t
                 problems[len(starts)] = problem
             starts.append(record)
             ends.append(position)
-            nexts.append(following)
+            line_ends.append(following)
             field_ends.append(position)
-            widths.append(width + 1)
+            field_counts.append(width + 1)
         record = position = following
         width, problem = 0, None
-    del field_ends[sum(widths) :]
+    del field_ends[sum(field_counts) :]
     found = _Found(
         starts=np.array(starts, np.int64),
         ends=np.array(ends, np.int64),
-        nexts=np.array(nexts, np.int64),
-        widths=np.array(widths, np.int64),
+        line_ends=np.array(line_ends, np.int64),
+        field_counts=np.array(field_counts, np.int64),
         field_ends=np.array(field_ends, np.int64),
         stop=record,
     )

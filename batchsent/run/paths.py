@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchsent.errors import UsageError
 from batchsent.formats.opening import format_of
-from batchsent.formats.outputs import extra_paths, named
+from batchsent.formats.outputs import path_beside, side_table_paths
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
 
@@ -36,11 +36,11 @@ class Places:
             data=data,
             # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check` refuses.
             target=data and (data if "\0" in output_path else Path(os.path.realpath(data))),
-            summary=Path(options.summary) if options.summary else data and named(data, ".summary.json"),
-            rejects=Path(options.rejects) if options.rejects else data and named(data, ".rejects.csv"),
-            report=data and named(data, ".report.html"),
-            failure=data and named(data, ".summary.failed.json"),
-            tables=extra_paths(data, options) if data else {},
+            summary=Path(options.summary) if options.summary else data and path_beside(data, ".summary.json"),
+            rejects=Path(options.rejects) if options.rejects else data and path_beside(data, ".rejects.csv"),
+            report=data and path_beside(data, ".report.html"),
+            failure=data and path_beside(data, ".summary.failed.json"),
+            tables=side_table_paths(data, options) if data else {},
         )
 
     @property

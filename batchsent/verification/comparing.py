@@ -84,7 +84,7 @@ class CsvValues:
             raise Difference("the output is empty")
         found = [
             self._dialect.unquote(header[-1].fields(n)[0]).decode("utf-8", "replace")
-            for n in range(int(header[-1].widths[0]))
+            for n in range(int(header[-1].field_counts[0]))
         ]
         self.added: list[str] | None = added_names(source.columns, found)
         self._count = len(found) - self._width
@@ -94,11 +94,12 @@ class CsvValues:
         with damage():
             pieces = self._records.take(chunk.rows)
         for piece in pieces:
-            wrong = (piece.widths != self._width + self._count).nonzero()[0].tolist() + list(piece.problems)
+            wrong = (piece.field_counts != self._width + self._count).nonzero()[0].tolist() + list(piece.problems)
             if wrong:
                 row = self._rows + min(wrong) + 1
                 raise Difference(
-                    f"{piece.widths[min(wrong)]} field(s) in the output where {self._width + self._count} are expected",
+                    f"{piece.field_counts[min(wrong)]} field(s) in the output where "
+                    f"{self._width + self._count} are expected",
                     Place(row),
                 )
             self._rows += len(piece)

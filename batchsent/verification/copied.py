@@ -74,7 +74,7 @@ class CopiedCsv:
             pieces = self._records.take(1)
             if not pieces or not len(pieces[-1]):
                 raise Difference("the output is empty")
-            self._count = int(pieces[-1].widths[0]) - self._width
+            self._count = int(pieces[-1].field_counts[0]) - self._width
             self._compare([source.header], pieces, None)
             self.added = [self._value(pieces[-1].fields(self._width + n)[0]) for n in range(self._count)]
 
@@ -87,8 +87,8 @@ class CopiedCsv:
         with damage():
             pieces = self._records.take(chunk.rows)
         if self._count is None:  # no header: the first record tells
-            widths = [int(piece.widths[0]) for piece in pieces if len(piece)]
-            self._count = widths[0] - self._width if widths else 0
+            field_counts = [int(piece.field_counts[0]) for piece in pieces if len(piece)]
+            self._count = field_counts[0] - self._width if field_counts else 0
         self._compare(list(chunk.carried.runs), pieces, chunk.start_row)
         self._rows += chunk.rows
         return as_texts(pieces, self._width, self._count, self._value)
@@ -97,7 +97,7 @@ class CopiedCsv:
         wanted = sum(map(len, runs))
         count = self._count or 0
         right = (count > 0 or not wanted) and sum(map(len, pieces)) == wanted
-        right = right and all((p.widths == self._width + count).all() and not p.problems for p in pieces)
+        right = right and all((p.field_counts == self._width + count).all() and not p.problems for p in pieces)
         if right:
             given = self._ahead[0] + b"".join(run.data[run.begin : run.stop] for run in runs)
             found = self._ahead[1] + b"".join(without_fields(piece, self._width) for piece in pieces)
@@ -121,7 +121,7 @@ class CopiedCsv:
                 return Difference(f"the output ends ahead of this row: it has {row and row - 1} rows", Place(row, line))
             piece, m = theirs[number]
             one, other = run.slice(n, n + 1), piece.slice(m, m + 1)
-            found = int(other.widths[0])
+            found = int(other.field_counts[0])
             for c in range(min(width, found)):
                 given_raw, found_raw = one.fields(c)[0], other.fields(c)[0]
                 if given_raw != found_raw:
@@ -131,7 +131,7 @@ class CopiedCsv:
             if found != width + max(count, 1):
                 wanted = f"{width + count}" if count > 0 else f"more than {width}"
                 return Difference(f"{found} field(s) in the output where {wanted} are expected", Place(row, line))
-            ends = [r.data[r.ends[i] : r.nexts[i]] for r, i in ((run, n), (piece, m))]
+            ends = [r.data[r.ends[i] : r.line_ends[i]] for r, i in ((run, n), (piece, m))]
             if ends[0] != ends[1] and ending is None:
                 ending = differs(Place(row, line, None), *ends)
         where = "the header" if start is None else f"rows {start + 1:,} to {start + len(ours):,}"

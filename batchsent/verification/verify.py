@@ -17,7 +17,7 @@ from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, open_source
-from batchsent.formats.outputs import OutputOptions, added_schema, extra_paths, named
+from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.options import build, option
@@ -200,7 +200,7 @@ class Verification:
             )
         if output.added is None:
             self.unchecked.append("fields behind label and score: there is no header that names them")
-        groups = extra_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
+        groups = side_table_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
         if groups.exists():
             self.unchecked.append(f"the table {printable(groups)}: there is no summary with its hash")
 
@@ -260,10 +260,10 @@ class Verification:
             same_file("the rejects file", entry, self.rejects_path)
         self._check_input(document, input_facts)
         self.checked.append("sizes and SHA-256 of input and output against the summary")
-        tables = extra_paths(Path(self.output), self.written_by)
+        tables = side_table_paths(Path(self.output), self.written_by)
         for path, rows in same_tables(document["outputs"], tables, Path(self.output), self.options.output_format):
             self.checked.append(f"the table {printable(path)}: size, SHA-256 and {rows:,} rows against the summary")
-        page = named(Path(self.output), ".report.html")
+        page = path_beside(Path(self.output), ".report.html")
         if page.exists():
             self.unchecked.append(f"the page {printable(page)}: batchsent report draws it again from the summary")
         if document["evaluation"] is not None:
@@ -316,4 +316,4 @@ def _entries(stream: InputStream, longest: int) -> Iterator[list[bytes]]:
         for run in scan(stream, dialect, max_record_bytes=longest, name="the rejects file"):
             for n in range(len(run)):
                 one = run.slice(n, n + 1)
-                yield [dialect.unquote(one.fields(c)[0]) for c in range(int(one.widths[0]))]
+                yield [dialect.unquote(one.fields(c)[0]) for c in range(int(one.field_counts[0]))]
