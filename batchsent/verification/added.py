@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores, is_blank
 from batchsent.text import printable
-from batchsent.verification.differences import Difference, Place, shown
+from batchsent.verification.differences import Difference, Location, shown
 
 # More different labels than this are no labels.
 MOST_LABELS = 10_000
@@ -66,7 +66,7 @@ class Added:
         """
         if added.num_columns < len(self.names):
             few = f"{added.num_columns} field(s) behind the input's where {len(self.names)} are expected"
-            raise Difference(few, Place(chunk.start_row + 1))
+            raise Difference(few, Location(chunk.start_row + 1))
         start, prefix = chunk.start_row, self.prefix
         known = {name.removeprefix(prefix): added.column(n) for n, name in enumerate(self.names)}
         blank = np.fromiter(map(is_blank, chunk.texts), dtype=bool, count=chunk.rows)
@@ -100,7 +100,7 @@ class Added:
     ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_]]:
         """Return which of the distinct labels each row has (-1 for none), the distinct labels, and who has one."""
         if label.type != pa.string():
-            raise Difference(f"its type is {label.type}, not string", Place(column=f"{self.prefix}label"))
+            raise Difference(f"its type is {label.type}, not string", Location(column=f"{self.prefix}label"))
         given = np.array(label.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
         self._all(~(blank & given), "label", start, label, "a label where there is no text")
         encoded = label.combine_chunks().dictionary_encode()
@@ -191,7 +191,7 @@ class Added:
             self._all(right, name, start, column, "not a float32 in its shortest form")
             column = parsed
         if column.type != pa.float32():
-            raise Difference(f"its type is {column.type}, not float", Place(column=self.prefix + name))
+            raise Difference(f"its type is {column.type}, not float", Location(column=self.prefix + name))
         missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
         values = column.fill_null(0).to_numpy(zero_copy_only=False)
         self._all((values >= 0) & (values <= 1), name, start, column, "not a probability")
@@ -210,7 +210,7 @@ class Added:
                 return wide.astype(np.int32), missing
             column = pc.equal(column, "true")
         elif column.type != TYPES[name]:
-            raise Difference(f"its type is {column.type}, not {TYPES[name]}", Place(column=self.prefix + name))
+            raise Difference(f"its type is {column.type}, not {TYPES[name]}", Location(column=self.prefix + name))
         return column.cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False), missing
 
     def _all(self, right: NDArray[np.bool_], name: str, start: int, column: Any, what: str) -> None:
@@ -218,7 +218,7 @@ class Added:
         if not right.all():
             row = int((~right).argmax())
             found = shown(column[row].as_py())
-            raise Difference(f"{what}: {found}", Place(start + row + 1, column=self.prefix + name), found=found)
+            raise Difference(f"{what}: {found}", Location(start + row + 1, column=self.prefix + name), found=found)
 
 
 def _float32(text: str | None) -> float | None:

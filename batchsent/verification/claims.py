@@ -16,7 +16,7 @@ from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
 from batchsent.verification.copied import longest_record
-from batchsent.verification.differences import Difference, damage, shown
+from batchsent.verification.differences import Difference, as_difference, shown
 
 
 def same(what: str, claimed: Any, found: Any) -> None:
@@ -73,7 +73,7 @@ def same_tables(
 def rows_of(path: Path, output_format: str | None) -> int:
     """Return the rows of a table that a run wrote beside its output. Raises Difference for one that is damaged."""
     name = output_format or format_of(str(path), what="output") or "csv"
-    with damage(), closing(InputStream(str(path))) as stream:
+    with as_difference(), closing(InputStream(str(path))) as stream:
         if name == "parquet":
             return int(pq.read_metadata(path).num_rows)
         if name == "arrow":

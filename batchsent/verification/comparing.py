@@ -21,7 +21,7 @@ from batchsent.formats.records import Dialect, scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
 from batchsent.verification.copied import CopiedCsv, Cursor, as_texts, longest_record
-from batchsent.verification.differences import Difference, Place, damage, differs
+from batchsent.verification.differences import Difference, Location, as_difference, differs
 from batchsent.verification.equality import first_difference, in_type_of
 
 
@@ -52,7 +52,7 @@ def open_output(path: str, source: Source, options: ReadOptions, output_format: 
     except OSError as error:
         raise InputError(f"{printable(path)}: {reason(error)}", hint="name the output of batchsent batch") from error
     name = output_format or format_of(path, what="output") or source.format
-    with damage(), contextlib.ExitStack() as stack:
+    with as_difference(), contextlib.ExitStack() as stack:
         output: Output
         if name in {"csv", "tsv"}:
             stream = stack.enter_context(contextlib.closing(InputStream(path)))
@@ -91,7 +91,7 @@ class CsvValues:
 
     def take(self, chunk: Chunk) -> pa.Table:
         """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
-        with damage():
+        with as_difference():
             pieces = self._records.take(chunk.rows)
         for piece in pieces:
             wrong = (piece.field_counts != self._width + self._count).nonzero()[0].tolist() + list(piece.problems)
@@ -100,7 +100,7 @@ class CsvValues:
                 raise Difference(
                     f"{piece.field_counts[min(wrong)]} field(s) in the output where "
                     f"{self._width + self._count} are expected",
-                    Place(row),
+                    Location(row),
                 )
             self._rows += len(piece)
         unquote, table = self._dialect.unquote, chunk.carried.table(self._source.schema)
@@ -111,14 +111,14 @@ class CsvValues:
 
         # What is compared is bytes: a column may say utf-8 and hold something else.
         given = [in_type_of(pa.large_string(), flat(each)).cast(pa.large_binary()) for each in table.columns]
-        hold(self._source.columns, given, [column(n) for n in range(self._width)], chunk)
+        compare_columns(self._source.columns, given, [column(n) for n in range(self._width)], chunk)
         return as_texts(pieces, self._width, self._count, lambda raw: unquote(raw).decode("utf-8", "replace"))
 
     def finish(self) -> None:
         """Raise Difference if the output goes on."""
-        with damage():
+        with as_difference():
             if any(len(piece) for piece in self._records.left()):
-                raise Difference("a row that the input does not have", Place(self._rows + 1))
+                raise Difference("a row that the input does not have", Location(self._rows + 1))
 
     def close(self) -> None:
         """Close the file."""
@@ -145,14 +145,14 @@ class Tables:
             wanted = as_parquet_has_it(wanted) if isinstance(output, ParquetSource) else as_arrow_has_it(wanted)
         for n, given in enumerate(wanted):
             if not output.schema.field(n).equals(given, check_metadata=True):
-                raise differs(Place(column=given.name), given, output.schema.field(n))
+                raise differs(Location(column=given.name), given, output.schema.field(n))
         if (wanted.metadata or {}) != (output.schema.metadata or {}):
             raise Difference("the metadata of the schema are not those of the input")
 
     def _take_rows(self, rows: int) -> pa.Table:
         pieces = []
         while rows:
-            with damage():
+            with as_difference():
                 table = self._held if self._held is not None else next(self._tables, None)
             if table is None:
                 break
@@ -166,7 +166,7 @@ class Tables:
         table = self._take_rows(chunk.rows)
         given = chunk.carried.table(self._source.schema)
         found = [in_type_of(a.type, b) for a, b in zip(given.columns, table.columns, strict=False)]
-        hold(self._source.columns, given.columns, found, chunk)
+        compare_columns(self._source.columns, given.columns, found, chunk)
         self._rows += chunk.rows
         added = table.columns[self._width :]
         return pa.table(added, names=[str(n) for n in range(len(added))])
@@ -174,7 +174,7 @@ class Tables:
     def finish(self) -> None:
         """Raise Difference if the output goes on, or is a Parquet file of another make."""
         if self._take_rows(1).num_rows:
-            raise Difference("a row that the input does not have", Place(self._rows + 1))
+            raise Difference("a row that the input does not have", Location(self._rows + 1))
         source, output = self._source, self._output
         if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
             if source.row_groups != output.row_groups:
@@ -184,7 +184,7 @@ class Tables:
                 )
             for column, codec in source.codecs.items():
                 if output.codecs.get(column, codec) != codec:
-                    raise differs(Place(column=column), codec, output.codecs[column])
+                    raise differs(Location(column=column), codec, output.codecs[column])
 
     def close(self) -> None:
         """Close the file."""
@@ -195,9 +195,9 @@ def added_names(columns: list[str], found: list[str]) -> list[str]:
     """Return the names behind the user's. Raises Difference where the user's are not there, in order."""
     for n, name in enumerate(columns):
         if n >= len(found):
-            raise Difference("the output does not have this column", Place(column=name))
+            raise Difference("the output does not have this column", Location(column=name))
         if found[n] != name:
-            raise differs(Place(column=name), name, found[n])
+            raise differs(Location(column=name), name, found[n])
     return found[len(columns) :]
 
 
@@ -213,8 +213,8 @@ def as_arrow_has_it(schema: pa.Schema) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
 
 
-def hold(names: list[str], given: list[Any], found: list[Any], chunk: Chunk) -> None:
-    """Hold columns of a chunk against each other. Raises Difference for the first row that differs, or is not there."""
+def compare_columns(names: list[str], given: list[Any], found: list[Any], chunk: Chunk) -> None:
+    """Compare the columns of a chunk. Raises Difference for the first row that differs or is missing."""
     first: tuple[int, int] | None = None
     for n, (a, b) in enumerate(zip(given, found, strict=True)):
         row = first_difference(a, b)
@@ -226,9 +226,9 @@ def hold(names: list[str], given: list[Any], found: list[Any], chunk: Chunk) -> 
     if row >= len(found[n]):
         raise Difference(
             f"the output ends ahead of this row: it has {chunk.start_row + row:,} rows",
-            Place(chunk.start_row + row + 1),
+            Location(chunk.start_row + row + 1),
         )
-    raise differs(Place(chunk.start_row + row + 1, column=names[n]), value(given[n], row), value(found[n], row))
+    raise differs(Location(chunk.start_row + row + 1, column=names[n]), value(given[n], row), value(found[n], row))
 
 
 def value(column: Any, row: int) -> Any:

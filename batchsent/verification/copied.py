@@ -10,7 +10,7 @@ from batchsent.formats.csv import CsvSource
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.records import Records, count_lines, scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
-from batchsent.verification.differences import Difference, Place, damage, differs
+from batchsent.verification.differences import Difference, Location, as_difference, differs
 
 
 def longest_record(options: ReadOptions) -> int:
@@ -84,7 +84,7 @@ class CopiedCsv:
 
     def take(self, chunk: Chunk) -> pa.Table:
         """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
-        with damage():
+        with as_difference():
             pieces = self._records.take(chunk.rows)
         if self._count is None:  # no header: the first record tells
             field_counts = [int(piece.field_counts[0]) for piece in pieces if len(piece)]
@@ -118,32 +118,34 @@ class CopiedCsv:
             row = None if start is None else start + number + 1
             line = run.line(int(run.starts[n]))
             if number >= len(theirs):
-                return Difference(f"the output ends ahead of this row: it has {row and row - 1} rows", Place(row, line))
+                return Difference(
+                    f"the output ends ahead of this row: it has {row and row - 1} rows", Location(row, line)
+                )
             piece, m = theirs[number]
             one, other = run.slice(n, n + 1), piece.slice(m, m + 1)
             found = int(other.field_counts[0])
             for c in range(min(width, found)):
                 given_raw, found_raw = one.fields(c)[0], other.fields(c)[0]
                 if given_raw != found_raw:
-                    return differs(Place(row, line, columns[c]), given_raw, found_raw)
+                    return differs(Location(row, line, columns[c]), given_raw, found_raw)
             if other.problems:
-                return Difference(next(iter(other.problems.values())).what, Place(row, line))
+                return Difference(next(iter(other.problems.values())).what, Location(row, line))
             if found != width + max(count, 1):
                 wanted = f"{width + count}" if count > 0 else f"more than {width}"
-                return Difference(f"{found} field(s) in the output where {wanted} are expected", Place(row, line))
+                return Difference(f"{found} field(s) in the output where {wanted} are expected", Location(row, line))
             ends = [r.data[r.ends[i] : r.line_ends[i]] for r, i in ((run, n), (piece, m))]
             if ends[0] != ends[1] and ending is None:
-                ending = differs(Place(row, line, None), *ends)
+                ending = differs(Location(row, line, None), *ends)
         where = "the header" if start is None else f"rows {start + 1:,} to {start + len(ours):,}"
         return ending or Difference(f"blank lines or line ends differ in {where}")
 
     def finish(self) -> None:
         """Raise Difference if the output goes on."""
         rest = self._ahead[1]
-        with damage():
+        with as_difference():
             for piece in self._records.left():
                 if len(piece):
-                    raise Difference("a row that the input does not have", Place(self._rows + 1))
+                    raise Difference("a row that the input does not have", Location(self._rows + 1))
                 rest += piece.data[piece.begin : piece.stop]
         if rest != self._ahead[0]:
             raise Difference("blank lines or line ends differ behind the last row")

@@ -12,7 +12,7 @@ SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a difference is, as far as it has such a place."""
 
     row: int | None = None  # counted from 1
@@ -28,14 +28,16 @@ class Place:
 class Difference(Exception):
     """The first thing in an output that is not as the input has it, or as it should be."""
 
-    def __init__(self, what: str, place: Place | None = None, given: Any = None, found: Any = None) -> None:
-        self.what, self.place, self.given, self.found = what, place or Place(), given, found
-        super().__init__(f"{self.place}: {what}" if str(self.place) else what)
+    def __init__(self, what: str, location: Location | None = None, given: Any = None, found: Any = None) -> None:
+        self.what, self.location, self.given, self.found = what, location or Location(), given, found
+        super().__init__(f"{self.location}: {what}" if str(self.location) else what)
 
 
-def differs(place: Place, given: Any, found: Any) -> Difference:
+def differs(location: Location, given: Any, found: Any) -> Difference:
     """Return the difference of two values."""
-    return Difference(f"{shown(given)} in the input, {shown(found)} in the output", place, shown(given), shown(found))
+    return Difference(
+        f"{shown(given)} in the input, {shown(found)} in the output", location, shown(given), shown(found)
+    )
 
 
 def shown(value: Any) -> str:
@@ -49,7 +51,7 @@ def shown(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def damage() -> Iterator[None]:
+def as_difference() -> Iterator[None]:
     """Turn what cannot be read of an output, which is known to be there, into a Difference."""
     try:
         yield

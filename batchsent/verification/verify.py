@@ -27,7 +27,7 @@ from batchsent.verification.added import Added
 from batchsent.verification.claims import same, same_file, same_section, same_tables
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.copied import longest_record
-from batchsent.verification.differences import Difference, Place, damage
+from batchsent.verification.differences import Difference, Location, as_difference
 
 SCHEMA = "batchsent.verification/1"
 
@@ -219,7 +219,9 @@ class Verification:
         name = printable(self.rejects_path)
         if not self.rejects_path.exists():
             if reject is not None:
-                raise Difference(f"this row was left out, and there is no {name} to name it", Place(line=reject.line))
+                raise Difference(
+                    f"this row was left out, and there is no {name} to name it", Location(line=reject.line)
+                )
             yield
             return
         with closing(InputStream(str(self.rejects_path))) as stream:
@@ -228,9 +230,9 @@ class Verification:
             while reject is not None:
                 entry = next(entries, None)
                 if entry is None or entry[:2] != [str(reject.line).encode(), str(reject.byte_offset).encode()]:
-                    raise Difference(f"this row was left out, and {name} does not name it", Place(line=reject.line))
+                    raise Difference(f"this row was left out, and {name} does not name it", Location(line=reject.line))
                 if entry[3:] != [reject.raw]:
-                    raise Difference(f"{name} has another row in its place", Place(line=reject.line))
+                    raise Difference(f"{name} has another row in its place", Location(line=reject.line))
                 reject = yield
             if next(entries, None) is not None:
                 raise Difference(f"{name} names rows that can be read")
@@ -287,7 +289,7 @@ class Verification:
             said = f"{printable(self.output)} is not what it should be: {difference}"
             hint = "score the input again, with --overwrite"
             found = {
-                **dataclasses.asdict(difference.place),
+                **dataclasses.asdict(difference.location),
                 "what": difference.what,
                 "input": difference.given,
                 "output": difference.found,
@@ -312,7 +314,7 @@ class Verification:
 def _entries(stream: InputStream, longest: int) -> Iterator[list[bytes]]:
     """Yield the fields of each record of a rejects file. Raises Difference for one that is damaged."""
     dialect = Dialect()
-    with damage():
+    with as_difference():
         for run in scan(stream, dialect, max_record_bytes=longest, name="the rejects file"):
             for n in range(len(run)):
                 one = run.slice(n, n + 1)
