@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchsent.chunk import BLANK, SCORED
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
-from batchsent.evaluation.compare import check, compare, distance, stability
+from batchsent.evaluation.compare import check, compare, ks_distance, psi
 from batchsent.evaluation.tally import Tally
 from batchsent.terminal import tables
 from tests.test_summary import HOSTILE, document
@@ -166,7 +166,7 @@ def test_ks_is_that_of_the_positive_probability(monday, short_reviews):
 
 def test_psi_by_hand():
     """PSI is the sum of (q - p) ln(q / p): 50:50 against 75:25 is 0.2747."""
-    index, _ = stability(np.array([50_000, 50_000]), np.array([75_000, 25_000]))
+    index, _ = psi(np.array([50_000, 50_000]), np.array([75_000, 25_000]))
     assert index == pytest.approx(0.25 * np.log(1.5) - 0.25 * np.log(0.5), abs=1e-4)
 
 
@@ -177,7 +177,7 @@ def test_noise_is_what_chance_does():
     beyond_psi = beyond_ks = 0
     for _ in range(400):
         a, b = random.multinomial(2_000, shares), random.multinomial(3_000, shares)
-        (index, index_noise), (gap, gap_noise) = stability(a, b), distance(a, b)
+        (index, index_noise), (gap, gap_noise) = psi(a, b), ks_distance(a, b)
         beyond_psi += index > index_noise
         beyond_ks += gap > gap_noise
     assert 5 <= beyond_psi <= 40
@@ -190,7 +190,7 @@ def test_drift_figures_are_finite(a, b):
     """Empty cells and empty runs give a number or None, never an infinity."""
     cells = max(len(a), len(b))
     a, b = (np.array(counts + [0] * (cells - len(counts))) for counts in (a, b))
-    for value in (*stability(a, b), *distance(a, b)):
+    for value in (*psi(a, b), *ks_distance(a, b)):
         assert value is None or (np.isfinite(value) and value >= 0)
 
 
@@ -235,19 +235,19 @@ def test_signs_of_a_condition(expression, fires):
 def test_floors():
     """An evaluation under a floor fails, with the figure and the floor; at the floor it passes."""
     evaluation = {**summary_of(Rows())["evaluation"], "accuracy": 0.9}
-    assert gates.under(evaluation, ["accuracy=0.9", "accuracy=90%"]) == []
-    (failure,) = gates.under(evaluation, ["accuracy=0.95"])
+    assert gates.failed_minimums(evaluation, ["accuracy=0.9", "accuracy=90%"]) == []
+    (failure,) = gates.failed_minimums(evaluation, ["accuracy=0.95"])
     assert failure["message"] == "accuracy is 0.9, under 0.95"
-    assert gates.under(evaluation, ["macro_f1=0.999"])[0]["name"] == "macro_f1"
+    assert gates.failed_minimums(evaluation, ["macro_f1=0.999"])[0]["name"] == "macro_f1"
     for none in (None, Tally(TWO, Rows().tally().gold).sections()["evaluation"]):
-        assert "cannot be told" in gates.under(none, ["accuracy=0.5"])[0]["message"]
+        assert "cannot be told" in gates.failed_minimums(none, ["accuracy=0.5"])[0]["message"]
 
 
 @pytest.mark.parametrize("expression", ["accuracy", "accuracy>0.9", "accuracy=high", "brier=0.1"])
 def test_floors_are_read_strictly(expression):
     """A floor is a figure of which more is better, = and a number."""
     with pytest.raises(UsageError):
-        gates.under(None, [expression])
+        gates.failed_minimums(None, [expression])
 
 
 def test_comparison_on_a_terminal(monday, short_reviews):

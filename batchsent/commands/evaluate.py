@@ -74,7 +74,7 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
         raise UsageError("name one column to judge by", hint="--gold COLUMN, or --gold-stars COLUMN with --stars RULE")
     if (settings.gold_stars is None) != (settings.stars is None):
         raise UsageError("--gold-stars and --stars go together", hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE")
-    gates.under(None, settings.fail_under)  # a misspelt gate is refused before the file is read
+    gates.failed_minimums(None, settings.fail_under)  # a misspelt gate is refused before the file is read
     gates.check_score("--unsure-below", settings.unsure_below)
     path = str(file)
     if settings.model is None:
@@ -83,7 +83,7 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
         document = _of_model(path, settings.model, settings, reporter or Reporter())
     if document["rows"]["scored"]:
         check_judged(document["evaluation"], document["input"]["path"])
-    failures = gates.under(document["evaluation"], settings.fail_under)
+    failures = gates.failed_minimums(document["evaluation"], settings.fail_under)
     if failures:
         message = "; ".join(failure["message"] for failure in failures)
         raise GateFailed(message, document=document, failures=failures)

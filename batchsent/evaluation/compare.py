@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.evaluation import gates
-from batchsent.evaluation.summary import undamaged
+from batchsent.evaluation.summary import as_input_error
 
 # Cells of the drift figures hold at least this share of the first run: PSI is usually taken over deciles.
 CELL_SHARE = 0.1
@@ -47,7 +47,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     gates (every figure a condition may name, None where it cannot be told) and differences of model, options,
     versions and device. Raises InputError for a summary whose figures are not what they should be.
     """
-    with undamaged("one of the summaries"):
+    with as_input_error("one of the summaries"):
         labels = _labels(a, b)
         figures = [*_rates(a, b), *_metrics(a, b)]
         drift = _drift(a, b)
@@ -72,7 +72,7 @@ def check(comparison: Mapping[str, Any], expressions: Sequence[str]) -> list[dic
     return gates.failures(comparison["gates"], expressions)
 
 
-def stability(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
+def psi(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
     """Return the population stability index of two counts over the same cells, and its noise.
 
     Neighbouring cells are joined until each holds CELL_SHARE of `a`. Half a row is added to every cell, so that an
@@ -98,7 +98,7 @@ def stability(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | N
     return index, noise
 
 
-def distance(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
+def ks_distance(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
     """Return the Kolmogorov-Smirnov distance of two counts over the same ordered cells, and its 95 % noise."""
     rows_a, rows_b = float(a.sum()), float(b.sum())
     if not rows_a or not rows_b:
@@ -192,8 +192,8 @@ def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, float | None
     lengths_a, lengths_b = (np.array(d["text"]["characters"]["histogram"]["counts"]) for d in (a, b))
     found: dict[str, float | None] = {}
     for name, cells_a, cells_b in (("", scores_a, scores_b), ("length_", lengths_a, lengths_b)):
-        found[f"{name}psi"], found[f"{name}psi_noise"] = stability(cells_a, cells_b)
-        found[f"{name}ks"], found[f"{name}ks_noise"] = distance(cells_a, cells_b)
+        found[f"{name}psi"], found[f"{name}psi_noise"] = psi(cells_a, cells_b)
+        found[f"{name}ks"], found[f"{name}ks_noise"] = ks_distance(cells_a, cells_b)
     return found
 
 

@@ -35,7 +35,7 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
     Raises UsageError for what is no condition or names no figure.
     """
     found = []
-    for name, sign, limit, expression in [_condition(text, values) for text in each(expressions)]:
+    for name, sign, limit, expression in [_condition(text, values) for text in as_list(expressions)]:
         value = values[name]
         if value is None:
             message = f"{name} cannot be told, so {expression} cannot be ruled out"
@@ -47,13 +47,13 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
     return found
 
 
-def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> list[dict[str, Any]]:
+def failed_minimums(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> list[dict[str, Any]]:
     """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under; a missing figure is under any.
 
     Raises UsageError for what is no floor or names no figure of FLOORS.
     """
     found = []
-    for name, limit, expression in [_floor(text) for text in each(expressions)]:
+    for name, limit, expression in [_floor(text) for text in as_list(expressions)]:
         value: Any = evaluation
         for key in FLOORS[name]:
             value = None if value is None else value[key]
@@ -67,7 +67,7 @@ def under(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> l
     return found
 
 
-def each(expressions: Sequence[str]) -> Sequence[str]:
+def as_list(expressions: Sequence[str]) -> Sequence[str]:
     """Return conditions one by one: a single one may stand for itself, and is not a list of letters."""
     return [expressions] if isinstance(expressions, str) else expressions
 

@@ -153,7 +153,7 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def undamaged(what: str = "the summary", command: str = "batchsent batch") -> Iterator[None]:
+def as_input_error(what: str = "the summary", command: str = "batchsent batch") -> Iterator[None]:
     """Turn what goes wrong inside, where figures are not what they should be, into InputError."""
     try:
         yield

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, compare
-from batchsent.evaluation.gates import each
-from batchsent.evaluation.summary import undamaged
+from batchsent.evaluation.gates import as_list
+from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import charts
 from batchsent.pages.template import count, cut, fact, facts, number, page
 
@@ -25,11 +25,11 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
     `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a summary whose figures
     are not what they should be, UsageError for what is no condition.
     """
-    with undamaged("one of the summaries"):
+    with as_input_error("one of the summaries"):
         comparison = compare(a, b)
         content = _content(a, b, comparison)
     failures = check(comparison, conditions)
-    return page("compare.html", {**content, "failures": failures, "conditions": list(each(conditions))})
+    return page("compare.html", {**content, "failures": failures, "conditions": list(as_list(conditions))})
 
 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from batchsent.errors import UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.gold import accuracy_word
-from batchsent.evaluation.summary import undamaged
+from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import charts
 from batchsent.pages.report_evaluation import evaluation_content
 from batchsent.pages.template import bounds, count, cut, facts, moment, page
@@ -25,7 +25,7 @@ def render(document: Document) -> bytes:
 
     Raises InputError for a summary whose figures are not what they should be.
     """
-    with undamaged():
+    with as_input_error():
         return page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
 
 
@@ -98,7 +98,7 @@ def _gates(document: Document) -> dict[str, Any]:
     if document["status"] == "failed":
         return {}
     try:
-        failures = gates.under(document["evaluation"], floors)
+        failures = gates.failed_minimums(document["evaluation"], floors)
     except UsageError as error:
         raise ValueError(error.message) from error  # the run has checked them: the summary was changed since
     return {"failures": failures, "gates": [] if failures else floors}

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from batchsent.evaluation.summary import undamaged
+from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import charts
 from batchsent.pages.template import count, cut, facts, moment, number, page
 from batchsent.text import elapsed
@@ -24,7 +24,7 @@ def render_training(document: Document, curve: str) -> bytes:
 
     Raises InputError for documents that are not what finetune writes.
     """
-    with undamaged("the model's metrics.json or training_curve.csv", "batchsent finetune"):
+    with as_input_error("the model's metrics.json or training_curve.csv", "batchsent finetune"):
         rows = list(csv.DictReader(io.StringIO(curve)))
         return page("training.html", {"d": document, **_content(document, rows)})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError
 from batchsent.evaluation import summary as summaries
-from batchsent.evaluation.gates import under
+from batchsent.evaluation.gates import failed_minimums
 from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import PendingFile, output_errors, remove, write_file
 from batchsent.files.hashing import STDOUT, HashedOutput
@@ -104,7 +104,7 @@ class Run:
                     self.note_failure(error)
                     raise
         if options.fail_under and not options.dry_run:
-            failed = under(document["evaluation"], options.fail_under)
+            failed = failed_minimums(document["evaluation"], options.fail_under)
             if failed:
                 raise GateFailed("; ".join(found["message"] for found in failed), document=document)
         return document

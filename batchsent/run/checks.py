@@ -45,7 +45,7 @@ def check_options(options: BatchOptions, places: Places) -> None:
     if options.report and places.data is None:
         raise UsageError("--report has no place for its page", hint="write to a file, or use batchsent report")
     # Misspelt gates and budgets are refused before the file is read.
-    gates.under(None, options.fail_under)
+    gates.failed_minimums(None, options.fail_under)
     gates.check_score("--unsure-below", options.unsure_below)
     over_budget(options.max_bad_rows, 0, 1)
 

@@ -129,7 +129,7 @@ def success(
     if job.checked:
         read |= {"bytes": job.checked.bytes, "sha256": job.checked.sha256}
     exit_code = exit_code_of(sections["rows"])
-    if gates.under(sections["evaluation"], fail_under):
+    if gates.failed_minimums(sections["evaluation"], fail_under):
         exit_code = GateFailed.exit_code
     how = {"scores": "softmax" if job.temperature is None else "calibrated", "temperature": job.temperature}
     return summaries.build(
