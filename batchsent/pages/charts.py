@@ -178,7 +178,7 @@ def whisker(value: float, low: float, high: float, start: float) -> Markup:
     )
 
 
-def key(number: int) -> Markup:
+def legend_line(number: int) -> Markup:
     """Draw a piece of line number `number` of `curves`, for a legend."""
     dash = DASHES[number % len(DASHES)]
     return _drawn(
@@ -187,14 +187,14 @@ def key(number: int) -> Markup:
     )
 
 
-def point() -> Markup:
+def legend_dot() -> Markup:
     """Draw the dot of a line of `trend` that has one point, for a legend."""
     return _drawn(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" cy="4" r="4"/></svg>'
     )
 
 
-def shape() -> Markup:
+def legend_area() -> Markup:
     """Draw a piece of the filled shape of `outlines`, for a legend."""
     return _drawn(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" height="8"/></svg>'

@@ -159,7 +159,7 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
 
 
 def _legend() -> list[tuple[Markup, str]]:
-    return [(charts.shape(), "A"), (charts.key(0), "B")]
+    return [(charts.legend_area(), "A"), (charts.legend_line(0), "B")]
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

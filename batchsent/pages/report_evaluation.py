@@ -76,7 +76,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
     drawn = evaluation["curves"][: len(charts.DASHES)]
     if not drawn:
         return []
-    legend = [(charts.key(i), curve["label"]) for i, curve in enumerate(drawn)] if len(drawn) > 1 else []
+    legend = [(charts.legend_line(i), curve["label"]) for i, curve in enumerate(drawn)] if len(drawn) > 1 else []
     base = None
     if len(drawn) == 1:
         gold = next(label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"])

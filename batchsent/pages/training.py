@@ -90,7 +90,7 @@ def _charts(curve: list[dict[str, str]], rows: str) -> list[dict[str, Any]]:
         # Where everything was measured once, at the end, there is no course to draw: the tiles have the figures.
         if all(len(line[0]) < 2 for _, line in drawn):
             continue
-        keys = [charts.key(i) if len(line[0]) > 1 else charts.point() for i, (_, line) in enumerate(drawn)]
+        keys = [charts.legend_line(i) if len(line[0]) > 1 else charts.legend_dot() for i, (_, line) in enumerate(drawn)]
         legend = list(zip(keys, (name for name, _ in drawn), strict=True)) if len(drawn) > 1 else []
         svg = charts.trend([line for _, line in drawn], title=title, x_title="step")
         found.append({"name": title, "svg": svg, "legend": legend})
