@@ -26,19 +26,19 @@ from batchsent.run.models import Models, OneModel, describe
 from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
-from batchsent.run.paths import Places
-from batchsent.run.pipeline import Ahead, Clock
-from batchsent.run.plan import Job, prepare
+from batchsent.run.paths import RunPaths
+from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.plan import RunPlan, prepare
 from batchsent.run.rejects import Rejects, check_budget
 from batchsent.run.scoring import Scoring
 from batchsent.run.summary_sections import (
     check_result,
     described,
     device_warnings,
+    dry_run_document,
     exit_code_of,
     failure,
     is_intact,
-    plan,
     run_facts,
     success,
 )
@@ -79,7 +79,7 @@ class Run:
         signals: Signals,
     ) -> None:
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
-        self.places = Places.of(input_path, output_path, options)
+        self.paths = RunPaths.of(input_path, output_path, options)
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
         self.begun = False  # whether there is anything on the disk yet
@@ -88,14 +88,14 @@ class Run:
 
     def go(self) -> dict[str, Any]:
         """Check, lock, stream, commit; return the summary. Raises GateFailed with the output in its place."""
-        options, target = self.options, self.places.target
-        check_options(options, self.places)
-        self.places.check(options)
+        options, target = self.options, self.paths.target
+        check_options(options, self.paths)
+        self.paths.check(options)
         if options.dry_run:
             document = self.go_locked()
         else:
             with contextlib.ExitStack() as stack:
-                for path in [*([] if target is None else [target]), *self.places.named(options)]:
+                for path in [*([] if target is None else [target]), *self.paths.named(options)]:
                     stack.enter_context(held_lock(path, options.lock_wait))
                 try:
                     with memory_errors():
@@ -111,71 +111,71 @@ class Run:
 
     def note_failure(self, error: BatchsentError) -> None:
         """Leave a summary that says what went wrong, where there is room for it; a refusal leaves nothing behind."""
-        path = self.places.failure
-        if path is None or not self.begun or Earlier.read(self.places).foreign({"failed summary": path}):
+        path = self.paths.failure
+        if path is None or not self.begun or Earlier.read(self.paths).foreign({"failed summary": path}):
             return
         run = run_facts(self.options, self.started, self.clock)
-        content = failure(error, printable(self.places.input), run, self.tally, self.clock)
+        content = failure(error, printable(self.paths.input), run, self.tally, self.clock)
         with contextlib.suppress(OutputError):
             write_file(path, content)
 
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""
         options = self.options
-        source = open_source(self.places.input, options, gold_column=options.gold or options.gold_stars)
+        source = open_source(self.paths.input, options, gold_column=options.gold or options.gold_stars)
         try:
-            job = prepare(source, self.models, options, self.places, self.clock)
-            earlier = Earlier.read(self.places)
-            done = self.finished(job, earlier)
+            plan = prepare(source, self.models, options, self.paths, self.clock)
+            earlier = Earlier.read(self.paths)
+            done = self.finished(plan, earlier)
             if done is None:
-                self.refuse(job, earlier)
+                self.refuse(plan, earlier)
             if options.dry_run:
-                return plan(job, self.places, up_to_date=done is not None)
+                return dry_run_document(plan, self.paths, up_to_date=done is not None)
             if done is not None:
                 return self.up_to_date(done, earlier)
             scorer = self.load()
-            parts = self.begin_parts(job, scorer)
-            self.tally = Tally(scorer.labels, job.gold, unsure_below=options.unsure_below)
-            return self.stream(job, scorer, parts)
+            parts = self.begin_parts(plan, scorer)
+            self.tally = Tally(scorer.labels, plan.gold, unsure_below=options.unsure_below)
+            return self.stream(plan, scorer, parts)
         finally:
             source.close()
 
-    def finished(self, job: Job, earlier: Earlier) -> dict[str, Any] | None:
+    def finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
         """Return the summary of an output that this very run would make again, None if there is none.
 
         The output is believed only after its bytes have been hashed again.
         """
-        places, document = self.places, earlier.document
-        if document is None or places.target is None or places.input == "-" or self.options.restart:
+        paths, document = self.paths, earlier.document
+        if document is None or paths.target is None or paths.input == "-" or self.options.restart:
             return None
         run = document["run"]
-        if run.get("fingerprint") != job.fingerprint or run.get("writing") != job.writing:
+        if run.get("fingerprint") != plan.fingerprint or run.get("writing") != plan.writing:
             return None
-        files = {"data": places.data, "rejects": places.rejects, **places.tables}
+        files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
         if not all(is_intact(files.get(written["role"]), written) for written in document["outputs"]):
             return None
         return document
 
     def up_to_date(self, document: dict[str, Any], earlier: Earlier) -> dict[str, Any]:
         """Tidy up beside an output that is finished already and return its summary."""
-        places = self.places
-        assert places.target is not None
-        Parts(work_directory(places.target)).remove()
-        if places.failure is not None and earlier.is_own("failed summary", places.failure):
+        paths = self.paths
+        assert paths.target is not None
+        Parts(work_directory(paths.target)).remove()
+        if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
-                places.failure.unlink()  # of a run that failed in its very last step
-        self.reporter.notice(f"{printable(places.output)} is up to date")
+                paths.failure.unlink()  # of a run that failed in its very last step
+        self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
-    def refuse(self, job: Job, earlier: Earlier) -> None:
+    def refuse(self, plan: RunPlan, earlier: Earlier) -> None:
         """Refuse to replace what is not this run's own, before the model is loaded. Raises UsageError."""
-        target, options = self.places.target, self.options
+        target, options = self.paths.target, self.options
         if target is not None:
             check_work_folder(target)
             if target.exists() and not options.overwrite and not earlier.announced_is_there():
-                message, hint = why_kept(job, earlier, self.places)
+                message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
-            Parts(work_directory(target)).check(job.fingerprint, restart=options.restart)
+            Parts(work_directory(target)).check(plan.fingerprint, restart=options.restart)
         earlier.refuse_foreign(options)
 
     def load(self) -> Scorer:
@@ -189,12 +189,12 @@ class Run:
             self.reporter.warning(str(found["message"]))
         return scorer
 
-    def begin_parts(self, job: Job, scorer: Scorer) -> Parts | None:
+    def begin_parts(self, plan: RunPlan, scorer: Scorer) -> Parts | None:
         """Make the work folder, or resume the work in it.
 
         Raises DeviceError where that was done on a GPU that is not there now.
         """
-        target = self.places.target
+        target = self.paths.target
         if target is None:
             return None
         parts = Parts(work_directory(target), stamp_of(scorer))
@@ -202,7 +202,7 @@ class Run:
         kept = {} if manifest is None else manifest.get("stamp", {})
         if manifest is not None and not self.options.restart:
             check_gpu_still_there(kept, parts.stamp)
-        if parts.begin(job.fingerprint, restart=self.options.restart):
+        if parts.begin(plan.fingerprint, restart=self.options.restart):
             if kept == parts.stamp:
                 self.reporter.notice("resuming an earlier run")
             else:
@@ -213,32 +213,32 @@ class Run:
         self.begun = True
         return parts
 
-    def stream(self, job: Job, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
+    def stream(self, plan: RunPlan, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
-        options, places, tally, checked = self.options, self.places, self.tally, job.checked
-        with contextlib.ExitStack() as stack, output_errors(places.output, checked.bytes if checked else None):
+        options, paths, tally, checked = self.options, self.paths, self.tally, plan.checked
+        with contextlib.ExitStack() as stack, output_errors(paths.output, checked.bytes if checked else None):
             file = (
                 HashedOutput(STDOUT)
-                if places.data is None
-                else stack.enter_context(PendingFile(places.data, follow_link=True))
+                if paths.data is None
+                else stack.enter_context(PendingFile(paths.data, follow_link=True))
             )
-            rejects = Rejects(places.rejects) if options.bad_rows == "reject" and places.rejects else None
+            rejects = Rejects(paths.rejects) if options.bad_rows == "reject" and paths.rejects else None
             if rejects:
                 stack.callback(rejects.discard)
             with self.signals.deferred():
-                sink = open_sink(file, places.output, job.source, job.added, options.output_format)
-                scoring = Scoring(job.source, scorer, parts, self.clock, self.signals.stop)
-                flow = Ahead(scoring, 2)
+                sink = open_sink(file, paths.output, plan.source, plan.added, options.output_format)
+                scoring = Scoring(plan.source, scorer, parts, self.clock, self.signals.stop)
+                flow = Prefetch(scoring, 2)
                 stack.callback(flow.close)
                 stack.callback(scoring.close)
                 for chunk, scores in flow:
                     # Parts keep the raw softmax, so that a resumed run may ask for the other.
-                    if job.temperature is not None:
-                        scores = calibrated(scores, job.temperature)
+                    if plan.temperature is not None:
+                        scores = calibrated(scores, plan.temperature)
                     with self.clock.busy("write"):
-                        sink.write(chunk, added_batch(scores, scorer.labels, job.added, options))
+                        sink.write(chunk, added_batch(scores, scorer.labels, plan.added, options))
                         tally.add(chunk, scores)
-                        job.extras.add(chunk, scores)
+                        plan.side_tables.add(chunk, scores)
                         tally.reject(len(chunk.rejected))
                         if rejects:
                             rejects.write(chunk.rejected)
@@ -248,23 +248,23 @@ class Run:
             # A signal that came meanwhile has been raised by now: from here on there is nothing left to lose.
             sections = tally.sections()
             self.check_budget(sections["rows"]["read"])
-            check_result(sections, places)
+            check_result(sections, paths)
             if checked:
-                ensure_unchanged(places.input, checked)
+                ensure_unchanged(paths.input, checked)
             with self.clock.busy("write"):
                 sink.finish()
             if parts and parts.mismatched:
                 self.reporter.warning("the input was not the stream of the earlier run; its work could not be used")
-            outputs = [described(places.output, file, "data", sections["rows"]["written"])]
+            outputs = [described(paths.output, file, "data", sections["rows"]["written"])]
             if rejects and rejects.rows:
-                outputs.append(described(str(places.rejects), rejects.file, "rejects", rejects.rows))
+                outputs.append(described(str(paths.rejects), rejects.file, "rejects", rejects.rows))
             tables: list[PendingFile] = []
-            for table in job.extras.write():
+            for table in plan.side_tables.write():
                 stack.callback(table.file.close)
                 tables.append(table.file)
                 outputs.append(described(str(table.file.final), table.file, table.role, table.rows))
             document = success(
-                job,
+                plan,
                 run_facts(options, self.started, self.clock),
                 sections,
                 outputs,
@@ -279,7 +279,7 @@ class Run:
 
     def check_budget(self, rows: int) -> None:
         """Raise InputError once more of `rows` rows are bad than the user puts up with."""
-        check_budget(self.options.max_bad_rows, self.tally.rejected, rows, printable(self.places.input))
+        check_budget(self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input))
 
     def commit(
         self,
@@ -290,17 +290,17 @@ class Run:
         document: dict[str, Any],
     ) -> None:
         """Put everything in its place: data first, summary last as the mark of success."""
-        content, places = summaries.dumps(document), self.places
+        content, paths = summaries.dumps(document), self.paths
         # Hours may have passed since the first look.
-        earlier = Earlier.read(places)
+        earlier = Earlier.read(paths)
         earlier.refuse_foreign(self.options)
         if parts and isinstance(file, PendingFile):
-            written = places.beside(self.options)
+            written = paths.beside(self.options)
             stale = {
-                "summary": places.summary,
-                "rejects": places.rejects,
-                "report": places.report,
-                "failed summary": places.failure,
+                "summary": paths.summary,
+                "rejects": paths.rejects,
+                "report": paths.report,
+                "failed summary": paths.failure,
             }
             # An old summary must not stand beside new data, not even for a moment.
             removable = [
@@ -314,11 +314,11 @@ class Run:
             rejects.commit()
         for table in tables:
             table.commit()
-        if self.options.report and places.report is not None:
+        if self.options.report and paths.report is not None:
             from batchsent.pages.report import render
 
-            write_file(places.report, render(document))
-        if places.summary is not None:
-            write_file(places.summary, content)
+            write_file(paths.report, render(document))
+        if paths.summary is not None:
+            write_file(paths.summary, content)
         if parts:
             parts.remove()

@@ -11,24 +11,24 @@ from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.parquet import ParquetSource
 from batchsent.run.options import BatchOptions
-from batchsent.run.paths import Places
+from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
 from batchsent.standard_streams import check_stdout
 from batchsent.text import printable
 
 
-def check_options(options: BatchOptions, places: Places) -> None:
+def check_options(options: BatchOptions, paths: RunPaths) -> None:
     """Refuse what cannot be meant. Raises UsageError."""
     judged = options.gold or options.gold_stars
     if not options.prefix.isprintable():
         raise UsageError(f"--prefix {printable(options.prefix)}: not printable", hint="use letters that print")
-    if places.input == "-" and sys.stdin is not None and sys.stdin.isatty():
+    if paths.input == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(
             "stdin is a terminal", hint="name a file, or pipe one in: cat reviews.csv | batchsent batch - -o -"
         )
-    if places.output == "-":
+    if paths.output == "-":
         check_stdout()
-    if options.bad_rows == "reject" and places.rejects is None:
+    if options.bad_rows == "reject" and paths.rejects is None:
         raise UsageError("rejected rows have no place to go", hint="add --rejects FILE")
     if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
         raise UsageError("--max-bad-rows and --rejects do nothing by themselves", hint="add --bad-rows reject")
@@ -40,9 +40,9 @@ def check_options(options: BatchOptions, places: Places) -> None:
         raise UsageError("--fail-under has no figures to go by", hint="add --gold COLUMN")
     if options.disagreements and not judged:
         raise UsageError("--disagreements has nothing to disagree with", hint="add --gold COLUMN or --gold-stars")
-    if (options.group_by or options.disagreements) and places.data is None:
+    if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError("tables beside the output have no place beside stdout", hint="write to a file")
-    if options.report and places.data is None:
+    if options.report and paths.data is None:
         raise UsageError("--report has no place for its page", hint="write to a file, or use batchsent report")
     # Misspelt gates and budgets are refused before the file is read.
     gates.failed_minimums(None, options.fail_under)

@@ -18,7 +18,7 @@ from batchsent.run.batch import Run
 from batchsent.run.checks import check_options
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
-from batchsent.run.paths import Places
+from batchsent.run.paths import RunPaths
 from batchsent.run.plan import check_model
 from batchsent.text import printable
 
@@ -55,7 +55,7 @@ def batch_all(
         folder = Path(output)
         # What is wrong with the options or the model is wrong for every file: it ends the command here, once.
         first, target = pairs[0]
-        check_options(settings, Places.of(first, str(target), settings))
+        check_options(settings, RunPaths.of(first, str(target), settings))
         check_model(models, settings)
         if not settings.dry_run and not settings.overwrite:
             check_summary(folder / SUMMARY_NAME)

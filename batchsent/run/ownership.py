@@ -20,8 +20,8 @@ from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
-from batchsent.run.paths import Places
-from batchsent.run.plan import Job
+from batchsent.run.paths import RunPaths
+from batchsent.run.plan import RunPlan
 from batchsent.run.summary_sections import is_intact
 from batchsent.text import printable
 
@@ -33,15 +33,15 @@ NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--
 class Earlier:
     """What earlier runs of an output left behind."""
 
-    places: Places
+    paths: RunPaths
     document: dict[str, Any] | None  # the summary of the finished run, where it names this output
     announced: dict[str, Any]  # outputs and id of the run that was killed while it wrote them
 
     @classmethod
-    def read(cls, places: Places) -> "Earlier":
+    def read(cls, paths: RunPaths) -> "Earlier":
         """Look at what is there."""
-        announced = {} if places.target is None else Parts(work_directory(places.target)).announced()
-        return cls(places, _summary_of(places), announced)
+        announced = {} if paths.target is None else Parts(work_directory(paths.target)).announced()
+        return cls(paths, _summary_of(paths), announced)
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
@@ -52,14 +52,14 @@ class Earlier:
     def announced_is_there(self) -> bool:
         """Tell whether the output is what a run that was killed at its very end put there."""
         return any(
-            entry.get("role") == "data" and is_intact(self.places.target, entry)
+            entry.get("role") == "data" and is_intact(self.paths.target, entry)
             for entry in self.announced.get("outputs", [])
         )
 
     def data_is_intact(self) -> bool:
         """Tell whether the output still is what its summary describes."""
         written = [entry for entry in self.outputs if entry.get("role") == "data"]
-        return any(is_intact(self.places.data, entry) for entry in written)
+        return any(is_intact(self.paths.data, entry) for entry in written)
 
     def is_own(self, role: str, path: Path) -> bool:
         """Tell whether the file at `path` is provably this output's own."""
@@ -85,7 +85,7 @@ class Earlier:
         return any(f"batchsent run {run}".encode() in content for run in runs if run)
 
     def _same_name(self, entry: dict[str, Any], path: Path) -> bool:
-        return _names(entry, path, beside=self.places.data)
+        return _names(entry, path, beside=self.paths.data)
 
     def foreign(self, files: dict[str, Path]) -> dict[str, Path]:
         """Return the files, of those by role, that are there and are not this output's own."""
@@ -93,7 +93,7 @@ class Earlier:
 
     def refuse_foreign(self, options: BatchOptions) -> None:
         """Refuse to replace a file that is not this output's own. Raises UsageError."""
-        foreign = self.foreign(self.places.beside(options))
+        foreign = self.foreign(self.paths.beside(options))
         if not foreign or options.overwrite:
             return
         role, path = next(iter(foreign.items()))
@@ -106,9 +106,9 @@ class Earlier:
         )
 
 
-def why_kept(job: Job, earlier: Earlier, places: Places) -> tuple[str, str]:
+def why_kept(job: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]:
     """Return why an output that is there is not replaced, and what to type: for a person who meets it every night."""
-    output, document = printable(places.output), earlier.document
+    output, document = printable(paths.output), earlier.document
     if document is None:
         return f"{output} exists already", "choose another name or add --overwrite"
     if not earlier.data_is_intact():
@@ -119,7 +119,7 @@ def why_kept(job: Job, earlier: Earlier, places: Places) -> tuple[str, str]:
     known = document["run"].get("fingerprint") or {}
     rows = document["rows"].get("read", 0)
     if known.get("input") != job.fingerprint["input"]:
-        made_from = printable(document["input"].get("path") or places.input)
+        made_from = printable(document["input"].get("path") or paths.input)
         now = f"; it has {job.checked.rows:,} now" if job.checked and job.checked.rows is not None else ""
         return (
             f"{output} was made from an earlier {made_from} of {rows:,} rows{now}",
@@ -137,9 +137,9 @@ def why_kept(job: Job, earlier: Earlier, places: Places) -> tuple[str, str]:
     )
 
 
-def _summary_of(places: Places) -> dict[str, Any] | None:
+def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
     """Return the summary at its place, where it is one of this output."""
-    path = places.summary
+    path = paths.summary
     if path is None or path.is_symlink() or not path.is_file():
         return None
     try:
@@ -149,9 +149,9 @@ def _summary_of(places: Places) -> dict[str, Any] | None:
     for entry in document["outputs"]:
         if not isinstance(entry, dict) or entry.get("role") != "data":
             continue
-        if places.data is None:
+        if paths.data is None:
             return document if entry.get("path") == "-" else None
-        return document if _names(entry, places.data, beside=path) else None
+        return document if _names(entry, paths.data, beside=path) else None
     return None
 
 

@@ -13,7 +13,7 @@ from batchsent.text import printable
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """The files of one run; None where there is none."""
 
     input: str  # as it was typed, - for stdin
@@ -27,7 +27,7 @@ class Places:
     tables: dict[str, Path]  # by role
 
     @classmethod
-    def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "Places":
+    def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "RunPaths":
         """Return where the options put the files; beside the output what they do not name."""
         data = None if output_path == "-" else Path(output_path)
         return cls(

@@ -13,8 +13,8 @@ T = TypeVar("T")
 POLL_S = 0.1
 
 
-class Ahead(Generic[T]):
-    """Iterates over `items` in a thread, at most `depth` ahead of whoever asks.
+class Prefetch(Generic[T]):
+    """Iterates over `items` in a thread of its own, which reads at most `depth` items in advance.
 
     An exception there is raised here, at its place in the stream. `close` ends the thread; one that is blocked
     reading a pipe is left behind (it is a daemon). Iteration ends early when `stop` turns true while waiting.

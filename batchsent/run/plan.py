@@ -18,15 +18,15 @@ from batchsent.model.loading import ModelIdentity
 from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
 from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
-from batchsent.run.paths import Places
+from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.rejects import check_budget
-from batchsent.run.side_tables import Extras
+from batchsent.run.side_tables import SideTables
 from batchsent.text import printable
 
 
 @dataclass(frozen=True)
-class Job:
+class RunPlan:
     """One input, one model, and how the one is scored by the other."""
 
     source: Source
@@ -34,7 +34,7 @@ class Job:
     added: pa.Schema
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
-    extras: Extras
+    side_tables: SideTables
     checked: Checked | None  # None for a pipe
     fingerprint: dict[str, Any]  # what decides the scores, by the names a person knows the things by
     writing: dict[str, Any]  # the options that decide how the scores are written down
@@ -53,27 +53,27 @@ def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None,
     return gold, temperature_of(identity) if options.calibrated else None
 
 
-def prepare(source: Source, models: Models, options: BatchOptions, places: Places, clock: Clock) -> Job:
+def prepare(source: Source, models: Models, options: BatchOptions, paths: RunPaths, clock: Clock) -> RunPlan:
     """Hold input, model and options against each other. Raises BatchsentError for what does not fit."""
     gold, temperature = check_model(models, options)
     identity = models.identity()
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
-    check_sink(places.output, source, added, options.output_format)
-    extras = Extras(source, identity.labels, gold, options, places.tables)
+    check_sink(paths.output, source, added, options.output_format)
+    side_tables = SideTables(source, identity.labels, gold, options, paths.tables)
     with clock.busy("check"):
-        decoded = columns_to_decode(places.output, source, options.output_format)
-        checked = check_input(places.input, options, decoded)
+        decoded = columns_to_decode(paths.output, source, options.output_format)
+        checked = check_input(paths.input, options, decoded)
     if checked:
         check_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0), source.name)
     values = dataclasses.asdict(options)
-    return Job(
+    return RunPlan(
         source=source,
         identity=identity,
         added=added,
         gold=gold,
         temperature=temperature,
-        extras=extras,
+        side_tables=side_tables,
         checked=checked,
         fingerprint=fingerprint(source, identity, checked, values),
         writing={name: values[name] for name in OUTPUT_OPTIONS},

@@ -11,7 +11,7 @@ from batchsent.chunk import PENDING, Chunk, Scores
 from batchsent.formats import Source
 from batchsent.model.scorer import Scorer
 from batchsent.run.parts import Parts
-from batchsent.run.pipeline import Ahead, Clock
+from batchsent.run.pipeline import Clock, Prefetch
 
 # An unfinished chunk is kept this often: what kill -9 can cost.
 KEEP_S = 60.0
@@ -42,7 +42,7 @@ class Scoring:
         Ends early when a signal asks for it, with the unfinished chunk's scores kept.
         """
         trimmed = time.monotonic()
-        for chunk, ready, known in Ahead(self._prepared(), 2, self._stop):
+        for chunk, ready, known in Prefetch(self._prepared(), 2, self._stop):
             if self._parts and known is not None:
                 self._parts.reused_rows += int((known.status != PENDING).sum())
             scores = known if ready is None else self._score(chunk, ready, known)
@@ -56,7 +56,7 @@ class Scoring:
     def _prepared(self) -> Iterator[tuple[Chunk, Any, Scores | None]]:
         """Yield chunks with their tokens, or without where a part has all their scores already."""
         labels = len(self._scorer.labels)
-        for chunk in Ahead(self._clock.each("read", self._source.chunks()), 2, self._stop):
+        for chunk in Prefetch(self._clock.each("read", self._source.chunks()), 2, self._stop):
             known = self._parts.load(chunk, labels) if self._parts else None
             if not chunk.rows:
                 yield chunk, None, no_scores(labels)

@@ -26,7 +26,7 @@ class WrittenTable:
     rows: int
 
 
-class Extras:
+class SideTables:
     """The tables of one run, filled as its chunks pass."""
 
     def __init__(

@@ -17,9 +17,9 @@ from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.model.scorer import Scorer
 from batchsent.run.options import BatchOptions
-from batchsent.run.paths import Places
+from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
-from batchsent.run.plan import Job
+from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 
 
@@ -79,18 +79,18 @@ def run_facts(options: BatchOptions, started: datetime.datetime, clock: Clock) -
     }
 
 
-def plan(job: Job, places: Places, *, up_to_date: bool) -> dict[str, Any]:
+def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dict[str, Any]:
     """Return what a run would do."""
-    identity, checked = job.identity, job.checked
+    identity, checked = plan.identity, plan.checked
     return {
         "status": "dry_run",
         "up_to_date": up_to_date,
-        "input": job.source.facts() | ({"sha256": checked.sha256} if checked else {}),
+        "input": plan.source.facts() | ({"sha256": checked.sha256} if checked else {}),
         "rows": checked.rows if checked else None,
         "bad_rows": checked.bad_rows if checked else None,
-        "output": places.output,
-        "summary": None if places.summary is None else str(places.summary),
-        "new_columns": list(job.added.names),
+        "output": paths.output,
+        "summary": None if paths.summary is None else str(paths.summary),
+        "new_columns": list(plan.added.names),
         "model": {"source": identity.source, "labels": list(identity.labels), "max_length": identity.max_length},
     }
 
@@ -100,10 +100,10 @@ def exit_code_of(rows: dict[str, int]) -> int:
     return EXIT_ROWS_REJECTED if rows["rejected"] or rows["nonfinite"] else 0
 
 
-def check_result(sections: dict[str, Any], places: Places) -> None:
+def check_result(sections: dict[str, Any], paths: RunPaths) -> None:
     """Refuse to call a run finished that has no result. Raises ModelError or InputError; the parts are kept."""
     rows, evaluation = sections["rows"], sections["evaluation"]
-    name = printable(places.input)
+    name = printable(paths.input)
     if rows["nonfinite"] and not rows["scored"]:
         raise ModelError(
             f"{name}: the model gave no finite number for any of its {rows['nonfinite']:,} texts",
@@ -114,7 +114,7 @@ def check_result(sections: dict[str, Any], places: Places) -> None:
 
 
 def success(
-    job: Job,
+    plan: RunPlan,
     run: dict[str, Any],
     sections: dict[str, Any],
     outputs: list[dict[str, Any]],
@@ -125,17 +125,17 @@ def success(
     fail_under: Sequence[str],
 ) -> dict[str, Any]:
     """Return the summary of a finished run; `sections` are the tally's."""
-    facts, read = scorer.facts(), job.source.facts()
-    if job.checked:
-        read |= {"bytes": job.checked.bytes, "sha256": job.checked.sha256}
+    facts, read = scorer.facts(), plan.source.facts()
+    if plan.checked:
+        read |= {"bytes": plan.checked.bytes, "sha256": plan.checked.sha256}
     exit_code = exit_code_of(sections["rows"])
     if gates.failed_minimums(sections["evaluation"], fail_under):
         exit_code = GateFailed.exit_code
-    how = {"scores": "softmax" if job.temperature is None else "calibrated", "temperature": job.temperature}
+    how = {"scores": "softmax" if plan.temperature is None else "calibrated", "temperature": plan.temperature}
     return summaries.build(
         status="complete",
         exit_code=exit_code,
-        run=run | {"resumed_rows": reused_rows, "writing": job.writing, "fingerprint": job.fingerprint},
+        run=run | {"resumed_rows": reused_rows, "writing": plan.writing, "fingerprint": plan.fingerprint},
         package=summaries.versions(),
         input=read,
         outputs=outputs,
@@ -143,7 +143,7 @@ def success(
         device=facts["device"],
         tally_sections=sections,
         performance=performance(clock, sections, reused_rows, facts["device"]),
-        warnings=[*job.source.warnings(), *job.extras.warnings(), *device_warnings(facts["device"])],
+        warnings=[*plan.source.warnings(), *plan.side_tables.warnings(), *device_warnings(facts["device"])],
     )
 
 
