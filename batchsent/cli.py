@@ -148,11 +148,11 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
     from batchsent.commands.finetune import finetune
     from batchsent.terminal.tables import show_metrics
     from batchsent.training.options import OUTPUT
-    from batchsent.training.processes import speaks
+    from batchsent.training.processes import is_main_process
 
     with TerminalReporter(quiet=quiet) as reporter:
         document = finetune(output or OUTPUT, reporter=reporter, **options)
-    if not speaks():
+    if not is_main_process():
         return 0
     if as_json:
         click.echo(json.dumps(document, indent=1))

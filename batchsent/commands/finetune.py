@@ -62,7 +62,7 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
     settings = build(FinetuneOptions, options)
     final = Path(output).expanduser()
     with launched(settings.device) as processes, Signals() as signals, ExitStack() as stack:
-        with processes.together():
+        with processes.sync_errors():
             check_options(settings)
             check_inputs(settings)
             check_output(final, settings)
@@ -82,7 +82,7 @@ def run(
     final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Signals, processes: Processes
 ) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
-    with processes.together():
+    with processes.sync_errors():
         found, origin = find_base(settings, reporter)
         names, splits = find_rows(settings, reporter)
         device = choose_device(settings.device, "float32")
@@ -104,14 +104,14 @@ def run(
     work = final.absolute().with_name(f"{final.name}.training")
     with ExitStack() as stack:
         checkpoints: Checkpoints | None = None
-        with processes.together():
+        with processes.sync_errors():
             if processes.first:
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
-        latest = processes.share(checkpoints.latest if checkpoints is not None else None)
+        latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
         if latest is not None:
             reporter.notice(f"going on from {printable(latest)}")
-        with processes.together():
+        with processes.sync_errors():
             tokenizer = make_tokenizer(found, splits.train, plan, reporter)
 
         def make_model() -> Any:
@@ -128,12 +128,12 @@ def run(
             if plan.early_stopping is None:
                 splits = splits.whole()
                 data["train"] = describe(splits.train, names)
-        with processes.together():
+        with processes.sync_errors():
             model = make_model()
 
         def stop() -> bool:
             # A launcher's signal need not come to all processes before the same step; nor to all of them at all.
-            signals.received = processes.agree(signals.received)
+            signals.received = processes.first_set(signals.received)
             return signals.stop()
 
         with signals.deferred(), tensorboard_folder(final):
@@ -166,7 +166,7 @@ def run(
             "torch_save": settings.torch_save is not None,
             "versions": versions(),
         }
-        with processes.together():
+        with processes.sync_errors():
             if checkpoints is not None:
                 with signals.deferred():
                     write_folder(final, trained, document, overwrite=settings.overwrite, save=settings.torch_save)

@@ -26,8 +26,8 @@ class Encoded:
     cut: int  # rows that lost tokens to the limit
 
 
-def encode(examples: Examples, text_encoder: TextEncoder, *, taught: bool = False) -> Encoded:
-    """Tokenize examples as scoring does; with `taught` a teacher's probabilities, where there are any, are the labels.
+def encode(examples: Examples, text_encoder: TextEncoder, *, soft_labels: bool = False) -> Encoded:
+    """Tokenize examples as scoring does; with `soft_labels` a teacher's probabilities are the labels.
 
     Measured is on labels always: a student that agrees with its teacher need not be right.
     """
@@ -36,7 +36,7 @@ def encode(examples: Examples, text_encoder: TextEncoder, *, taught: bool = Fals
 
     tokens = text_encoder.encode(examples.texts)
     # The loss is the cross entropy with either.
-    labels = list(examples.targets) if taught and examples.targets is not None else examples.labels
+    labels = list(examples.targets) if soft_labels and examples.targets is not None else examples.labels
     columns = {"input_ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids), "labels": pa.array(labels)}
     data = datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns)))
     return Encoded(data, tokens.lengths.tolist(), int((tokens.truncated_tokens > 0).sum()))
@@ -102,7 +102,7 @@ def trainer_class() -> Any:
     import transformers
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
-    class Order(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
+    class LengthGroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
         """Random batches of similar lengths, the same for an epoch whether or not the training was interrupted.
 
         Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random order, 2 % in this
@@ -134,7 +134,7 @@ def trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             # Of all processes: each takes the batches that are its turn.
-            return Order(self.lengths, self._train_batch_size, self.args.seed)
+            return LengthGroupedSampler(self.lengths, self._train_batch_size, self.args.seed)
 
         def compute_loss(self, model: Any, *arguments: Any, **settings: Any) -> Any:
             # Weights and smoothing are means to learn; a figure must compare with those of other trainings.

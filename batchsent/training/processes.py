@@ -14,7 +14,7 @@ from batchsent.text import printable
 T = TypeVar("T")
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Tell whether this is the process of a training that prints: the only one, or the first of a launcher."""
     return int(os.environ.get("RANK") or 0) == 0
 
@@ -32,7 +32,7 @@ class Processes:
         return self.rank == 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def sync_errors(self) -> Iterator[None]:
         """Leave the block together: where one process failed in it, all raise its error and one tells the user.
 
         What is done in the block must not itself wait for other processes. Raises DeviceError when a process is gone.
@@ -58,11 +58,11 @@ class Processes:
         elsewhere.reported_by_rank = True
         raise elsewhere from error
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the value that the first process has."""
         return value if self.count == 1 else self._gather(value)[0]
 
-    def agree(self, value: T | None) -> T | None:
+    def first_set(self, value: T | None) -> T | None:
         """Return the first value that is not None, in the order of the ranks."""
         return value if self.count == 1 else next((found for found in self._gather(value) if found is not None), None)
 

@@ -69,7 +69,7 @@ def search(
     assert splits.validation is not None
     plan = dataclasses.replace(plan, early_stopping=None, save_strategy="no")
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
-    encoded = encode(splits.train, text_encoder, taught=True)
+    encoded = encode(splits.train, text_encoder, soft_labels=True)
     measurements = Measurements(names)
     runs = known_trials(folder)[:count]
     if runs:

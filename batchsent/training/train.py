@@ -44,7 +44,7 @@ def train(
     import torch
 
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
-    training = encode(splits.train, text_encoder, taught=True)
+    training = encode(splits.train, text_encoder, soft_labels=True)
     evaluation = encode(splits.evaluation, text_encoder)
     chosen_by = evaluation if splits.validation is None else encode(splits.validation, text_encoder)
     measurements = Measurements(names)

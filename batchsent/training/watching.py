@@ -13,7 +13,7 @@ LOSS = "eval_loss"
 
 
 def diverged() -> DeviceError:
-    """Return the error of a training whose numbers left the number line."""
+    """Return the error of a training that diverged: its loss is not finite."""
     return DeviceError(
         "the loss is no longer a finite number: the training diverged, no model was written",
         hint="use a smaller --learning-rate, or --warmup 0.1",
