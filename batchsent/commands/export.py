@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 # One protobuf message holds 2 GB; the weights of larger models go to a file beside it, where ONNX Runtime finds them.
 ONNX_FILE_BYTES = 1_900_000_000
 INPUTS = ("input_ids", "attention_mask")
-PAPERS = ("README.md", calibration.FILE)
+EXTRA_FILES = ("README.md", calibration.FILE)
 SENTENCE = "This film was great, the plot of the book was not, and I would never watch either again. "
 
 
@@ -77,9 +77,9 @@ def export(model: str, output: str | Path, *, reporter: Reporter | None = None, 
                 run = WRITERS[settings.to](program, path)
                 loaded.module.config.save_pretrained(temporary)
                 loaded.tokenizer.save_pretrained(temporary)
-                for paper in PAPERS:
-                    if (identity.path / paper).is_file():
-                        shutil.copyfile(identity.path / paper, temporary / paper)
+                for name in EXTRA_FILES:
+                    if (identity.path / name).is_file():
+                        shutil.copyfile(identity.path / name, temporary / name)
             texts, difference = largest_difference(loaded, run)
             if not difference <= TOLERANCE:
                 raise ModelError(
