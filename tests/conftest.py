@@ -17,7 +17,7 @@ import socket
 import pytest
 
 from tests.models import make_model
-from tests.trainings import Nursery
+from tests.trainings import ForkServer
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def nursery():
+def fork_server():
     """Where trainings are forked from."""
-    made = Nursery()
+    made = ForkServer()
     yield made
     made.close()

@@ -27,9 +27,9 @@ def command(tmp_path, tiny_model):
     ]
 
 
-def finish(nursery, pids):
+def finish(fork_server, pids):
     """The exit codes of both processes."""
-    return [nursery.wait(pid) for pid in pids]
+    return [fork_server.wait(pid) for pid in pids]
 
 
 def said(folder):
@@ -62,7 +62,7 @@ def test_torchrun_makes_one_model_and_says_it_once(tmp_path, tiny_model):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["hyperparameters"]["processes"] == 2
 
 
-def test_two_processes_train_as_one_with_larger_batches(tmp_path, nursery):
+def test_two_processes_train_as_one_with_larger_batches(tmp_path, fork_server):
     """Two processes with a batch of 4 have the losses and gradients of one with a batch of 8."""
     base = make_model(tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
     lines = [f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}" for a in GOOD + BAD for b in GOOD[:2] for c in BAD[:2]]
@@ -70,9 +70,9 @@ def test_two_processes_train_as_one_with_larger_batches(tmp_path, nursery):
     command = ["finetune", "--train", "r.csv", "--eval", "e.csv", "--base-model", base, "--device", "cpu"]
     command += ["--epochs", "1", "--learning-rate", "1e-4", "--precision", "float32"]
     (tmp_path / "e.csv").write_text("text,label\ngreat film,pos\nawful film,neg\nlovely,pos\n")
-    assert nursery.run([*command, "-o", "one", "--batch-size", "8"], tmp_path) == 0
-    pair = nursery.start_pair([*command, "-o", "two", "--batch-size", "4"], tmp_path)
-    assert finish(nursery, pair) == [0, 0], said(tmp_path)
+    assert fork_server.run([*command, "-o", "one", "--batch-size", "8"], tmp_path) == 0
+    pair = fork_server.start_pair([*command, "-o", "two", "--batch-size", "4"], tmp_path)
+    assert finish(fork_server, pair) == [0, 0], said(tmp_path)
     with (
         (tmp_path / "one" / "training_curve.csv").open() as one,
         (tmp_path / "two" / "training_curve.csv").open() as two,
@@ -85,33 +85,33 @@ def test_two_processes_train_as_one_with_larger_batches(tmp_path, nursery):
 
 
 @pytest.mark.parametrize("told", [(0, 1), (0,), (1,)], ids=["both", "first", "second"])
-def test_a_signal_to_one_process_stops_all(tmp_path, nursery, command, told):
+def test_a_signal_to_one_process_stops_all(tmp_path, fork_server, command, told):
     """Whichever process gets SIGTERM: all save together and end with 143; --resume gives the undisturbed model."""
-    assert finish(nursery, nursery.start_pair([*command[:2], "alone", *command[3:]], tmp_path)) == [0, 0]
-    pair = nursery.start_pair(command, tmp_path)
+    assert finish(fork_server, fork_server.start_pair([*command[:2], "alone", *command[3:]], tmp_path)) == [0, 0]
+    pair = fork_server.start_pair(command, tmp_path)
     wait_for_checkpoint(tmp_path)
     for rank in told:
         os.kill(pair[rank], signal.SIGTERM)
-    assert finish(nursery, pair) == [143, 143], said(tmp_path)
+    assert finish(fork_server, pair) == [143, 143], said(tmp_path)
     assert not (tmp_path / "out").exists()
-    assert finish(nursery, nursery.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
+    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
     assert weights(tmp_path / "out") == weights(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_others_without_a_model(tmp_path, nursery, command, killed):
+def test_a_killed_process_ends_the_others_without_a_model(tmp_path, fork_server, command, killed):
     """When a process is killed the other ends with 7 and what to do; the next run goes on and finishes."""
-    pair = nursery.start_pair(command, tmp_path)
+    pair = fork_server.start_pair(command, tmp_path)
     wait_for_checkpoint(tmp_path)
     os.kill(pair[killed], signal.SIGKILL)
-    codes = finish(nursery, pair)
+    codes = finish(fork_server, pair)
     assert codes[killed] == -signal.SIGKILL
     assert codes[1 - killed] == 7, said(tmp_path)
     other = (tmp_path / f"rank{1 - killed}.err").read_text()
     assert "another process of this training ended before its time" in other
     assert "Traceback" not in other
     assert not (tmp_path / "out").exists()
-    assert finish(nursery, nursery.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
+    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"out"}
 
 
@@ -123,21 +123,21 @@ def wait_for_checkpoint(folder):
         time.sleep(0.005)
 
 
-def test_half_a_launcher_is_told(tmp_path, nursery, command):
+def test_half_a_launcher_is_told(tmp_path, fork_server, command):
     """RANK and WORLD_SIZE that some other program left behind are an error that names them, not a bug."""
-    assert nursery.run(command, tmp_path, RANK=0, WORLD_SIZE=2) == 2
+    assert fork_server.run(command, tmp_path, RANK=0, WORLD_SIZE=2) == 2
     assert "RANK and WORLD_SIZE in the environment" in (tmp_path / "run.err").read_text()
 
 
-def test_all_processes_end_with_the_same_error_and_one_tells_it(tmp_path, nursery, command):
+def test_all_processes_end_with_the_same_error_and_one_tells_it(tmp_path, fork_server, command):
     """A refusal, and a lock that only the first process sees, end both with one code and one message."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text("{}")
-    assert finish(nursery, nursery.start_pair(command, tmp_path)) == [2, 2]
+    assert finish(fork_server, fork_server.start_pair(command, tmp_path)) == [2, 2]
     assert [text.count("exists already") for text in said(tmp_path)] == [0, 1, 0, 0]
     with held_lock(tmp_path / "other", 0):
-        pair = nursery.start_pair([*command[:2], "other", *command[3:]], tmp_path)
-        assert finish(nursery, pair) == [11, 11]
+        pair = fork_server.start_pair([*command[:2], "other", *command[3:]], tmp_path)
+        assert finish(fork_server, pair) == [11, 11]
     assert [text.count("another run is writing") for text in said(tmp_path)] == [0, 1, 0, 0]
-    assert finish(nursery, nursery.start_pair([*command, "--overwrite", "--trials", "2"], tmp_path)) == [2, 2]
+    assert finish(fork_server, fork_server.start_pair([*command, "--overwrite", "--trials", "2"], tmp_path)) == [2, 2]
     assert "--trials" in said(tmp_path)[1]

@@ -11,7 +11,7 @@ from batchsent.commands.finetune import finetune
 from batchsent.errors import DeviceError
 from batchsent.training.search import choose
 from tests.test_finetune import Listener, weights, write_reviews
-from tests.trainings import Nursery
+from tests.trainings import ForkServer
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
@@ -91,21 +91,21 @@ def test_another_seed_tries_other_settings(tmp_path, searched, settings):
 
 def test_a_killed_search_goes_on_with_the_next_trial(tmp_path, folder, searched, settings):
     """Finished trials are not done again after SIGKILL, and the outcome is that of a search left alone."""
-    nursery = Nursery()
+    fork_server = ForkServer()
     command = ["finetune", "-o", "killed"]
     for name, value in settings.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    child = nursery.start([*command, "--device", "cpu"], tmp_path)
+    child = fork_server.start([*command, "--device", "cpu"], tmp_path)
     kept = tmp_path / "killed.training" / "trials.json"
     deadline = time.monotonic() + 120
     while not kept.exists():
         assert time.monotonic() < deadline, (tmp_path / "run.err").read_text()
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
-    assert nursery.wait(child) == -signal.SIGKILL
-    assert nursery.run([*command, "--device", "cpu", "--resume"], tmp_path) == 0, (tmp_path / "run.err").read_text()
+    assert fork_server.wait(child) == -signal.SIGKILL
+    assert fork_server.run([*command, "--device", "cpu", "--resume"], tmp_path) == 0, (tmp_path / "run.err").read_text()
     assert "of 3 trials are done already" in (tmp_path / "run.err").read_text()
-    nursery.close()
+    fork_server.close()
     assert weights(tmp_path / "killed") == weights(folder / "out")
     document = json.loads((tmp_path / "killed" / "metrics.json").read_text())
     assert document["trials"]["chosen"] == searched[0]["trials"]["chosen"]

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-class Nursery:
+class ForkServer:
     """Starts trainings and says how they ended."""
 
     def __init__(self):
@@ -54,14 +54,14 @@ class Nursery:
         return self.wait(self.start(arguments, folder, **env))
 
     def close(self):
-        """End the nursery."""
+        """End the fork server."""
         self.process.stdin.close()
         self.process.wait(60)
         self.process.stdout.close()
 
 
 def serve():
-    """In the nursery: import what a training needs, then fork for every request."""
+    """In the fork server: import what a training needs, then fork for every request."""
     for name in (
         "datasets",
         "evaluate",
@@ -85,7 +85,7 @@ def serve():
 
 
 def ended(pid):
-    """In the nursery: return a child's exit code; one that hangs is killed after two minutes."""
+    """In the fork server: return a child's exit code; one that hangs is killed after two minutes."""
     deadline = time.monotonic() + 120
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
