@@ -52,7 +52,7 @@ def test_kills_at_random_moments_leave_no_half_model(tmp_path, fork_server, comm
         time.sleep(chance.uniform(0, whole_s))
         os.kill(child, signal.SIGKILL)
         killed += fork_server.wait(child) == -signal.SIGKILL
-        gone_on += "going on from" in (tmp_path / "run.err").read_text()
+        gone_on += "resuming from" in (tmp_path / "run.err").read_text()
         out = tmp_path / "out"
         if out.exists():
             finished += 1
@@ -80,7 +80,7 @@ def test_a_corrupted_newest_checkpoint_is_passed_over(tmp_path, fork_server, com
     optimizer = (newest / "optimizer.pt").read_bytes()
     (newest / "optimizer.pt").write_bytes(optimizer[: len(optimizer) // 2])
     assert fork_server.run([*command, "--resume"], tmp_path) == 0
-    assert f"going on from {tmp_path}/out.training/{names[-2]}" in (tmp_path / "run.err").read_text()
+    assert f"resuming from {tmp_path}/out.training/{names[-2]}" in (tmp_path / "run.err").read_text()
     assert weights(tmp_path / "out") == before
 
 

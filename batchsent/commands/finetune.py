@@ -110,7 +110,7 @@ def run(
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
         if latest is not None:
-            reporter.notice(f"going on from {printable(latest)}")
+            reporter.notice(f"resuming from {printable(latest)}")
         with processes.sync_errors():
             tokenizer = make_tokenizer(found, splits.train, plan, reporter)
 

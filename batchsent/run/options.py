@@ -13,7 +13,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     """How a dump is scored."""
 
     calibrated: bool = option(
-        False, "Write scores mended by the temperature that finetune fitted; without it they are the raw softmax."
+        False, "Apply the calibration temperature fitted by finetune; without it scores are the raw softmax."
     )
     gold: str | None = option(
         None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
@@ -33,7 +33,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     summary: str | None = option(None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE")
     rejects: str | None = option(None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE")
-    max_bad_rows: str | None = option(None, "Bad rows to put up with: a number, or a share such as 1%.", metavar="N|P%")
+    max_bad_rows: str | None = option(None, "Maximum bad rows: a count or a percentage.", metavar="N|P%")
     overwrite: bool = option(False, "Replace an output that is there already.")
     restart: bool = option(False, "Throw away the unfinished work of an earlier run.")
     lock_wait: float = option(0.0, "Seconds to wait for another run on the same output.", metavar="S")
