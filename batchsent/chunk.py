@@ -37,9 +37,11 @@ class Reject:
 class Chunk:
     """Consecutive rows of one input, read together."""
 
-    start_row: int  # number of the first row in the input, counted from 0, rejected rows not counted
+    # number of the first row in the input, counted from 0, rejected rows not counted
+    start_row: int
     texts: list[str | None]  # (rows,) the model's copy of each text; None where the cell is null
-    carried: Any  # what the writer needs to give the user's rows back; made and read by formats only
+    # what the writer needs to give the user's rows back; made and read by formats only
+    carried: Any
     gold: list[Any] | None = None  # (rows,) cells of the gold column, where one was asked for
     rejected: tuple[Reject, ...] = ()  # rows among these that are left out
 
@@ -54,8 +56,10 @@ class Scores:
     """What the model said of a chunk, row by row."""
 
     probabilities: NDArray[np.float32]  # (rows, labels); NaN where status is not SCORED
-    n_tokens: NDArray[np.int32]  # (rows,) tokens the model read, special tokens included; 0 for blank rows
-    truncated_tokens: NDArray[np.int32]  # (rows,) tokens beyond the model's limit, which it did not read
+    # (rows,) tokens the model read, special tokens included; 0 for blank rows
+    n_tokens: NDArray[np.int32]
+    # (rows,) tokens beyond the model's limit, which it did not read
+    truncated_tokens: NDArray[np.int32]
     status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
     distinct: int  # texts that went through the model, each once
 

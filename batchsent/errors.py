@@ -31,7 +31,8 @@ class BatchsentError(Exception):
     """
 
     exit_code = EXIT_BUG
-    exit_immediately = False  # freeing what led to it can wait for ever: the process must end without that
+    # freeing what led to it can wait for ever: the process must end without that
+    exit_immediately = False
     reported_by_rank = False  # another process of the same run tells the user
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:

@@ -41,7 +41,8 @@ POSITIONS = 512
 # Numbers of a token that share a scale in OpenVINO's int8 products. DistilBERT's size, 2 x 128 tokens, one busy core:
 # float32 376 ms, groups of 32 164 ms, 64 105 ms, 128 75 ms, 256 104 ms, 768 81 ms; 128 was also the most exact.
 OPENVINO_GROUP = 128
-Score = Callable[[list[str]], tuple[list[int], int]]  # texts -> label numbers, tokens read (0: not known)
+# texts -> label numbers, tokens read (0: not known)
+Score = Callable[[list[str]], tuple[list[int], int]]
 
 
 def read_column(path: Path, column: str) -> list[Any]:
@@ -118,7 +119,8 @@ def pipeline(model: str, device: str, batch_size: int) -> Score:
 
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     run = transformers.pipeline("sentiment-analysis", model=model, tokenizer=model, device=device, dtype=dtype)
-    numbers = {name: number for number, name in run.model.config.id2label.items()}  # label2id may be left out
+    # label2id may be left out
+    numbers = {name: number for number, name in run.model.config.id2label.items()}
     run(["warm up"] * 9, batch_size=batch_size)
     options = {"batch_size": batch_size, "truncation": True, "max_length": max_length(model)}
     return lambda texts: ([numbers[row["label"]] for row in run(texts, **options)], 0)

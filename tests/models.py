@@ -110,7 +110,8 @@ def make_model(folder: Path, kind: str = "distilbert", *, labels: tuple[str, ...
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2 and "embeddings" not in name:
-                weight.mul_(12)  # at the usual 0.02 every text would get the same score to four digits
+                # at the usual 0.02 every text would get the same score to four digits
+                weight.mul_(12)
     torch.random.set_rng_state(generator_state)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

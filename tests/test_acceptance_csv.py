@@ -235,7 +235,8 @@ BYTES = st.one_of(
     chunk_rows=st.integers(1, 3),
 )
 @example(data="\u00a0 is no name for a column".encode(), header=b"", chunk_rows=1)
-@example(data=b"\n\r\n", header=b"text\n", chunk_rows=1)  # blank lines behind a lone header were written twice
+# blank lines behind a lone header were written twice
+@example(data=b"\n\r\n", header=b"text\n", chunk_rows=1)
 @QUIET
 def test_any_bytes_are_refused_in_words_or_kept(tmp_path, data, header, chunk_rows):
     """No bytes at all make a traceback, lose a byte or add one."""

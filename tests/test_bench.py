@@ -54,7 +54,8 @@ def test_openvino_int8_is_int8_and_close_to_the_model(bench, tiny_model):
         )
         bench.compress_weights(packed)
         kinds = [str(n.get_element_type()) for n in packed.get_ordered_ops() if n.get_type_name() == "Constant"]
-        assert sum("int8_t" in kind for kind in kinds) == 2 * 6 + 2  # six products a layer, two in the head
+        # six products a layer, two in the head
+        assert sum("int8_t" in kind for kind in kinds) == 2 * 6 + 2
         # The weights alone: without int8 products.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         ids = np.arange(5, 37, dtype=np.int64).reshape(4, 8)

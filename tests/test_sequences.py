@@ -96,7 +96,8 @@ class ParquetRuns(Runs):
     form = "parquet"
 
 
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a failing sequence is short enough as it is found
+# a failing sequence is short enough as it is found
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=PHASES)
 
 

@@ -145,7 +145,8 @@ def test_the_user_s_bytes_need_no_hash(tmp_path, data):
     line = data.draw(st.sampled_from(ours))
     start = sum(len(each) + 1 for each in before.split(b"\n")[:line])
     text = before.split(b"\n")[line]
-    length = len(text) if line == 3 else len(text.rsplit(b",", 2)[0])  # the first line of a quoted field
+    # the first line of a quoted field
+    length = len(text) if line == 3 else len(text.rsplit(b",", 2)[0])
     at, byte = start + data.draw(st.integers(0, length - 1)), data.draw(st.integers(0, 255))
     if before[at] == byte:
         return

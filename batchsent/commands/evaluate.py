@@ -74,7 +74,8 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
         raise UsageError("name one column to judge by", hint="--gold COLUMN, or --gold-stars COLUMN with --stars RULE")
     if (settings.gold_stars is None) != (settings.stars is None):
         raise UsageError("--gold-stars and --stars go together", hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE")
-    gates.failed_minimums(None, settings.fail_under)  # a misspelt gate is refused before the file is read
+    # a misspelt gate is refused before the file is read
+    gates.failed_minimums(None, settings.fail_under)
     gates.check_score("--unsure-below", settings.unsure_below)
     path = str(file)
     if settings.model is None:

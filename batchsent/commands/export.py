@@ -158,7 +158,8 @@ def trace(loaded: LoadedModel) -> Any:
             hint="encoders such as DistilBERT, BERT and RoBERTa can",
         ) from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # both formats would carry the paths of this machine into the world
+        # both formats would carry the paths of this machine into the world
+        node.meta.pop("stack_trace", None)
     return program
 
 
@@ -173,7 +174,8 @@ def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
             program,
             input_names=list(INPUTS),
             output_names=["logits"],
-            dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in INPUTS},  # names; the trace has limits
+            # names; the trace has limits
+            dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in INPUTS},
             dynamo=True,
             verbose=False,
         )

@@ -18,7 +18,8 @@ POINTS = 100
 
 def bin_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the bin of each probability: 0 to BINS - 1, never falling as the probability rises."""
-    p = np.clip(probabilities.astype(np.float64), 0.0, 1.0)  # a sum of float32 may end a hair above 1
+    # a sum of float32 may end a hair above 1
+    p = np.clip(probabilities.astype(np.float64), 0.0, 1.0)
     with np.errstate(divide="ignore"):
         odds = np.log(p) - np.log1p(-p)
     place = (np.clip(odds, -HIGHEST, HIGHEST) + HIGHEST) * (BINS / (2 * HIGHEST))

@@ -24,7 +24,8 @@ class Disagreements:
     def __init__(self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS) -> None:
         self.gold, self.keep, self.characters = gold, keep, characters
         self.rows = 0  # that disagree, kept or not
-        self._chances: NDArray[np.float32] = np.zeros(0, dtype=np.float32)  # (kept,) of the weak label, rising
+        # (kept,) of the weak label, rising
+        self._chances: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._entries: list[dict[str, Any]] = []  # (kept,)
 
     def add(self, chunk: Chunk, scores: Scores) -> None:

@@ -29,8 +29,10 @@ class GoldRule:
     kind: str = "names"  # names, mapping or stars
     text: str | None = None  # the rule as the user wrote it
     values: dict[str, int] = field(default_factory=dict)  # mapping: key -> label number or LEFT_OUT
-    ranges: tuple[tuple[float, float, int], ...] = ()  # stars: lowest, highest (both included), label number
-    cache: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)  # values met before
+    # stars: lowest, highest (both included), label number
+    ranges: tuple[tuple[float, float, int], ...] = ()
+    # values met before
+    cache: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def parse(cls, labels: Sequence[str], mapping_text: str | None = None, stars: str | None = None) -> "GoldRule":

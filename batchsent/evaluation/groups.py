@@ -40,7 +40,8 @@ class Groups:
         # rows, sum of scores in 1 / FIXED, unsure, truncated, then a column a label
         self._width = 4 + len(self.labels)
         self.cap = max(1, min(cap, MOST_COUNTS // self._width))
-        self._counts = np.zeros((1024, self._width), dtype=np.int64)  # (groups and room for more, counts)
+        # (groups and room for more, counts)
+        self._counts = np.zeros((1024, self._width), dtype=np.int64)
         self._others = np.zeros(self._width, dtype=np.int64)
         self._numbers: dict[Any, int] = {}  # value in a form that can be looked up -> group number
         self._values: list[pa.Array] = []  # the values themselves, in order of their numbers

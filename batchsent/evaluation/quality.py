@@ -63,7 +63,8 @@ class Quality:
         self.sure = [0, 0]  # rows and hits at or above unsure_below
         # Two labels share one curve: the second one's. More have one each, against all others.
         self.curved = () if n > LABELS_IN_FULL or winners_only else (1,) if n == 2 else tuple(range(n))
-        self.curve_bins = np.zeros((len(self.curved), 2, curves.BINS), dtype=np.int64)  # [label][is gold][bin]
+        # [label][is gold][bin]
+        self.curve_bins = np.zeros((len(self.curved), 2, curves.BINS), dtype=np.int64)
         # [bucket][hit, gold, predicted][label]: length buckets, then whole, then truncated.
         self.buckets = np.zeros((len(LENGTH_EDGES) + 2, 3, n), dtype=np.int64)
 

@@ -116,7 +116,8 @@ class PendingFile(HashedOutput):
         fault("fsync")
         os.fsync(self._fd)
         with suppress(FileNotFoundError):
-            os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)  # a file that is replaced keeps its permissions
+            # a file that is replaced keeps its permissions
+            os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)
         fd, self._fd = self._fd, -1
         fault("close")
         os.close(fd)

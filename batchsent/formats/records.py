@@ -115,7 +115,8 @@ class Records:
 
     data: bytes
     begin: int  # where the run begins: blank lines ahead of the first record belong to it
-    stop: int  # where it stops, line end included; the next run begins there, so nothing is lost between runs
+    # where it stops, line end included; the next run begins there, so nothing is lost between runs
+    stop: int
     starts: Offsets  # (records,) first byte
     ends: Offsets  # (records,) behind the last byte, line end excluded
     line_ends: Offsets  # (records,) behind the line end
@@ -358,7 +359,8 @@ def _split_like_csv_module(
             )
         # Nothing but the end of the file ends a field whose quote stays open.
         position = size if match.re is dialect.quoted_field and not match[2] else match.end()
-        if position == size - 1 and data[position:] == dialect.escapechar:  # what it escapes is not here
+        # what it escapes is not here
+        if position == size - 1 and data[position:] == dialect.escapechar:
             if not at_end:
                 break
             problem = problem or Problem("an escape character is the last of the file", position)

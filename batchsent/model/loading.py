@@ -52,7 +52,8 @@ class ModelIdentity:
     max_length: int  # tokens that the model can read, special tokens included
     architecture: str  # DistilBertForSequenceClassification
     positions: int | None = None  # tokens that the weights allow, where the tokenizer cuts earlier
-    long_text: str | None = None  # what of a longer text it was trained on, where config.json says so
+    # what of a longer text it was trained on, where config.json says so
+    long_text: str | None = None
 
 
 @dataclass(frozen=True)

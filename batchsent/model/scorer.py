@@ -95,7 +95,8 @@ class ModelScorer:
         self.text_encoder = text_encoder
         self.batch_tokens = batch_tokens or default_budget(model)
         self.labels = self.identity.labels
-        self.largest_batch_tokens: int | None = None  # largest batch known to fit, once memory has run out
+        # largest batch known to fit, once memory has run out
+        self.largest_batch_tokens: int | None = None
         self.backoffs = 0
         self.reference = reference
         self.agreement: dict[str, Any] | None = None

@@ -33,8 +33,10 @@ class Tokens:
 
     ids: NDArray[np.int32]  # (total,) special tokens included
     offsets: NDArray[np.int64]  # (pieces + 1,) piece i has ids[offsets[i]:offsets[i + 1]]
-    truncated_tokens: NDArray[np.int32]  # (texts,) tokens of a text that stand in none of its pieces
-    n_tokens: NDArray[np.int32]  # (texts,) tokens read of a text, each once, and a frame of special tokens
+    # (texts,) tokens of a text that stand in none of its pieces
+    truncated_tokens: NDArray[np.int32]
+    # (texts,) tokens read of a text, each once, and a frame of special tokens
+    n_tokens: NDArray[np.int32]
     text_of: NDArray[np.int64]  # (pieces,) number of the text, rising
 
     @property
@@ -128,7 +130,8 @@ class FastEncoder:
         self.backend.encode_special_tokens = True
         self.special_tokens = find_special_tokens(self.backend)
         self.long_text = long_text
-        self.content_tokens = max_length - sum(map(len, self.special_tokens))  # tokens of the text itself
+        # tokens of the text itself
+        self.content_tokens = max_length - sum(map(len, self.special_tokens))
         self.truncation = choose_truncation(self.backend)
         # The rule for long texts and the cache rest on the same facts about BERT's pre-tokenizer.
         lowercase = json.loads(self.backend.to_str())["normalizer"] or {}
@@ -227,7 +230,8 @@ def windows(
     the windows' ids among the texts' ids, how many each window has, and each window's text.
     """
     step = max(1, content_tokens - content_tokens // 4)
-    number = 1 + np.maximum(0, -((content_tokens - counts) // step))  # 1 + ceil((counts - content_tokens) / step)
+    # 1 + ceil((counts - content_tokens) / step)
+    number = 1 + np.maximum(0, -((content_tokens - counts) // step))
     text_of = np.repeat(np.arange(len(counts)), number)
     length = np.minimum(counts, content_tokens)[text_of]
     rank = np.arange(len(text_of)) - np.repeat(np.cumsum(number) - number, number)

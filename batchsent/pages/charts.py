@@ -121,7 +121,8 @@ def dots(
     places = [place(dot.x, dot.y) for dot in points]
     if joined and len(points) > 1:
         parts.append(f'<path class="thin" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>')
-    taken = math.inf  # where the words to the right begin; points with words come from right to left
+    # where the words to the right begin; points with words come from right to left
+    taken = math.inf
     for dot, (cx, cy) in zip(points, places, strict=True):
         (_, top), (_, bottom) = place(dot.x, dot.high), place(dot.x, dot.low)
         radius = 3 + 8 * math.sqrt(dot.weight)

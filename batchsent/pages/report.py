@@ -100,7 +100,8 @@ def _gates(document: Document) -> dict[str, Any]:
     try:
         failures = gates.failed_minimums(document["evaluation"], floors)
     except UsageError as error:
-        raise ValueError(error.message) from error  # the run has checked them: the summary was changed since
+        # the run has checked them: the summary was changed since
+        raise ValueError(error.message) from error
     return {"failures": failures, "gates": [] if failures else floors}
 
 
@@ -144,7 +145,8 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
     charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
     found = [("All scores", None, histogram["counts"])] if not charted else []
     found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
-    most = max(max(counts) for _, _, counts in found)  # one scale for all, so that heights can be compared
+    # one scale for all, so that heights can be compared
+    most = max(max(counts) for _, _, counts in found)
     return [
         {
             "name": name,

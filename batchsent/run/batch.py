@@ -83,7 +83,8 @@ class Run:
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
         self.begun = False  # whether there is anything on the disk yet
-        self.loaded = False  # whether the model is there: what fails before that fails for every input
+        # whether the model is there: what fails before that fails for every input
+        self.loaded = False
         self.tally = Tally(())
 
     def go(self) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class RunPaths:
     input: str  # as it was typed, - for stdin
     output: str  # as it was typed, - for stdout
     data: Path | None  # the output, where it is a file
-    target: Path | None  # the file that `data` stands for, symbolic links followed: what is locked and replaced
+    # the file that `data` stands for, symbolic links followed: what is locked and replaced
+    target: Path | None
     summary: Path | None
     rejects: Path | None
     report: Path | None

@@ -36,7 +36,8 @@ class RunPlan:
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
     side_tables: SideTables
     checked: Checked | None  # None for a pipe
-    fingerprint: dict[str, Any]  # what decides the scores, by the names a person knows the things by
+    # what decides the scores, by the names a person knows the things by
+    fingerprint: dict[str, Any]
     writing: dict[str, Any]  # the options that decide how the scores are written down
 
 

@@ -77,7 +77,8 @@ class Scoring:
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending
             if pending == before:
-                keep_s *= 2  # the windows of one very long text are kept all together: give it the time it needs
+                # the windows of one very long text are kept all together: give it the time it needs
+                keep_s *= 2
             if self._parts and pending < chunk.rows:
                 self._parts.save(chunk, known)
             if finished:

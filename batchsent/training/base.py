@@ -49,7 +49,8 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
     import torch
     import transformers
 
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service is asked to convert anything
+    # no service is asked to convert anything
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with loading_errors(path):
         model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             path,

@@ -38,7 +38,8 @@ class Examples:
     texts: list[str]  # (rows,) none blank
     labels: list[int]  # (rows,) class numbers
     facts: dict[str, Any]  # where they came from, what was left out
-    targets: NDArray[np.float32] | None = None  # (rows, labels) a teacher's probabilities, to learn in place of labels
+    # (rows, labels) a teacher's probabilities, to learn in place of labels
+    targets: NDArray[np.float32] | None = None
 
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
         """Return the examples of the given row numbers, in that order."""
@@ -86,7 +87,8 @@ def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: 
     elif not all(names) or len(set(names)) < len(names):
         raise UsageError(f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C")
     names = [name for name in dict.fromkeys(names) if name]
-    rule = GoldRule.parse(names, mapping, stars)  # says what is wrong with a rule before its classes are counted
+    # says what is wrong with a rule before its classes are counted
+    rule = GoldRule.parse(names, mapping, stars)
     if len(names) < 2:
         found = ", ".join(map(printable, names)) or "no label at all"
         raise UsageError(

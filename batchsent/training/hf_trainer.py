@@ -210,11 +210,13 @@ def make_trainer(
         use_cpu=plan.device == "cpu",
         bf16=plan.precision == "bfloat16",
         fp16=plan.precision == "float16",
-        ddp_find_unused_parameters=False,  # every weight of a classifier is used; looking costs a pass over them
+        # every weight of a classifier is used; looking costs a pass over them
+        ddp_find_unused_parameters=False,
         report_to=report_to,
         disable_tqdm=True,  # its bars write to stdout too; the reporter has one of its own
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch size by the number of GPUs
+    # DataParallel would multiply the batch size by the number of GPUs
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = (make or trainer_class())(
         lengths=train.lengths,
         training_loss=loss,
@@ -227,5 +229,6 @@ def make_trainer(
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
         compute_metrics=measurements,
     )
-    trainer.remove_callback(transformers.PrinterCallback)  # it prints to stdout, which belongs to data
+    # it prints to stdout, which belongs to data
+    trainer.remove_callback(transformers.PrinterCallback)
     return trainer

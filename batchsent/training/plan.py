@@ -47,7 +47,8 @@ class Splits:
     """The rows of a training, no text in two of them."""
 
     train: Examples
-    validation: Examples | None  # held out of the training rows, to choose by; never reported as the model's figures
+    # held out of the training rows, to choose by; never reported as the model's figures
+    validation: Examples | None
     evaluation: Examples  # to measure on, once everything is chosen
 
     def whole(self) -> "Splits":
@@ -66,4 +67,5 @@ class Trained:
     metrics: dict[str, Any]  # on the evaluation examples
     curve: list[dict[str, float]]  # one entry a logged step, evaluations among them
     facts: dict[str, Any]  # steps, seconds, device, rows that were cut
-    held_out: tuple[Any, Any] | None  # logits (rows, labels) and labels (rows,) of the evaluation examples
+    # logits (rows, labels) and labels (rows,) of the evaluation examples
+    held_out: tuple[Any, Any] | None

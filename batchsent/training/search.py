@@ -153,7 +153,8 @@ def search(
             study_name="batchsent",
             load_if_exists=True,
             sampler=optuna.samplers.TPESampler(seed=plan.seed),
-            pruner=optuna.pruners.NopPruner(),  # a trial cut short is not comparable with one that was not
+            # a trial cut short is not comparable with one that was not
+            pruner=optuna.pruners.NopPruner(),
         )
     except ValueError:
         if any(run["loss"] is not None for run in runs):

@@ -69,7 +69,8 @@ def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool])
                 # Whoever stops a run does not wait for figures; a run that goes on makes them.
                 control.should_save, control.should_evaluate = args.save_strategy != "no", False
             elif args.save_strategy == "steps" or not state.epoch.is_integer():
-                control.should_save = True  # at the end of an epoch behind its evaluation: it may be the best
+                # at the end of an epoch behind its evaluation: it may be the best
+                control.should_save = True
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # Also comes where a training is stopped within an epoch.

@@ -29,7 +29,8 @@ class Output(Protocol):
     """The rows of an output, taken in step with those of its input."""
 
     compared: str  # bytes or values
-    added: list[str] | None  # names of the columns behind the user's; None where the file names none
+    # names of the columns behind the user's; None where the file names none
+    added: list[str] | None
 
     def take(self, chunk: Chunk) -> pa.Table:
         """Return the added columns of a chunk's rows, as text where the format knows only text. Raises Difference."""

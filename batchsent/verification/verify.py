@@ -119,7 +119,8 @@ class Verification:
         if self.summary is None:
             return None
         recorded = self.summary["run"].get("options") or {}
-        hints = typing.get_type_hints(OutputOptions) | {"unsure_below": float | int | None}  # 1 is a score too
+        # 1 is a score too
+        hints = typing.get_type_hints(OutputOptions) | {"unsure_below": float | int | None}
         taken = {name: recorded[name] for name in WRITTEN_BY if name in recorded}
         for name, found in taken.items():
             if not isinstance(found, hints[name]):
