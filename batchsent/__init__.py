@@ -1,6 +1,7 @@
 """Score review dumps of any size with a Hugging Face encoder, exact about rows, impossible to corrupt, fast.
 
-The functions here do what the commands of the same name do. Importing them loads neither torch nor transformers.
+The functions here do what the commands of the same name do. Importing them loads neither torch nor
+transformers.
 """
 
 from typing import TYPE_CHECKING, Any

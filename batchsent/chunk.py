@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 # What became of a row. PENDING never reaches a file: it marks rows of an unfinished chunk.
 PENDING, SCORED, BLANK, NONFINITE = 0, 1, 2, 3
 
-# Characters without a glyph that str.strip keeps: zero-width space, (non-)joiner, word joiner, BOM, soft hyphen.
+# Characters without a glyph that str.strip keeps: zero-width space, (non-)joiner, word joiner, BOM,
+# soft hyphen.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 

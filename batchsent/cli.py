@@ -112,8 +112,9 @@ def batch_command(
 ) -> int:
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
-    CSV, TSV and Parquet, gzip and zstd by suffix; - is stdin or stdout (CSV or an Arrow stream). The summary goes to
-    OUTPUT.summary.json. After an interruption, run the same command again: it goes on where it stopped.
+    CSV, TSV and Parquet, gzip and zstd by suffix; - is stdin or stdout (CSV or an Arrow stream).
+    The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
+    goes on where it stopped.
     """
     if as_json and output == "-":
         raise UsageError("--json and -o - would share stdout", hint="leave out --json, or use --summary FILE")
@@ -280,8 +281,8 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
 def export_command(model: str, output: str, **options: Any) -> int:
     """Write MODEL for another runtime, check that it gives the same numbers, and print the path.
 
-    FOLDER gets the program (inputs input_ids and attention_mask, output logits), config.json with the labels, and
-    the tokenizer.
+    FOLDER gets the program (inputs input_ids and attention_mask, output logits), config.json with
+    the labels, and the tokenizer.
     """
     from batchsent.commands.export import export
 
@@ -375,8 +376,8 @@ def say_error(message: str, hint: str | None, code: int, *, as_json: bool, **det
 def leave(code: int) -> None:
     """End the process with `code`.
 
-    A thread may still be blocked reading a pipe, or in the middle of a forward pass: on the way out of an error the
-    interpreter is not asked to wait for it.
+    A thread may still be blocked reading a pipe, or in the middle of a forward pass: on the way out
+    of an error the interpreter is not asked to wait for it.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

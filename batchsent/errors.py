@@ -1,4 +1,6 @@
-"""Errors that people can mend, each with its exit code; knows nothing of files, models or the terminal.
+"""Errors that people can mend, each with its exit code.
+
+Knows nothing of files, models or the terminal.
 
 BatchsentError
 ├── UsageError     2  the command cannot mean what it says, or was refused before anything ran
@@ -27,7 +29,8 @@ def reason(error: OSError) -> str:
 class BatchsentError(Exception):
     """A problem the user can mend: what was wrong, where, and what to type next.
 
-    `message` says what and where; `hint` says what to do; `details` are machine-readable facts for JSON logs.
+    `message` says what and where; `hint` says what to do; `details` are machine-readable facts for
+    JSON logs.
     """
 
     exit_code = EXIT_BUG

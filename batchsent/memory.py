@@ -15,7 +15,8 @@ from batchsent.text import printable
 # /proc/self/status on two cores: numpy and pyarrow 360 MB, a model with PyTorch's CPU build
 # 1,150 MB more. OpenBLAS adds 40 MB a core.
 LIBRARY_BYTES = {"pyarrow": 400 << 20, "torch": 1200 << 20}
-# What libraries say where the system had no memory for them; they raise RuntimeError, OSError or ImportError.
+# What libraries say where the system had no memory for them; they raise RuntimeError, OSError or
+# ImportError.
 SIGNS = (
     "cannot allocate memory",
     "can't allocate memory",

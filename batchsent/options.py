@@ -1,6 +1,7 @@
 """Options as frozen dataclasses: the one place where a default is written.
 
-`option(default, help)` declares a field; the command line makes a click option of it and the summary records it.
+`option(default, help)` declares a field; the command line makes a click option of it and the
+summary records it.
 """
 
 import dataclasses
@@ -15,7 +16,8 @@ T = TypeVar("T")
 def option(default: Any, help: str, **click: Any) -> Any:  # noqa: A002 (click's own word for it)
     """Declare an option with its default and help text.
 
-    `choices` limits its values, `short` is its one-letter form; what else is given (`metavar`...) goes to click.
+    `choices` limits its values, `short` is its one-letter form; what else is given (`metavar`...)
+    goes to click.
     """
     return dataclasses.field(default=default, metadata={"help": help, **click})
 
@@ -23,7 +25,8 @@ def option(default: Any, help: str, **click: Any) -> Any:  # noqa: A002 (click's
 def build(cls: type[T], values: dict[str, Any]) -> T:
     """Make an options dataclass of keyword arguments.
 
-    Raises UsageError for a name that is no option, with the nearest one, and for a value that is none of its choices.
+    Raises UsageError for a name that is no option, with the nearest one, and for a value that is
+    none of its choices.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
     for name, value in values.items():

@@ -4,14 +4,15 @@
 def printable(value: object) -> str:
     r"""Return `value` as text that is safe on a terminal or in a log line.
 
-    Control characters, bidirectional overrides and lone surrogates, which could rewrite what the reader
-    sees (CWE-150), become escapes such as ``\x1b``.
+    Control characters, bidirectional overrides and lone surrogates, which could rewrite what the
+    reader sees (CWE-150), become escapes such as ``\x1b``.
     """
     text = str(value)
     # isprintable is False for every Other or Separator category except the space, at C speed.
     if text.isprintable():
         return text
-    # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in an error.
+    # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in
+    # an error.
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 

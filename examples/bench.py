@@ -3,10 +3,10 @@
     python examples/bench.py --texts reviews.parquet --rows 500          (make bench)
     python examples/bench.py --device cuda --rows 20000                  (make bench-gpu)
 
-Without --model it is a random model of DistilBERT's size, without --texts made-up reviews as long as IMDB's. Each
-alternative runs in a process of its own, so that its peak memory is its own. All of them read texts from memory and
-give a label and a score for each; loading is not counted. `--train` with a label column adds TF-IDF, `--gold` the
-accuracy.
+Without --model it is a random model of DistilBERT's size, without --texts made-up reviews as long
+as IMDB's. Each alternative runs in a process of its own, so that its peak memory is its own. All of
+them read texts from memory and give a label and a score for each; loading is not counted. `--train`
+with a label column adds TF-IDF, `--gold` the accuracy.
 """
 
 import argparse
@@ -38,8 +38,9 @@ CPU = [
 ]
 GPU = ["batchsent", "pipeline 1", "pipeline 32", "pipeline 128", "sorted padded"]
 POSITIONS = 512
-# Numbers of a token that share a scale in OpenVINO's int8 products. DistilBERT's size, 2 x 128 tokens, one busy core:
-# float32 376 ms, groups of 32 164 ms, 64 105 ms, 128 75 ms, 256 104 ms, 768 81 ms; 128 was also the most exact.
+# Numbers of a token that share a scale in OpenVINO's int8 products. DistilBERT's size, 2 x 128
+# tokens, one busy core: float32 376 ms, groups of 32 164 ms, 64 105 ms, 128 75 ms, 256 104 ms, 768
+# 81 ms; 128 was also the most exact.
 OPENVINO_GROUP = 128
 # texts -> label numbers, tokens read (0: not known)
 Score = Callable[[list[str]], tuple[list[int], int]]
@@ -196,7 +197,8 @@ def onnxruntime(model: str) -> Score:
         axes = {"input_ids": {0: "texts", 1: "tokens"}}
         example = torch.ones(2, 16, dtype=torch.long)
         names = {"input_names": ["input_ids"], "output_names": ["logits"]}
-        # The exporter that needs only the package onnx; the newer one needs onnxscript, and gives the same.
+        # The exporter that needs only the package onnx; the newer one needs onnxscript, and gives
+        # the same.
         torch.onnx.export(logits_of_ids(model), (example,), path, dynamic_axes=axes, dynamo=False, **names)
         session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return sorted_loop(model, lambda ids, _: session.run(None, {"input_ids": ids})[0], rows=8, equal=True)

@@ -4,8 +4,8 @@
     python examples/bench_rows.py --memory 10MB 1GB 10GB             a hash for a model, CSV from a pipe to a pipe
     python examples/bench_rows.py --memory 10MB 1GB --parquet        the same from a Parquet file to another
 
-Each run is a process of its own, on one thread, so that its seconds and its memory are its own. The seconds are those
-of the run's own summary.
+Each run is a process of its own, on one thread, so that its seconds and its memory are its own. The
+seconds are those of the run's own summary.
 """
 
 import argparse
@@ -145,7 +145,10 @@ def hashing(*arguments: str) -> list[str]:
 
 
 def pipe_memory(total: int) -> tuple[int, int, float]:
-    """Stream `total` bytes of CSV through a run; return its peak memory, the bytes that came out, the seconds."""
+    """Stream `total` bytes of CSV through a run.
+
+    Return its peak memory, the bytes that came out, the seconds.
+    """
     start, out = time.monotonic(), [0]
     with subprocess.Popen(
         hashing("-", "-o", "-"), cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -2,8 +2,8 @@
 
     python examples/bench_training.py --train train.parquet --rows 640 --base-model embedded
 
-Both train one epoch on the same reviews at the same length, batch size and learning rate, one after the other in
-processes of their own, and measure a handful of reviews at the end.
+Both train one epoch on the same reviews at the same length, batch size and learning rate, one after
+the other in processes of their own, and measure a handful of reviews at the end.
 """
 
 import argparse

@@ -130,7 +130,10 @@ def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
 
 
 def linear_teacher(texts: list[str], labels: np.ndarray) -> Callable[[list[str]], np.ndarray]:
-    """Fit n-grams weighted by their log-count ratio; return a function from texts to margins (rows,)."""
+    """Fit n-grams weighted by their log-count ratio.
+
+    Return a function from texts to margins (rows,).
+    """
     import scipy.sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -1,4 +1,5 @@
-"""Real processes for the tests: `batchsent batch` with the hash model, started in milliseconds, killed at will.
+"""Real processes for the tests: `batchsent batch` with the hash model, started in milliseconds,
+killed at will.
 
 A fork server has everything imported already, so that a hundred runs take seconds and not minutes.
 """

@@ -2,8 +2,9 @@
 
 import os
 
-# Before any Hugging Face library is imported: no test reaches beyond loopback, and none shows a progress bar.
-# One thread: the models are so small that two would spend their time waiting for each other, in children as well.
+# Before any Hugging Face library is imported: no test reaches beyond loopback, and none shows a
+# progress bar. One thread: the models are so small that two would spend their time waiting for each
+# other, in children as well.
 os.environ.update(
     OMP_NUM_THREADS="1",
     HF_HUB_OFFLINE="1",
@@ -35,7 +36,9 @@ def closed_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """A DistilBERT sentiment folder (2 layers, 32 wide, 64 positions, NEGATIVE/POSITIVE), random but seeded."""
+    """A DistilBERT sentiment folder (2 layers, 32 wide, 64 positions, NEGATIVE/POSITIVE), random
+    but seeded.
+    """
     return make_model(tmp_path_factory.mktemp("tiny-model"))
 
 

@@ -1,6 +1,7 @@
-"""A model that needs no torch: the score of a text is a hash of it. Fast, exact, and every row names its text.
+"""A model that needs no torch: the score of a text is a hash of it.
 
-As a program it is `batchsent batch` with that model: python -m tests.hash_model INPUT... OUTPUT [NAME=VALUE...]
+Fast, exact, and every row names its text. As a program it is `batchsent batch` with that model:
+python -m tests.hash_model INPUT... OUTPUT [NAME=VALUE...]
 """
 
 import hashlib

@@ -1,7 +1,8 @@
-"""A small Hugging Face Hub on loopback: models and data sets to download, and uploads that can be looked at.
+"""A small Hugging Face Hub on loopback: models and data sets to download, and uploads that can be
+looked at.
 
-`huggingface_hub` reads HF_ENDPOINT when it is imported, so programs under test run in a child process with
-`hub.environment(cache)`:
+`huggingface_hub` reads HF_ENDPOINT when it is imported, so programs under test run in a child
+process with `hub.environment(cache)`:
 
     with Hub({"models/owner/name": folder, "datasets/owner/name": folder}) as hub:
         subprocess.run([...], env=os.environ | hub.environment(tmp_path))
@@ -27,8 +28,9 @@ LARGE = (".safetensors", ".parquet", ".bin")
 class Hub:
     """Repositories served on a free port of 127.0.0.1 while entered.
 
-    `repositories` maps ``models/OWNER/NAME`` or ``datasets/OWNER/NAME`` to a folder. `requests` lists what was asked,
-    `uploads` maps repositories to path -> bytes of what was committed to them.
+    `repositories` maps
+    ``models/OWNER/NAME`` or ``datasets/OWNER/NAME`` to a folder. `requests` lists what was asked, `uploads`
+    maps repositories to path -> bytes of what was committed to them.
     """
 
     def __init__(self, repositories=None):
@@ -63,7 +65,9 @@ class Hub:
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def environment(self, cache):
-        """Return the variables that make a child process talk to this hub alone, logged in, with an empty cache."""
+        """Return the variables that make a child process talk to this hub alone, logged in, with an
+        empty cache.
+        """
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(cache),
@@ -86,7 +90,9 @@ class Hub:
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """What huggingface_hub and datasets ask of a Hub, and no more: anything else is a 404 that `requests` shows."""
+    """What huggingface_hub and datasets ask of a Hub, and no more: anything else is a 404 that
+    `requests` shows.
+    """
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -133,7 +139,9 @@ class HubHandler(BaseHTTPRequestHandler):
         return self.fail(404, "Not found")
 
     def do_POST(self):
-        """Take part in an upload: create, preupload, large file batch, commit; or tell about some paths."""
+        """Take part in an upload: create, preupload, large file batch, commit; or tell about some
+        paths.
+        """
         path = unquote(urlsplit(self.path).path)
         body = self.body()
         self.hub.requests.append(f"{self.command} {path}")

@@ -73,7 +73,8 @@ WORDS = [
 def make_model(folder: Path, kind: str = "distilbert", *, labels: tuple[str, ...] = ("NEGATIVE", "POSITIVE"), **config):
     """Write a seeded random model and its tokenizer to `folder` and return the folder.
 
-    `kind` is distilbert, bert or roberta. Weights are scaled up so that different texts get clearly different scores.
+    `kind` is distilbert, bert or roberta. Weights are scaled up so that different texts get clearly
+    different scores.
     """
     import torch
     import transformers

@@ -1,7 +1,8 @@
-"""Memory stays within a bound, whatever the input: bombs, endless lines, huge fields, huge row groups.
+"""Memory stays within a bound, whatever the input: bombs, endless lines, huge fields, huge row
+groups.
 
-Each case is a process of its own that tells the peak of its own memory, pages of mapped files not counted: those the
-kernel drops when it needs to.
+Each case is a process of its own that tells the peak of its own memory, pages of mapped files not
+counted: those the kernel drops when it needs to.
 """
 
 import gzip
@@ -35,7 +36,8 @@ except BatchsentError as error:
     code, said = error.exit_code, str(error)
 print(json.dumps([code, said, peak >> 10]))
 """
-# A process that has everything imported holds 130 MB; a record of 64 MB, its offsets and copies take the rest.
+# A process that has everything imported holds 130 MB; a record of 64 MB, its offsets and copies
+# take the rest.
 BOUND_MB = 800
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
@@ -123,7 +125,9 @@ def test_i01_two_gigabytes_are_read_in_constant_memory(tmp_path):
 
 @pytest.mark.parametrize(("rows", "length"), [(500, 1 << 20), (150, 3 << 20)], ids=["1_mb_texts", "3_mb_texts"])
 def test_c05_a_dictionary_bomb_is_read_in_small_pieces(tmp_path, rows, length):
-    """One text of a megabyte, many times over, is a kilobyte of Parquet and half a gigabyte of rows."""
+    """One text of a megabyte, many times over, is a kilobyte of Parquet and half a gigabyte of
+    rows.
+    """
     column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * length]))
     pq.write_table(
         pa.table({"text": column}).cast(pa.schema([("text", pa.string())])), tmp_path / "in.parquet", compression="zstd"

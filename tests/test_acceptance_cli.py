@@ -1,4 +1,6 @@
-"""The command line where people and cron use it: groups D, F and H, and E as far as it needs no special tools."""
+"""The command line where people and cron use it: groups D, F and H, and E as far as it needs no
+special tools.
+"""
 
 import gzip
 import json
@@ -155,7 +157,10 @@ def test_d11_nor_do_summary_and_rejects_take_the_inputs_or_the_outputs_name(dump
 
 
 def test_d12_a_summary_does_not_replace_a_file_that_is_none(dump):
-    """--summary notes.txt, where that is somebody's file, is refused; a summary of an earlier run is replaced."""
+    """--summary notes.txt, where that is somebody's file, is refused.
+
+    A summary of an earlier run is replaced.
+    """
     (dump / "notes.txt").write_text("precious")
     code, stderr = run(["in.csv", "-o", "out.csv", "--summary", "notes.txt"], dump)
     said = "notes.txt exists already and is not a file of this output" in stderr

@@ -1,4 +1,6 @@
-"""CSV as people really have it: the groups A and B of tests/ACCEPTANCE.md that test_row_contract.py has not."""
+"""CSV as people really have it: the groups A and B of tests/ACCEPTANCE.md that test_row_contract.py
+has not.
+"""
 
 import re
 
@@ -62,7 +64,10 @@ REFUSED = [
     ("data", "options", "code", "message", "hint"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
 )
 def test_what_cannot_be_read_is_told_with_its_mending(tmp_path, data, options, code, message, hint):
-    """The message says what and where, the hint what to type; the model is not loaded and nothing is left behind."""
+    """The message says what and where, the hint what to type.
+
+    The model is not loaded and nothing is left behind.
+    """
     (tmp_path / "in.csv").write_bytes(data)
     models = HashModels()
     with pytest.raises(BatchsentError) as caught:
@@ -116,7 +121,10 @@ def test_the_model_reads_what_the_csv_means(tmp_path, data, options, texts):
     ids=["a21_delimiter", "a33_preamble", "a26_no_header"],
 )
 def test_other_dialects_come_out_as_they_went_in(tmp_path, data):
-    """The new fields are written in the file's own dialect; no header line is made up, preamble lines are kept."""
+    """The new fields are written in the file's own dialect.
+
+    No header line is made up, preamble lines are kept.
+    """
     options = {"delimiter": ";", "skip_lines": 2 if data.startswith(b"#") else 0}
     if data.startswith(b"1"):
         options |= {"no_header": True, "text_column_index": 2, "quotechar": "'"}
@@ -129,7 +137,9 @@ def test_other_dialects_come_out_as_they_went_in(tmp_path, data):
 
 
 def test_a04_line_ends_inside_quotes_across_many_blocks(tmp_path):
-    """Quoted CR LF on every row, over all the block edges of 12 MB: no byte lost, no row more or less."""
+    """Quoted CR LF on every row, over all the block edges of 12 MB: no byte lost, no row more or
+    less.
+    """
     data = b"id,text\r\n" + b"".join(b'%06d,"a\r\nb %d, ""c"""\r\n' % (n, n) for n in range(100_000))
     data += b"x" * 3 + b',"' + b"long text\r\n" * 800_000 + b'"\r\n'
     summary, out = run(tmp_path, data)

@@ -101,7 +101,9 @@ def test_what_cannot_be_read_is_told_with_its_mending(tmp_path, data, options, c
 
 
 def test_c11_a_flipped_byte_without_checksums_cannot_be_known(tmp_path):
-    """Parquet writers put checksums in only where asked to: without them the changed text is the text."""
+    """Parquet writers put checksums in only where asked to: without them the changed text is the
+    text.
+    """
     assert run(tmp_path, flipped())["rows"]["written"] == 2000
 
 
@@ -128,7 +130,10 @@ def test_c07_c08_text_of_every_type_is_read_and_kept(tmp_path, column):
 
 
 def test_c07_bytes_that_are_no_utf_8_are_counted(tmp_path):
-    """Binary text is decoded with U+FFFD; the file keeps the bytes and the summary says how many."""
+    """Binary text is decoded with U+FFFD.
+
+    The file keeps the bytes and the summary says how many.
+    """
     summary = run(tmp_path, parquet(pa.table({"text": [b"caf\xe9", b"ok"]})))
     assert scores(tmp_path / "out.parquet")[0] == expected("caf\ufffd")
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == [b"caf\xe9", b"ok"]
@@ -151,7 +156,9 @@ def inside(kind, rows=3):
 @pytest.mark.parametrize("kind", ["plain", "struct", "list"])
 @pytest.mark.parametrize("out", ["out.parquet", "out.csv", "out.arrow"])
 def test_c07_bytes_that_are_no_utf_8_are_copied_or_refused_with_their_row(tmp_path, kind, out):
-    """Parquet and plain CSV fields keep the bytes; where they cannot stand, the row is named before a model loads."""
+    """Parquet and plain CSV fields keep the bytes; where they cannot stand, the row is named before
+    a model loads.
+    """
     rows, models = 100, HashModels()
     table = pa.table({"text": [f"review {n}" for n in range(rows)], "other": inside(kind, rows)})
     pq.write_table(table, tmp_path / "in.parquet")
@@ -180,7 +187,10 @@ def test_c07_a_gold_column_that_is_no_utf_8_is_a_gold_value_like_any_other(tmp_p
 
 @pytest.mark.parametrize(("index", "copied"), [(pa.int32(), True), (pa.int8(), False)])
 def test_c07_a_dictionary_that_is_no_utf_8_is_told_from_damage(tmp_path, index, copied):
-    """Arrow itself refuses to read some of them, so there is nothing to copy; the message says what to mend."""
+    """Arrow itself refuses to read some of them, so there is nothing to copy.
+
+    The message says what to mend.
+    """
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], index), not_utf_8())
     data = parquet(pa.table({"text": ["a", "b", "c"], "other": column}))
     if copied:

@@ -26,7 +26,9 @@ def rejects(folder):
 
 
 def test_rejected_rows_are_written_down_with_line_offset_reason_and_bytes(tmp_path):
-    """OUTPUT.rejects.csv says where each bad row begins, what was wrong, and holds the record as it stood."""
+    """OUTPUT.rejects.csv says where each bad row begins, what was wrong, and holds the record as it
+    stood.
+    """
     summary = run(tmp_path)
     found = rejects(tmp_path)
     assert [(row["line"], row["byte_offset"]) for row in found] == [("3", "15"), ("6", "31"), ("7", "37")]
@@ -95,7 +97,9 @@ def test_a_file_of_bad_rows_only(tmp_path):
 
 @pytest.mark.parametrize(("budget", "stays"), [("2", False), ("3", True), ("49%", False), ("50%", True), ("0", False)])
 def test_max_bad_rows_is_a_number_or_a_share(tmp_path, budget, stays):
-    """Three bad rows of six are within 3 and 50%, not within 2 or 49%: then nothing is scored or left behind."""
+    """Three bad rows of six are within 3 and 50%, not within 2 or 49%: then nothing is scored or
+    left behind.
+    """
     if stays:
         assert run(tmp_path, max_bad_rows=budget)["exit_code"] == 3
         return
@@ -118,7 +122,9 @@ def test_a_budget_without_reject_is_refused(tmp_path):
 
 
 def test_a_pipe_has_a_budget_too(tmp_path):
-    """Stdin cannot be checked ahead: the budget ends the run while it streams, with nothing under the final name."""
+    """Stdin cannot be checked ahead: the budget ends the run while it streams, with nothing under
+    the final name.
+    """
     (tmp_path / "in.csv").write_bytes(b"id,text\n" + b"1,a\nbad\n" * 3000)
     command = ["-", "-o", "out.csv", "--bad-rows", "reject", "--max-bad-rows", "1%", "--chunk-rows", "500"]
     code, stderr = run_child(command, tmp_path, stdin=str(tmp_path / "in.csv"))
@@ -140,7 +146,9 @@ def test_rejects_can_go_elsewhere_and_are_needed_for_stdout(tmp_path):
 
 
 def test_a_killed_run_with_rejects_goes_on_to_the_same_files(tmp_path):
-    """E02 with rejects: whichever file operation is the last, the same command again gives the same two files."""
+    """E02 with rejects: whichever file operation is the last, the same command again gives the same
+    two files.
+    """
     data = b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) if n % 4 else b"%d\n" % n for n in range(30))
     (tmp_path / "in.csv").write_bytes(data)
     calm = tmp_path / "calm"

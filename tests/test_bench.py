@@ -1,4 +1,6 @@
-"""The benchmark script runs: every alternative gives the model's labels, and the table has a row for each."""
+"""The benchmark script runs: every alternative gives the model's labels, and the table has a row
+for each.
+"""
 
 import importlib.util
 import subprocess
@@ -42,7 +44,9 @@ def test_each_alternative_gives_the_labels_of_the_model(bench, tiny_model, name)
 
 
 def test_openvino_int8_is_int8_and_close_to_the_model(bench, tiny_model):
-    """Its weights are int8 with a scale for each output, and it scores all but near ties as the model does."""
+    """Its weights are int8 with a scale for each output, and it scores all but near ties as the
+    model does.
+    """
     openvino = pytest.importorskip("openvino", reason="needs openvino (pip install batchsent[bench])")
     import torch
 
@@ -75,7 +79,10 @@ def test_made_up_reviews_are_as_long_as_imdbs(bench):
 
 
 def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_path):
-    """Rates, ratio and accuracy stand in one line each; what cannot run says so; the limit is the last line."""
+    """Rates, ratio and accuracy stand in one line each; what cannot run says so.
+
+    The limit is the last line.
+    """
     reviews = tmp_path / "reviews.csv"
     reviews.write_text("text,label\n" + "a great film,1\nboring and bad,0\n" * 10)
     command = [sys.executable, str(BENCH), f"--model={tiny_model}", f"--texts={reviews}", "--gold=label"]
@@ -109,7 +116,9 @@ def test_short_rows_tell_where_the_seconds_went():
 
 @pytest.mark.parametrize("more", [[], ["--parquet"]], ids=["csv_pipe", "parquet"])
 def test_memory_is_measured_for_every_size(more):
-    """Each size has a line with its output and its peak, and the last says how far the peaks differ."""
+    """Each size has a line with its output and its peak, and the last says how far the peaks
+    differ.
+    """
     header, small, large, verdict = run_rows("--memory", "100KB", "2MB", *more)
     assert header.split()[-2:] == ["peak", "MB"]
     assert 50 < float(small.split()[-1]) < 2_000

@@ -1,4 +1,6 @@
-"""Scores that can be read as chances: the right temperature, the same labels, and figures that are honest."""
+"""Scores that can be read as chances: the right temperature, the same labels, and figures that are
+honest.
+"""
 
 import json
 
@@ -21,7 +23,9 @@ def softmax(z):
 
 
 def drawn(rows, labels=2, sharpen=1.0, seed=0):
-    """Logits of a model that is too sure by a factor `sharpen`, and labels drawn by the true chances."""
+    """Logits of a model that is too sure by a factor `sharpen`, and labels drawn by the true
+    chances.
+    """
     random = np.random.default_rng(seed)
     z = random.normal(0, 1.5, (rows, labels))
     chances = softmax(z)
@@ -73,7 +77,9 @@ def test_logarithms_of_probabilities_do_as_well_as_logits():
     ids=["no rows", "always right", "always wrong", "no opinion"],
 )
 def test_data_that_cannot_tell_leave_scores_as_they_are(z, y):
-    """No rows, a model that is always right or always wrong, or has no opinion: the temperature is 1."""
+    """No rows, a model that is always right or always wrong, or has no opinion: the temperature is
+    1.
+    """
     assert fit_temperature(z, y) == 1.0
     assert calibrate(z, y).temperature == 1.0
 
@@ -110,7 +116,9 @@ def test_a_temperature_of_one_changes_no_bit():
 
 
 def test_rows_without_scores_stay_without():
-    """Blank rows have no probabilities before and after, and everything else of the chunk is as it was."""
+    """Blank rows have no probabilities before and after, and everything else of the chunk is as it
+    was.
+    """
     p = np.array([[0.9, 0.1], [np.nan, np.nan], [1.0, 0.0]], np.float32)
     ones = np.ones(3, np.int32)
     before = Scores(p, ones, ones, np.array([SCORED, BLANK, SCORED], np.uint8), 2)
@@ -124,7 +132,10 @@ def test_rows_without_scores_stay_without():
 
 @pytest.mark.parametrize("sharpen", [2.5, 1.0])
 def test_an_overconfident_model_is_mended(sharpen):
-    """The calibration error falls to what chance leaves of it; one that was right already is left about as it was."""
+    """The calibration error falls to what chance leaves of it.
+
+    One that was right already is left about as it was.
+    """
     z, y = drawn(5_000, 2, sharpen)
     found = calibrate(z, y, weights_sha256="1" * 64)
     assert found.rows == 5_000
@@ -140,7 +151,9 @@ def test_an_overconfident_model_is_mended(sharpen):
 
 
 def test_the_figures_after_are_of_rows_not_fitted_on():
-    """On labels that are pure chance the loss after is no better than before by more than the fit can know."""
+    """On labels that are pure chance the loss after is no better than before by more than the fit
+    can know.
+    """
     random = np.random.default_rng(0)
     z, y = drawn(200, 2, 1.0)
     after = [calibrate(z[i], y[i]).loss_after for i in (random.permutation(200)[:60] for _ in range(30))]

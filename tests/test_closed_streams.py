@@ -45,7 +45,10 @@ def shell(folder, command, redirections):
 
 @pytest.mark.parametrize("closed", CLOSED)
 def test_k05_a_run_ends_as_with_open_streams_and_its_data_holds_nothing_else(dump, closed):
-    """K05: complete, up to date and refused have their own exit codes; no message is in the output."""
+    """K05: complete, up to date and refused have their own exit codes.
+
+    No message is in the output.
+    """
     command = [*HASH_MODEL, "in.csv", "-o", "out.csv"]
     code, _, said = shell(dump, command, closed)
     assert (code, (dump / "out.csv").read_bytes()) == (0, EXPECTED), said
@@ -110,7 +113,9 @@ def test_k05_data_in_stdout_stays_data_where_stderr_is_closed(dump):
 
 
 def test_k05_no_import_takes_a_descriptor_before_it_is_replaced(dump):
-    """K05: importing the command line opens nothing that stays open, so the free numbers are still free."""
+    """K05: importing the command line opens nothing that stays open, so the free numbers are still
+    free.
+    """
     code = "import batchsent.cli, fcntl\nfor fd in (0, 1, 2):\n    fcntl.fcntl(fd, fcntl.F_GETFD)"
     for fd in range(3):
         script = code.replace("(0, 1, 2)", f"({fd},)")

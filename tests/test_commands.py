@@ -213,7 +213,9 @@ def test_compare_writes_a_page(scored, tmp_path):
 
 
 def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
-    """--group-by rolls up by a column, --disagreements lists the rows furthest from gold, --report draws the page."""
+    """--group-by rolls up by a column, --disagreements lists the rows furthest from gold, --report
+    draws the page.
+    """
     words = ["--gold", "sentiment", "--group-by", "sentiment", "--disagreements", tmp_path / "worst.csv", "--report"]
     out = tmp_path / "out.csv"
     assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
@@ -277,7 +279,10 @@ def test_a_page_never_takes_the_place_of_its_summary(scored, tmp_path):
 
 
 def test_a_page_takes_the_place_of_a_page_only(scored, tmp_path):
-    """Data that is called like the page is refused and stays; a page of an earlier day, or an empty file, gives way."""
+    """Data that is called like the page is refused and stays.
+
+    A page of an earlier day, or an empty file, gives way.
+    """
     summary = scored.parent / "scored.csv.summary.json"
     reviews, page = tmp_path / "reviews.csv", tmp_path / "page.html"
     reviews.write_bytes(b"id,text\n1,a\n")
@@ -293,7 +298,9 @@ def test_a_page_takes_the_place_of_a_page_only(scored, tmp_path):
 
 
 def test_report_is_a_function(scored, tmp_path):
-    """batchsent.report(summary) writes the page of the command beside the summary and returns its path."""
+    """batchsent.report(summary) writes the page of the command beside the summary and returns its
+    path.
+    """
     summary = tmp_path / "scored.csv.summary.json"
     summary.write_bytes((scored.parent / summary.name).read_bytes())
     assert batchsent.report(summary) == tmp_path / "scored.csv.report.html"
@@ -306,7 +313,10 @@ def test_report_is_a_function(scored, tmp_path):
 
 
 def test_compare_is_a_function(scored, tmp_path, capsys):
-    """batchsent.compare(a, b) returns what the command prints; a condition that holds raises, with all figures."""
+    """batchsent.compare(a, b) returns what the command prints.
+
+    A condition that holds raises, with all figures.
+    """
     summary = scored.parent / "scored.csv.summary.json"
     found = batchsent.compare(summary, str(summary), fail_on=["psi>0.2"], html=tmp_path / "page.html")
     assert found["drift"]["psi"] == 0
@@ -324,7 +334,9 @@ def test_compare_is_a_function(scored, tmp_path, capsys):
 
 
 def test_every_function_can_be_had_however_it_is_asked_for():
-    """Every function can be had in any order, twice, by import and by dot, before and after its module is loaded."""
+    """Every function can be had in any order, twice, by import and by dot, before and after its
+    module is loaded.
+    """
     code = """
 import batchsent.verification.verify, batchsent.commands.compare
 from batchsent.commands.report import report as first
@@ -346,7 +358,9 @@ def test_help_names_the_gates_of_drift(capsys):
 
 
 def test_an_unsure_below_that_is_no_score_is_refused(labelled, tiny_model, tmp_path):
-    """70 for 70 % would call every row unsure: it is refused before the model loads, and nothing is left behind."""
+    """70 for 70 % would call every row unsure: it is refused before the model loads, and nothing is
+    left behind.
+    """
     with pytest.raises(UsageError, match="--unsure-below 70 is no score"):
         command("batch", labelled, "-o", tmp_path / "o.csv", "-m", tiny_model, "--unsure-below", "70")
     assert not list(tmp_path.iterdir())

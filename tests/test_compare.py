@@ -110,7 +110,9 @@ def test_changes_of_shares_and_figures():
 
 
 def test_figures_with_gold_are_compared_where_both_have_it(monday, tuesday):
-    """Accuracy and its kin are compared between two runs with gold; with one there is nothing to compare."""
+    """Accuracy and its kin are compared between two runs with gold; with one there is nothing to
+    compare.
+    """
     both = compare(monday, tuesday)
     expected = tuesday["evaluation"]["macro"]["f1"] - monday["evaluation"]["macro"]["f1"]
     assert figures(both)["macro_f1"]["change"] == pytest.approx(expected)
@@ -156,7 +158,9 @@ def test_models_of_other_labels_can_be_compared(monday):
 
 
 def test_ks_is_that_of_the_positive_probability(monday, short_reviews):
-    """With two labels the KS distance is scipy's, of the second label's probability, up to its bins."""
+    """With two labels the KS distance is scipy's, of the second label's probability, up to its
+    bins.
+    """
     from scipy.stats import ks_2samp
 
     first, second = Rows(seed=1), Rows(seed=5, spread=1.0)
@@ -286,7 +290,9 @@ def test_hostile_labels_in_a_comparison():
     ],
 )
 def test_a_damaged_summary_is_no_bug_of_ours(monday, spoil):
-    """Figures that are not what they should be end in one line that says so, whichever side they are on."""
+    """Figures that are not what they should be end in one line that says so, whichever side they
+    are on.
+    """
     broken = copy.deepcopy(dict(monday))
     spoil(broken)
     for pair in ((broken, monday), (monday, broken)):

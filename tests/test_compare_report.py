@@ -19,7 +19,9 @@ from tests.test_tally import FOUR, TWO, Rows, small
 
 
 def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
-    """Verdict, gates that failed, drift, figures, labels, scores, lengths and differences are on the page."""
+    """Verdict, gates that failed, drift, figures, labels, scores, lengths and differences are on
+    the page.
+    """
     text = Reader(render_comparison(monday, short_reviews, ["psi>0.2", "accuracy_drop>90%"])).text
     for said in (
         "The scores differ much; the text lengths differ much",
@@ -48,7 +50,9 @@ def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):  # no
 @pytest.mark.parametrize("labels", [(), ("only",), TWO, FOUR, tuple(f"label {n}" for n in range(300))])
 @pytest.mark.parametrize("rows", [0, 1, 300])
 def test_every_pair_of_summaries_has_a_page(labels, rows):
-    """No rows, one label, hundreds of labels, other labels on either side: there is a page, under 500 kB."""
+    """No rows, one label, hundreds of labels, other labels on either side: there is a page, under
+    500 kB.
+    """
     one = document((Rows(labels, rows=rows).tally() if labels else Tally(())).sections())
     other = document(Rows(FOUR, rows=20).tally(gold=False).sections())
     for pair in ((one, one), (one, other), (other, one)):
@@ -71,7 +75,10 @@ def hostile():
 
 
 def test_nothing_on_the_page_runs(monday):  # noqa: F811
-    """Hostile names of files, labels, options and models are words; no script, no style attribute, no address."""
+    """Hostile names of files, labels, options and models are words.
+
+    No script, no style attribute, no address.
+    """
     for pair in ((hostile(), monday), (monday, hostile())):
         page = render_comparison(*pair)
         reader = Reader(page)

@@ -1,4 +1,6 @@
-"""The rows where star ratings and text disagree most: the right ones, however the run is cut, and no more of them."""
+"""The rows where star ratings and text disagree most: the right ones, however the run is cut, and
+no more of them.
+"""
 
 import csv
 import io
@@ -40,7 +42,9 @@ def found(chunk, scores, *cuts, **options):
 
 
 def test_the_most_surprising_rows_come_first():
-    """Only rows labelled against their stars are kept, those with the least likely stars first, with all one needs."""
+    """Only rows labelled against their stars are kept, those with the least likely stars first,
+    with all one needs.
+    """
     chunk, scores = run_of([0.9, 0.1, 0.99, 0.2, 0.8, 0.3], [1, 5, "2.0", 4.5, 5, 3])
     rows = found(chunk, scores).table().to_pylist()
     assert [row["row"] for row in rows] == [3, 2, 1, 4]
@@ -93,7 +97,9 @@ def test_keeping_none_counts_them_all_the_same():
 
 @pytest.mark.parametrize("name", ["d.csv", "d.csv.gz", "d.tsv", "d.parquet", "d.arrow.zst"])
 def test_they_are_written_as_a_file_of_any_format(tmp_path, name):
-    """Texts with quotes, line ends, surrogates and formulas come back from the file that was written."""
+    """Texts with quotes, line ends, surrogates and formulas come back from the file that was
+    written.
+    """
     texts = ['say "hi", now\r\ntab\there', "=1+1", "half \udc80 a character", ""]
     chunk, scores = run_of([0.9, 0.8, 0.7, 0.6], [1] * 4, texts=texts)
     table = found(chunk, scores).table()

@@ -18,7 +18,9 @@ QUICK = {"batch_size": 8, "learning_rate": 1e-3, "device": "cpu", "max_length": 
 
 
 def write_taught(path, positive=0.8, rows=160):
-    """Write reviews with a teacher's probabilities: `positive` for those in good words, 1 - positive for the others."""
+    """Write reviews with a teacher's probabilities: `positive` for those in good words, 1 -
+    positive for the others.
+    """
     texts = [f"the film {(GOOD, BAD)[i % 2][i // 2 % 6]} {i}" for i in range(rows)]
     p = np.where(np.arange(rows) % 2 == 0, positive, 1 - positive)
     pq.write_table(
@@ -52,7 +54,10 @@ def test_a_distilled_model_is_as_sure_as_its_teacher(tmp_path):
 
 
 def test_what_batch_writes_is_what_distill_reads(tmp_path):
-    """A teacher's `batch --probabilities` feeds `finetune --distill`; rows without text or score are left out."""
+    """A teacher's `batch --probabilities` feeds `finetune --distill`.
+
+    Rows without text or score are left out.
+    """
     teacher = str(make_model(tmp_path / "teacher"))
     reviews = tmp_path / "reviews.csv"
     reviews.write_text(
@@ -83,7 +88,9 @@ def test_what_batch_writes_is_what_distill_reads(tmp_path):
     ],
 )
 def test_a_teacher_that_makes_no_sense_is_refused(tmp_path, change, error, said):
-    """Probabilities that do not make 1, are no numbers, or are missing end the run before it trains."""
+    """Probabilities that do not make 1, are no numbers, or are missing end the run before it
+    trains.
+    """
     table = pq.read_table(write_taught(tmp_path / "taught.parquet", rows=40)).to_pydict()
     table = {name: change.get(name, cells) for name, cells in table.items() if change.get(name, cells) is not None}
     pq.write_table(pa.table(table), tmp_path / "taught.parquet")
@@ -108,7 +115,10 @@ def test_half_precision_needs_a_gpu_and_bfloat16_does_not(tmp_path):
 
 
 def test_a_model_reads_long_reviews_as_it_was_trained_to(tmp_path):
-    """Finetune --long-text head-tail is kept in the model folder; batch follows it and its summary says so."""
+    """Finetune --long-text head-tail is kept in the model folder.
+
+    Batch follows it and its summary says so.
+    """
     options = QUICK | {"train": write_reviews(tmp_path / "r.csv"), "base_model": str(make_model(tmp_path / "base"))}
     finetune(tmp_path / "model", long_text="head-tail", epochs=1, **options)
     dump = tmp_path / "dump.csv"

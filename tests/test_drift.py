@@ -1,4 +1,6 @@
-"""The gate of a cron job: it fires between long and short reviews, and not between two halves of one dump."""
+"""The gate of a cron job: it fires between long and short reviews, and not between two halves of
+one dump.
+"""
 
 import csv
 import random
@@ -85,7 +87,9 @@ def compare(first, second, *conditions):
 
 
 def test_short_reviews_fire_the_gate(dumps):
-    """Between reviews and their first sentences the scores drift: exit code 8, and stderr says by how much."""
+    """Between reviews and their first sentences the scores drift: exit code 8, and stderr says by
+    how much.
+    """
     code, said = compare(dumps["one_half"], dumps["short"], "psi>0.2")
     assert code == 8
     assert re.search(r"psi is \d+\.\d+: psi>0\.2", said)

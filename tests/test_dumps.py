@@ -1,4 +1,6 @@
-"""Many dumps in one command: finished ones are skipped, new ones done, a bad one does not stop the others."""
+"""Many dumps in one command: finished ones are skipped, new ones done, a bad one does not stop the
+others.
+"""
 
 import json
 import os
@@ -35,7 +37,9 @@ def score(inputs, output, **options):
 
 
 def test_a_bad_file_does_not_stop_the_others(dumps, tmp_path):
-    """The others are scored, the exit code is 3, and the summary of the whole says which failed and why."""
+    """The others are scored, the exit code is 3, and the summary of the whole says which failed and
+    why.
+    """
     models = HashModels()
     document = score([dumps], tmp_path / "scored", models=models)
     assert document["exit_code"] == 3
@@ -50,7 +54,10 @@ def test_a_bad_file_does_not_stop_the_others(dumps, tmp_path):
 
 
 def test_the_model_is_loaded_once_and_only_for_new_files(dumps, tmp_path):
-    """The second time only what is new or mended is scored; the third time the model is not loaded."""
+    """The second time only what is new or mended is scored.
+
+    The third time the model is not loaded.
+    """
     score([dumps], tmp_path / "scored")
     before = (tmp_path / "scored" / "a.csv").stat().st_mtime_ns
     (dumps / "b.csv").write_text("id,text\n1,mended\n")

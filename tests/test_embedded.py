@@ -1,4 +1,6 @@
-"""The model that comes with the package: there at once, without a download, and good enough to be worth it."""
+"""The model that comes with the package: there at once, without a download, and good enough to be
+worth it.
+"""
 
 import csv
 import json
@@ -30,7 +32,9 @@ def model():
 
 
 def test_a_dump_is_scored_without_naming_a_model(tmp_path):
-    """`batchsent batch FILE -o FILE` works in a closed network, and its first line says with which model."""
+    """`batchsent batch FILE -o FILE` works in a closed network, and its first line says with which
+    model.
+    """
     dump = tmp_path / "reviews.csv"
     dump.write_text("id,text\n1,What a wonderful film. I loved every minute of it.\n2,A boring waste of time.\n")
     done = subprocess.run(
@@ -64,7 +68,9 @@ def test_a_text_is_scored_without_naming_a_model(capsys):
 
 
 def test_it_is_small_and_has_its_card():
-    """At most 20 MB in all, weights as safetensors only, with a card that states data, figures and limits."""
+    """At most 20 MB in all, weights as safetensors only, with a card that states data, figures and
+    limits.
+    """
     files = {path.name: path.stat().st_size for path in EMBEDDED_FOLDER.iterdir()}
     assert sum(files.values()) <= 20_000_000
     assert {"config.json", "model.safetensors", "tokenizer.json", "calibration.json", "README.md"} <= set(files)
@@ -86,7 +92,10 @@ def test_a_folder_of_its_name_wins_and_a_revision_is_refused(tmp_path, monkeypat
 
 
 def test_finetune_starts_from_it_where_the_hub_cannot_be_reached(tmp_path, monkeypatch):
-    """Without a network the default base model is the embedded one, which is said; a base that was named is not."""
+    """Without a network the default base model is the embedded one, which is said.
+
+    A base that was named is not.
+    """
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -103,7 +112,9 @@ def test_finetune_starts_from_it_where_the_hub_cannot_be_reached(tmp_path, monke
 
 @pytest.mark.skipif(not IMDB.exists(), reason="needs the IMDB reviews, which are no part of the project")
 def test_it_is_right_about_reviews_it_has_never_seen(tmp_path):
-    """Of 600 IMDB test reviews at least 88 % are right, and its scores are chances: calibration error below 0.06."""
+    """Of 600 IMDB test reviews at least 88 % are right, and its scores are chances: calibration
+    error below 0.06.
+    """
     reviews = pq.read_table(IMDB / "test-5k.parquet").slice(0, 600)
     pq.write_table(reviews, tmp_path / "test.parquet")
     found = batch(str(tmp_path / "test.parquet"), tmp_path / "o.parquet", gold="label", prefix="pred_", device="cpu")

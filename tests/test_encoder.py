@@ -1,4 +1,6 @@
-"""The forward pass without padding gives what transformers gives, for each text as if it were alone."""
+"""The forward pass without padding gives what transformers gives, for each text as if it were
+alone.
+"""
 
 import numpy as np
 import pytest
@@ -305,7 +307,9 @@ def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_float16_on_a_gpu_agrees_with_float32_on_the_cpu(tmp_path, kind):
-    """On CUDA the packed way is taken from compute capability 8.0 on, and stays within 0.02 of float32."""
+    """On CUDA the packed way is taken from compute capability 8.0 on, and stays within 0.02 of
+    float32.
+    """
     folder = make_model(tmp_path / kind, kind, labels=("a", "b", "c"))
     texts = texts_of_many_lengths(200)
     exact = alone(load_model(identify(str(folder)), device="cpu"), texts)

@@ -1,4 +1,6 @@
-"""No run that went wrong looks like one that went well: exit codes, warnings and what is left on the disk."""
+"""No run that went wrong looks like one that went well: exit codes, warnings and what is left on
+the disk.
+"""
 
 import json
 
@@ -70,7 +72,9 @@ def test_k04_no_row_with_a_number_is_exit_6_and_nothing_is_committed(folder):
 
 @pytest.mark.parametrize("error", [ModelError("damaged", hint="copy it"), DeviceError("the GPU is busy")])
 def test_k07_what_is_wrong_for_every_file_ends_the_command_once(folder, error):
-    """A model that cannot be loaded: its own exit code, before any file is scored, and nothing on the disk."""
+    """A model that cannot be loaded: its own exit code, before any file is scored, and nothing on
+    the disk.
+    """
 
     class Broken(HashModels):
         def open(self):
@@ -133,7 +137,10 @@ def test_k09_every_warning_is_printed_off_a_terminal(folder):
 
 
 def test_k09_an_evaluation_without_a_row_is_an_error_that_names_the_values(folder):
-    """`--gold` that matches nothing: exit 4 and no output; the right mapping goes on with the kept scores."""
+    """`--gold` that matches nothing: exit 4 and no output.
+
+    The right mapping goes on with the kept scores.
+    """
     (folder / "in.csv").write_text("id,text,gold\n1,a,gut\n2,b,schlecht\n")
     with pytest.raises(InputError, match="its values are: 'gut', 'schlecht'"):
         batch(folder / "in.csv", folder / "out.csv", models=HashModels(), gold="gold")

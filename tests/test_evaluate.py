@@ -37,7 +37,9 @@ def scored(source, target, **options):
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv.gz"])
 @pytest.mark.parametrize("options", [{}, {"probabilities": True, "details": True, "prefix": "my_"}])
 def test_the_same_figures_as_while_scoring(reviews, tmp_path, suffix, options):
-    """What evaluate says of a scored file is what batch --gold said when it scored it, figure by figure."""
+    """What evaluate says of a scored file is what batch --gold said when it scored it, figure by
+    figure.
+    """
     target = tmp_path / f"out.{suffix}"
     while_scoring = scored(reviews, target, gold="gold", **options)
     document = evaluate(target, gold="gold", prefix=options.get("prefix", ""))
@@ -98,7 +100,10 @@ def test_more_than_two_labels_without_their_probabilities(tmp_path):
 
 
 def test_labels_come_in_the_order_of_the_model(reviews, tmp_path):
-    """The summary beside the file says which label is the positive one; without it the names are sorted."""
+    """The summary beside the file says which label is the positive one.
+
+    Without it the names are sorted.
+    """
     path = tmp_path / "x.csv"
     path.write_text("text,label,score,gold\na,sad,0.9,sad\nb,glad,0.8,sad\n")
     assert evaluate(path, gold="gold")["evaluation"]["positive"] == "sad"
@@ -109,7 +114,9 @@ def test_labels_come_in_the_order_of_the_model(reviews, tmp_path):
 
 
 def test_the_columns_of_probabilities_tell_the_labels(tmp_path):
-    """A part of a file in which one of three labels never comes first is still judged as of three labels."""
+    """A part of a file in which one of three labels never comes first is still judged as of three
+    labels.
+    """
     path = many_labels(tmp_path, columns=True)
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 2), path)
@@ -153,7 +160,9 @@ def test_stars_are_weak_labels(reviews, tmp_path):
 
 
 def test_a_model_on_a_labelled_file(tmp_path, tiny_model):
-    """With a model the texts are scored, nothing is written, and the figures are those of batch --gold."""
+    """With a model the texts are scored, nothing is written, and the figures are those of batch
+    --gold.
+    """
     path = tmp_path / "reviews.csv"
     path.write_text("text,gold\nI loved this movie,pos\nawful boring film,neg\n,pos\na great book,pos\n")
     before = sorted(tmp_path.iterdir())
@@ -164,7 +173,10 @@ def test_a_model_on_a_labelled_file(tmp_path, tiny_model):
 
 
 def test_a_floor_is_a_gate(reviews, tmp_path):
-    """Under its floor a figure ends with exit code 8, naming both; the figures can still be shown."""
+    """Under its floor a figure ends with exit code 8, naming both.
+
+    The figures can still be shown.
+    """
     out = tmp_path / "out.csv"
     scored(reviews, out)
     assert evaluate(out, gold="gold", fail_under=("accuracy=0.1",))
@@ -241,7 +253,9 @@ def test_a_column_that_holds_no_labels_is_refused(tmp_path):
 
 
 def test_the_table_of_an_evaluation(tmp_path, capsys):
-    """Figures, labels, the confusion matrix and unmatched values are shown, and hostile ones are inert."""
+    """Figures, labels, the confusion matrix and unmatched values are shown, and hostile ones are
+    inert.
+    """
     import sys
 
     path = tmp_path / "x.csv"

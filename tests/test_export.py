@@ -1,4 +1,6 @@
-"""Export: a program for another runtime with its tokenizer and labels, whole, private, and equal to the model."""
+"""Export: a program for another runtime with its tokenizer and labels, whole, private, and equal to
+the model.
+"""
 
 import json
 import subprocess
@@ -19,7 +21,8 @@ pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
 TEXTS = ["great", "the plot was awful and the acting boring", "a lovely film " * 40, "it is not bad, it is terrible!"]
 
-# What somebody who serves the folder elsewhere would write: no batchsent in it, and with torch no transformers model.
+# What somebody who serves the folder elsewhere would write: no batchsent in it, and with torch no
+# transformers model.
 SERVE_ONNX = """
 import json, sys, onnxruntime, tokenizers
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
@@ -76,7 +79,9 @@ def model(request, tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "program"), [("onnx", SERVE_ONNX), ("torch", SERVE_TORCH)])
 def test_an_export_serves_elsewhere_with_the_same_numbers(tmp_path, model, kind, program):
-    """Without batchsent and transformers the exported program gives the model's logits for short and long texts."""
+    """Without batchsent and transformers the exported program gives the model's logits for short
+    and long texts.
+    """
     found = export(str(model), tmp_path / "out", to=kind)
     wanted = stock_logits(model)
     largest = max(abs(value) for row in wanted for value in row)
@@ -89,7 +94,9 @@ def test_an_export_serves_elsewhere_with_the_same_numbers(tmp_path, model, kind,
 
 
 def test_onnx_takes_any_number_of_rows_and_tokens(tmp_path, tiny_model):
-    """The axes of rows and tokens are free and named, the inputs and the output are called as everybody calls them."""
+    """The axes of rows and tokens are free and named, the inputs and the output are called as
+    everybody calls them.
+    """
     import onnxruntime
 
     export(str(tiny_model), tmp_path / "out", to="onnx")
@@ -103,7 +110,10 @@ def test_onnx_takes_any_number_of_rows_and_tokens(tmp_path, tiny_model):
 
 @pytest.mark.parametrize("kind", list(FILES))
 def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(tmp_path, kind):
-    """Program, labels, tokenizer, card and temperature travel together; no file holds a path of who made it."""
+    """Program, labels, tokenizer, card and temperature travel together.
+
+    No file holds a path of who made it.
+    """
     model = make_model(tmp_path / "model")
     (model / "README.md").write_text("# A card\n")
     (model / "calibration.json").write_text("{}\n")
@@ -133,7 +143,10 @@ def test_the_command_prints_the_path_and_what_was_checked(tmp_path, tiny_model):
 
 
 def test_an_existing_output_is_kept(tmp_path, tiny_model):
-    """What exists is refused before the model loads; --overwrite replaces an export, never the model it reads."""
+    """What exists is refused before the model loads.
+
+    --overwrite replaces an export, never the model it reads.
+    """
     export(str(tiny_model), tmp_path / "out", to="torch")
     with pytest.raises(UsageError, match="exists already") as caught:
         export(str(tiny_model), tmp_path / "out", to="torch")
@@ -147,7 +160,9 @@ def test_an_existing_output_is_kept(tmp_path, tiny_model):
 
 
 def test_what_cannot_be_exported_is_an_error_and_leaves_nothing(tmp_path, tiny_model):
-    """A missing model, a format nobody has, a folder that cannot be written: an error each, and no folder."""
+    """A missing model, a format nobody has, a folder that cannot be written: an error each, and no
+    folder.
+    """
     with pytest.raises(ModelError, match="there is no folder"):
         export(str(tmp_path / "absent"), tmp_path / "out")
     with pytest.raises(UsageError, match="to='tensorrt' is not one of onnx, torch"):
@@ -161,7 +176,9 @@ def test_what_cannot_be_exported_is_an_error_and_leaves_nothing(tmp_path, tiny_m
 
 
 def test_other_numbers_are_not_published(tmp_path):
-    """A model whose logits are no numbers cannot be checked: the export is refused and nothing is written."""
+    """A model whose logits are no numbers cannot be checked: the export is refused and nothing is
+    written.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -89,7 +89,9 @@ def test_its_size_does_not_grow_with_the_rows(tmp_path):
     ids=["none", "10_mb", "emoji", "control", "markup"],
 )
 def test_its_size_does_not_grow_with_the_error(tmp_path, text):
-    """An error that quotes ten megabytes is cut, says how long it was, and has a page that is as small."""
+    """An error that quotes ten megabytes is cut, says how long it was, and has a page that is as
+    small.
+    """
     content, document = fail(tmp_path, ModelError(f"bad: {text}", hint=f"mend: {text}"), after_rows=0)
     assert len(content) < LARGEST_BYTES
     assert content.isascii()
@@ -101,7 +103,9 @@ def test_its_size_does_not_grow_with_the_error(tmp_path, text):
 
 
 def test_a_command_of_ten_thousand_files_is_cut(tmp_path):
-    """A shell that names every file of a folder does not make every summary as long as its command line."""
+    """A shell that names every file of a folder does not make every summary as long as its command
+    line.
+    """
     sections = batch_sections(tmp_path)
     run = {"command": ["batchsent", "batch", *(f"folder/{n}-{'x' * 2_000}.csv" for n in range(10_000))]}
     given = {"run": run, "package": {}, "input": {}, "outputs": [], "model": {}, "device": {}, "performance": {}}

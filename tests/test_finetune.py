@@ -1,4 +1,6 @@
-"""Fine-tuning: from labelled reviews to a model folder that is whole, safe, described, and the same again."""
+"""Fine-tuning: from labelled reviews to a model folder that is whole, safe, described, and the same
+again.
+"""
 
 import csv
 import hashlib
@@ -64,7 +66,9 @@ def reviews(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A model trained from scratch on the example reviews, as the README shows it: folder, metrics, listener."""
+    """A model trained from scratch on the example reviews, as the README shows it: folder, metrics,
+    listener.
+    """
     folder = tmp_path_factory.mktemp("demo")
     listener = Listener()
     document = finetune(
@@ -97,7 +101,10 @@ def test_the_example_reviews_teach_a_model_that_works(demo):
 
 
 def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
-    """Weights, tokenizer, configuration, metrics, curve and card; no pickle, no checkpoint, no temporary folder."""
+    """Weights, tokenizer, configuration, metrics, curve and card.
+
+    No pickle, no checkpoint, no temporary folder.
+    """
     folder, _, _ = demo
     names = {path.name for path in folder.iterdir()}
     papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"}
@@ -143,7 +150,9 @@ def test_nothing_in_the_folder_tells_where_it_was_made(demo):
 
 
 def test_the_curve_has_losses_and_an_evaluation_an_epoch(demo):
-    """training_curve.csv has a line a logged step with its loss and learning rate, and metrics after every epoch."""
+    """training_curve.csv has a line a logged step with its loss and learning rate, and metrics
+    after every epoch.
+    """
     folder, document, _ = demo
     with (folder / "training_curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -182,7 +191,9 @@ def test_the_run_says_what_was_chosen(demo):
 
 
 def test_the_state_dict_loads_with_weights_only(demo):
-    """--torch-save writes a file that torch.load reads with weights_only=True, and it makes the same model."""
+    """--torch-save writes a file that torch.load reads with weights_only=True, and it makes the
+    same model.
+    """
     import torch
     import transformers
 
@@ -196,7 +207,10 @@ def test_the_state_dict_loads_with_weights_only(demo):
 
 
 def test_the_same_seed_gives_the_same_model(demo, tmp_path):
-    """Same data, same seed: the same weights to the byte and the same figures; another seed gives others."""
+    """Same data, same seed: the same weights to the byte and the same figures.
+
+    Another seed gives others.
+    """
     again = finetune(tmp_path / "again", train=str(EXAMPLES), from_scratch=True, save_strategy="no")
     assert weights(tmp_path / "again") == weights(demo[0])
     assert again["metrics"] == demo[1]["metrics"]
@@ -204,7 +218,9 @@ def test_the_same_seed_gives_the_same_model(demo, tmp_path):
 
 
 def test_the_vocabulary_does_not_hang_on_the_process():
-    """Two processes learn the same words with the same numbers: the tokenizer's own trainer does not."""
+    """Two processes learn the same words with the same numbers: the tokenizer's own trainer does
+    not.
+    """
     program = (
         "import csv, hashlib, sys\n"
         "from batchsent.training.from_scratch import train_tokenizer\n"
@@ -234,7 +250,9 @@ def test_special_tokens_in_a_review_are_plain_text_for_a_new_vocabulary():
 
 
 def test_a_base_model_is_fine_tuned_and_stdout_stays_clean(tmp_path, reviews, tiny_model, capfd):
-    """A base folder is trained on, its head is replaced, and nothing goes to stdout or stderr by itself."""
+    """A base folder is trained on, its head is replaced, and nothing goes to stdout or stderr by
+    itself.
+    """
     document = finetune(
         tmp_path / "out", train=reviews, base_model=str(tiny_model), learning_rate=1e-3, epochs=6, max_length=16
     )
@@ -259,7 +277,10 @@ def test_a_head_for_other_classes_is_replaced(tmp_path):
 
 
 def test_evaluation_rows_can_be_a_file(tmp_path, reviews, tiny_model):
-    """--eval names the rows to measure on; training rows with the same texts are left out and counted."""
+    """--eval names the rows to measure on.
+
+    Training rows with the same texts are left out and counted.
+    """
     listener = Listener()
     document = finetune(
         tmp_path / "out", train=reviews, eval=reviews, eval_samples=10, base_model=str(tiny_model), epochs=1,
@@ -406,7 +427,9 @@ def test_a_failed_replacement_keeps_the_old_model(tmp_path, reviews, tiny_model)
     [(40_000, "epoch", "out.training"), (200_000, "epoch", "out.training"), (90_000, "no", "out")],
 )
 def test_a_full_disk_is_an_output_error(tmp_path, reviews, tiny_model, limit, save_strategy, where):
-    """No room for the weights, for the optimizer's state or for the model folder: exit 5, and no model."""
+    """No room for the weights, for the optimizer's state or for the model folder: exit 5, and no
+    model.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -423,7 +446,9 @@ HOSTILE = "<img src=x onerror=alert(1)>|[go](http://evil.example) `x` **$\\frac{
 
 
 def test_a_hostile_label_is_inert(tmp_path, tiny_model):
-    """A label with HTML, Markdown, a link and terminal codes is plain text in the card and in what is said."""
+    """A label with HTML, Markdown, a link and terminal codes is plain text in the card and in what
+    is said.
+    """
     reviews = write_reviews(tmp_path / "r.csv", labels=(HOSTILE, "fine"))
     listener = Listener()
     document = finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener)
@@ -443,7 +468,9 @@ def test_a_hostile_label_is_inert(tmp_path, tiny_model):
 
 @pytest.fixture
 def settings(tmp_path, tiny_model):
-    """Options of a training of 12 steps with a checkpoint every 4, which is in the middle of an epoch."""
+    """Options of a training of 12 steps with a checkpoint every 4, which is in the middle of an
+    epoch.
+    """
     reviews = write_reviews(tmp_path / "reviews.csv", rows=54)
     return {
         "train": reviews,
@@ -456,7 +483,10 @@ def settings(tmp_path, tiny_model):
 
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
-    """SIGTERM writes a checkpoint and ends with 143; the same command again gives the undisturbed model exactly."""
+    """SIGTERM writes a checkpoint and ends with 143.
+
+    The same command again gives the undisturbed model exactly.
+    """
     undisturbed = finetune(tmp_path / "undisturbed", **settings)
     with pytest.raises(Interrupted) as caught:
         finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=9 * 8))
@@ -475,7 +505,9 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
 
 
 def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, settings):
-    """After SIGKILL, and with the newest checkpoint torn, the rerun starts at the one before and gives the same."""
+    """After SIGKILL, and with the newest checkpoint torn, the rerun starts at the one before and
+    gives the same.
+    """
     program = (
         "import json, os, signal, sys, torch\n"
         "from batchsent.commands.finetune import finetune\n"
@@ -497,7 +529,10 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
 
 
 def test_checkpoints_of_another_training_are_not_mixed_in(tmp_path, settings):
-    """Other settings do not go on from old checkpoints: the error says what differs; --restart starts over."""
+    """Other settings do not go on from old checkpoints: the error says what differs.
+
+    --restart starts over.
+    """
     with pytest.raises(Interrupted):
         finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=5 * 8))
     with pytest.raises(UsageError, match=r"another training \(other hyperparameters\)") as caught:
@@ -542,7 +577,9 @@ def test_a_model_no_better_than_a_guess_is_said_to_be_so(tmp_path, tiny_model):
 
 
 def test_the_defaults_are_those_of_the_notebook():
-    """Without options: IMDB, DistilBERT, 4,000 and 300 rows, 2e-5, 16, 2 epochs, 0.01, a checkpoint an epoch."""
+    """Without options: IMDB, DistilBERT, 4,000 and 300 rows, 2e-5, 16, 2 epochs, 0.01, a checkpoint
+    an epoch.
+    """
     from batchsent.training import options
 
     defaults = FinetuneOptions()
@@ -554,7 +591,9 @@ def test_the_defaults_are_those_of_the_notebook():
 
 
 def test_torch_keeps_its_threads(tmp_path, reviews, tiny_model):
-    """Fine-tuning leaves the number of threads, verbosity and progress bars of the libraries as they were."""
+    """Fine-tuning leaves the number of threads, verbosity and progress bars of the libraries as
+    they were.
+    """
     import datasets
     import torch
     import transformers

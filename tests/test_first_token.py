@@ -9,7 +9,9 @@ from tests.models import make_model
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta"])
 def test_loss_and_gradients_are_those_of_the_whole_layer(tmp_path, kind, attention):
-    """For texts of different lengths in one batch, every weight gets the gradient that transformers gives it."""
+    """For texts of different lengths in one batch, every weight gets the gradient that transformers
+    gives it.
+    """
     import torch
     import transformers
 

@@ -54,7 +54,9 @@ def test_k02_a_foreign_file_is_refused_before_the_model_loads(folder, monkeypatc
 
 
 def test_k02_files_that_a_run_does_not_write_stay(folder):
-    """A plain run neither removes nor refuses a page or rejects file that it has nothing to do with."""
+    """A plain run neither removes nor refuses a page or rejects file that it has nothing to do
+    with.
+    """
     (folder / "in.csv").write_text(GOOD)
     for name in ("out.csv.report.html", "out.csv.rejects.csv", "out.csv.summary.failed.json"):
         (folder / name).write_text("precious")
@@ -65,7 +67,9 @@ def test_k02_files_that_a_run_does_not_write_stay(folder):
 
 
 def test_the_files_of_an_earlier_run_are_its_outputs_own(folder):
-    """The same command with --overwrite over a mended input replaces all of them, and removes stale rejects."""
+    """The same command with --overwrite over a mended input replaces all of them, and removes stale
+    rejects.
+    """
     options = {"report": True, "group_by": "id"}
     score(folder, **options)
     page = (folder / "out.csv.report.html").read_bytes()
@@ -94,7 +98,10 @@ def test_the_summary_of_another_output_is_not_replaced(folder):
 
 
 def test_k03_two_runs_do_not_share_one_rejects_file(folder, monkeypatch):
-    """The second run is clean, and the first one's rejects stay; while a run lasts the name is locked."""
+    """The second run is clean, and the first one's rejects stay.
+
+    While a run lasts the name is locked.
+    """
     monkeypatch.chdir(folder)
     score(folder, "one.csv", rejects="r.csv")
     rejected = (folder / "r.csv").read_bytes()
@@ -142,7 +149,9 @@ def test_a_foreign_work_folder_is_refused(folder, kind):
 
 
 def test_a_kill_between_output_and_summary_leaves_files_that_are_known(folder):
-    """Whichever file operation is the last, the same command again replaces its own half-finished set."""
+    """Whichever file operation is the last, the same command again replaces its own half-finished
+    set.
+    """
     command = ["in.csv", "-o", "out.csv", "--bad-rows", "reject", "--report", "--group-by", "id", "-q"]
     calm = folder / "calm"
     calm.mkdir()
@@ -164,7 +173,9 @@ def test_a_kill_between_output_and_summary_leaves_files_that_are_known(folder):
 
 
 def test_k10_a_redelivered_input_is_told_apart(folder):
-    """The refusal says what the output was made from, how many rows there are now, and which flag scores it again."""
+    """The refusal says what the output was made from, how many rows there are now, and which flag
+    scores it again.
+    """
     (folder / "in.csv").write_text(GOOD)
     score(folder)
     (folder / "in.csv").write_text(GOOD + "4,d\n")

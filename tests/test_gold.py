@@ -44,7 +44,10 @@ NAN = float("nan")
     ],
 )
 def test_cell_of_a_gold_column(cell, number):
-    """A label's name in any case, neg and pos, or its number name a label; nothing else is guessed."""
+    """A label's name in any case, neg and pos, or its number name a label.
+
+    Nothing else is guessed.
+    """
     assert GoldRule.parse(TWO).numbers([cell]).tolist() == [number]
 
 
@@ -82,7 +85,10 @@ def test_mapping_replaces_the_guesses():
 
 
 def test_stars():
-    """Ratings within a range get its label, ends included; others are left out; words match nothing."""
+    """Ratings within a range get its label, ends included; others are left out.
+
+    Words match nothing.
+    """
     rule = GoldRule.parse(TWO, stars="1-2:NEGATIVE,4-5:POSITIVE")
     cells = [1, "2", 2.0, 3, "3.5", 4.5, "5", 0, "five", None, math.nan]
     expected = [0, 0, 0, LEFT_OUT, LEFT_OUT, 1, 1, LEFT_OUT, UNMATCHED, MISSING, MISSING]

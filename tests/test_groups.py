@@ -1,4 +1,6 @@
-"""Scores rolled up by a column: against pandas, in bounded memory, said aloud where rows are lumped together."""
+"""Scores rolled up by a column: against pandas, in bounded memory, said aloud where rows are lumped
+together.
+"""
 
 import datetime
 import decimal
@@ -70,7 +72,9 @@ def by_pandas(values, scores, unsure_below):
 )
 @settings(max_examples=30, deadline=None)
 def test_the_table_is_that_of_pandas(values, cuts):
-    """Rows, shares, mean score, unsure and truncated rows of every group are what pandas' groupby gives."""
+    """Rows, shares, mean score, unsure and truncated rows of every group are what pandas' groupby
+    gives.
+    """
     scores = scores_of(len(values))
     cells = pa.array(values, pa.string())
     groups = grouped(cells, scores, [cut for cut in cuts if cut <= len(values)], unsure_below=0.6)
@@ -116,7 +120,9 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_group_can_be_of_any_plain_type(kind):
-    """Values keep their type, null is a group of its own and stands last, equal values are one group."""
+    """Values keep their type, null is a group of its own and stands last, equal values are one
+    group.
+    """
     values = KINDS[kind]
     groups = grouped(values, scores_of(4), [2])
     table = groups.table()
@@ -144,7 +150,10 @@ def test_nested_values_make_no_groups(values):
 
 
 def test_beyond_the_cap_rows_are_counted_together_and_it_is_said():
-    """The first groups keep their own rows; the rest is one row at the end, and a warning tells how many rows."""
+    """The first groups keep their own rows.
+
+    The rest is one row at the end, and a warning tells how many rows.
+    """
     values = ["b", "a", "c", "a", "d", "c", "b"]
     scores = scores_of(len(values), seed=3)
     groups = grouped(values, scores, [3, 5], cap=2)
@@ -168,7 +177,9 @@ def test_numbers_beyond_the_cap_become_text():
 
 
 def test_a_column_of_ids_does_not_fill_the_memory():
-    """Hundreds of thousands of rows with a value each, beyond the cap, take no more memory than the cap's groups."""
+    """Hundreds of thousands of rows with a value each, beyond the cap, take no more memory than the
+    cap's groups.
+    """
     groups = Groups(LABELS, "id", cap=10_000)
     tracemalloc.start()
     block = scores_of(10_000)

@@ -1,4 +1,6 @@
-"""The paths through the Hugging Face Hub, against a small hub on loopback: defaults, revisions, uploads, refusals."""
+"""The paths through the Hugging Face Hub, against a small hub on loopback: defaults, revisions,
+uploads, refusals.
+"""
 
 import json
 import os
@@ -101,7 +103,9 @@ def run(hub, folder, output, environment=None, **options):
 
 @pytest.fixture(scope="module")
 def notebook(repositories, tmp_path_factory):
-    """The defaults on a small sample, uploaded: the hub, the folder and the document that finetune returned."""
+    """The defaults on a small sample, uploaded: the hub, the folder and the document that finetune
+    returned.
+    """
     folder = tmp_path_factory.mktemp("notebook")
     with Hub(repositories) as hub:
         done = run(
@@ -112,7 +116,9 @@ def notebook(repositories, tmp_path_factory):
 
 
 def test_the_defaults_are_imdb_and_distilbert(notebook):
-    """Without naming data or model, IMDB and DistilBERT come from the Hub, sampled, with their commits recorded."""
+    """Without naming data or model, IMDB and DistilBERT come from the Hub, sampled, with their
+    commits recorded.
+    """
     _, _, document = notebook
     train, evaluated = document["data"]["train"], document["data"]["eval"]
     assert (train["name"], train["split"], train["rows_read"], train["rows"]) == ("stanfordnlp/imdb", "train", 60, 40)
@@ -129,7 +135,9 @@ def test_the_defaults_are_imdb_and_distilbert(notebook):
 
 
 def test_the_sample_of_imdb_is_that_of_the_notebook(notebook, repositories):
-    """The training rows are those of load_dataset("stanfordnlp/imdb")["train"].shuffle(seed=42).select(range(40))."""
+    """The training rows are those of
+    load_dataset("stanfordnlp/imdb")["train"].shuffle(seed=42).select(range(40)).
+    """
     import datasets
 
     from batchsent.training.examples import Examples
@@ -147,7 +155,9 @@ def test_the_upload_is_the_folder(notebook):
 
 
 def test_the_card_names_hub_models_and_data_sets(notebook):
-    """The metadata of the card link to the base model and the data set, which have pages on the Hub."""
+    """The metadata of the card link to the base model and the data set, which have pages on the
+    Hub.
+    """
     import huggingface_hub
 
     card = huggingface_hub.ModelCard.load(notebook[1] / "README.md")
@@ -157,7 +167,9 @@ def test_the_card_names_hub_models_and_data_sets(notebook):
 
 
 def test_an_upload_without_a_login_is_refused_before_the_training(repositories, tmp_path):
-    """Without a valid token the run ends at once with what to do: no data is loaded, nothing is trained."""
+    """Without a valid token the run ends at once with what to do: no data is loaded, nothing is
+    trained.
+    """
     with Hub(repositories) as hub:
         done = run(hub, tmp_path, tmp_path / "model", {"HF_TOKEN": "hf_wrong"}, push_to_hub="tester/m")
     assert done.returncode == 2
@@ -176,7 +188,9 @@ def test_an_upload_without_a_login_is_refused_before_the_training(repositories, 
     ],
 )
 def test_what_the_hub_does_not_have_is_named(repositories, tmp_path, options, code, message):
-    """An unknown data set, split, model or repository name ends with one line that names it, and no traceback."""
+    """An unknown data set, split, model or repository name ends with one line that names it, and no
+    traceback.
+    """
     with Hub(repositories) as hub:
         done = run(hub, tmp_path, tmp_path / "model", **options)
     assert done.returncode == code, done.stderr

@@ -1,4 +1,6 @@
-"""Scoring with a model of the Hub: downloaded once, pinned, offline from the cache, clear when it is not there."""
+"""Scoring with a model of the Hub: downloaded once, pinned, offline from the cache, clear when it
+is not there.
+"""
 
 import json
 import subprocess
@@ -29,7 +31,10 @@ def score(reviews, output, environment, *words):
 
 
 def test_d17_a_hub_model_scores_and_scores_again_offline(tiny_model, reviews, tmp_path):
-    """The first run downloads; the second, with the Hub gone, uses the cache and gives the same bytes."""
+    """The first run downloads.
+
+    The second, with the Hub gone, uses the cache and gives the same bytes.
+    """
     with Hub({"models/someone/sentiment": tiny_model}) as hub:
         environment = hub.environment(tmp_path / "cache")
         first = score(reviews, tmp_path / "first.csv", environment, "--revision", COMMIT)

@@ -1,4 +1,6 @@
-"""The evaluation section on 5,000 IMDB reviews: every figure beside scikit-learn's, through `batch --gold`."""
+"""The evaluation section on 5,000 IMDB reviews: every figure beside scikit-learn's, through
+`batch --gold`.
+"""
 
 import json
 from pathlib import Path
@@ -67,7 +69,8 @@ def brief(gold, predicted):
         "rows": len(gold),
         "accuracy": metrics.accuracy_score(gold, predicted),
         "accuracy_interval": wilson((gold == predicted).sum(), len(gold)),
-        # Without the warning of balanced_accuracy_score where three short reviews are all of one label.
+        # Without the warning of balanced_accuracy_score where three short reviews are all of one
+        # label.
         "balanced_accuracy": metrics.recall_score(gold, predicted, labels=np.unique(gold), average="macro"),
         "macro_f1": metrics.f1_score(gold, predicted, average="macro"),
         "mcc": metrics.matthews_corrcoef(gold, predicted),
@@ -117,7 +120,10 @@ def check_shares(run, found):
 
 
 def check_areas(run, found):
-    """Binned areas: within the error that is stated, which is small; points of the curves lie on the curves."""
+    """Binned areas: within the error that is stated, which is small.
+
+    Points of the curves lie on the curves.
+    """
     from sklearn import metrics
 
     for name, exact in (
@@ -190,11 +196,15 @@ CHECKS = {
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_figures_on_imdb_are_those_of_scikit_learn(run, check):
-    """On 5,000 real reviews the evaluation says what scikit-learn says of the rows that were written."""
+    """On 5,000 real reviews the evaluation says what scikit-learn says of the rows that were
+    written.
+    """
     check(run, run.evaluation)
 
 
 def test_no_figure_is_left_out(run):
-    """The checks cover the whole section, and the model is right often enough to tell figures apart."""
+    """The checks cover the whole section, and the model is right often enough to tell figures
+    apart.
+    """
     assert set().union(*CHECKS.values()) | {"gold"} == set(run.evaluation)
     assert 0.6 < run.evaluation["accuracy"] < 0.95

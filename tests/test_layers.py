@@ -1,4 +1,6 @@
-"""The map in the code: imports go down the layers only, and nothing heavy is imported before it is used."""
+"""The map in the code: imports go down the layers only, and nothing heavy is imported before it is
+used.
+"""
 
 import ast
 import subprocess
@@ -94,14 +96,18 @@ def package(module):
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
 def test_packages_of_one_layer_do_not_import_each_other(name, path):
-    """A module imports from its own package or from a lower layer, never from a package beside its own."""
+    """A module imports from its own package or from a lower layer, never from a package beside its
+    own.
+    """
     for imported, _ in imports(ast.parse(path.read_text())):
         if imported.startswith("batchsent.") and package(name) and package(imported) not in {None, package(name)}:
             assert layer(imported) < layer(name), f"{name} imports {imported}"
 
 
 def test_no_module_hides_a_function_of_the_package():
-    """Loading a module sets its name on the package: none may be called like one of the functions there."""
+    """Loading a module sets its name on the package: none may be called like one of the functions
+    there.
+    """
     assert not {path.stem for path in PACKAGE.iterdir()} & set(batchsent.__all__)
 
 

@@ -39,7 +39,9 @@ def score(folder, **options):
 @pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
 @pytest.mark.parametrize("through", [1, 2], ids=["one_link", "two_links"])
 def test_overwrite_replaces_what_a_link_points_to(folder, relative, through):
-    """The link stays a link, its target has the new rows, the old ones are refused without --overwrite."""
+    """The link stays a link, its target has the new rows, the old ones are refused without
+    --overwrite.
+    """
     target = folder / "elsewhere" / "data.csv"
     target.write_text("old")
     target.chmod(0o640)
@@ -91,7 +93,10 @@ SIDE_NAMES = [".summary.json", ".summary.failed.json", ".rejects.csv", ".report.
 
 @pytest.mark.parametrize("ending", SIDE_NAMES)
 def test_k01_a_link_at_a_side_name_is_refused_and_its_target_stays(folder, ending):
-    """Without --overwrite nothing runs; with it the link itself is replaced. What it points to is never touched."""
+    """Without --overwrite nothing runs; with it the link itself is replaced.
+
+    What it points to is never touched.
+    """
     (folder / "in.csv").write_text("id,text\n1,a\n2\n")
     thesis = folder / "elsewhere" / "thesis.txt"
     thesis.write_text("years of work")
@@ -139,7 +144,9 @@ def test_links_that_lead_nowhere_are_refused(folder):
 
 @pytest.mark.parametrize("point", ["open", "write", "fsync", "close", "rename", "unlink", "fsync-directory"])
 def test_a_kill_leaves_the_old_file_or_the_new_one_behind_the_link(folder, point):
-    """SIGKILL at every passage of a step, then the same command again: the link, and the right rows behind it."""
+    """SIGKILL at every passage of a step, then the same command again: the link, and the right rows
+    behind it.
+    """
     arguments = ["in.csv", "-o", "out.csv", "--overwrite", "--chunk-rows", "20"]
     link, target = folder / "out.csv", folder / "elsewhere" / "data.csv"
     link.symlink_to("elsewhere/data.csv")

@@ -463,7 +463,9 @@ def test_hostile_names_are_escaped(tmp_path):
 
 
 def test_a_model_may_be_asked_to_read_more_than_its_tokenizer_leaves(folder):
-    """A model fine-tuned on 16 tokens reads 16, and up to the 64 of its weights where --max-length says so."""
+    """A model fine-tuned on 16 tokens reads 16, and up to the 64 of its weights where --max-length
+    says so.
+    """
     change_config(folder, "tokenizer_config.json", model_max_length=16)
     identity = identify(str(folder))
     assert load_model(identity).max_length == 16

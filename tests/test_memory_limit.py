@@ -76,7 +76,9 @@ def long_dump(tmp_path_factory):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 @pytest.mark.parametrize("setup", [limit_to_150, limit_to_250])
 def test_k14_memory_that_runs_out_in_a_run_is_a_plain_error(long_dump, tmp_path, suffix, setup):
-    """K14: wherever it runs out, the run ends with 7, leaves no output, and can be finished with more memory."""
+    """K14: wherever it runs out, the run ends with 7, leaves no output, and can be finished with
+    more memory.
+    """
     arguments = [long_dump / f"in.{suffix}", "-o", f"out.{suffix}", "--max-field-bytes", 1_000_000_000]
     code, stderr = run(arguments, tmp_path, setup=setup)
     assert code == 7, stderr
@@ -104,7 +106,9 @@ def test_k14_memory_that_runs_out_in_a_run_is_a_plain_error(long_dump, tmp_path,
     ids=repr,
 )
 def test_k14_what_libraries_say_of_memory_is_understood(error):
-    """K14: Python, Arrow, the loader, the kernel, PyTorch and oneDNN each have words of their own for it."""
+    """K14: Python, Arrow, the loader, the kernel, PyTorch and oneDNN each have words of their own
+    for it.
+    """
     with pytest.raises(DeviceError, match="there is not enough memory") as raised, memory_errors():
         raise error
     assert "--batch-tokens" in raised.value.hint

@@ -1,4 +1,6 @@
-"""The one metric of fine-tuning and scoring: scikit-learn's figures, from rows or from a confusion matrix."""
+"""The one metric of fine-tuning and scoring: scikit-learn's figures, from rows or from a confusion
+matrix.
+"""
 
 import os
 import subprocess
@@ -48,7 +50,10 @@ def test_macro_figures_are_those_of_scikit_learn(pairs):
 @given(PAIRS)
 @settings(deadline=None, max_examples=40)
 def test_a_confusion_matrix_gives_the_figures_of_its_rows(pairs):
-    """Nine weighted cells, empty ones among them, say the same as the rows they count; nothing warns."""
+    """Nine weighted cells, empty ones among them, say the same as the rows they count.
+
+    Nothing warns.
+    """
     gold, predicted = columns(pairs)
     matrix = metrics.confusion_matrix(gold, predicted, labels=[0, 1, 2])
     cells = np.indices((3, 3)).reshape(2, -1)
@@ -83,7 +88,9 @@ def test_an_index_that_is_no_class_is_refused():
 
 
 def test_it_works_without_home_and_network():
-    """A metric needs no cache folder: cron may give it no HOME, and evaluate's own metrics need the Hub."""
+    """A metric needs no cache folder: cron may give it no HOME, and evaluate's own metrics need the
+    Hub.
+    """
     program = (
         "from batchsent.evaluation.metrics import load_metric\n"
         "print(load_metric(['a', 'b']).compute(predictions=[1, 0], references=[1, 1])['accuracy'])"

@@ -115,7 +115,10 @@ def test_the_crontab_line_is_one():
 
 
 def test_the_systemd_units_are_valid():
-    """systemd-analyze verify accepts them, where it is installed; their sections parse everywhere."""
+    """systemd-analyze verify accepts them, where it is installed.
+
+    Their sections parse everywhere.
+    """
     units = [EXAMPLES / "batchsent.service", EXAMPLES / "batchsent.timer"]
     for unit in units:
         parser = configparser.RawConfigParser(strict=True)

@@ -1,4 +1,6 @@
-"""Records are found exactly: against Python's csv module, byte for byte, however the file is cut into pieces."""
+"""Records are found exactly: against Python's csv module, byte for byte, however the file is cut
+into pieces.
+"""
 
 import csv
 import io
@@ -58,7 +60,8 @@ def test_skip_initial_space_is_the_csv_modules(data):
     """Spaces behind a delimiter are skipped as csv.reader(skipinitialspace=True) does."""
     dialect = Dialect(skip_initial_space=True)
     ours, theirs = values(split(data, dialect, at_end=True), dialect), as_csv_reads(data, skipinitialspace=True)
-    # A line of spaces only is no row for csv.reader here; for us it is one empty field, so that no byte is lost.
+    # A line of spaces only is no row for csv.reader here; for us it is one empty field, so that no
+    # byte is lost.
     assert [row for row in ours if row != [b""]] == [row for row in theirs if row != [b""]]
 
 
@@ -92,7 +95,10 @@ def test_pieces_do_not_matter(data, step, block):
 @settings(max_examples=400, deadline=None)
 @example(b"id,text\n1,foo\\", 1, 1)
 def test_pieces_do_not_matter_with_an_escape_character(data, step, block):
-    """An escape character at the end of a piece waits for what it escapes; at the end of the file it is a problem."""
+    """An escape character at the end of a piece waits for what it escapes.
+
+    At the end of the file it is a problem.
+    """
     dialect = Dialect(escapechar=b"\\")
     old = records.BLOCK_BYTES
     records.BLOCK_BYTES = block
@@ -121,7 +127,9 @@ def test_a_quote_that_is_never_closed_is_told_with_its_line():
 
 
 def test_a_missing_quote_that_swallows_a_line_is_told():
-    """Two rows never become one in silence: text behind a closing quote on a later line is a problem."""
+    """Two rows never become one in silence: text behind a closing quote on a later line is a
+    problem.
+    """
     found = split(b'1,"a\n2,"b"\n', Dialect(), at_end=True)
     (problem,) = found.problems.values()
     assert (found.line(problem.offset), "later one" in problem.what) == (1, True)

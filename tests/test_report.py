@@ -87,7 +87,9 @@ def scored():
 
 
 def test_the_page_says_what_the_summary_says(scored):
-    """Verdict, warnings with what to do, rows, labels, figures, stages and provenance are on the page."""
+    """Verdict, warnings with what to do, rows, labels, figures, stages and provenance are on the
+    page.
+    """
     text = Reader(render(scored)).text
     evaluation = scored["evaluation"]
     for said in (
@@ -117,7 +119,9 @@ def test_the_page_says_what_the_summary_says(scored):
 @pytest.mark.parametrize("gold", [False, True])
 @pytest.mark.parametrize("rows", [0, 1, 300])
 def test_every_summary_has_a_page(labels, gold, rows):
-    """No rows, one row, one label, hundreds of labels, with and without gold: there is a page, under 500 kB."""
+    """No rows, one row, one label, hundreds of labels, with and without gold: there is a page,
+    under 500 kB.
+    """
     tally = Rows(labels, rows=rows).tally(gold=gold) if labels else Tally((), GoldRule.parse(()) if gold else None)
     page = render(document(tally.sections()))
     assert Reader(page).open == []
@@ -169,7 +173,9 @@ def hostile_page():
 
 
 def test_hostile_names_are_words():
-    """Markup, templates, formulas, escapes and overrides in names are shown as words and do nothing."""
+    """Markup, templates, formulas, escapes and overrides in names are shown as words and do
+    nothing.
+    """
     page = hostile_page()
     reader = Reader(page)
     assert set(reader.elements) <= ELEMENTS
@@ -181,7 +187,10 @@ def test_hostile_names_are_words():
 
 @pytest.mark.parametrize("make", [hostile_page, lambda: render(document(Rows().tally().sections()))])
 def test_nothing_on_a_page_runs_or_calls_out(make):
-    """No script, no handler, no style attribute, no address; the policy allows the page's own style sheet alone."""
+    """No script, no handler, no style attribute, no address.
+
+    The policy allows the page's own style sheet alone.
+    """
     page = make()
     reader = Reader(page)
     names = {name for name, _ in reader.attributes}
@@ -213,7 +222,10 @@ def with_options(words=("/opt/bin/batchsent", "batch", "a b.csv"), **options):
 
 
 def test_gates_are_on_the_page():
-    """A floor that the run is under is the first thing below the verdict; floors that hold are named as passed."""
+    """A floor that the run is under is the first thing below the verdict.
+
+    Floors that hold are named as passed.
+    """
     assert "Gate failed: accuracy is" in Reader(render(with_options(fail_under=["accuracy=1.0"]))).text
     passed = Reader(render(with_options(fail_under=["accuracy=0.01", "mcc=-1"]))).text
     assert "All gates passed: accuracy=0.01, mcc=-1." in passed
@@ -234,7 +246,10 @@ def test_gates_are_on_the_page():
     ],
 )
 def test_the_command_is_one_to_type(first, shown):
-    """Where the program lies is not part of it; a program that called the function keeps its name."""
+    """Where the program lies is not part of it.
+
+    A program that called the function keeps its name.
+    """
     assert shown in Reader(render(with_options([first, "batch", "a b.csv"]))).text
 
 
@@ -295,7 +310,9 @@ def trained(name="reviews.csv", labels=TWO):
 
 
 def test_the_page_of_a_model():
-    """The page of a fine-tuned model shows how it learned, its figures by label, its data and its settings."""
+    """The page of a fine-tuned model shows how it learned, its figures by label, its data and its
+    settings.
+    """
     reader = Reader(render_training(trained(), CURVE))
     for said in (
         "Fine-tuned from reviews.csv",
@@ -324,7 +341,9 @@ def test_a_long_training_makes_a_small_page():
 
 
 def test_what_was_measured_once_is_a_dot():
-    """After one epoch the evaluation's loss is one point, and figures without a course have no empty chart."""
+    """After one epoch the evaluation's loss is one point, and figures without a course have no
+    empty chart.
+    """
     curve = "step,loss,eval_loss,eval_accuracy\n1,0.7,,\n2,0.6,,\n2,,0.5,0.9\n"
     once = trained() | {"hyperparameters": {"epochs": 1}}
     reader = Reader(render_training(once, curve))
@@ -349,7 +368,9 @@ def test_a_damaged_metrics_file_is_an_error():
 
 
 def test_accuracy_against_coverage(scored):
-    """Each threshold that sets rows aside is a dot, from all rows at the right to the surest at the left."""
+    """Each threshold that sets rows aside is a dot, from all rows at the right to the surest at the
+    left.
+    """
     page = render(scored).decode()
     drawn = re.search(r'aria-label="Accuracy against coverage">(.*?)</svg>', page)[1]
     places = [float(x) for x in re.findall(r'<circle class="dot" cx="([^"]+)"', drawn)]

@@ -60,7 +60,10 @@ def without_new_fields(out):
 )
 @QUIET
 def test_csv_comes_out_as_it_went_in_with_two_fields_more(tmp_path, rows, ending, quote_all, bom, final, chunk_rows):
-    """Every byte of a CSV is in the output, in place; label and score stand at the end of each record."""
+    """Every byte of a CSV is in the output, in place.
+
+    Label and score stand at the end of each record.
+    """
 
     def field(cell):  # csv.writer of Python 3.11 leaves a lone CR unquoted
         quoted = quote_all or any(c in '",\r\n' for c in cell)
@@ -171,7 +174,9 @@ def everything():
 
 @pytest.mark.parametrize("codec", ["snappy", "zstd", "none", "gzip"])
 def test_c01_parquet_keeps_schema_values_codec_and_row_groups(tmp_path, codec):
-    """Everything but the two new columns is as it was: types, metadata, values, compression, row groups."""
+    """Everything but the two new columns is as it was: types, metadata, values, compression, row
+    groups.
+    """
     table = everything()
     pq.write_table(table, tmp_path / "in.parquet", compression=codec, row_group_size=3)
     run(tmp_path / "in.parquet", tmp_path / "out.parquet", chunk_rows=2)
@@ -248,7 +253,9 @@ def test_every_format_goes_into_every_other(tmp_path, source, target):
 
 
 def test_probabilities_and_details_are_columns_of_their_own(tmp_path):
-    """--probabilities adds one column a label, --details the tokens read and whether the text was cut."""
+    """--probabilities adds one column a label, --details the tokens read and whether the text was
+    cut.
+    """
     (tmp_path / "in.csv").write_text("text\nsome words here\n\n  x\n")
     run(tmp_path / "in.csv", tmp_path / "out.parquet", probabilities=True, details=True, prefix="p_")
     out = pq.read_table(tmp_path / "out.parquet")

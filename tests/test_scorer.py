@@ -1,4 +1,6 @@
-"""Scores of a chunk, row by row: whatever the order, the batches, the interruptions or the device's memory."""
+"""Scores of a chunk, row by row: whatever the order, the batches, the interruptions or the device's
+memory.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -141,7 +143,10 @@ def test_i04_one_long_row_does_not_pad_the_short_ones():
 
 
 def test_g01_out_of_memory_halves_and_remembers():
-    """A batch that does not fit is halved until it does; later batches are not tried at the old size."""
+    """A batch that does not fit is halved until it does.
+
+    Later batches are not tried at the old size.
+    """
     texts = [f"{i % 10}" + "." * (9 + i // 10) for i in range(40)]
     encoder = FirstCharacter(memory=30)
     scorer = scorer_of(encoder, batch_tokens=200)
@@ -375,7 +380,9 @@ def test_k04_a_model_that_does_not_fit_into_bfloat16_scores_as_float32(tmp_path)
 @pytest.mark.parametrize("long_text", ["head", "window"])
 @pytest.mark.parametrize("after", range(8))
 def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after, long_text):
-    """Stopped after any batch and gone on with, a chunk has the same scores to the last bit, by whole batches."""
+    """Stopped after any batch and gone on with, a chunk has the same scores to the last bit, by
+    whole batches.
+    """
     texts = [" ".join(["great bad movie plot"[: 4 + i % 9]] * (i % 37 + 1)) for i in range(60)]
     options = ModelOptions(device="cpu", batch_tokens=200, long_text=long_text)
     whole = score(ModelScorer.open(identify(str(tiny_model)), options), texts)
@@ -490,7 +497,10 @@ def frame():
 
 
 def test_score_frame_adds_two_columns_and_touches_nothing_else(model, frame):
-    """Index (with duplicates), dtypes and values of the other columns stay; missing text gives missing results."""
+    """Index (with duplicates), dtypes and values of the other columns stay.
+
+    Missing text gives missing results.
+    """
     before = frame.copy(deep=True)
     scored = model.score_frame(frame)
     pd.testing.assert_frame_equal(frame, before)

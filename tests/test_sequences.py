@@ -1,4 +1,6 @@
-"""Any sequence of runs, kills, faults, damage and other runs ends with the bytes of an undisturbed run."""
+"""Any sequence of runs, kills, faults, damage and other runs ends with the bytes of an undisturbed
+run.
+"""
 
 import os
 import shutil
@@ -75,7 +77,9 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def another_command_is_refused_or_right(self):
-        """A command with another option never takes over unfinished work, and never replaces the output."""
+        """A command with another option never takes over unfinished work, and never replaces the
+        output.
+        """
         code, _ = run([*self.dump.command, "--chunk-rows", 7, "--dry-run"], self.dump.folder)
         assert code == 0
 

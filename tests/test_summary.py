@@ -130,7 +130,9 @@ def test_written_and_read_back(tmp_path, scored):
 
 
 def test_strict_json():
-    """NaN and infinity become null, numpy numbers and paths become JSON's types, the rest is refused."""
+    """NaN and infinity become null, numpy numbers and paths become JSON's types, the rest is
+    refused.
+    """
     content = summary.dumps(
         {
             "nan": float("nan"),
@@ -150,7 +152,9 @@ def test_strict_json():
 
 
 def test_summary_is_safe_to_print():
-    """A summary is ASCII without control characters: a hostile name cannot reach the terminal through cat."""
+    """A summary is ASCII without control characters: a hostile name cannot reach the terminal
+    through cat.
+    """
     content = summary.dumps({HOSTILE: [HOSTILE, "\udc80", "評論"]})
     assert content.endswith(b"\n")
     assert all(byte == 10 or 32 <= byte < 127 for byte in content)
@@ -302,7 +306,9 @@ def test_one_plain_line_for_a_log(scored):
 
 
 def test_hostile_names_are_shown_as_they_are():
-    """Labels, paths and messages cannot write markup, escapes or bidirectional overrides to the terminal."""
+    """Labels, paths and messages cannot write markup, escapes or bidirectional overrides to the
+    terminal.
+    """
     rows = Rows((HOSTILE, "ok"), rows=50)
     built = document(
         rows.tally().sections(),

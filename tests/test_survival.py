@@ -72,7 +72,9 @@ class Dump:
             assert described["sha256"] == hashlib.sha256(self.output.read_bytes()).hexdigest()
 
     def check_finished(self):
-        """The output is that of an undisturbed run, so are the summary's counts, and nothing else is left."""
+        """The output is that of an undisturbed run, so are the summary's counts, and nothing else
+        is left.
+        """
         assert self.output.read_bytes() == self.expected
         summary = json.loads(self.summary.read_bytes())
         for section in ("status", "rows", "text", "predictions"):
@@ -93,7 +95,9 @@ class Dump:
 
 @pytest.mark.parametrize("action", ["kill", "raise", "enospc"])
 def test_e02_a_fault_at_any_file_operation_loses_nothing(dump, action):
-    """Whichever write, fsync, close, rename or removal fails or is the last: the same command again gives the same."""
+    """Whichever write, fsync, close, rename or removal fails or is the last: the same command again
+    gives the same.
+    """
     faults = 0
     for n in range(1, 500):
         dump.clear()
@@ -114,7 +118,9 @@ def test_e02_a_fault_at_any_file_operation_loses_nothing(dump, action):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_e01_sigkill_at_random_moments(tmp_path, form):
-    """Killed fifty times over twenty chunks, the run still ends with the bytes of an undisturbed one."""
+    """Killed fifty times over twenty chunks, the run still ends with the bytes of an undisturbed
+    one.
+    """
     kill_at_random(tmp_path, form, kills=50)
 
 
@@ -144,7 +150,10 @@ def kill_at_random(tmp_path, form, kills):
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_e07_signals_end_a_run_with_its_parts_kept(dump, number, code):
-    """Within seconds it exits with 128 + the signal's number; the same command again goes on and gives the same."""
+    """Within seconds it exits with 128 + the signal's number.
+
+    The same command again goes on and gives the same.
+    """
     child = Child(dump.command, dump.folder, batch_s=0.3)
     wait_for(lambda: list(dump.folder.glob("*.batchsent/part-*")))
     before = time.monotonic()
@@ -262,7 +271,10 @@ def test_e05_a_damaged_part_is_scored_again(tmp_path):
     ],
 )
 def test_e22_work_of_another_command_is_refused(tmp_path, change, named):
-    """Resuming with an option that changes scores names what differs; --restart throws the old work away."""
+    """Resuming with an option that changes scores names what differs.
+
+    --restart throws the old work away.
+    """
     dump = make_dump(tmp_path, "csv")
     run(dump.command, dump.folder, env={"BATCHSENT_FAULT": "rename:3:kill"})
     code, stderr = run([*dump.command, *change], dump.folder)
@@ -374,7 +386,9 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path):
 
 
 def test_a_stream_goes_on_where_it_is_the_same(tmp_path):
-    """Stdin into a file resumes: the parts of the same rows are used again, those of others are not."""
+    """Stdin into a file resumes: the parts of the same rows are used again, those of others are
+    not.
+    """
     dump = make_dump(tmp_path, "csv")
     command = ["-", "-o", dump.output, "--chunk-rows", 20]
     source = dump.command[0]

@@ -29,7 +29,8 @@ class Rows:
         self.labels = labels
         self.y = random.integers(0, n, rows)
         logits = random.normal(0, spread, (rows, n))
-        # A shift of the variance makes the softmax of these logits the true chances: a calibrated model.
+        # A shift of the variance makes the softmax of these logits the true chances: a calibrated
+        # model.
         logits[np.arange(rows), self.y] += spread**2
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         self.p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -115,7 +116,9 @@ def test_figures_do_not_depend_on_the_chunks(labels):
 
 @pytest.mark.parametrize("labels", [TWO, FOUR])
 def test_figures_are_those_of_scikit_learn(labels):
-    """Accuracy, balanced accuracy, precision, recall, F1, MCC and the matrix are scikit-learn's, exactly."""
+    """Accuracy, balanced accuracy, precision, recall, F1, MCC and the matrix are scikit-learn's,
+    exactly.
+    """
     from sklearn import metrics
 
     rows = Rows(labels)
@@ -134,7 +137,9 @@ def test_figures_are_those_of_scikit_learn(labels):
 
 
 def test_brier_is_that_of_scikit_learn():
-    """The Brier score is scikit-learn's: of the positive label for two, summed over the labels for more."""
+    """The Brier score is scikit-learn's: of the positive label for two, summed over the labels for
+    more.
+    """
     from sklearn.metrics import brier_score_loss
 
     two = Rows()
@@ -148,7 +153,9 @@ def test_brier_is_that_of_scikit_learn():
 
 
 def test_areas_are_those_of_scikit_learn_within_the_stated_error():
-    """ROC AUC and average precision differ from scikit-learn's by no more than stated, which is under 0.001."""
+    """ROC AUC and average precision differ from scikit-learn's by no more than stated, which is
+    under 0.001.
+    """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     rows = Rows(rows=20_000)
@@ -233,7 +240,9 @@ def test_points_of_the_curves_lie_on_the_curves():
 
 
 def test_calibration_error():
-    """The calibration error is the mean distance of score and accuracy over twenty bins of the score."""
+    """The calibration error is the mean distance of score and accuracy over twenty bins of the
+    score.
+    """
     rows = Rows(FOUR, spread=1.0)
     got = rows.tally().sections()["evaluation"]
     score, hit = rows.p.max(axis=1).astype(float), rows.p.argmax(axis=1) == rows.y
@@ -270,7 +279,9 @@ def test_coverage_tells_what_a_threshold_buys():
 
 
 def test_a_threshold_is_kept_as_it_is_read():
-    """The score that a file shows as 0.7 counts as at least 0.7, once, though float32 holds a hair less."""
+    """The score that a file shows as 0.7 counts as at least 0.7, once, though float32 holds a hair
+    less.
+    """
     tally = Tally(TWO, GoldRule.parse(TWO), unsure_below=0.7)
     shown, less = np.float32(0.7), np.nextafter(np.float32(0.7), np.float32(0))
     for score, gold in ((shown, "pos"), (less, "pos"), (shown, "neg")):
@@ -285,7 +296,9 @@ def test_a_threshold_is_kept_as_it_is_read():
 
 
 def test_by_length_is_the_same_on_a_part_of_the_rows():
-    """The figures of a length bucket, and of whole and truncated texts, are scikit-learn's on those rows."""
+    """The figures of a length bucket, and of whole and truncated texts, are scikit-learn's on those
+    rows.
+    """
     from sklearn import metrics
 
     rows = Rows(FOUR)
@@ -316,7 +329,9 @@ def test_majority_is_the_commonest_gold_label():
 
 
 def test_gold_that_matches_no_label_is_listed():
-    """Unmatched values are left out of the figures and listed with their counts, the commonest first."""
+    """Unmatched values are left out of the figures and listed with their counts, the commonest
+    first.
+    """
     tally = Tally(TWO, GoldRule.parse(TWO))
     gold = ["pos", "bad", "bad", "?", None, "pos\x1b[31m" + "x" * 100, "neg"]
     tally.add(*small(["t"] * 7, [SCORED] * 6 + [BLANK], gold=gold))
@@ -353,7 +368,9 @@ def test_a_column_of_ids_as_gold_stays_small():
 
 
 def test_stars_are_marked_as_such():
-    """Figures against star ratings say that they are an agreement with stars, and how many were left out."""
+    """Figures against star ratings say that they are an agreement with stars, and how many were
+    left out.
+    """
     tally = Tally(TWO, GoldRule.parse(TWO, stars="1-2:NEGATIVE,4-5:POSITIVE"))
     tally.add(*small(["t"] * 4, [SCORED] * 4, gold=[5, "3", 1.0, None]))
     evaluation = tally.sections()["evaluation"]
@@ -363,7 +380,10 @@ def test_stars_are_marked_as_such():
 
 
 def test_labels_and_scores():
-    """Each label has its count, share, mean score and histogram; the unsure are those below the threshold."""
+    """Each label has its count, share, mean score and histogram.
+
+    The unsure are those below the threshold.
+    """
     rows = Rows(FOUR)
     got = rows.tally(gold=False, unsure_below=0.6).sections()
     winners, score = rows.p.argmax(axis=1), rows.p.max(axis=1).astype(float)
@@ -406,7 +426,9 @@ def test_histogram_of_lengths(values):
 
 
 def test_truncation_is_counted():
-    """Truncated texts, tokens read and the least number of tokens cut are those of the rows with text."""
+    """Truncated texts, tokens read and the least number of tokens cut are those of the rows with
+    text.
+    """
     rows = Rows()
     text = rows.tally().sections()["text"]
     assert text["truncated_rows"] == (rows.cut > 0).sum()

@@ -1,4 +1,6 @@
-"""Token ids are those of the model's own tokenizer, on any text, at a cost bounded by what the model reads."""
+"""Token ids are those of the model's own tokenizer, on any text, at a cost bounded by what the
+model reads.
+"""
 
 import itertools
 import os
@@ -28,8 +30,9 @@ from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
 KINDS = {"bert": bert_tokenizer, "roberta": roberta_tokenizer}
 
-# What breaks tokenizers: every kind of space, controls, marks that combine, letters that fold to several, ideographs
-# alone and in a row, right-to-left overrides, halves of surrogates, text that looks like special tokens.
+# What breaks tokenizers: every kind of space, controls, marks that combine, letters that fold to
+# several, ideographs alone and in a row, right-to-left overrides, halves of surrogates, text that
+# looks like special tokens.
 UGLY = [
     *(" ", "  ", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"),
     *("\x00", "\x01", "\x7f", "\x96", "\ufffd", "\ufeff", "\u200b", "\u200d", "\u202e", "\u00ad", "\ue000"),
@@ -201,7 +204,10 @@ def test_the_named_part_of_a_long_text_is_read(pair, long_text, first, last):
 @settings(deadline=None, max_examples=60)
 @given(lengths=st.lists(st.integers(0, 200), min_size=1, max_size=6), room=st.integers(1, 40))
 def test_windows_cover_every_token_and_overlap(lengths, room):
-    """Each token stands in a window, in order; neighbours share a quarter; all windows of a text are equally long."""
+    """Each token stands in a window, in order; neighbours share a quarter.
+
+    All windows of a text are equally long.
+    """
     counts = np.array(lengths, dtype=np.int64)
     nothing = np.empty(0, dtype=np.int32)
     ids = np.concatenate([np.arange(n) for n in lengths]).astype(np.int32)
@@ -255,7 +261,9 @@ LONG_UNITS = [
 
 @pytest.mark.parametrize("unit", LONG_UNITS, ids=[repr(u[:8]) for u in LONG_UNITS])
 def test_long_texts_have_the_ids_of_the_whole(pair, unit):
-    """A text four times the limit for prefixes gives the ids that the tokenizer gives for all of it."""
+    """A text four times the limit for prefixes gives the ids that the tokenizer gives for all of
+    it.
+    """
     encoder, tokenizer = pair
     text = "it was " + repeated(unit, 4 * LONG_CHARS) + " good"
     tokens = encoder.encode(["a", text, "b"])
@@ -302,7 +310,9 @@ def class_members(pattern):
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_every_word_character_stays_in_its_word(lowercase):
-    """What long_text.py calls a word character becomes one character or more, and never ends a word, in BERT."""
+    """What long_text.py calls a word character becomes one character or more, and never ends a
+    word, in BERT.
+    """
     from tokenizers import normalizers, pre_tokenizers
 
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -330,7 +340,9 @@ def test_every_break_is_a_break_for_bert():
 
 
 def test_every_letter_is_a_letter_for_gpt2():
-    """What long_text.py calls a letter makes one word with others in GPT-2's pre-tokenizer, and breaks are breaks."""
+    """What long_text.py calls a letter makes one word with others in GPT-2's pre-tokenizer, and
+    breaks are breaks.
+    """
     from tokenizers import pre_tokenizers
 
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -368,7 +380,10 @@ def minilm_tokenizer():
 
 @pytest.mark.parametrize("name", ["test-5k", "train", "unsupervised"])
 def test_imdb_reviews_have_the_tokenizers_ids(name):
-    """Every review gets the ids of the full BERT vocabulary; BATCHSENT_ALL_IMDB=1 tries all 80,000."""
+    """Every review gets the ids of the full BERT vocabulary.
+
+    BATCHSENT_ALL_IMDB=1 tries all 80,000.
+    """
     texts = imdb_texts(name)
     if not os.environ.get("BATCHSENT_ALL_IMDB"):
         texts = texts[:600]
@@ -479,7 +494,10 @@ def test_one_of_the_places_that_are_tried_is_a_boundary_of_the_whole(case, room)
 
 
 def test_where_no_token_straddles_a_run_of_letters_is_cut():
-    """The rule is of use: it proposes prefixes of a run, not the whole alone; not so where one straddles."""
+    """The rule is of use: it proposes prefixes of a run, not the whole alone.
+
+    Not so where one straddles.
+    """
     text = "é" * 5_000
     assert len(list(Gpt2Truncation(BYTES).candidates(text, 20))) > 1
     assert [whole for _, whole in Gpt2Truncation([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)] == [True]

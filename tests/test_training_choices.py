@@ -1,4 +1,6 @@
-"""How a model is trained, where people choose: early stopping, weights, smoothing, accumulation, adapters, trackers."""
+"""How a model is trained, where people choose: early stopping, weights, smoothing, accumulation,
+adapters, trackers.
+"""
 
 import csv
 import json
@@ -60,7 +62,9 @@ def log_loss(folder, path):
 
 
 def test_early_stopping_keeps_the_best_weights_and_says_so(tmp_path, noise):
-    """After N evaluations without a smaller loss the training ends, and the model is the checkpoint that was best."""
+    """After N evaluations without a smaller loss the training ends, and the model is the checkpoint
+    that was best.
+    """
     document = finetune(tmp_path / "out", **noise, keep_checkpoints=True)
     losses, training = curve(tmp_path / "out"), document["training"]
     best = min(losses, key=losses.get)
@@ -76,7 +80,10 @@ def test_early_stopping_keeps_the_best_weights_and_says_so(tmp_path, noise):
 
 
 def test_the_best_is_chosen_by_rows_that_are_neither_trained_nor_measured_on(tmp_path, noise):
-    """Early stopping looks at a share of the training rows; the figures that are told are of the evaluation rows."""
+    """Early stopping looks at a share of the training rows.
+
+    The figures that are told are of the evaluation rows.
+    """
     others = write_reviews(tmp_path / "others.csv", rows=30)
     listener = Listener()
     document = finetune(tmp_path / "out", **noise, eval=others, reporter=listener)
@@ -90,7 +97,9 @@ def test_the_best_is_chosen_by_rows_that_are_neither_trained_nor_measured_on(tmp
 
 
 def test_early_stopping_survives_a_stop(tmp_path, noise):
-    """A training that is stopped and goes on counts on: the same steps, the same model, the same figures."""
+    """A training that is stopped and goes on counts on: the same steps, the same model, the same
+    figures.
+    """
     undisturbed = finetune(tmp_path / "undisturbed", **noise)
     steps = undisturbed["training"]["steps"]
     with pytest.raises(Interrupted):
@@ -102,7 +111,9 @@ def test_early_stopping_survives_a_stop(tmp_path, noise):
 
 
 def test_a_training_that_had_ended_is_not_trained_on(tmp_path, noise):
-    """Killed after its last checkpoint and before its model, a training that had stopped by itself gives that model."""
+    """Killed after its last checkpoint and before its model, a training that had stopped by itself
+    gives that model.
+    """
     first = finetune(tmp_path / "out", **noise, keep_checkpoints=True)
     before = weights(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
@@ -113,7 +124,9 @@ def test_a_training_that_had_ended_is_not_trained_on(tmp_path, noise):
 
 
 def test_a_best_checkpoint_that_is_damaged_is_not_gone_on_from(tmp_path, noise):
-    """Where the best weights so far are torn, the newest checkpoint does not help: the run starts before it."""
+    """Where the best weights so far are torn, the newest checkpoint does not help: the run starts
+    before it.
+    """
     first = finetune(tmp_path / "out", **noise, keep_checkpoints=True)
     before = weights(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
@@ -166,7 +179,10 @@ def test_balanced_weights_help_a_rare_class(tmp_path, tiny_model):
 
 
 def test_the_loss_is_torchs_in_training_and_plain_in_figures(tmp_path, reviews, tiny_model):
-    """Weights and smoothing are learned with, averaged over a whole step; the reported loss is the cross entropy."""
+    """Weights and smoothing are learned with, averaged over a whole step.
+
+    The reported loss is the cross entropy.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -192,7 +208,9 @@ def test_the_loss_is_torchs_in_training_and_plain_in_figures(tmp_path, reviews, 
 
 
 def test_accumulated_batches_are_one_step(tmp_path):
-    """Four batches of 4 with --accumulate 4 train as one batch of 16 does, the shorter last step included."""
+    """Four batches of 4 with --accumulate 4 train as one batch of 16 does, the shorter last step
+    included.
+    """
     base = make_model(tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
     path = tmp_path / "r.csv"
     lines = [f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}" for a in GOOD + BAD for b in GOOD[:2] for c in BAD[:2]]
@@ -201,7 +219,8 @@ def test_accumulated_batches_are_one_step(tmp_path):
     whole = finetune(tmp_path / "whole", **settings, batch_size=16)
     parts = finetune(tmp_path / "parts", **settings, batch_size=4, accumulate=4)
     assert whole["training"]["steps"] == parts["training"]["steps"] == 6
-    # Gradients and not weights: Adam takes the same step along a gradient of any size, wrong scales included.
+    # Gradients and not weights: Adam takes the same step along a gradient of any size, wrong scales
+    # included.
     with (
         (tmp_path / "whole" / "training_curve.csv").open() as one,
         (tmp_path / "parts" / "training_curve.csv").open() as other,
@@ -214,7 +233,10 @@ def test_accumulated_batches_are_one_step(tmp_path):
 
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta"])
 def test_adapters_are_merged_into_a_plain_model(tmp_path, reviews, kind):
-    """--lora trains matrices of the given rank and the head; what is written is an ordinary model."""
+    """--lora trains matrices of the given rank and the head.
+
+    What is written is an ordinary model.
+    """
     pytest.importorskip("peft", reason="the extra `lora` is not installed")
     from safetensors.numpy import load_file
 
@@ -285,7 +307,9 @@ def test_what_cannot_be_meant_is_refused(tmp_path, reviews, tiny_model, options,
 def test_a_missing_package_is_named_with_the_command_that_brings_it(
     tmp_path, monkeypatch, reviews, tiny_model, option, package, extra
 ):
-    """Without the extra's package the run is refused before it reads anything, with what to install."""
+    """Without the extra's package the run is refused before it reads anything, with what to
+    install.
+    """
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=f"needs {package}") as caught:
         finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), **option)
@@ -307,7 +331,9 @@ class SummaryWriter:
 
 
 def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
-    """--report-to tensorboard writes its logs beside the model, where they stay when the checkpoints go."""
+    """--report-to tensorboard writes its logs beside the model, where they stay when the
+    checkpoints go.
+    """
     (tmp_path / "packages" / "tensorboardX").mkdir(parents=True)
     (tmp_path / "packages" / "tensorboardX" / "__init__.py").write_text(WRITER)
     program = (
@@ -328,7 +354,9 @@ def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
 
 
 def test_a_student_is_measured_by_labels(tmp_path, tiny_model):
-    """With --distill and no --eval the held-out rows count by their labels, for early stopping as for the figures."""
+    """With --distill and no --eval the held-out rows count by their labels, for early stopping as
+    for the figures.
+    """
     chance = random.Random(3)
     lines = ["text,label,prob_NEGATIVE,prob_POSITIVE"]
     for i in range(60):

@@ -36,7 +36,9 @@ def write_csv(path, delimiter=",", opener=open):
 
 @pytest.mark.parametrize("name", ["r.csv", "r.tsv", "r.csv.gz", "r.jsonl", "r.jsonl.gz", "r.parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, name):
-    """NA is a text, quoted newlines stay, and a label is what the file says, whatever the file's format."""
+    """NA is a text, quoted newlines stay, and a label is what the file says, whatever the file's
+    format.
+    """
     path = tmp_path / name
     opener = gzip.open if name.endswith(".gz") else open
     if "jsonl" in name:
@@ -115,7 +117,10 @@ def test_half_characters_in_json_do_not_stop_the_tokenizer(tmp_path):
     ],
 )
 def test_usual_labels_need_no_option(cells, names, numbers):
-    """0/1, neg/pos and their like become NEGATIVE and POSITIVE; other values are classes as they are, sorted."""
+    """0/1, neg/pos and their like become NEGATIVE and POSITIVE.
+
+    Other values are classes as they are, sorted.
+    """
     rows = table(cells)
     rule = decide_labels(rows, None, None, None)
     assert list(rule.labels) == names
@@ -158,7 +163,9 @@ def test_rows_without_text_are_left_out():
 
 
 def test_a_label_that_the_rule_does_not_know_is_refused():
-    """A value that is none of the classes ends the run with the value and its count, not with fewer rows."""
+    """A value that is none of the classes ends the run with the value and its count, not with fewer
+    rows.
+    """
     rule = decide_labels(table(["pos", "neg"]), None, None, None)
     with pytest.raises(UsageError, match=r"2 rows have labels that are none of NEGATIVE, POSITIVE: 'mixed' \(2\)"):
         select_examples(table(["pos", "mixed", "mixed"]), rule)
@@ -207,7 +214,9 @@ def test_the_sample_is_that_of_the_notebook():
     ],
 )
 def test_a_typing_error_in_a_label_is_told(counts, misspelled, meant):
-    """A rare value that is nearly a frequent one, or a usual label, is refused with the mapping that mends it."""
+    """A rare value that is nearly a frequent one, or a usual label, is refused with the mapping
+    that mends it.
+    """
     cells = [value for value, count in counts.items() for _ in range(count)]
     with pytest.raises(UsageError, match=f"'{misspelled}' .* looks like a typing error of '{meant}'") as caught:
         decide_labels(table(cells), None, None, None)
@@ -260,7 +269,9 @@ def test_the_held_out_share_has_every_class(labels, share, seed):
 
 
 def test_copies_of_a_text_are_held_out_together():
-    """A review that occurs five times is not learned by heart on one side and measured on the other."""
+    """A review that occurs five times is not learned by heart on one side and measured on the
+    other.
+    """
     texts = [f"text {i % 8}" for i in range(40)]
     train, held = hold_out(Examples(texts, [i % 2 for i in range(40)], {}), 0.25, seed=1)
     assert not set(train.texts) & set(held.texts)
@@ -283,7 +294,9 @@ def test_the_hash_tells_texts_and_labels_apart():
 
 
 def test_a_folder_of_data_files_is_a_data_set(tmp_path, monkeypatch):
-    """A folder with train and test files is loaded like a data set of the Hub, class numbers by their names."""
+    """A folder with train and test files is loaded like a data set of the Hub, class numbers by
+    their names.
+    """
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

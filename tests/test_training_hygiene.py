@@ -34,7 +34,9 @@ def test_rows_to_measure_on_are_not_trained_on():
 
 
 def test_a_teacher_does_not_contradict_itself():
-    """With a teacher's probabilities the label column is not what is learned: copies are only copies."""
+    """With a teacher's probabilities the label column is not what is learned: copies are only
+    copies.
+    """
     import numpy as np
 
     taught = Examples(["odd", "odd"], [0, 1], {}, np.array([[0.5, 0.5], [0.49, 0.51]], np.float32))
@@ -46,7 +48,9 @@ texts = st.sampled_from(["a", "b", " a", "c c", "c  c", "d"])
 
 @given(st.lists(st.tuples(texts, st.integers(0, 2))), st.lists(st.tuples(texts, st.integers(0, 2))))
 def test_every_row_is_kept_or_counted_and_no_text_is_left_twice(train, measured):
-    """Whatever the rows: kept and counted make all, kept texts are distinct, of one label, and not measured on."""
+    """Whatever the rows: kept and counted make all, kept texts are distinct, of one label, and not
+    measured on.
+    """
     rows, counts = choose_rows(examples(*train), examples(*measured))
     assert len(rows) + sum(counts.values()) == len(train)
     assert rows == sorted(rows)

@@ -38,7 +38,10 @@ def said(folder):
 
 
 def test_torchrun_makes_one_model_and_says_it_once(tmp_path, tiny_model):
-    """`torchrun --nproc-per-node 2 -m batchsent finetune` writes one folder; only the first process prints."""
+    """`torchrun --nproc-per-node 2 -m batchsent finetune` writes one folder.
+
+    Only the first process prints.
+    """
     reviews = write_reviews(tmp_path / "reviews.csv", rows=54)
     command = [
         sys.executable,
@@ -86,7 +89,10 @@ def test_two_processes_train_as_one_with_larger_batches(tmp_path, fork_server):
 
 @pytest.mark.parametrize("told", [(0, 1), (0,), (1,)], ids=["both", "first", "second"])
 def test_a_signal_to_one_process_stops_all(tmp_path, fork_server, command, told):
-    """Whichever process gets SIGTERM: all save together and end with 143; --resume gives the undisturbed model."""
+    """Whichever process gets SIGTERM: all save together and end with 143.
+
+    --resume gives the undisturbed model.
+    """
     assert finish(fork_server, fork_server.start_pair([*command[:2], "alone", *command[3:]], tmp_path)) == [0, 0]
     pair = fork_server.start_pair(command, tmp_path)
     wait_for_checkpoint(tmp_path)
@@ -100,7 +106,10 @@ def test_a_signal_to_one_process_stops_all(tmp_path, fork_server, command, told)
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_others_without_a_model(tmp_path, fork_server, command, killed):
-    """When a process is killed the other ends with 7 and what to do; the next run goes on and finishes."""
+    """When a process is killed the other ends with 7 and what to do.
+
+    The next run goes on and finishes.
+    """
     pair = fork_server.start_pair(command, tmp_path)
     wait_for_checkpoint(tmp_path)
     os.kill(pair[killed], signal.SIGKILL)
@@ -124,13 +133,17 @@ def wait_for_checkpoint(folder):
 
 
 def test_half_a_launcher_is_told(tmp_path, fork_server, command):
-    """RANK and WORLD_SIZE that some other program left behind are an error that names them, not a bug."""
+    """RANK and WORLD_SIZE that some other program left behind are an error that names them, not a
+    bug.
+    """
     assert fork_server.run(command, tmp_path, RANK=0, WORLD_SIZE=2) == 2
     assert "RANK and WORLD_SIZE in the environment" in (tmp_path / "run.err").read_text()
 
 
 def test_all_processes_end_with_the_same_error_and_one_tells_it(tmp_path, fork_server, command):
-    """A refusal, and a lock that only the first process sees, end both with one code and one message."""
+    """A refusal, and a lock that only the first process sees, end both with one code and one
+    message.
+    """
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text("{}")
     assert finish(fork_server, fork_server.start_pair(command, tmp_path)) == [2, 2]

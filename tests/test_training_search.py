@@ -44,7 +44,10 @@ def searched(folder, settings):
 
 
 def test_the_trials_are_told_and_the_best_is_trained(folder, searched):
-    """metrics.json and stderr have every trial; the first is what was asked for; the smallest loss is trained with."""
+    """metrics.json and stderr have every trial; the first is what was asked for.
+
+    The smallest loss is trained with.
+    """
     document, said = searched
     runs = document["trials"]["runs"]
     assert [run["trial"] for run in runs] == [1, 2, 3]
@@ -66,7 +69,9 @@ def test_the_trials_are_told_and_the_best_is_trained(folder, searched):
 
 
 def test_trials_never_see_the_evaluation_rows(tmp_path, folder, searched, settings):
-    """Other evaluation rows change no trial: it is measured on a share of the training rows, trained on at the end."""
+    """Other evaluation rows change no trial: it is measured on a share of the training rows,
+    trained on at the end.
+    """
     document, _ = searched
     assert document["data"]["validation"]["rows"] == 6
     assert document["data"]["train"]["rows"] == 60
@@ -90,7 +95,9 @@ def test_another_seed_tries_other_settings(tmp_path, searched, settings):
 
 
 def test_a_killed_search_goes_on_with_the_next_trial(tmp_path, folder, searched, settings):
-    """Finished trials are not done again after SIGKILL, and the outcome is that of a search left alone."""
+    """Finished trials are not done again after SIGKILL, and the outcome is that of a search left
+    alone.
+    """
     fork_server = ForkServer()
     command = ["finetune", "-o", "killed"]
     for name, value in settings.items():
@@ -148,7 +155,9 @@ def test_the_best_is_the_first_of_the_smallest():
 
 
 def test_a_vocabulary_is_learned_once(tmp_path):
-    """From scratch every trial starts a new model over the same vocabulary, and warm-up follows its own steps."""
+    """From scratch every trial starts a new model over the same vocabulary, and warm-up follows its
+    own steps.
+    """
     reviews = write_reviews(tmp_path / "reviews.csv", rows=60)
     listener = Listener()
     document = finetune(

@@ -1,4 +1,6 @@
-"""A training that is killed, again and again: no half model, and in the end the model of a training left alone."""
+"""A training that is killed, again and again: no half model, and in the end the model of a training
+left alone.
+"""
 
 import os
 import random
@@ -38,7 +40,9 @@ PAPERS = {
     ids=["10", "5-early-stopping", "100", "50-early-stopping"],
 )
 def test_kills_at_random_moments_leave_no_half_model(tmp_path, fork_server, command, kills, choosing):
-    """SIGKILL at any moment: the final name is absent or whole, and the run that is left alone gives the same bytes."""
+    """SIGKILL at any moment: the final name is absent or whole, and the run that is left alone
+    gives the same bytes.
+    """
     command = [*command, *(["--early-stopping", "2"] if choosing else [])]
     chance = random.Random(kills)
     (tmp_path / "alone").mkdir()
@@ -85,7 +89,9 @@ def test_a_corrupted_newest_checkpoint_is_passed_over(tmp_path, fork_server, com
 
 
 def test_resume_without_a_training_is_refused(tmp_path, fork_server, command):
-    """--resume with nothing to go on from exits with 2, says what to type, and leaves nothing behind."""
+    """--resume with nothing to go on from exits with 2, says what to type, and leaves nothing
+    behind.
+    """
     assert fork_server.run([*command, "--resume"], tmp_path) == 2
     said = (tmp_path / "run.err").read_text()
     assert "--resume: there is no training of" in said
@@ -95,7 +101,10 @@ def test_resume_without_a_training_is_refused(tmp_path, fork_server, command):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_ends_with_its_code(tmp_path, fork_server, command, number):
-    """SIGTERM, SIGINT and SIGHUP write a checkpoint and end with 128 + N; --resume goes on from it."""
+    """SIGTERM, SIGINT and SIGHUP write a checkpoint and end with 128 + N.
+
+    --resume goes on from it.
+    """
     child = fork_server.start(command, tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "out.training").is_dir() or not list((tmp_path / "out.training").glob("checkpoint-*")):

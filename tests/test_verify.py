@@ -72,7 +72,9 @@ def test_ugly_files_verify(tmp_path, data):
 @pytest.mark.parametrize("out", ["out.parquet", "out.arrow", "out.csv"])
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
 def test_every_type_verifies(tmp_path, name, out):
-    """Nested, decimal, dictionary, time and extension types, NaN and null are compared as what they are."""
+    """Nested, decimal, dictionary, time and extension types, NaN and null are compared as what they
+    are.
+    """
     table = everything()
     if name == "in.parquet":
         pq.write_table(table, tmp_path / name, row_group_size=3)
@@ -386,7 +388,9 @@ def test_files_may_be_moved_together(tmp_path):
 
 
 def test_tables_pages_and_evaluations_that_nobody_checked_are_named(tmp_path):
-    """What the proof leaves out stands in the verdict: the page, the evaluation, and tables without a summary."""
+    """What the proof leaves out stands in the verdict: the page, the evaluation, and tables without
+    a summary.
+    """
     source, target, groups, _ = with_tables(tmp_path, report=True)
     unchecked = " ".join(verify(source, target)["unchecked"])
     assert "out.csv.report.html" in unchecked
@@ -467,7 +471,9 @@ def test_columns_that_no_run_writes_are_found_without_a_summary(tmp_path, output
 
 
 def test_tokens_of_no_text_are_found(tmp_path):
-    """A row without text has no tokens; and with a summary the tokens of all rows are those it counted."""
+    """A row without text has no tokens; and with a summary the tokens of all rows are those it
+    counted.
+    """
     source, target = scored(tmp_path, b"text,n\na b,1\n,2\n", details=True)
     data = target.read_bytes()
     target.write_bytes(data.replace(b",2,,,0,false", b",2,,,7,false"))
@@ -477,7 +483,9 @@ def test_tokens_of_no_text_are_found(tmp_path):
 
 
 def test_labels_that_are_all_gone_are_named(tmp_path):
-    """Without a summary nobody knows whether the model gave no number: the verdict counts such rows."""
+    """Without a summary nobody knows whether the model gave no number: the verdict counts such
+    rows.
+    """
     source, target = scored(tmp_path, b"text\na\nb\n")
     target.write_bytes(b"text,label,score\na,,\nb,,\n")
     assert "rows scored: '2' in the summary, '0' in the files" in refused(source, target).message
@@ -486,7 +494,10 @@ def test_labels_that_are_all_gone_are_named(tmp_path):
 
 
 def test_a_file_without_header_needs_label_and_score(tmp_path):
-    """One field behind the user's is a difference; what stands behind two of them is checked by the summary's names."""
+    """One field behind the user's is a difference.
+
+    What stands behind two of them is checked by the summary's names.
+    """
     data, how = b"1,a b\n2,b\n", {"no_header": True, "text_column_index": 2}
     source, target = scored(tmp_path, data, **how, probabilities=True, details=True, unsure_below=0.9)
     assert verify(source, target)["unchecked"] == []
@@ -510,7 +521,9 @@ def test_a_rejects_file_of_nothing_is_found(tmp_path):
 
 
 def test_rejected_rows_must_be_named(tmp_path):
-    """Rows may be missing if the rejects file has each of them as it stands in the input, and no other."""
+    """Rows may be missing if the rejects file has each of them as it stands in the input, and no
+    other.
+    """
     data = b'id,text\n1,a\n2\n\n3,b,"x\ry"\n4,c\n5,caf\xe9,6\n'
     source, target = scored(tmp_path, data, bad_rows="reject")
     rejects = tmp_path / "out.csv.rejects.csv"
@@ -612,7 +625,10 @@ def test_parquet_keeps_its_layout(tmp_path):
 
 
 def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
-    """Values written as CSV are read back one by one; an empty text that was null is a difference."""
+    """Values written as CSV are read back one by one.
+
+    An empty text that was null is a difference.
+    """
     source, target = tmp_path / "in.parquet", tmp_path / "out.csv"
     pq.write_table(pa.table({"text": ["a", None, ""], "price": [1.5, 0.1, None]}), source)
     batch(source, target, models=HashModels())
@@ -637,7 +653,9 @@ def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
 
 @pytest.mark.parametrize("out", ["out.csv.gz", "out.csv.zst", "out.parquet", "out.arrow"])
 def test_damaged_outputs_are_a_difference_and_not_a_crash(tmp_path, out):
-    """A cut or flipped compressed file, a Parquet file without its end: the output is damaged, exit 8."""
+    """A cut or flipped compressed file, a Parquet file without its end: the output is damaged, exit
+    8.
+    """
     source, target = scored(tmp_path, b"text\n" + b"some text or other\n" * 500, out=out)
     data = target.read_bytes()
     for spoilt in (data[: len(data) // 2], data[:-3], b"", data[:60] + b"\xff" * 8 + data[68:]):
@@ -646,7 +664,10 @@ def test_damaged_outputs_are_a_difference_and_not_a_crash(tmp_path, out):
 
 
 def test_what_cannot_be_read_is_an_input_error(tmp_path):
-    """A missing output, a missing or damaged input and a damaged summary are exit 4; options that do not fit exit 2."""
+    """A missing output, a missing or damaged input and a damaged summary are exit 4.
+
+    Options that do not fit exit 2.
+    """
     source, target = scored(tmp_path)
     data, summary = source.read_bytes(), summary_of(target).read_bytes()
     with pytest.raises(InputError, match="no such file"):

@@ -1,4 +1,6 @@
-"""Real `batchsent finetune` processes for the tests, forked in milliseconds from one that has imported everything."""
+"""Real `batchsent finetune` processes for the tests, forked in milliseconds from one that has
+imported everything.
+"""
 
 import importlib
 import json
@@ -33,7 +35,10 @@ class ForkServer:
         return json.loads(self.process.stdout.readline())
 
     def start(self, arguments, folder, name="run", **env):
-        """Start `batchsent ARGUMENTS` in a folder, its streams in NAME.out and NAME.err; return its process id."""
+        """Start `batchsent ARGUMENTS` in a folder, its streams in NAME.out and NAME.err.
+
+        Return its process id.
+        """
         environment = {key: str(value) for key, value in env.items()}
         return self.ask(arguments=[str(a) for a in arguments], folder=str(folder), name=name, env=environment)
 
@@ -85,7 +90,10 @@ def serve():
 
 
 def ended(pid):
-    """In the fork server: return a child's exit code; one that hangs is killed after two minutes."""
+    """In the fork server: return a child's exit code.
+
+    One that hangs is killed after two minutes.
+    """
     deadline = time.monotonic() + 120
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,6 @@
-"""A model that needs no torch and is right more often than not: it counts words of praise and of blame."""
+"""A model that needs no torch and is right more often than not: it counts words of praise and of
+blame.
+"""
 
 import math
 import re
@@ -15,7 +17,9 @@ MAX_TOKENS = 256
 
 
 def praise(text):
-    """The probability of POSITIVE: the balance of its words, and a little chance that the text decides."""
+    """The probability of POSITIVE: the balance of its words, and a little chance that the text
+    decides.
+    """
     found = WORDS.findall(text.lower())
     balance = sum(found.count(word) for word in PRAISE) - sum(found.count(word) for word in BLAME)
     return 1 / (1 + math.exp(-0.9 * balance - 2 * (probability(text) - 0.5)))

@@ -1,4 +1,7 @@
-"""Two summaries side by side, as figures and as a page; how they are compared is evaluation/compare.py's business."""
+"""Two summaries side by side, as figures and as a page.
+
+How they are compared is evaluation/compare.py's business.
+"""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -20,10 +23,11 @@ def compare(
 ) -> dict[str, Any]:
     """Return what changed between two runs: labels, scores, lengths, metrics, model and options.
 
-    `a` and `b` are the paths of their summaries, the first being what the second is measured against. `html` also
-    writes the comparison as a page. Raises GateFailed, with the comparison as its attribute `document`, where one of
-    the conditions `fail_on` holds, such as ``psi>0.2``; InputError for a summary that cannot be read or is damaged;
-    UsageError for what is no condition, and where the page would take the place of something else; OutputError.
+    `a` and `b` are the paths of their summaries, the first being what the second is measured
+    against. `html` also writes the comparison as a page. Raises GateFailed, with the comparison as
+    its attribute `document`, where one of the conditions `fail_on` holds, such as ``psi>0.2``;
+    InputError for a summary that cannot be read or is damaged; UsageError for what is no condition,
+    and where the page would take the place of something else; OutputError.
     """
     page = None if html is None else page_path(html, a, b)
     before, after = summaries.read(a), summaries.read(b)

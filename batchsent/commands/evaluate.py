@@ -62,12 +62,12 @@ class EvaluateOptions(ReadOptions, ModelOptions):
 def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
     """Judge the labels of a scored file by a gold column; the options are those of EvaluateOptions.
 
-    Reads the columns `label` and `score`, and `prob_<label>` and `truncated` where the file has them; with `model`
-    the file's texts are scored instead, and nothing is written. Returns rows, predictions, evaluation and warnings in
-    the form of a summary.
+    Reads the columns `label` and `score`, and `prob_<label>` and `truncated` where the file has
+    them; with `model` the file's texts are scored instead, and nothing is written. Returns rows,
+    predictions, evaluation and warnings in the form of a summary.
 
-    Raises UsageError and InputError for what cannot be judged, GateFailed where a figure is under `fail_under`, with
-    the document as its attribute `document`.
+    Raises UsageError and InputError for what cannot be judged, GateFailed where a figure is under
+    `fail_under`, with the document as its attribute `document`.
     """
     settings = build(EvaluateOptions, options)
     if (settings.gold is None) == (settings.gold_stars is None):
@@ -112,8 +112,8 @@ def _of_model(path: str, model: str, settings: EvaluateOptions, reporter: Report
 def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict[str, Any]:
     """Judge the label column of a scored file.
 
-    The readers give a text column and one other, so the file is read side by side as often as there are columns
-    needed beside each other; what they yield is cut into the same blocks of rows.
+    The readers give a text column and one other, so the file is read side by side as often as there
+    are columns needed beside each other; what they yield is cut into the same blocks of rows.
     """
     if path == "-":
         raise UsageError("a scored file is read more than once, which stdin cannot be", hint="save it to a file first")
@@ -187,7 +187,8 @@ def _text_column(columns: list[str], settings: EvaluateOptions) -> str | None:
 def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, ...]:
     """Return the labels in the model's order, as far as it is known.
 
-    Raises InputError for a column that cannot be one of labels, UsageError for names that cannot be labels.
+    Raises InputError for a column that cannot be one of labels, UsageError for names that cannot be
+    labels.
     """
     if settings.labels is not None:
         named = tuple(label.strip() for label in settings.labels.split(","))
@@ -214,7 +215,10 @@ def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, 
 
 
 def _labels_of_summary(path: str) -> tuple[str, ...]:
-    """Return the labels that the summary beside a file names; none where there is no such summary."""
+    """Return the labels that the summary beside a file names.
+
+    None where there is no such summary.
+    """
     try:
         labels = summary.read(f"{path}.summary.json")["model"].get("labels")
     except InputError:
@@ -260,7 +264,8 @@ def _scores(
         for column, cells in enumerate(others):
             probabilities[places, column] = _floats([cells[row] for row in places.tolist()], places, first_row)
     elif len(labels) == 2:
-        # float32 softmax may give 0.5 and 0.49999997: the other label's share must not become a tie.
+        # float32 softmax may give 0.5 and 0.49999997: the other label's share must not become a
+        # tie.
         probabilities[places] = np.minimum(1 - best, np.nextafter(best, np.float32(0)))[:, None]
         probabilities[places, winners] = best
     else:

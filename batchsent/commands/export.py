@@ -1,6 +1,7 @@
 """A model folder -> a folder for another runtime, ONNX or torch.export, published when it gives the same numbers.
 
-Knows nothing of how batchsent itself runs a model: what is exported is transformers' own forward pass in float32.
+Knows nothing of how batchsent itself runs a model: what is exported is transformers' own forward
+pass in float32.
 """
 
 import contextlib
@@ -24,13 +25,15 @@ from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.checkpoints import writing
 
-# Why not a state dict for torch: model.safetensors is one already. A program runs without transformers, and is what
-# AOTInductor and ExecuTorch take.
+# Why not a state dict for torch: model.safetensors is one already. A program runs without
+# transformers, and is what AOTInductor and ExecuTorch take.
 FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
-# Other kernels add in another order: 2e-6 of the largest logit with ONNX Runtime. Padding that is read makes 0.8.
+# Other kernels add in another order: 2e-6 of the largest logit with ONNX Runtime. Padding that is
+# read makes 0.8.
 TOLERANCE = 1e-4
-# One protobuf message holds 2 GB; the weights of larger models go to a file beside it, where ONNX Runtime finds them.
+# One protobuf message holds 2 GB; the weights of larger models go to a file beside it, where ONNX
+# Runtime finds them.
 ONNX_FILE_BYTES = 1_900_000_000
 INPUTS = ("input_ids", "attention_mask")
 EXTRA_FILES = ("README.md", calibration.FILE)
@@ -49,13 +52,15 @@ class ExportOptions:
 def export(model: str, output: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
     """Write a model for another runtime: the program, config.json with the labels, and the tokenizer.
 
-    The program takes ``input_ids`` and ``attention_mask``, int64 (rows, tokens) with any number of rows and up to as
-    many tokens as the model reads, and gives ``logits`` float32 (rows, labels). Before the folder gets its name the
-    program is read back and held against the model on texts of different lengths, alone and padded: no logit may
-    differ by more than `TOLERANCE` of the largest. Returns what was written and the largest difference found.
+    The program takes ``input_ids`` and ``attention_mask``, int64 (rows, tokens) with any number of
+    rows and up to as many tokens as the model reads, and gives ``logits`` float32 (rows, labels).
+    Before the folder gets its name the program is read back and held against the model on texts of
+    different lengths, alone and padded: no logit may differ by more than `TOLERANCE` of the
+    largest. Returns what was written and the largest difference found.
 
-    Raises UsageError for an output that exists or a package that is missing, ModelError for a model that cannot be
-    used, exported, or gives other numbers, OutputError, Locked and Interrupted as finetune does.
+    Raises UsageError for an output that exists or a package that is missing, ModelError for a model
+    that cannot be used, exported, or gives other numbers, OutputError, Locked and Interrupted as
+    finetune does.
     """
     settings = build(ExportOptions, options)
     reporter = reporter or Reporter()
@@ -118,7 +123,8 @@ def check_output(final: Path, settings: ExportOptions) -> None:
         return
     if not settings.overwrite:
         raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
-    # Not any model folder: `batchsent export model -o model --overwrite` would remove what it reads.
+    # Not any model folder: `batchsent export model -o model --overwrite` would remove what it
+    # reads.
     if not any((final / name).is_file() for name in FILES.values()):
         raise UsageError(f"{printable(final)} is no export, so it is not replaced", hint="choose another name")
 
@@ -204,8 +210,8 @@ WRITERS = {"onnx": write_onnx, "torch": write_torch}
 def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> tuple[int, float]:
     """Hold a runtime against the model: return the number of texts and the largest difference of a logit.
 
-    The difference is a share of the largest logit; infinity where a number is missing. Every text is run alone, and
-    all of them padded together.
+    The difference is a share of the largest logit; infinity where a number is missing. Every text
+    is run alone, and all of them padded together.
     """
     import torch
 

@@ -1,6 +1,7 @@
 """Labelled reviews -> a model folder: what `batchsent finetune` does, from the checks to the published folder.
 
-Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen (training/rows.py).
+Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen
+(training/rows.py).
 """
 
 import dataclasses
@@ -49,15 +50,16 @@ SCHEMA = "batchsent.model/1"
 def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
     """Fine-tune an encoder on labelled reviews, write a model folder, and return its metrics.json.
 
-    Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB, as in the
-    notebook that its users know. The folder appears whole or not at all; a run that was killed or stopped goes on
-    from its last checkpoint when it is started again. Where torchrun or accelerate launch started several processes
-    they train one model together; the first of them writes and speaks.
+    Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
+    as in the notebook that its users know. The folder appears whole or not at all; a run that was
+    killed or stopped goes on from its last checkpoint when it is started again. Where torchrun or
+    accelerate launch started several processes they train one model together; the first of them
+    writes and speaks.
 
-    Raises UsageError for options or columns that cannot be and for an output that exists, InputError for data that
-    cannot be read, ModelError for a base model that cannot be used, DeviceError when the device fails or the training
-    diverges, OutputError when something cannot be written, Locked when another run is at it, Interrupted after a
-    signal.
+    Raises UsageError for options or columns that cannot be and for an output that exists,
+    InputError for data that cannot be read, ModelError for a base model that cannot be used,
+    DeviceError when the device fails or the training diverges, OutputError when something cannot be
+    written, Locked when another run is at it, Interrupted after a signal.
     """
     settings = build(FinetuneOptions, options)
     final = Path(output).expanduser()
@@ -132,7 +134,8 @@ def run(
             model = make_model()
 
         def stop() -> bool:
-            # A launcher's signal need not come to all processes before the same step; nor to all of them at all.
+            # A launcher's signal need not come to all processes before the same step; nor to all of
+            # them at all.
             signals.received = processes.first_set(signals.received)
             return signals.stop()
 
@@ -186,7 +189,8 @@ def choose_precision(wanted: str, device: Device) -> str:
         raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
     if wanted != "auto":
         return wanted
-    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for it.
+    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for
+    # it.
     if device.kind == "cuda":
         return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
     return "bfloat16" if device.kind == "cpu" and has_fast_bfloat16() else "float32"
@@ -228,7 +232,10 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
 
 
 def check_extras(settings: FinetuneOptions, processes: int) -> None:
-    """Refuse options whose package is not installed, or that several processes cannot share. Raises UsageError."""
+    """Refuse options whose package is not installed, or that several processes cannot share.
+
+    Raises UsageError.
+    """
     if settings.lora is not None:
         check_peft()
     if settings.trials is not None:
@@ -287,7 +294,10 @@ def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: P
 
 
 def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int) -> Plan:
-    """Resolve the defaults that depend on others. Raises UsageError for more tokens than the base model can read."""
+    """Resolve the defaults that depend on others.
+
+    Raises UsageError for more tokens than the base model can read.
+    """
     scratch = found is None
     limit = POSITIONS if found is None else found.max_length
     if settings.max_length is not None and not 3 <= settings.max_length <= limit:

@@ -21,8 +21,8 @@ class InfoOptions(ModelOptions):
 def info(model: str | None = None, **options: Any) -> dict[str, Any]:
     """Return versions, the device that would be used, and with a folder or Hub id the model's own facts.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Options are those of InfoOptions.
-    Raises ModelError, DeviceError or UsageError.
+    A model is loaded, so that the way it would run is what a scoring run takes. Options are those
+    of InfoOptions. Raises ModelError, DeviceError or UsageError.
     """
     settings = build(InfoOptions, options)
     found: dict[str, Any] = {"versions": versions()}

@@ -155,10 +155,11 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
 def predictions(
     texts: Sequence[str], *, reporter: Reporter | None = None, **options: Any
 ) -> Iterator[tuple[str, Prediction]]:
-    """Yield each text with its prediction; without texts, each line of stdin, as soon as it has been read.
+    """Yield each text with its prediction.
 
-    Options are those of PredictOptions. Warns, at the end, of texts for which the model gave no
-    finite number, and raises ModelError where it gave none for any.
+    Without texts, each line of stdin, as soon as it has been read. Options are those of
+    PredictOptions. Warns, at the end, of texts for which the model gave no finite number, and
+    raises ModelError where it gave none for any.
     """
     settings = build(PredictOptions, options)
     reporter = reporter or Reporter()

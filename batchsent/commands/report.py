@@ -18,9 +18,9 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
     """Write the HTML page of a summary and return its path: one file, no script, nothing from the network.
 
     Without `output` the page stands beside the summary, named as `batch --report` names it:
-    OUTPUT.report.html. A page of batchsent that is there already is replaced, any other file is not.
-    Raises InputError for a summary that cannot be read or is damaged, UsageError where the page would
-    replace something else, OutputError where it cannot be written.
+    OUTPUT.report.html. A page of batchsent that is there already is replaced, any other file is
+    not. Raises InputError for a summary that cannot be read or is damaged, UsageError where the
+    page would replace something else, OutputError where it cannot be written.
     """
     from batchsent.pages.report import render
 

@@ -1,4 +1,7 @@
-"""What the figures of a run should make its owner do; knows the sections of a tally and nothing else."""
+"""What the figures of a run should make its owner do.
+
+Knows the sections of a tally and nothing else.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,23 +1,29 @@
-"""Distributions in constant memory: lengths in fine bins, sums that do not depend on order; knows no reviews."""
+"""Distributions in constant memory: lengths in fine bins, sums that do not depend on order.
+
+Knows no reviews.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Probabilities are summed as whole multiples of 2**-30: integer sums are the same however rows are grouped, so a run
-# resumed in other pieces writes the same summary. Exact for float32 scores of 0.5 and more; 8 billion rows fit.
+# Probabilities are summed as whole multiples of 2**-30: integer sums are the same however rows are
+# grouped, so a run resumed in other pieces writes the same summary. Exact for float32 scores of 0.5
+# and more; 8 billion rows fit.
 FIXED = 1 << 30
 
-# Lengths below EXACT have a bin each; above, every doubling has EXACT / 2 bins: quantiles within 1/4096 (0.025 %).
+# Lengths below EXACT have a bin each; above, every doubling has EXACT / 2 bins: quantiles within
+# 1/4096 (0.025 %).
 EXACT = 4096
 EXACT_BITS = 12
 LONGEST_BITS = 40
 
 QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 
-# Edges of the histogram that is shown: four to a doubling, evenly, so that ten words and ten pages both have a shape.
-# From EXACT up they are even multiples of the octave's step, so that every bin above lies between two of them.
+# Edges of the histogram that is shown: four to a doubling, evenly, so that ten words and ten pages
+# both have a shape. From EXACT up they are even multiples of the octave's step, so that every bin
+# above lies between two of them.
 SHOWN_EDGES = [0, 1, 2, 3, *(round(2 ** (k / 4)) for k in range(8, 4 * EXACT_BITS))]
 SHOWN_EDGES += [base << octave for octave in range(9) for base in (4096, 4870, 5792, 6888)]
 

@@ -1,7 +1,7 @@
 """What changed between two runs, told from their summaries alone.
 
-Every change of a share stands beside its noise: how far two samples of these sizes from one and the same source would
-differ by chance, 95 times of 100. A change within it says nothing.
+Every change of a share stands beside its noise: how far two samples of these sizes from one and the
+same source would differ by chance, 95 times of 100. A change within it says nothing.
 """
 
 import math
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from batchsent.evaluation import gates
 from batchsent.evaluation.summary import as_input_error
 
-# Cells of the drift figures hold at least this share of the first run: PSI is usually taken over deciles.
+# Cells of the drift figures hold at least this share of the first run: PSI is usually taken over
+# deciles.
 CELL_SHARE = 0.1
 # What is commonly called no, some and much drift (Siddiqi 2006).
 SOME_DRIFT, MUCH_DRIFT = 0.1, 0.25
@@ -43,9 +44,10 @@ Figure = dict[str, Any]
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """Compare two summaries, the first being what the second is measured against.
 
-    Returns figures (name, a, b, change, noise), labels by share, drift (PSI and KS of scores and of text lengths),
-    gates (every figure a condition may name, None where it cannot be told) and differences of model, options,
-    versions and device. Raises InputError for a summary whose figures are not what they should be.
+    Returns figures (name, a, b, change, noise), labels by share, drift (PSI and KS of scores and of
+    text lengths), gates (every figure a condition may name, None where it cannot be told) and
+    differences of model, options, versions and device. Raises InputError for a summary whose
+    figures are not what they should be.
     """
     with as_input_error("one of the summaries"):
         labels = _labels(a, b)
@@ -75,9 +77,10 @@ def check(comparison: Mapping[str, Any], expressions: Sequence[str]) -> list[dic
 def psi(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
     """Return the population stability index of two counts over the same cells, and its noise.
 
-    Neighbouring cells are joined until each holds CELL_SHARE of `a`. Half a row is added to every cell, so that an
-    empty one does not make the index infinite. Without drift the index is distributed like chi-square with
-    cells - 1 degrees of freedom times (1/rows of a + 1/rows of b) (Yurdakul 2018).
+    Neighbouring cells are joined until each holds CELL_SHARE of `a`. Half a row is added to every
+    cell, so that an empty one does not make the index infinite. Without drift the index is
+    distributed like chi-square with cells - 1 degrees of freedom times (1/rows of a + 1/rows of b)
+    (Yurdakul 2018).
     """
     rows_a, rows_b = float(a.sum()), float(b.sum())
     if not rows_a or not rows_b:
@@ -92,7 +95,8 @@ def psi(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
     p = (np.bincount(cells, weights=a) + 0.5) / (rows_a + 0.5 * k)
     q = (np.bincount(cells, weights=b) + 0.5) / (rows_b + 0.5 * k)
     index = float(((q - p) * np.log(q / p)).sum())
-    # 95 % quantile of chi-square by Wilson and Hilferty's cube, to 1 % from one degree of freedom up.
+    # 95 % quantile of chi-square by Wilson and Hilferty's cube, to 1 % from one degree of freedom
+    # up.
     free = max(k - 1, 1)
     noise = free * (1 - 2 / (9 * free) + 1.6449 * math.sqrt(2 / (9 * free))) ** 3 * (1 / rows_a + 1 / rows_b)
     return index, noise
@@ -179,7 +183,10 @@ def _metrics(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
 
 
 def _labels(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
-    """Return the share of each label, in the order of the first run; a label the other lacks has none of its rows."""
+    """Return the share of each label, in the order of the first run.
+
+    A label the other lacks has none of its rows.
+    """
     counts_a, counts_b = ({entry["label"]: entry["count"] for entry in d["predictions"]["labels"]} for d in (a, b))
     return [
         _share(label, counts_a.get(label, 0), a["rows"]["scored"], counts_b.get(label, 0), b["rows"]["scored"])
@@ -200,8 +207,8 @@ def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, float | None
 def _score_cells(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return both runs' rows by label and score, over the same cells in the same order.
 
-    Of two labels the first comes with falling, the second with rising scores: that is the order of the second one's
-    probability, and the KS distance is that of this probability.
+    Of two labels the first comes with falling, the second with rising scores: that is the order of
+    the second one's probability, and the KS distance is that of this probability.
     """
     labels = list(dict.fromkeys(entry["label"] for d in (a, b) for entry in d["predictions"]["labels"]))
     cells = []

@@ -1,6 +1,7 @@
 """ROC and precision-recall from counts in fixed bins of the probability, each area with the error the bins can cause.
 
-Knows neither rows nor labels: two arrays of counts, one of positives and one of negatives, from low to high.
+Knows neither rows nor labels: two arrays of counts, one of positives and one of negatives, from low
+to high.
 """
 
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Bins are equal in log-odds, not in probability: a sure model puts most rows within 0.001 of 0 and 1, where equal bins
-# of the probability would call them all tied. 17 is beyond what float32 tells from 1 (1 - 2**-24 has log-odds 16.6).
+# Bins are equal in log-odds, not in probability: a sure model puts most rows within 0.001 of 0 and
+# 1, where equal bins of the probability would call them all tied. 17 is beyond what float32 tells
+# from 1 (1 - 2**-24 has log-odds 16.6).
 BINS = 16_384
 HIGHEST = 17.0
 
@@ -30,9 +32,10 @@ def bin_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
 def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str, float | None]:
     """Return the area under the ROC curve and the average precision, each with the most it can be off.
 
-    The area counts a pair within a bin as half right, so it is off by at most half the share of such pairs. Average
-    precision is bounded by the best and the worst order within each bin. Both agree with scikit-learn's value on the
-    unbinned probabilities within the stated error; None where positives or negatives are lacking.
+    The area counts a pair within a bin as half right, so it is off by at most half the share of
+    such pairs. Average precision is bounded by the best and the worst order within each bin. Both
+    agree with scikit-learn's value on the unbinned probabilities within the stated error; None
+    where positives or negatives are lacking.
     """
     positives, negatives = int(positive.sum()), int(negative.sum())
     if not positives or not negatives:
@@ -46,12 +49,14 @@ def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str,
     here = pos > 0
     p, n, true, false = pos[here], neg[here], true_before[here], false_before[here]
     best = p * (true + p) / (true + p + false)
-    # Worst: all negatives of the bin first. The sum of (t + j) / (t + j + d) for j = 1..p is p - d * (H(t+d+p) -
-    # H(t+d)), and the difference of harmonic numbers is at most the logarithm of their ratio.
+    # Worst: all negatives of the bin first. The sum of (t + j) / (t + j + d) for j = 1..p is p - d
+    # * (H(t+d+p) - H(t+d)), and the difference of harmonic numbers is at most the logarithm of
+    # their ratio.
     d = false + n
     with np.errstate(divide="ignore", invalid="ignore"):
         worst = np.where(d > 0, p - d * np.log((true + d + p) / (true + d)), p)
-    # Between them, the middle one of the bin's positives with half of its negatives before it: exact for single rows.
+    # Between them, the middle one of the bin's positives with half of its negatives before it:
+    # exact for single rows.
     middle = true + (p + 1) / 2
     average = p * middle / (middle + false + n / 2)
     # A bin of one row has one order, and its value is exact.
@@ -67,9 +72,10 @@ def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str,
 
 
 def points(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Return at most POINTS + 1 points of both curves, exact at those points; None without positives or negatives.
+    """Return at most POINTS + 1 points of both curves, exact at those points.
 
-    The ROC points are spread evenly along the curve (in false plus true rate), the others evenly in recall.
+    None without positives or negatives. The ROC points are spread evenly along the curve (in false
+    plus true rate), the others evenly in recall.
     """
     positives, negatives = int(positive.sum()), int(negative.sum())
     if not positives or not negatives:

@@ -17,8 +17,9 @@ TEXT_CHARACTERS = 2_000
 class Disagreements:
     """Keeps the `keep` rows whose weak label the model finds least probable, of those it labels otherwise.
 
-    `gold` says what the cells of the weak column mean. Chunks are added in order; equal probabilities go by row, so
-    the rows kept depend on the input alone. Texts are cut at `characters`.
+    `gold` says what the cells of the weak column mean. Chunks are added in order; equal
+    probabilities go by row, so the rows kept depend on the input alone. Texts are cut at
+    `characters`.
     """
 
     def __init__(self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS) -> None:
@@ -66,8 +67,9 @@ class Disagreements:
     def table(self) -> pa.Table:
         """Return the rows kept, those that disagree most first.
 
-        Columns: row, counted from 1 in the input without the rejected ones; gold, the cell as it stands; gold_label,
-        what it means; label and score of the model; gold_probability, which the model gives the weak label; text.
+        Columns: row, counted from 1 in the input without the rejected ones; gold, the cell as it
+        stands; gold_label, what it means; label and score of the model; gold_probability, which the
+        model gives the weak label; text.
         """
         kinds = {
             "row": pa.int64(),

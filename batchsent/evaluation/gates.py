@@ -1,4 +1,7 @@
-"""Conditions on figures, such as `psi>0.2` and `accuracy=0.9`; knows nothing of where the figures come from."""
+"""Conditions on figures, such as `psi>0.2` and `accuracy=0.9`.
+
+Knows nothing of where the figures come from.
+"""
 
 import difflib
 import operator
@@ -29,8 +32,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
 def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> list[dict[str, Any]]:
     """Return the conditions that hold, each a reason to fail: expression, name, value, limit and a message.
 
-    A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure that could not be
-    computed fails too: a gate in a cron job must not pass because its input is missing.
+    A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure
+    that could not be computed fails too: a gate in a cron job must not pass because its input is
+    missing.
 
     Raises UsageError for what is no condition or names no figure.
     """
@@ -48,9 +52,10 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
 
 
 def failed_minimums(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under; a missing figure is under any.
+    """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under.
 
-    Raises UsageError for what is no floor or names no figure of FLOORS.
+    A missing figure is under any. Raises UsageError for what is no floor or names no figure of
+    FLOORS.
     """
     found = []
     for name, limit, expression in [_floor(text) for text in as_list(expressions)]:
@@ -73,7 +78,10 @@ def as_list(expressions: Sequence[str]) -> Sequence[str]:
 
 
 def check_score(option: str, score: float | None) -> None:
-    """Refuse a threshold of the score that none can have, such as 70 for 70 %. Raises UsageError."""
+    """Refuse a threshold of the score that none can have, such as 70 for 70 %.
+
+    Raises UsageError.
+    """
     if score is not None and not 0 <= score <= 1:
         raise UsageError(f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7")
 

@@ -1,4 +1,7 @@
-"""Gold values -> label numbers: names, numbers, a mapping or star ranges; knows nothing of files and scores."""
+"""Gold values -> label numbers: names, numbers, a mapping or star ranges.
+
+Knows nothing of files and scores.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +17,8 @@ from batchsent.text import printable
 # What a gold value says when it names no label.
 MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
 
-# Words that mean the same whatever the model calls its labels. Nothing else is guessed: LABEL_0 may mean anything.
+# Words that mean the same whatever the model calls its labels. Nothing else is guessed: LABEL_0 may
+# mean anything.
 SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
 
 # A gold column has few distinct values; one that does not (ids, prose) must not fill the memory.
@@ -38,12 +42,14 @@ class GoldRule:
     def parse(cls, labels: Sequence[str], mapping_text: str | None = None, stars: str | None = None) -> "GoldRule":
         """Make the rule for a model's labels.
 
-        `mapping_text` is ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``);
-        `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``, both ends included, ratings in no range left out.
-        With neither, a value is a label's name in any case, one of neg/negative, neu/neutral, pos/positive where the
-        model has such a label, or the label's number from 0.
+        `mapping_text` is
+        ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``); `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``,
+        both ends included, ratings in no range left out. With neither, a value is a label's name in
+        any case, one of neg/negative, neu/neutral, pos/positive where the model has such a label,
+        or the label's number from 0.
 
-        Raises UsageError for a rule that cannot be read, names no label of the model, or says two things of a value.
+        Raises UsageError for a rule that cannot be read, names no label of the model, or says two
+        things of a value.
         """
         labels = tuple(labels)
         if mapping_text is not None and stars is not None:
@@ -86,7 +92,8 @@ class GoldRule:
             return next((label for low, high, label in self.ranges if low <= rating <= high), LEFT_OUT)
         key = _key(name)
         if self.kind == "mapping":
-            # Beside the mapping only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0 means neither.
+            # Beside the mapping only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0
+            # means neither.
             return self.values[key] if key in self.values else _label_number(self.labels, name)
         return self._by_name(name, key, cell)
 

@@ -1,4 +1,7 @@
-"""Scores rolled up by the values of a column, in bounded memory; knows no files, only values and scores."""
+"""Scores rolled up by the values of a column, in bounded memory.
+
+Knows no files, only values and scores.
+"""
 
 from typing import Any
 
@@ -13,8 +16,8 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import FIXED, count, fixed
 from batchsent.text import printable
 
-# Beyond these, rows of new groups are counted together. A million groups of two labels are 56 MB of counts and some
-# 250 MB of values; more labels, or longer values, mean fewer groups.
+# Beyond these, rows of new groups are counted together. A million groups of two labels are 56 MB of
+# counts and some 250 MB of values; more labels, or longer values, mean fewer groups.
 MOST_GROUPS = 1_000_000
 MOST_COUNTS = 16 << 20
 MOST_VALUE_BYTES = 256 << 20
@@ -28,9 +31,9 @@ ROWS, SCORED_ROWS, MEAN, UNSURE, TRUNCATED = "n", "scored", "mean_score", "unsur
 class Groups:
     """The counts of each group of rows that share a value.
 
-    Chunks are added in order; `table` may be asked at any time. `name` is that of the user's column. Rows whose score
-    is under `unsure_below` count as unsure. Once there are `cap` groups, rows of further ones are counted in one that
-    is called "(other groups)": `warnings` says so.
+    Chunks are added in order; `table` may be asked at any time. `name` is that of the user's
+    column. Rows whose score is under `unsure_below` count as unsure. Once there are `cap` groups,
+    rows of further ones are counted in one that is called "(other groups)": `warnings` says so.
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class Groups:
         winners = scores.winners
         score = np.zeros(len(winners), dtype=np.float32)
         score[scored] = scores.probabilities[scored, winners[scored]]
-        # Counted among the groups of this chunk first: there are few of them, of all groups there may be a million.
+        # Counted among the groups of this chunk first: there are few of them, of all groups there
+        # may be a million.
         present, places = np.unique(numbers, return_inverse=True)
         found = np.zeros((len(present), self._width), dtype=np.int64)
         found[:, 0] = count(places, len(present))
@@ -110,10 +114,11 @@ class Groups:
     def table(self) -> pa.Table:
         """Return a row a group, sorted by value with null behind: the same table however the rows were cut.
 
-        Columns: the group, under the user's name for it (`group`, where that is one of the following) and in the
-        user's type; n, its rows; scored, those with a label; share_<label> of each label among the scored; mean_score
-        of the labels given; unsure, null without a threshold; truncated. Behind everything stands the row of the
-        other groups, if there is one; the values are text then.
+        Columns: the group, under the user's name for it (`group`, where that is one of the
+        following) and in the user's type; n, its rows; scored, those with a label; share_<label> of
+        each label among the scored; mean_score of the labels given; unsure, null without a
+        threshold; truncated. Behind everything stands the row of the other groups, if there is one;
+        the values are text then.
         """
         values = pa.concat_arrays(self._values) if self._values else pa.array([], self._kind or pa.string())
         counts = self._counts[: len(values)]

@@ -1,6 +1,7 @@
-"""One `evaluate.Metric` over scikit-learn, used by fine-tuning and by the summary; knows nothing of texts or models.
+"""One `evaluate.Metric` over scikit-learn, used by fine-tuning and by the summary.
 
-`evaluate.load("accuracy")` downloads a script even for accuracy. This metric is part of the package: no network.
+Knows nothing of texts or models. `evaluate.load("accuracy")` downloads a script even for accuracy.
+This metric is part of the package: no network.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,19 @@ import numpy as np
 def load_metric(labels: Sequence[str]) -> Any:
     """Return a fresh `evaluate.Metric` that knows the names of the classes.
 
-    `compute(predictions=, references=, sample_weight=None)` takes class indices and returns a dictionary:
+    `compute(predictions=, references=, sample_weight=None)` takes class indices and returns a
+    dictionary:
 
-    - `accuracy`, `balanced_accuracy` (mean recall of the classes that occur in the references), `mcc`
-    - `macro_precision`, `macro_recall`, `macro_f1`: over the classes that occur in references or predictions,
-      which is scikit-learn's own choice
+    - `accuracy`, `balanced_accuracy` (mean recall of the classes that occur in the references),
+      `mcc`
+    - `macro_precision`, `macro_recall`, `macro_f1`: over the classes that occur in references or
+      predictions, which is scikit-learn's own choice
     - `per_class`: name -> `precision`, `recall`, `f1`, `support` (the weight of its references)
     - for two classes also `precision`, `recall`, `f1` of the second one
 
-    A share of nothing is 0. Weights of zero count as absent; where nothing at all is left every figure is None.
-    A confusion matrix is computed from its cells with the counts as weights, whatever the number of rows.
+    A share of nothing is 0. Weights of zero count as absent; where nothing at all is left every
+    figure is None. A confusion matrix is computed from its cells with the counts as weights,
+    whatever the number of rows.
     """
     import datasets
     import evaluate
@@ -40,7 +44,8 @@ def load_metric(labels: Sequence[str]) -> Any:
             )
 
         def _build_data_dir(self) -> str:
-            # evaluate makes a folder under HOME even for a metric that stays in memory; cron may have no HOME.
+            # evaluate makes a folder under HOME even for a metric that stays in memory; cron may
+            # have no HOME.
             return self._data_dir_root  # type: ignore[no-any-return]  # as above
 
         def _compute(self, *, predictions: Any, references: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -64,7 +69,8 @@ def classification(predictions: Any, references: Any, sample_weight: Any, labels
     for index in (predicted, gold):
         if len(index) and not 0 <= index.min() <= index.max() < len(labels):
             raise ValueError(f"class indices {index.min()} to {index.max()} for {len(labels)} classes")
-    # scikit-learn warns about classes whose weights are all zero; an empty cell of a confusion matrix is no news.
+    # scikit-learn warns about classes whose weights are all zero; an empty cell of a confusion
+    # matrix is no news.
     predicted, gold, weight = predicted[weight > 0], gold[weight > 0], weight[weight > 0]
     if not len(gold):
         empty = dict.fromkeys(("precision", "recall", "f1"))
@@ -102,7 +108,8 @@ def mean(values: Sequence[float]) -> float:
 
 def correlation(matthews_corrcoef: Any, gold: Any, predicted: Any, weight: Any) -> float:
     """Return Matthews' correlation coefficient, 0 where a side is constant."""
-    # One class on both sides makes scikit-learn warn about a single label; the coefficient is 0 by convention.
+    # One class on both sides makes scikit-learn warn about a single label; the coefficient is 0 by
+    # convention.
     if len(set(gold.tolist()) | set(predicted.tolist())) < 2:
         return 0.0
     return float(matthews_corrcoef(gold, predicted, sample_weight=weight))

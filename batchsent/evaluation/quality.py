@@ -1,7 +1,7 @@
-"""How well the scores agree with gold labels, in constant memory; knows label numbers, not what gold cells look like.
+"""How well the scores agree with gold labels, in constant memory.
 
-Every figure is made of counts and of sums in fixed point, so it depends on the rows alone, not on how they were cut
-into chunks.
+Knows label numbers, not what gold cells look like. Every figure is made of counts and of sums in
+fixed point, so it depends on the rows alone, not on how they were cut into chunks.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from batchsent.evaluation import curves
 from batchsent.evaluation.bins import FIXED, count, fixed
 
-# Models with more labels get the figures, but neither the whole confusion matrix nor curves: those grow with the
-# square of the labels and would bury the summary.
+# Models with more labels get the figures, but neither the whole confusion matrix nor curves: those
+# grow with the square of the labels and would bury the summary.
 LABELS_IN_FULL = 100
 CURVES_IN_FULL = 10
 
-# Score bins for calibration and coverage: kept in hundredths, shown in twentieths. The edges are float32 like the
-# scores: the score that a file shows as 0.7 lies a hair under 0.7, and counts as at least 0.7 to whoever reads it.
+# Score bins for calibration and coverage: kept in hundredths, shown in twentieths. The edges are
+# float32 like the scores: the score that a file shows as 0.7 lies a hair under 0.7, and counts as
+# at least 0.7 to whoever reads it.
 FINE = 100
 FINE_EDGES = (np.arange(FINE) / FINE).astype(np.float32)
 SHOWN = 20
@@ -46,8 +47,8 @@ def interval(hits: int, rows: int) -> list[float] | None:
 class Quality:
     """Counts from which `section` makes the evaluation.
 
-    With `winners_only` the probabilities hold the winner's alone (zero elsewhere): what needs the others, the Brier
-    score and the curves, is None then.
+    With `winners_only` the probabilities hold the winner's alone (zero elsewhere): what needs the
+    others, the Brier score and the curves, is None then.
     """
 
     def __init__(self, labels: Sequence[str], unsure_below: float | None = None, *, winners_only: bool = False) -> None:

@@ -1,4 +1,7 @@
-"""The summary document of a run: put together, written as strict JSON, read back; computes none of the figures."""
+"""The summary document of a run: put together, written as strict JSON, read back.
+
+Computes none of the figures.
+"""
 
 import csv
 import json
@@ -44,7 +47,8 @@ PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "nump
 # A summary has some 20 kB; with a hundred labels 200 kB.
 LARGEST_BYTES = 64 << 20
 
-# An error may quote a whole library, a command may name ten thousand files: the summary keeps the beginning.
+# An error may quote a whole library, a command may name ten thousand files: the summary keeps the
+# beginning.
 MOST_ERROR_CHARACTERS = 1_000
 MOST_WORDS = 100
 MOST_WORD_CHARACTERS = 500
@@ -71,10 +75,11 @@ def build(
 ) -> dict[str, Any]:
     """Put the summary together, plain JSON types only, in the order of SECTIONS.
 
-    `tally_sections` are those of `Tally.sections`. `warnings` are dictionaries with `code`, `message` and `hint`;
-    what can be told from the figures themselves is added behind them. The words of an error, and of the command in
-    `run`, are cut where they are too long. Numpy numbers become Python's, paths become strings, and a figure that is
-    not a finite number becomes null: strict JSON has no NaN.
+    `tally_sections` are those of `Tally.sections`. `warnings` are dictionaries with `code`,
+    `message` and `hint`; what can be told from the figures themselves is added behind them. The
+    words of an error, and of the command in `run`, are cut where they are too long. Numpy numbers
+    become Python's, paths become strings, and a figure that is not a finite number becomes null:
+    strict JSON has no NaN.
     """
     given = {
         "schema": SCHEMA,
@@ -115,7 +120,8 @@ def _command(run: Mapping[str, Any]) -> dict[str, list[Any]]:
 def dumps(document: Mapping[str, Any]) -> bytes:
     """Return the document as strict JSON in ASCII, indented, a list of plain values on one line, newline at the end.
 
-    ASCII, because names and labels may hold what a terminal obeys, and people read summaries with cat.
+    ASCII, because names and labels may hold what a terminal obeys, and people read summaries with
+    cat.
     """
     return (_encode(_plain(document), "\n") + "\n").encode("ascii")
 

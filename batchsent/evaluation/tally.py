@@ -14,7 +14,8 @@ from batchsent.text import printable
 
 SCORE_BINS = 50
 
-# Gold values that match no label: counted up to so many distinct ones, so many shown, cut at so many characters.
+# Gold values that match no label: counted up to so many distinct ones, so many shown, cut at so
+# many characters.
 UNMATCHED_COUNTED = 1_000
 UNMATCHED_SHOWN = 20
 UNMATCHED_CHARACTERS = 60
@@ -23,10 +24,11 @@ UNMATCHED_CHARACTERS = 60
 class Tally:
     """The counts of one run.
 
-    Each chunk is added once, in order; `sections` may be asked at any time. With a `gold` rule every chunk must carry
-    its gold cells, and the sections hold an evaluation. Rows whose score is under `unsure_below` are counted as unsure.
-    `winners_only` says that the probabilities other than the winner's are unknown and given as 0. Raises UsageError
-    for an `unsure_below` that is no score.
+    Each chunk is added once, in order; `sections` may be asked at any time. With a `gold` rule
+    every chunk must carry its gold cells, and the sections hold an evaluation. Rows whose score is
+    under `unsure_below` are counted as unsure. `winners_only` says that the probabilities other
+    than the winner's are unknown and given as 0. Raises UsageError for an `unsure_below` that is no
+    score.
     """
 
     def __init__(
@@ -114,8 +116,8 @@ class Tally:
     def sections(self) -> dict[str, Any]:
         """Return the sections rows, text, predictions and evaluation of the summary.
 
-        read = scored + blank + rejected + nonfinite; written = read - rejected. Lengths and distinct texts are those
-        of rows that have text. Sizes do not depend on the number of rows.
+        read = scored + blank + rejected + nonfinite; written = read - rejected. Lengths and
+        distinct texts are those of rows that have text. Sizes do not depend on the number of rows.
         """
         rows = self.rows()
         return {
@@ -130,7 +132,8 @@ class Tally:
         rows = tokens["count"]
         return {
             "characters": self.characters.section(),
-            # As long as the text is, not as much as the model read; a lower bound where the text was cut.
+            # As long as the text is, not as much as the model read; a lower bound where the text
+            # was cut.
             "tokens": tokens,
             "truncated_rows": self.truncated_rows,
             "truncated_share": self.truncated_rows / rows if rows else None,

@@ -1,1 +1,4 @@
-"""Files and folders that appear whole or not at all; their hashes, the lock of an output, signals."""
+"""Files and folders that appear whole or not at all.
+
+Their hashes, the lock of an output, signals.
+"""

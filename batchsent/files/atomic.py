@@ -1,10 +1,12 @@
-"""Files and folders that appear whole under their final name or not at all; knows nothing of what is in them.
+"""Files and folders that appear whole under their final name or not at all.
 
-The protocol (SQLite's and restic's): write to a hidden temporary name in the same directory, close with errors
-checked, fsync, rename, fsync the directory. Every file the tool leaves behind goes this way.
+Knows nothing of what is in them. The protocol (SQLite's and restic's): write to a hidden temporary
+name in the same directory, close with errors checked, fsync, rename, fsync the directory. Every
+file the tool leaves behind goes this way.
 
-Each step is a fail point. With BATCHSENT_FAULT=POINT:N:ACTION in the environment, which only tests set, the N-th
-passage of POINT (or of any point, written `*`) raises, kills the process or meets a full disk.
+Each step is a fail point. With BATCHSENT_FAULT=POINT:N:ACTION in the environment, which only tests
+set, the N-th passage of POINT (or of any point, written `*`) raises, kills the process or meets a
+full disk.
 """
 
 import errno
@@ -20,7 +22,8 @@ from batchsent.errors import OutputError, PipeClosed, UsageError, reason
 from batchsent.files.hashing import HashedOutput
 from batchsent.text import printable
 
-# Passages of each fail point in this process. The tests start a process a fault, so it never needs a reset.
+# Passages of each fail point in this process. The tests start a process a fault, so it never needs
+# a reset.
 _passed: dict[str, int] = {}
 
 
@@ -75,8 +78,8 @@ def free_bytes(folder: Path) -> int:
 def temporary_path(final: Path) -> Path:
     """Return the hidden name beside `final` that it is written under.
 
-    The name is fixed, so that the next run replaces what a killed one left; the lock of the output lets one run write
-    at a time. It names batchsent, so that it is nobody else's file.
+    The name is fixed, so that the next run replaces what a killed one left; the lock of the output
+    lets one run write at a time. It names batchsent, so that it is nobody else's file.
     """
     return final.parent / f".{final.name}.batchsent.tmp"
 
@@ -84,12 +87,13 @@ def temporary_path(final: Path) -> Path:
 class PendingFile(HashedOutput):
     """A binary file that becomes `final` on `commit()` and vanishes on `discard()`.
 
-    A symbolic link at `final` is replaced like any other file: what it points to stays as it is. With
-    `follow_link` the link stays, and what it points to is replaced, or made, in its own folder.
+    A symbolic link at `final` is replaced like any other file: what it points to stays as it is.
+    With `follow_link` the link stays, and what it points to is replaced, or made, in its own
+    folder.
 
     Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a
-    ParquetWriter that is closed after an error would otherwise complete a truncated file with a valid
-    footer. Raises OSError; wrap the use in `output_errors`.
+    ParquetWriter that is closed after an error would otherwise complete a truncated file with a
+    valid footer. Raises OSError; wrap the use in `output_errors`.
     """
 
     _discarded = True  # until there is something to discard
@@ -127,7 +131,10 @@ class PendingFile(HashedOutput):
         fsync_directory(self._target.parent)
 
     def discard(self) -> None:
-        """Remove the temporary file; what is written from now on goes nowhere. Does nothing after a commit."""
+        """Remove the temporary file; what is written from now on goes nowhere.
+
+        Does nothing after a commit.
+        """
         if self._discarded or self.closed:
             return
         self._discarded = True
@@ -145,7 +152,10 @@ class PendingFile(HashedOutput):
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good, where it is there; of a symbolic link the link itself. Raises OSError."""
+    """Remove a file for good, where it is there; of a symbolic link the link itself.
+
+    Raises OSError.
+    """
     if os.path.lexists(path):
         fault("unlink")
         path.unlink()
@@ -174,7 +184,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def temporary_directory(final: Path) -> Path:
-    """Make a fresh, empty hidden folder beside where `final` points, to be filled. Raises OutputError."""
+    """Make a fresh, empty hidden folder beside where `final` points, to be filled.
+
+    Raises OutputError.
+    """
     final = Path(os.path.realpath(final))
     temporary, old = temporary_path(final), replaced_path(final)
     with output_errors(final):
@@ -193,9 +206,10 @@ def replaced_path(final: Path) -> Path:
 def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) -> None:
     """Give a filled folder its final name once everything in it is durable.
 
-    Raises UsageError when `final` exists and `overwrite` is false, OutputError when the system refuses. With
-    `overwrite` the old folder is moved aside first and removed last: a directory cannot be replaced in one step
-    on every file system; after a crash in between the next `temporary_directory` puts the old one back.
+    Raises UsageError when `final` exists and `overwrite` is false, OutputError when the system
+    refuses. With `overwrite` the old folder is moved aside first and removed last: a directory
+    cannot be replaced in one step on every file system; after a crash in between the next
+    `temporary_directory` puts the old one back.
     """
     if final.exists() and not overwrite:
         raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")

@@ -10,7 +10,10 @@ STDOUT = 1  # file descriptor
 
 
 class HashedOutput(io.RawIOBase):
-    """An open file descriptor as a file that never repositions; counts and hashes what is written."""
+    """An open file descriptor as a file that never repositions.
+
+    Counts and hashes what is written.
+    """
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -32,7 +35,10 @@ class HashedOutput(io.RawIOBase):
         return self.size
 
     def write(self, data: Any) -> int:
-        """Write all of `data`; short writes are continued. Raises OSError, BrokenPipeError for a reader who left."""
+        """Write all of `data`; short writes are continued.
+
+        Raises OSError, BrokenPipeError for a reader who left.
+        """
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view):

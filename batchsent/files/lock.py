@@ -13,7 +13,10 @@ from batchsent.text import printable
 
 @contextlib.contextmanager
 def held_lock(output: Path, wait_s: float) -> Iterator[None]:
-    """Hold the lock of an output; the kernel lets go of it however the process ends. Raises Locked."""
+    """Hold the lock of an output; the kernel lets go of it however the process ends.
+
+    Raises Locked.
+    """
     path = output.with_name(f".{output.name}.batchsent.lock")
     lock = filelock.FileLock(path)
     with output_errors(output):
@@ -27,7 +30,8 @@ def held_lock(output: Path, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while held: whoever waits for this inode sees that it has no name any more and takes a new one.
+        # Removed while held: whoever waits for this inode sees that it has no name any more and
+        # takes a new one.
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()

@@ -16,7 +16,8 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Signals:
     """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted, or wait for the end of a `deferred` block.
 
-    In a thread that is not the main one nothing is handled: Python delivers signals to the main thread only.
+    In a thread that is not the main one nothing is handled: Python delivers signals to the main
+    thread only.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,8 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             if number == signal.SIGINT:
-                # Whoever asks twice does not want to wait; everything committed is safe at any moment.
+                # Whoever asks twice does not want to wait; everything committed is safe at any
+                # moment.
                 os._exit(128 + number)
             return
         self.received = number
@@ -61,7 +63,10 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Run a block that asks `stop` itself or must not be interrupted; a signal is delivered after the block."""
+        """Run a block that asks `stop` itself or must not be interrupted.
+
+        A signal is delivered after the block.
+        """
         self._deferred += 1
         try:
             yield

@@ -155,7 +155,8 @@ class ArrowSource:
     def __init__(self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
-        # The file format is a stream between a mark and a table of contents, which reading in order does not need.
+        # The file format is a stream between a mark and a table of contents, which reading in order
+        # does not need.
         self._bytes = _Rejoined(head.removeprefix(b"ARROW1\0\0"), stream)
         self._whole = True
         try:
@@ -172,7 +173,8 @@ class ArrowSource:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
             for batch in self._reader:
-                # Offsets that point outside their buffers would crash the process, or read what is not theirs.
+                # Offsets that point outside their buffers would crash the process, or read what is
+                # not theirs.
                 batch.validate(full=True)
                 yield batch
             self._whole = self._bytes.last.endswith(END_OF_STREAM)

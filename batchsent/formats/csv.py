@@ -95,7 +95,10 @@ class CsvSource:
         return self.dialect.unquote(raw).decode("utf-8" if self.encoding in WIDE else self.encoding, "replace")
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows once, in order. Raises InputError for a bad row unless they are to be left out."""
+        """Yield the rows once, in order.
+
+        Raises InputError for a bad row unless they are to be left out.
+        """
         start = 0
         for group in cut(limited(self._sorted_out(), self._options.limit), self._options.chunk_rows):
             runs = tuple(piece for piece in group if isinstance(piece, Records))
@@ -112,10 +115,10 @@ class CsvSource:
             yield chunk
 
     def check(self) -> tuple[int, int]:
-        """Read the whole input for its structure alone; return good and bad rows. This uses the source up.
+        """Read the whole input for its structure alone; return good and bad rows.
 
-        Raises InputError for the first bad row unless they are to be left out, at some 300 MB/s: ahead of a model
-        that takes hours.
+        This uses the source up. Raises InputError for the first bad row unless they are to be left
+        out, at some 300 MB/s: ahead of a model that takes hours.
         """
         good = bad = 0
         for piece in limited(self._sorted_out(), self._options.limit):

@@ -1,4 +1,7 @@
-"""CSV and TSV, written: rows go out as the bytes they came in, with fields appended; what was no CSV, as values."""
+"""CSV and TSV, written: rows go out as the bytes they came in, with fields appended.
+
+What was no CSV, as values.
+"""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -99,7 +102,8 @@ class ValueSink:
         """Write the rows of a chunk with the added columns behind the user's."""
         table = chunk.carried.table(self._source_schema)
         arrays = [flat(column) for column in (*table.columns, *added.columns)]
-        # Numbers as names: arrow would refuse a table with the same name twice, which the user's may have.
+        # Numbers as names: arrow would refuse a table with the same name twice, which the user's
+        # may have.
         named = pa.table(arrays, names=[str(n) for n in range(len(arrays))])
         pa.csv.write_csv(named, self._file, self._options)
 

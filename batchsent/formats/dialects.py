@@ -14,7 +14,8 @@ DELIMITERS = (b",", b";", b"\t", b"|")
 def find_encoding(head: bytes, asked: str, name: str) -> str:
     """Return the encoding of a file that begins with `head`; `asked` may be auto.
 
-    Raises InputError for a file that is plainly in another one, UsageError for one that cannot be read as CSV.
+    Raises InputError for a file that is plainly in another one, UsageError for one that cannot be
+    read as CSV.
     """
     marked = next((found for mark, found in BOMS if head.startswith(mark)), None) or unmarked(head)
     if asked == "auto":
@@ -41,9 +42,9 @@ def unmarked(head: bytes) -> str | None:
 
 
 def find_dialect(head: bytes, options: ReadOptions, encoding: str, *, tabs: bool) -> Dialect:
-    """Return the dialect that was asked for, its delimiter a tab where `tabs` says so; auto looks at `head`.
+    """Return the dialect that was asked for, its delimiter a tab where `tabs` says so.
 
-    Raises UsageError for characters that cannot tell fields apart.
+    Auto looks at `head`. Raises UsageError for characters that cannot tell fields apart.
     """
     quote = one_byte("--quotechar", options.quotechar, encoding)
     escape = None if options.escapechar is None else one_byte("--escapechar", options.escapechar, encoding)
@@ -57,7 +58,10 @@ def find_dialect(head: bytes, options: ReadOptions, encoding: str, *, tabs: bool
 
 
 def one_byte(flag: str, character: str, encoding: str) -> bytes:
-    """Return a dialect character as its byte. Raises UsageError where it has none, or no unmistakable one."""
+    """Return a dialect character as its byte.
+
+    Raises UsageError where it has none, or no unmistakable one.
+    """
     if len(character) != 1 or not character.isascii() or character in "\r\n":
         raise UsageError(f"{flag} {printable(character)}: one ASCII character is expected")
     if encoding in MULTIBYTE and ord(character) >= 0x40:

@@ -21,7 +21,8 @@ SUFFIXES = {
     ".arrow": "arrow",
     ".arrows": "arrow",
 }
-# How a stream begins, and a file, which is a stream with this in front and a table of contents behind.
+# How a stream begins, and a file, which is a stream with this in front and a table of contents
+# behind.
 ARROW = (b"\xff\xff\xff\xff", b"ARROW1\0\0")
 
 
@@ -88,7 +89,8 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
 def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, output_format: str | None) -> Sink:
     """Start the output for a source's rows in `file`; `path` tells the format and the compression.
 
-    `-` gets the input's own format where that can be streamed. Raises UsageError for columns the format cannot hold.
+    `-` gets the input's own format where that can be streamed. Raises UsageError for columns the
+    format cannot hold.
     """
     name = sink_format(path, source, output_format)
     if name == "parquet":
@@ -114,7 +116,8 @@ def sink_format(path: str, source: Source, output_format: str | None) -> str:
 def columns_to_decode(path: str, source: Source, output_format: str | None) -> list[str]:
     """Return the columns whose text must be UTF-8 to be written: Parquet may hold any bytes, and get them back.
 
-    An Arrow stream with such bytes is refused by its readers. In CSV bytes are bytes, but nested values become JSON.
+    An Arrow stream with such bytes is refused by its readers. In CSV bytes are bytes, but nested
+    values become JSON.
     """
     name = sink_format(path, source, output_format)
     if name == "parquet":

@@ -1,4 +1,7 @@
-"""What a run adds to its input: columns of scores, files beside the output; their names and their order."""
+"""What a run adds to its input: columns of scores, files beside the output.
+
+Their names and their order.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +47,10 @@ def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
 
 
 def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: OutputOptions) -> pa.RecordBatch:
-    """Return the new columns of a chunk; label, score and probabilities are null where there is no score."""
+    """Return the new columns of a chunk.
+
+    Label, score and probabilities are null where there is no score.
+    """
     scored = scores.status == SCORED
     winners = scores.winners
     names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))

@@ -18,17 +18,20 @@ from batchsent.formats.streams import OutputFile
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
-# Row groups of a Parquet file made of an input that has none: large enough for column statistics to pay.
+# Row groups of a Parquet file made of an input that has none: large enough for column statistics to
+# pay.
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_BYTES = 128 << 20
-# Rows decoded at once. Few: a dictionary or a page can blow a kilobyte up to a gigabyte, a megabyte a row, and the
-# file does not tell before it is decoded. More are not much faster: 32 give 163,000 rows/s of 1.2 kB, 4,096 give
-# 230,000 (one core, 2026-11).
+# Rows decoded at once. Few: a dictionary or a page can blow a kilobyte up to a gigabyte, a megabyte
+# a row, and the file does not tell before it is decoded. More are not much faster: 32 give 163,000
+# rows/s of 1.2 kB, 4,096 give 230,000 (one core, 2026-11).
 BATCH_ROWS = 32
-# A page is decompressed whole. Columns of text become 2 to 20 times larger; what becomes this much larger is a bomb.
+# A page is decompressed whole. Columns of text become 2 to 20 times larger; what becomes this much
+# larger is a bomb.
 BOMB_BYTES = 256 << 20
 BOMB_RATIO = 1000
-# A row group is written column by column, so all of it must be at hand: what is more than this waits on disk.
+# A row group is written column by column, so all of it must be at hand: what is more than this
+# waits on disk.
 HELD_BYTES = 192 << 20
 
 
@@ -47,7 +50,8 @@ class ParquetSource:
         if self._file_size == 0:
             raise InputError(f"{self.name}: empty input", hint="a Parquet file is expected")
         try:
-            # Without pre-buffering, a row group streams through buffers of 1 MB a column instead of lying in memory.
+            # Without pre-buffering, a row group streams through buffers of 1 MB a column instead of
+            # lying in memory.
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
@@ -60,7 +64,10 @@ class ParquetSource:
         self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
 
     def _check_sizes(self) -> None:
-        """Refuse a column that is all but nothing on disk and fills the memory. Raises InputError."""
+        """Refuse a column that is all but nothing on disk and fills the memory.
+
+        Raises InputError.
+        """
         metadata = self._file.metadata
         for group in (metadata.row_group(n) for n in range(metadata.num_row_groups)):
             if group.total_byte_size < BOMB_BYTES:

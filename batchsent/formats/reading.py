@@ -22,7 +22,10 @@ TEXT_NAMES = ("text", "review")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How an input is read. Everything here but the chunk size belongs to the file, not to the model."""
+    """How an input is read.
+
+    Everything here but the chunk size belongs to the file, not to the model.
+    """
 
     text_column: str | None = option(None, "Column with the reviews [default: the one called text or review].")
     text_column_index: int | None = option(None, "The same by position, counted from 1; for files without a header.")
@@ -98,8 +101,8 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return the input section of the summary.
 
-    `text` is the name of the text column, `gold` a position or None; `size` (bytes) and `sha256` are those of the
-    input as it is stored.
+    `text` is the name of the text column, `gold` a position or None; `size` (bytes) and `sha256`
+    are those of the input as it is stored.
     """
     return {
         "path": source.name,
@@ -161,7 +164,10 @@ def _mend(columns: list[str]) -> str:
 
 
 def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
-    """Return the position of a named column. Raises UsageError when it is missing or there are several."""
+    """Return the position of a named column.
+
+    Raises UsageError when it is missing or there are several.
+    """
     found = [n for n, column in enumerate(columns) if column == wanted]
     if len(found) == 1:
         return found[0]

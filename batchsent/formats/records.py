@@ -1,10 +1,11 @@
-"""CSV bytes -> records: where each record and field begins and ends, exactly; decodes and rewrites nothing.
+"""CSV bytes -> records: where each record and field begins and ends, exactly.
 
-Two readers with one meaning. The fast one finds every quote, delimiter and line end of a block with numpy and takes
-the records whose quoting is by the book (RFC 4180). Where it meets anything else (a quote inside an unquoted field,
-text after a closing quote, an escape character) the exact one goes on, field by field, to the end of the block.
-Both mean what Python's csv module means (tests/test_records.py holds them against it), and keep the offsets, which
-that module does not tell.
+Decodes and rewrites nothing. Two readers with one meaning. The fast one finds every quote,
+delimiter and line end of a block with numpy and takes the records whose quoting is by the book
+(RFC 4180). Where it meets anything else (a quote inside an unquoted field, text after a closing
+quote, an escape character) the exact one goes on, field by field, to the end of the block. Both
+mean what Python's csv module means (tests/test_records.py holds them against it), and keep the
+offsets, which that module does not tell.
 """
 
 import re
@@ -111,7 +112,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Records:
-    """A run of records within one piece of the file. All offsets count from the first byte of `data`."""
+    """A run of records within one piece of the file.
+
+    All offsets count from the first byte of `data`.
+    """
 
     data: bytes
     begin: int  # where the run begins: blank lines ahead of the first record belong to it
@@ -182,10 +186,11 @@ def scan(
     max_record_bytes: int,
     name: str = "input",
 ) -> Iterator[Records]:
-    """Yield the records of a stream in runs of about BLOCK_BYTES; `buffered` was read from it already.
+    """Yield the records of a stream in runs of about BLOCK_BYTES.
 
-    `first_byte` and `first_line` are those of `buffered`. Blank lines are no records (the csv module's rule).
-    Raises InputError for a record longer than `max_record_bytes`, holding little more than that.
+    `buffered` was read from it already. `first_byte` and `first_line` are those of `buffered`.
+    Blank lines are no records (the csv module's rule). Raises InputError for a record longer than
+    `max_record_bytes`, holding little more than that.
     """
     data, at_end = buffered, False
     while not at_end:
@@ -231,7 +236,10 @@ class _Found:
 
 
 def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, first_line: int = 1) -> Records:
-    """Return the complete records of a piece that begins where a record does; at the end of the file, all of it."""
+    """Return the complete records of a piece that begins where a record does.
+
+    At the end of the file, all of it.
+    """
     found, is_rfc4180, problems = [], False, {}
     if dialect.escapechar is None and not dialect.skip_initial_space:
         run, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
@@ -261,9 +269,10 @@ def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, f
 
 
 def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found, bool]:
-    """Find records by the parity of the quotes before each byte; stop where the quoting is not by the book.
+    """Find records by the parity of the quotes before each byte.
 
-    Returns what it found and whether that is all there is.
+    Stop where the quoting is not by the book. Returns what it found and whether that is all there
+    is.
     """
     quote = dialect.quotechar[0]
     array = np.frombuffer(data, np.uint8)
@@ -281,8 +290,8 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
         touches_last = np.empty(len(at), bool)
         touches_last[0] = at[0] == 0
         touches_last[1:] = touches_next[:-1]
-        # An opening quote stands behind a delimiter, a line end or (a doubled quote) a closing one; a closing one
-        # stands before a delimiter, a line end or another quote.
+        # An opening quote stands behind a delimiter, a line end or (a doubled quote) a closing one;
+        # a closing one stands before a delimiter, a line end or another quote.
         wrong = is_quote & ~np.where(odd, touches_last, touches_next)
         if at_end and odd[-1]:
             wrong[np.flatnonzero(is_quote)[-1]] = True  # the file ends inside quotes
@@ -315,7 +324,8 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
         at, is_delimiter, is_end = np.append(at, len(data)), np.append(is_delimiter, False), np.append(is_end, True)
         stop = len(data)
     is_delimiter &= at < stop
-    # Field ends in file order: every delimiter and every record end. A CR before the LF belongs to the line end.
+    # Field ends in file order: every delimiter and every record end. A CR before the LF belongs to
+    # the line end.
     is_field_end = is_delimiter | is_end
     field_ends = at[is_field_end]
     last_fields = np.flatnonzero(is_end[is_field_end])

@@ -1,4 +1,7 @@
-"""Bytes in and out: files, stdin, stdout, gzip and zstd by suffix, encodings; knows nothing of rows."""
+"""Bytes in and out: files, stdin, stdout, gzip and zstd by suffix, encodings.
+
+Knows nothing of rows.
+"""
 
 import codecs
 import contextlib
@@ -20,9 +23,9 @@ from batchsent.text import printable
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
-# Encodings in which every byte below 0x40 stands for its ASCII character, wherever it occurs: the structure of a
-# CSV file can be read from the bytes, and nothing is ever re-encoded. (Trail bytes begin at 0x40, in GB 18030 at
-# 0x30, and all CSV delimiters but | and \ are below.)
+# Encodings in which every byte below 0x40 stands for its ASCII character, wherever it occurs: the
+# structure of a CSV file can be read from the bytes, and nothing is ever re-encoded. (Trail bytes
+# begin at 0x40, in GB 18030 at 0x30, and all CSV delimiters but | and \ are below.)
 MULTIBYTE = {
     "big5",
     "big5hkscs",
@@ -55,7 +58,8 @@ def compression_of(path: str | Path) -> str | None:
 class InputStream(io.RawIOBase):
     """A readable file or stdin, decompressed by suffix, hashed as it is stored.
 
-    `size` and `sha256` are those of the stored bytes read so far. Raises InputError for what cannot be read.
+    `size` and `sha256` are those of the stored bytes read so far. Raises InputError for what cannot
+    be read.
     """
 
     def __init__(self, path: str) -> None:
@@ -181,7 +185,10 @@ class OutputFile(Protocol):
 
 
 class Compressed(io.RawIOBase):
-    """A writer that compresses into `file` by the suffix of `path`; closing it leaves `file` open."""
+    """A writer that compresses into `file` by the suffix of `path`.
+
+    Closing it leaves `file` open.
+    """
 
     def __init__(self, file: Any, path: str) -> None:
         super().__init__()
@@ -230,7 +237,8 @@ class _KeepOpen(io.RawIOBase):
 def canonical_encoding(name: str) -> str:
     """Return Python's name of an encoding that CSV files may have.
 
-    Raises UsageError for one that does not exist or whose bytes cannot be read as CSV without changing them.
+    Raises UsageError for one that does not exist or whose bytes cannot be read as CSV without
+    changing them.
     """
     try:
         canonical = codecs.lookup(name).name
@@ -255,7 +263,10 @@ def canonical_encoding(name: str) -> str:
 
 
 class Transcoded(io.RawIOBase):
-    """A UTF-16 or UTF-32 stream read as UTF-8, without loss: what is not valid is refused. Raises InputError."""
+    """A UTF-16 or UTF-32 stream read as UTF-8, without loss: what is not valid is refused.
+
+    Raises InputError.
+    """
 
     def __init__(self, stream: InputStream, encoding: str, buffered: bytes = b"") -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Which texts share a forward pass; knows lengths only.
 
-A plan depends on the lengths and the budget alone, so a chunk that is finished after an interruption goes through
-the same batches, and gives the same bytes, as one done in one sitting.
+A plan depends on the lengths and the budget alone, so a chunk that is finished after an
+interruption goes through the same batches, and gives the same bytes, as one done in one sitting.
 """
 
 from typing import Literal
@@ -18,8 +18,8 @@ MOST_TEXTS = 32_768
 def plan_batches(lengths: NDArray[np.int64], budget_tokens: int, shape: Shape) -> list[NDArray[np.int64]]:
     """Return row numbers, batch by batch, longest texts first.
 
-    A batch costs its number of tokens, for "padded" its number of rows times its longest text; it stays within
-    `budget_tokens` unless it is a single text, and never holds more than MOST_TEXTS.
+    A batch costs its number of tokens, for "padded" its number of rows times its longest text; it
+    stays within `budget_tokens` unless it is a single text, and never holds more than MOST_TEXTS.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0

@@ -1,7 +1,8 @@
-"""Scores that can be read as chances: one temperature, fitted on held-out rows; trains and scores nothing itself.
+"""Scores that can be read as chances: one temperature, fitted on held-out rows.
 
-Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017): logits are
-divided by one number T before the softmax. Labels stay the same, only how sure the scores are changes.
+Trains and scores nothing itself. Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On
+Calibration of Modern Neural Networks", 2017): logits are divided by one number T before the
+softmax. Labels stay the same, only how sure the scores are changes.
 """
 
 import json
@@ -44,9 +45,10 @@ class Calibration:
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """Return the temperature that makes the right labels most likely.
 
-    `logits` (rows, labels) may also be logarithms of probabilities; `labels` (rows,) are label numbers. The loss is
-    convex in 1/T, so that halving an interval finds its minimum. Returns 1 where there is none between LOWEST and
-    HIGHEST: a model that is always right, or no better than chance, does not tell how sure it should be.
+    `logits` (rows, labels) may also be logarithms of probabilities; `labels` (rows,) are label
+    numbers. The loss is convex in 1/T, so that halving an interval finds its minimum. Returns 1
+    where there is none between LOWEST and HIGHEST: a model that is always right, or no better than
+    chance, does not tell how sure it should be.
     """
     z, y = _checked(logits, labels)
     if not len(z):
@@ -70,9 +72,9 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 def calibrate(logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str | None = None) -> Calibration:
     """Fit a temperature on held-out rows and measure what it mends.
 
-    The temperature is fitted on all rows. What it mends is measured by folds, each scored with the temperature of the
-    others: the figures after are those of rows that were not fitted on. With fewer than FEWEST_ROWS rows the
-    temperature is 1.
+    The temperature is fitted on all rows. What it mends is measured by folds, each scored with the
+    temperature of the others: the figures after are those of rows that were not fitted on. With
+    fewer than FEWEST_ROWS rows the temperature is 1.
     """
     z, y = _checked(logits, labels)
     rows = len(z)
@@ -99,8 +101,9 @@ def calibrate(logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str
 def apply_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Return softmax(log p / T) of probabilities (rows, labels), which is softmax(logits / T).
 
-    The most probable label stays the most probable: where rounding to float32 would make a tie of two labels, the
-    others are lowered by the last digit. T = 1 returns the probabilities to the bit, rows of NaN stay NaN.
+    The most probable label stays the most probable: where rounding to float32 would make a tie of
+    two labels, the others are lowered by the last digit. T = 1 returns the probabilities to the
+    bit, rows of NaN stay NaN.
     """
     if temperature == 1:
         return probabilities
@@ -144,7 +147,8 @@ def dumps(calibration: Calibration) -> bytes:
 def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | None:
     """Read the calibration of a model folder; None where it has none.
 
-    Raises ModelError for a file that is damaged, or was fitted for other weights than `weights_sha256`.
+    Raises ModelError for a file that is damaged, or was fitted for other weights than
+    `weights_sha256`.
     """
     path = folder / FILE
     name, mend = printable(path), "make the model again with batchsent finetune, or leave out --calibrated"

@@ -187,7 +187,8 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
     if precision != "auto":
         chosen, reason = precision, "as asked"
     elif capability >= (7, 0):
-        # float16 and not bfloat16: 10 bits of mantissa against 7, and classifiers stay far inside its range.
+        # float16 and not bfloat16: 10 bits of mantissa against 7, and classifiers stay far inside
+        # its range.
         chosen, reason = "float16", f"auto: {properties.name}"
     else:
         chosen, reason = (

@@ -1,7 +1,7 @@
 """Choose the fastest right way to run a model: token ids of a batch to label probabilities.
 
-The packed way is checked against transformers' own forward pass when the model loads; where they disagree, or it
-fails, the model runs as transformers runs it, and the summary says so.
+The packed way is checked against transformers' own forward pass when the model loads; where they
+disagree, or it fails, the model runs as transformers runs it, and the summary says so.
 """
 
 from dataclasses import replace
@@ -64,8 +64,8 @@ class Encoder(Protocol):
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device.
 
-        `ids` holds the texts' tokens one behind the other, `lengths` how many belong to each. On an accelerator the
-        result may still be being computed.
+        `ids` holds the texts' tokens one behind the other, `lengths` how many belong to each. On an
+        accelerator the result may still be being computed.
         """
 
 
@@ -125,7 +125,10 @@ def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max
 
 
 def _int8(model: LoadedModel) -> PackedEncoder:
-    """Return the 8-bit encoder; raises UsageError for a model that cannot run so, since it was asked for by name."""
+    """Return the 8-bit encoder.
+
+    Raises UsageError for a model that cannot run so, since it was asked for by name.
+    """
     obstacle = _why_not_packed(model)
     if obstacle is None:
         packed = packed_float32(model, int8_dense)

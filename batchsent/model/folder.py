@@ -1,6 +1,7 @@
-"""What can be told of a model folder from its files alone; never runs, unpickles or builds anything in it.
+"""What can be told of a model folder from its files alone.
 
-Every number that decides how much is read or allocated is checked against the file's size first.
+Never runs, unpickles or builds anything in it. Every number that decides how much is read or
+allocated is checked against the file's size first.
 """
 
 import json
@@ -29,7 +30,8 @@ TENSOR_BITS = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
 }
-# Weights of the last layer of a classifier: BERT and friends, RoBERTa and friends, XLNet and XLM, LLaMA and friends.
+# Weights of the last layer of a classifier: BERT and friends, RoBERTa and friends, XLNet and XLM,
+# LLaMA and friends.
 HEADS = ("classifier.weight", "classifier.out_proj.weight", "logits_proj.weight", "score.weight")
 EMBEDDINGS = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "word_embedding.weight")
 TOKENIZER_FILES = (
@@ -62,7 +64,8 @@ OFFSET_POSITIONS = {
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text", "ibert"),
     *("luke", "roberta-prelayernorm", "xmod", "bertweet"),
 }
-# What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million tokens.
+# What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million
+# tokens.
 NO_LIMIT = 1_000_000
 USUAL_LIMIT = 512
 # Two special tokens and one of the text.
@@ -95,8 +98,8 @@ class Inspection:
 def inspect(folder: Path) -> Inspection:
     """Read and check a model folder without running anything of it.
 
-    Raises ModelError for a folder that is no text classifier with safetensors weights, is damaged, wants to run
-    code of its own, or whose parts do not fit together.
+    Raises ModelError for a folder that is no text classifier with safetensors weights, is damaged,
+    wants to run code of its own, or whose parts do not fit together.
     """
     parts = _inspect_encoder(folder)
     labels = _labels(folder, parts.config)
@@ -167,7 +170,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             raise ModelError(f"{printable(folder / INDEX)} is damaged: it names no weight files")
         names = sorted({str(name) for name in shards.values()})
         for name in names:
-            # The index is somebody else's file: it must not lead out of the folder, nor to a pickle.
+            # The index is somebody else's file: it must not lead out of the folder, nor to a
+            # pickle.
             if Path(name).name != name or not name.endswith(".safetensors"):
                 raise ModelError(f"{printable(folder / INDEX)} names a file it may not: {printable(name)}")
             if not (folder / name).exists():
@@ -193,8 +197,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 def read_header(path: Path) -> dict[str, Tensor]:
     """Read and check the header of a safetensors file.
 
-    The length it claims is compared with the file's size before anything of that length is read. Raises ModelError
-    for a header that is absurd, tensors that overlap or leave gaps, or data that ends early.
+    The length it claims is compared with the file's size before anything of that length is read.
+    Raises ModelError for a header that is absurd, tensors that overlap or leave gaps, or data that
+    ends early.
     """
 
     def damaged(what: str) -> ModelError:
@@ -415,7 +420,10 @@ def _largest_id(folder: Path) -> int | None:
 
 
 def _positions(folder: Path, config: dict[str, Any]) -> int | None:
-    """Return how many tokens the weights can tell apart by their place; None for a model without such a limit."""
+    """Return how many tokens the weights can tell apart by their place.
+
+    None for a model without such a limit.
+    """
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if positions is None:
         return None

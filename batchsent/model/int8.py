@@ -1,13 +1,14 @@
 """Dense layers in 8-bit integers on CPUs with VNNI: torch's oneDNN kernels, a scale for every token.
 
-Weights get a scale for each output, once; inputs a scale for each token as they come, so that a text's scores do not
-depend on the texts beside it. All but the dense layers stays float32.
+Weights get a scale for each output, once; inputs a scale for each token as they come, so that a
+text's scores do not depend on the texts beside it. All but the dense layers stays float32.
 
-Reviews a second of one core's time (AMD EPYC Zen 4, DistilBERT size, IMDB, unpadded): this 12.3; one scale for all
-tokens of a batch (torch.ops.quantized.linear_dynamic) 12.1; ONNX Runtime's dynamic int8 11.1; CTranslate2's 10.3; this
-package's float32 4.8. In another run, the machine shared: this 9.8; OpenVINO's dynamic int8 in groups of 128 (the
-bench's "openvino int8") 8.5; this package's bfloat16 6.7, its float32 4.2. On a fine-tuned MiniLM, 5,000 IMDB test
-reviews: accuracy 0.8668 where float32 has 0.8676.
+Reviews a second of one core's time (AMD EPYC Zen 4, DistilBERT size, IMDB, unpadded): this 12.3;
+one scale for all tokens of a batch (torch.ops.quantized.linear_dynamic) 12.1; ONNX Runtime's
+dynamic int8 11.1; CTranslate2's 10.3; this package's float32 4.8. In another run, the machine
+shared: this 9.8; OpenVINO's dynamic int8 in groups of 128 (the bench's "openvino int8") 8.5; this
+package's bfloat16 6.7, its float32 4.2. On a fine-tuned MiniLM, 5,000 IMDB test reviews: accuracy
+0.8668 where float32 has 0.8676.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from batchsent.model.cpu import cpu_flags
 from batchsent.model.packed import join_linears
 
 FLOAT32_HINT = "use --precision float32"
-# Unsigned bytes around 128: the kernel for unsigned inputs is the one that VNNI has instructions for.
+# Unsigned bytes around 128: the kernel for unsigned inputs is the one that VNNI has instructions
+# for.
 ZERO_POINT = 128
 LARGEST = 127.0
 
@@ -48,7 +50,8 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
     activate = None if activation is None else torch.ops.aten.gelu_ if activation == "gelu" else ACT2FN[activation]
 
     def run(states: Any) -> Any:
-        # amax and amin, since abs makes a copy and aminmax is 20 times slower along the last dimension.
+        # amax and amin, since abs makes a copy and aminmax is 20 times slower along the last
+        # dimension.
         scale = torch.maximum(states.amax(1, keepdim=True), states.amin(1, keepdim=True).neg_())
         scale.clamp_(min=1e-12).div_(LARGEST)
         # By way of int8, since float to uint8 is 8 times slower; the flipped top bit adds 128.

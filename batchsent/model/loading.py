@@ -1,6 +1,7 @@
-"""From what the user typed to a model on a device: a folder, a Hub id or nothing; safetensors only, no foreign code.
+"""From what the user typed to a model on a device: a folder, a Hub id or nothing.
 
-`identify` needs neither torch nor transformers: a run can be refused, or found to be done already, without them.
+Safetensors only, no foreign code. `identify` needs neither torch nor transformers: a run can be
+refused, or found to be done already, without them.
 """
 
 import difflib
@@ -70,8 +71,8 @@ class LoadedModel:
 def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
     """Find a model by folder or Hub id, without either the one that comes with batchsent, and check its files.
 
-    Hub models come from the local cache where the Hub cannot be reached. Raises ModelError for a model that is not
-    there, is damaged, is no classifier or would run code of its own.
+    Hub models come from the local cache where the Hub cannot be reached. Raises ModelError for a
+    model that is not there, is damaged, is no classifier or would run code of its own.
     """
     path, commit = locate(source, revision)
     found = inspect(path)
@@ -94,8 +95,8 @@ def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
 def locate(source: str | None, revision: str | None) -> tuple[Path, str | None]:
     """Return the folder of a model, and of a Hub model its commit.
 
-    A folder that exists wins over the name of the embedded model, and that over a Hub id. Raises ModelError, and
-    UsageError for a revision of what has none.
+    A folder that exists wins over the name of the embedded model, and that over a Hub id. Raises
+    ModelError, and UsageError for a revision of what has none.
     """
     path = EMBEDDED_FOLDER if source is None else Path(source).expanduser()
     if source == EMBEDDED and not path.is_dir():
@@ -157,9 +158,10 @@ def fetch(source: str, revision: str | None) -> Path:
 
 
 def _hub_answers(source: str, revision: str | None) -> bool:
-    """Ask the Hub for the model with a time limit, which snapshot_download has not; False where nobody answers.
+    """Ask the Hub for the model with a time limit, which snapshot_download has not.
 
-    Raises huggingface_hub's own errors for a model that is not there or may not be read.
+    False where nobody answers. Raises huggingface_hub's own errors for a model that is not there or
+    may not be read.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub import errors as hub
@@ -193,8 +195,8 @@ def load_model(
 ) -> LoadedModel:
     """Load weights and tokenizer onto a device, ready to run.
 
-    Raises UsageError for options that cannot be, DeviceError for a device that is not there or has no room,
-    ModelError for weights that do not make the model that config.json describes.
+    Raises UsageError for options that cannot be, DeviceError for a device that is not there or has
+    no room, ModelError for weights that do not make the model that config.json describes.
     """
     check_max_length(identity, max_length)
     chosen = choose_device(device, precision)
@@ -302,7 +304,10 @@ def spared_stdout() -> Iterator[None]:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers' bars and load reports off stderr; what they say is checked here and said in our words."""
+    """Keep transformers' bars and load reports off stderr.
+
+    What they say is checked here and said in our words.
+    """
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

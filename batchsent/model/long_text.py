@@ -1,8 +1,9 @@
 """Safe truncation points for very long texts.
 
-A text of 10 MB costs a tokenizer seconds, though only its first few hundred tokens are read. A prefix of it may be
-tokenized in its place where two things hold: it ends at a place that no token of the whole text can span, and it
-yields more tokens than are kept. The rules below say where such places are, by what the tokenizer is made of.
+A text of 10 MB costs a tokenizer seconds, though only its first few hundred tokens are read. A
+prefix of it may be tokenized in its place where two things hold: it ends at a place that no token
+of the whole text can span, and it yields more tokens than are kept. The rules below say where such
+places are, by what the tokenizer is made of.
 """
 
 import json
@@ -10,21 +11,25 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-# Longer texts are cut before they are tokenized. No review is as long; the longest of IMDB's 100,000 has 14,106.
+# Longer texts are cut before they are tokenized. No review is as long; the longest of IMDB's
+# 100,000 has 14,106.
 LONG_CHARS = 50_000
 # How far back from the end of a window a place to cut is looked for.
 LOOK_BACK_CHARS = 2_000
 
-# Letters and digits that BERT's normalizer turns into one character or more of a word, never into white space,
-# punctuation or nothing: ASCII, Latin, Greek, Cyrillic, Hebrew, Arabic, Thai, kana and Hangul. A test tries each.
+# Letters and digits that BERT's normalizer turns into one character or more of a word, never into
+# white space, punctuation or nothing: ASCII, Latin, Greek, Cyrillic, Hebrew, Arabic, Thai, kana and
+# Hangul. A test tries each.
 WORD_CHARS = (
     "0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5"
     "\u03f7-\u0481\u048a-\u052f\u05d0-\u05ea\u0620-\u064a\u0e01-\u0e30\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3"
 )
-# What BERT's pre-tokenizer sets apart wherever it stands: white space, ASCII punctuation, ideographs.
+# What BERT's pre-tokenizer sets apart wherever it stands: white space, ASCII punctuation,
+# ideographs.
 BERT_BREAK = re.compile(r"[ \t\n\r!-/:-@\[-`{-~\u4e00-\u9fff\u3400-\u4dbf]")
-# GPT-2's pre-tokenizer always splits between letters, digits and punctuation, and before white space that follows one
-# of them. The apostrophe is left out: it belongs to what follows in 's, 't, 're.
+# GPT-2's pre-tokenizer always splits between letters, digits and punctuation, and before white
+# space that follows one of them. The apostrophe is left out: it belongs to what follows in 's, 't,
+# 're.
 LETTERS = WORD_CHARS.removeprefix("0-9") + "\u4e00-\u9fff"
 MARKS = r"!-&(-/:-@\[-`{-~\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 GPT2_BREAK = re.compile(
@@ -33,7 +38,8 @@ GPT2_BREAK = re.compile(
     rf"|(?<=[{MARKS}])(?=[ \t\n\r0-9{LETTERS}])"
 )
 LETTER_RUNS = re.compile(rf"[{LETTERS}]+")
-# GPT-2 writes bytes as characters that print: those that do as themselves, the others from U+0100 on.
+# GPT-2 writes bytes as characters that print: those that do as themselves, the others from U+0100
+# on.
 PRINTING = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 BYTES = {chr(byte): byte for byte in PRINTING} | {
     chr(0x100 + n): byte for n, byte in enumerate(sorted(set(range(0x100)) - set(PRINTING)))
@@ -48,15 +54,16 @@ class TruncationPoints(Protocol):
     def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
         """Yield (texts, whole): the tokens of the text begin as those of each of the texts do.
 
-        Precisely: where all of `texts` begin with the same `content_tokens` tokens, so does the text. `whole` says
-        that there is one text and its tokens are all of them.
+        Precisely: where all of `texts` begin with the same `content_tokens` tokens, so does the
+        text. `whole` says that there is one text and its tokens are all of them.
         """
 
 
 def choose_truncation(backend: Any) -> "TruncationPoints | None":
     """Return the rule for a `tokenizers.Tokenizer`, or None where no rule is known to be right."""
     parts = json.loads(backend.to_str())
-    # A token of the vocabulary's owner may contain spaces and reach over every boundary; a cut keeps the start.
+    # A token of the vocabulary's owner may contain spaces and reach over every boundary; a cut
+    # keeps the start.
     if any(not token["special"] for token in parts["added_tokens"]):
         return None
     if is_bert(parts):
@@ -93,7 +100,8 @@ class BertTruncation:
     """Cuts for BERT WordPiece: behind anything that the pre-tokenizer sets apart."""
 
     def __init__(self, max_word_chars: int) -> None:
-        # A longer word is one unknown token whatever is in it, so only its length matters, and only up to here.
+        # A longer word is one unknown token whatever is in it, so only its length matters, and only
+        # up to here.
         self.long_word = re.compile(f"([{WORD_CHARS}]{{{max_word_chars + 1}}})[{WORD_CHARS}]+")
 
     def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
@@ -112,15 +120,16 @@ class BertTruncation:
 class Gpt2Truncation:
     """Cuts for GPT-2's byte-level BPE: between classes of characters, or within one by trying every place.
 
-    Within one class of characters there is no boundary that is always one. But wherever the whole text has one, its
-    tokens up to there are those of the prefix that ends there, since no merge crosses it; and it has one within any
-    stretch as long as the longest token. So where the prefixes that end at each place of such a stretch agree on
-    their first tokens, the whole text has these too.
+    Within one class of characters there is no boundary that is always one. But wherever the whole
+    text has one, its tokens up to there are those of the prefix that ends there, since no merge
+    crosses it; and it has one within any stretch as long as the longest token. So where the
+    prefixes that end at each place of such a stretch agree on their first tokens, the whole text
+    has these too.
 
-    A text can only be cut between characters, and a boundary may lie within one that has several bytes. It does so
-    only where a token straddles: has the end of one character in it and the beginning of another, and not both of
-    them whole. Where the vocabulary has no such token that occurs in the text, the first place between characters
-    behind any boundary is one as well.
+    A text can only be cut between characters, and a boundary may lie within one that has several
+    bytes. It does so only where a token straddles: has the end of one character in it and the
+    beginning of another, and not both of them whole. Where the vocabulary has no such token that
+    occurs in the text, the first place between characters behind any boundary is one as well.
     """
 
     def __init__(self, vocabulary: Iterable[str]) -> None:
@@ -155,7 +164,10 @@ class Gpt2Truncation:
         return []
 
     def _between_characters(self, text: str, first: int, last: int) -> list[int]:
-        """Return places in a run of letters of which one is a boundary; none where that cannot be told."""
+        """Return places in a run of letters of which one is a boundary.
+
+        None where that cannot be told.
+        """
         raw = text[first:last].encode()
         if any(token in raw for token in self.straddling):
             return []

@@ -1,8 +1,8 @@
 """The forward pass without padding: the tokens of many texts one behind the other, each text attending to itself.
 
-Everything but attention treats tokens one by one, so it runs over the whole pack at once. The last layer needs keys
-and values of all tokens but everything else of the first token only, which is all that the head reads: exact, and
-1.16 times faster with six layers.
+Everything but attention treats tokens one by one, so it runs over the whole pack at once. The last
+layer needs keys and values of all tokens but everything else of the first token only, which is all
+that the head reads: exact, and 1.16 times faster with six layers.
 """
 
 import inspect
@@ -230,8 +230,8 @@ def _has_onednn() -> bool:
 def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make a dense layer with weights laid out for oneDNN and GELU inside of it.
 
-    On an AMD EPYC (Zen 4, 2 cores) 224 GFLOP/s where torch.nn.functional.linear gives 195, and 216 against 185 with
-    GELU (1024 tokens, 768 to 3072).
+    On an AMD EPYC (Zen 4, 2 cores) 224 GFLOP/s where torch.nn.functional.linear gives 195, and 216
+    against 185 with GELU (1024 tokens, 768 to 3072).
     """
     import torch
     from transformers.activations import ACT2FN
@@ -249,7 +249,10 @@ def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any],
 
 
 def to_device(array: NDArray[Any], device: str) -> Any:
-    """Copy an array to the device; from pinned memory on CUDA, so that the copy does not wait for the kernels."""
+    """Copy an array to the device.
+
+    From pinned memory on CUDA, so that the copy does not wait for the kernels.
+    """
     import torch
 
     tensor = torch.from_numpy(array)

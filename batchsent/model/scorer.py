@@ -20,10 +20,12 @@ from batchsent.model.options import ModelOptions, check_batch_tokens, check_mode
 from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
 from batchsent.text import printable
 
-# Less than half of a device's memory for one batch leaves room for its weights and for the allocator's gaps.
+# Less than half of a device's memory for one batch leaves room for its weights and for the
+# allocator's gaps.
 MEMORY_SHARE = 0.4
-# On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in float32, 512 in int8
-# (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews, DistilBERT size, AMD EPYC Zen 4).
+# On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in
+# float32, 512 in int8 (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews,
+# DistilBERT size, AMD EPYC Zen 4).
 CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768}
 # Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
 COMPARED_TEXTS = 50
@@ -87,7 +89,8 @@ class ModelScorer:
         it is called once, when there is such a text.
         """
         check_batch_tokens(batch_tokens)
-        # The model itself is not kept: the packed encoder has weights of its own, laid out for the device.
+        # The model itself is not kept: the packed encoder has weights of its own, laid out for the
+        # device.
         self.identity = model.identity
         self.device = model.device
         self.max_length = model.max_length
@@ -167,7 +170,8 @@ class ModelScorer:
             pieces[np.concatenate(finished)] = self._fetch(outputs)
             ran = np.zeros(len(text_of), dtype=bool)
             ran[np.concatenate(finished)] = True
-            # Windows that ran before a stop run again with the others of their text: only whole texts are kept.
+            # Windows that ran before a stop run again with the others of their text: only whole
+            # texts are kept.
             rows = np.flatnonzero((status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0))
             values = average(pieces, text_of, texts)[rows]
             finite = np.logical_and.reduce(np.isfinite(values), axis=1)
@@ -233,7 +237,8 @@ class ModelScorer:
                 self.tokens_run += int(lengths.sum())
                 self.padded_tokens += places
                 continue
-            # Outside the except block, where the traceback no longer holds the failed batch's tensors.
+            # Outside the except block, where the traceback no longer holds the failed batch's
+            # tensors.
             self._free()
             if len(rows) == 1:
                 raise self._no_memory(int(lengths[0]))
@@ -373,7 +378,8 @@ def average(pieces: NDArray[np.float32], text_of: NDArray[np.int64], texts: int)
 def default_budget(model: LoadedModel) -> int:
     """Return the tokens of a batch that a device should take, from its size and the model's, not from what is free.
 
-    The plan of batches must be the same in a run that is repeated or resumed beside another program.
+    The plan of batches must be the same in a run that is repeated or resumed beside another
+    program.
     """
     config = model.module.config
     hidden = int(getattr(config, "hidden_size", 768))

@@ -31,7 +31,8 @@ SHARED_LAYERS = {"albert"}
 # Counts of things that are built one by one, in architectures not named above.
 COUNTS = re.compile(r"(^|_)(layers?|blocks|block_sizes|block_repeats|groups|experts|heads|depths|stages|hops)$")
 MOST_PARTS = 1_024
-# So many layers are built in a moment, and then transformers says which of their weights are missing.
+# So many layers are built in a moment, and then transformers says which of their weights are
+# missing.
 FEW_LAYERS = 64
 # Some positions have no table in the weights, but are numbered: 16 million take 128 MB.
 MOST_POSITIONS = 1 << 24

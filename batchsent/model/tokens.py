@@ -1,7 +1,8 @@
 """Texts to token ids, packed without padding; knows nothing of models or batches.
 
-The ids are those of the model's own tokenizer called with truncation=True, with two differences: text in a review
-that looks like a special token ([SEP], </s>) is plain text, and another part of a long text can be asked for.
+The ids are those of the model's own tokenizer called with truncation=True, with two differences:
+text in a review that looks like a special token ([SEP], </s>) is plain text, and another part of a
+long text can be asked for.
 """
 
 import json
@@ -19,8 +20,8 @@ from batchsent.text import printable
 
 # What is read of a text that is longer than the model reads.
 LONG_TEXT = ("head", "tail", "head-tail", "window")
-# The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT for Text
-# Classification?" (2019), section 5.3.1.
+# The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT
+# for Text Classification?" (2019), section 5.3.1.
 HEAD_SHARE = 0.25
 # A rune, an alchemist's sign, a Cyrillic letter of one manuscript: a vocabulary lacks them, and
 # needs a token for that.
@@ -116,14 +117,15 @@ def without_surrogates(text: str) -> str:
 class FastEncoder:
     """A tokenizer of the tokenizers library, behind a word cache where that is exact.
 
-    Of a text longer than long_text.LONG_CHARS only as much is tokenized as provably gives the same ids; its
-    `truncated_tokens` is then a lower bound.
+    Of a text longer than long_text.LONG_CHARS only as much is tokenized as provably gives the same
+    ids; its `truncated_tokens` is then a lower bound.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, long_text: str) -> None:
         from tokenizers import Tokenizer
 
-        # A copy of our own: the one inside `tokenizer` is truncated and padded as its other callers like.
+        # A copy of our own: the one inside `tokenizer` is truncated and padded as its other callers
+        # like.
         self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -226,8 +228,9 @@ def windows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Cut texts into as few windows of at most `content_tokens` tokens as overlap by a quarter of it or more.
 
-    The windows of a text are of one length and evenly spread from its first token to its last. Returns the places of
-    the windows' ids among the texts' ids, how many each window has, and each window's text.
+    The windows of a text are of one length and evenly spread from its first token to its last.
+    Returns the places of the windows' ids among the texts' ids, how many each window has, and each
+    window's text.
     """
     step = max(1, content_tokens - content_tokens // 4)
     # 1 + ceil((counts - content_tokens) / step)

@@ -1,7 +1,8 @@
-"""The parts of a transformers classifier that the packed forward pass needs; knows architectures and runs none.
+"""The parts of a transformers classifier that the packed forward pass needs.
 
-Each architecture that can run packed has one function here. What it returns is checked against the model itself
-before it is used (encoder.make_encoder), so a new version of transformers cannot make it silently wrong.
+Knows architectures and runs none. Each architecture that can run packed has one function here. What
+it returns is checked against the model itself before it is used (encoder.make_encoder), so a new
+version of transformers cannot make it silently wrong.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block: attention, normalization, two dense layers, normalization. Modules are torch.nn.Linear."""
+    """One block: attention, normalization, two dense layers, normalization.
+
+    Modules are torch.nn.Linear.
+    """
 
     query: Any
     key: Any
@@ -106,7 +110,8 @@ def _bert(module: Any) -> EncoderWeights:
 
 def _roberta(module: Any) -> EncoderWeights:
     classifier = module.classifier
-    # Positions count from behind the padding id; the head takes (texts, tokens, width) and reads token 0.
+    # Positions count from behind the padding id; the head takes (texts, tokens, width) and reads
+    # token 0.
     return _bert_like(module, module.roberta, module.config.pad_token_id + 1, lambda first: classifier(first[:, None]))
 
 

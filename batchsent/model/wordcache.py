@@ -1,10 +1,11 @@
 """BERT WordPiece at memory speed: words known already are looked up, only new ones go to the tokenizer.
 
-BERT's pre-tokenizer sets white space and every ASCII punctuation mark apart wherever they stand, so a text's tokens
-are those of the pieces between them, one behind the other. The pieces are found, looked up and put together by numpy
-over the UTF-8 bytes of many texts at once: 25 MB/s on one core over the 33 MB of IMDB's training reviews, 37 once
-their words are known, where the tokenizer's encode_batch gives 3. All else, from control characters to Chinese, stays
-inside the pieces and is the tokenizer's.
+BERT's pre-tokenizer sets white space and every ASCII punctuation mark apart wherever they stand, so
+a text's tokens are those of the pieces between them, one behind the other. The pieces are found,
+looked up and put together by numpy over the UTF-8 bytes of many texts at once: 25 MB/s on one core
+over the 33 MB of IMDB's training reviews, 37 once their words are known, where the tokenizer's
+encode_batch gives 3. All else, from control characters to Chinese, stays inside the pieces and is
+the tokenizer's.
 """
 
 from typing import Any
@@ -12,17 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Pieces up to 15 bytes are keyed by their bytes and length in two 64-bit numbers: exact, no hash to collide.
+# Pieces up to 15 bytes are keyed by their bytes and length in two 64-bit numbers: exact, no hash to
+# collide.
 KEY_BYTES = 15
-# 6 MB of slots. Half as many lose a quarter of the speed to words that share a slot (IMDB has 170,000, most of them
-# seen once); twice as many lose as much to the processor's cache.
+# 6 MB of slots. Half as many lose a quarter of the speed to words that share a slot (IMDB has
+# 170,000, most of them seen once); twice as many lose as much to the processor's cache.
 SLOT_BITS = 18
 # Longer pieces live in a dict of this many; still longer ones (text without spaces) are not kept.
 LONG_PIECES = 20_000
 LONG_PIECE_BYTES = 64
 # Once so many ids are stored, the cache starts over.
 POOL_IDS = 4_000_000
-# Texts are taken together up to this size, so that numpy's intermediate arrays stay in the processor's cache.
+# Texts are taken together up to this size, so that numpy's intermediate arrays stay in the
+# processor's cache.
 BLOCK_BYTES = 400_000
 
 SPACE, MARK, WORD = 0, 1, 2
@@ -39,8 +42,8 @@ MIX_LOW, MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 class WordCache:
     """Remembers the token ids of the pieces of texts, for one BERT WordPiece tokenizer.
 
-    Bounded: 6 MB of slots, 16 MB of ids and 20,000 long pieces. A slot holds one piece; a new piece takes the
-    place of the old one.
+    Bounded: 6 MB of slots, 16 MB of ids and 20,000 long pieces. A slot holds one piece; a new piece
+    takes the place of the old one.
     """
 
     def __init__(self, backend: Any, *, lowercase: bool) -> None:
@@ -79,7 +82,8 @@ class WordCache:
     def _encode_block(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if self.pooled > POOL_IDS:
             self._reset()
-        # A newline between texts keeps their pieces apart; the zeros let the last piece be read as 16 bytes.
+        # A newline between texts keeps their pieces apart; the zeros let the last piece be read as
+        # 16 bytes.
         raw = np.frombuffer(b"\n".join(texts) + b"\n" + bytes(2 * 8), dtype=np.uint8)
         buffer = LOWER[raw] if self.lowercase else raw
         begins, lengths = _pieces(buffer[:-16])

@@ -1,8 +1,8 @@
-"""Charts as SVG text, drawn for a column of a page 400 units wide; knows numbers, not what they mean.
+"""Charts as SVG text, drawn for a column of a page 400 units wide.
 
-Hand-made rather than matplotlib's: 2 kB instead of 40, colours follow the page into dark mode, text stays text, and
-nothing in a label is a formula. Only classes and geometry are written: a strict Content-Security-Policy allows no
-style attributes.
+Knows numbers, not what they mean. Hand-made rather than matplotlib's: 2 kB instead of 40, colours
+follow the page into dark mode, text stays text, and nothing in a label is a formula. Only classes
+and geometry are written: a strict Content-Security-Policy allows no style attributes.
 """
 
 import math
@@ -87,7 +87,10 @@ def curves(
     y_title: str,
     chance: tuple[float, float] | None,
 ) -> Markup:
-    """Draw lines over the unit square, each in a dash of its own; `chance` is a thin line from left to right."""
+    """Draw lines over the unit square, each in a dash of its own.
+
+    `chance` is a thin line from left to right.
+    """
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
     parts = [_axes(unit, unit, x_title, y_title)]
     if chance is not None:
@@ -110,7 +113,10 @@ def dots(
     chance: bool = False,
     joined: bool = False,
 ) -> Markup:
-    """Draw shares with their intervals on axes that end at 1; `chance` adds the diagonal from corner to corner."""
+    """Draw shares with their intervals on axes that end at 1.
+
+    `chance` adds the diagonal from corner to corner.
+    """
     parts = [_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
     if chance:
         parts.append(f'<path class="chance" d="{_path([0, 1], [0, 1])}"/>')
@@ -137,9 +143,9 @@ def dots(
 
 
 def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str) -> Markup:
-    """Draw lines over axes that fit them, such as the loss of a training; each in a dash of its own.
+    """Draw lines over axes that fit them, such as the loss of a training.
 
-    A line of one point, which a dash could not show, is a dot.
+    Each in a dash of its own. A line of one point, which a dash could not show, is a dot.
     """
     xs = [x for line in lines for x in line[0]]
     ys = [y for line in lines for y in line[1]]
@@ -160,7 +166,10 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
 
 
 def bar(share: float | None, kind: str = "bar") -> Markup:
-    """Draw a share as a bar that fills its table cell; `kind` is bar, or soft for the one that is measured against."""
+    """Draw a share as a bar that fills its table cell.
+
+    `kind` is bar, or soft for the one that is measured against.
+    """
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
     return _drawn(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -203,7 +212,10 @@ def legend_area() -> Markup:
 
 
 def log_place(value: float, edges: Sequence[int]) -> float | None:
-    """Return where a value lies on an axis with equal room for every bin, 0 to 1; None outside of it."""
+    """Return where a value lies on an axis with equal room for every bin, 0 to 1.
+
+    None outside of it.
+    """
     after = next((i for i, edge in enumerate(edges) if edge > value), None)
     if after is None or after == 0:
         return None

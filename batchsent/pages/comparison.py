@@ -1,4 +1,7 @@
-"""The page of two runs side by side: what moved, and whether by more than chance; reads nothing but the summaries."""
+"""The page of two runs side by side: what moved, and whether by more than chance.
+
+Reads nothing but the summaries.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +25,8 @@ Document = Mapping[str, Any]
 def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) -> bytes:
     """Return the page of two summaries, the second measured against the first, in UTF-8.
 
-    `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a summary whose figures
-    are not what they should be, UsageError for what is no condition.
+    `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a
+    summary whose figures are not what they should be, UsageError for what is no condition.
     """
     with as_input_error("one of the summaries"):
         comparison = compare(a, b)

@@ -1,4 +1,7 @@
-"""The page of a scoring run: what of its summary is shown, and how it is said; reads nothing but the summary."""
+"""The page of a scoring run: what of its summary is shown, and how it is said.
+
+Reads nothing but the summary.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -220,7 +223,8 @@ def _command(document: Document) -> str | None:
     if not command:
         return None
     first, *words = map(str, command)
-    # Where the program lies is nobody's business, and not what to type; a program of one's own keeps its name.
+    # Where the program lies is nobody's business, and not what to type; a program of one's own
+    # keeps its name.
     ours = Path(first).name == "batchsent" or Path(first).parts[-2:] == ("batchsent", "__main__.py")
     return shlex.join(["batchsent" if ours else first, *words])
 

@@ -1,4 +1,7 @@
-"""The part of a run's page that holds its gold labels against its scores; reads nothing but the evaluation section."""
+"""The part of a run's page that holds its gold labels against its scores.
+
+Reads nothing but the evaluation section.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -134,7 +137,10 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
 
 
 def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
-    """Draw accuracy against the share of rows kept; nothing where no threshold sets some of the rows aside."""
+    """Draw accuracy against the share of rows kept.
+
+    Nothing where no threshold sets some of the rows aside.
+    """
     rows, kept = evaluation["rows"], [entry for entry in evaluation["coverage"] if entry["rows"]]
     points = [charts.Dot(1.0, evaluation["accuracy"], *_interval(evaluation["accuracy"], rows))]
     # Of thresholds that keep the same rows the highest says the most.

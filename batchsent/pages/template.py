@@ -1,4 +1,7 @@
-"""Static pages: no script, no network, every string inert; knows templates and filters, not what a page says."""
+"""Static pages: no script, no network, every string inert.
+
+Knows templates and filters, not what a page says.
+"""
 
 import base64
 import hashlib
@@ -21,8 +24,9 @@ CUT_CHARACTERS = 200
 def page(template: str, content: Mapping[str, Any]) -> bytes:
     """Fill a template of FOLDER and return the page in UTF-8.
 
-    Values are escaped for HTML and pass through `printable` first; only `Markup`, which charts are, is taken as it
-    is. The page's policy allows its own style sheet, known by its hash, and nothing else.
+    Values are escaped for HTML and pass through `printable` first; only `Markup`, which charts are,
+    is taken as it is. The page's policy allows its own style sheet, known by its hash, and nothing
+    else.
     """
     import jinja2
 
@@ -67,7 +71,10 @@ def fact(value: Any) -> str:
 
 
 def moment(words: str) -> str:
-    """Return a point in time, as summaries write it, without what only programs need; other words as they are."""
+    """Return a point in time, as summaries write it, without what only programs need.
+
+    Other words as they are.
+    """
     found = MOMENT.fullmatch(words)
     return f"{found[1]} {found[2]} UTC" if found else words
 

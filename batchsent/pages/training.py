@@ -1,4 +1,7 @@
-"""The page of a fine-tuned model: its metrics.json and its training curve, shown; computes nothing of them."""
+"""The page of a fine-tuned model: its metrics.json and its training curve, shown.
+
+Computes nothing of them.
+"""
 
 import csv
 import io
@@ -87,7 +90,8 @@ def _charts(curve: list[dict[str, str]], rows: str) -> list[dict[str, Any]]:
     found = []
     for title, named in (("Loss", losses), (f"Figures on the {rows} rows", measured), ("Learning rate", rates)):
         drawn = [(name, line) for name, line in named if line[0]]
-        # Where everything was measured once, at the end, there is no course to draw: the tiles have the figures.
+        # Where everything was measured once, at the end, there is no course to draw: the tiles have
+        # the figures.
         if all(len(line[0]) < 2 for _, line in drawn):
             continue
         keys = [charts.legend_line(i) if len(line[0]) > 1 else charts.legend_dot() for i, (_, line) in enumerate(drawn)]

@@ -55,10 +55,11 @@ def batch(
 ) -> dict[str, Any]:
     """Score the reviews of a file and write the same rows with a label and a score each.
 
-    `input` and `output` are paths, `-` for stdin and stdout; the options are those of BatchOptions. Returns the
-    summary that is written beside the output; its `status` is complete, or up_to_date when the output was there
-    already, made of the same input by the same model and options. Rerun after an interruption, it goes on where the
-    first run stopped and writes the same bytes. Raises BatchsentError.
+    `input` and `output` are paths, `-` for stdin and stdout; the options are those of BatchOptions.
+    Returns the summary that is written beside the output; its `status` is complete, or up_to_date
+    when the output was there already, made of the same input by the same model and options. Rerun
+    after an interruption, it goes on where the first run stopped and writes the same bytes. Raises
+    BatchsentError.
     """
     settings = build(BatchOptions, options)
     with Signals() as signals:
@@ -88,7 +89,10 @@ class Run:
         self.tally = Tally(())
 
     def go(self) -> dict[str, Any]:
-        """Check, lock, stream, commit; return the summary. Raises GateFailed with the output in its place."""
+        """Check, lock, stream, commit; return the summary.
+
+        Raises GateFailed with the output in its place.
+        """
         options, target = self.options, self.paths.target
         check_options(options, self.paths)
         self.paths.check(options)
@@ -111,7 +115,10 @@ class Run:
         return document
 
     def note_failure(self, error: BatchsentError) -> None:
-        """Leave a summary that says what went wrong, where there is room for it; a refusal leaves nothing behind."""
+        """Leave a summary that says what went wrong, where there is room for it.
+
+        A refusal leaves nothing behind.
+        """
         path = self.paths.failure
         if path is None or not self.begun or Earlier.read(self.paths).foreign({"failed summary": path}):
             return
@@ -169,7 +176,10 @@ class Run:
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
     def refuse(self, plan: RunPlan, earlier: Earlier) -> None:
-        """Refuse to replace what is not this run's own, before the model is loaded. Raises UsageError."""
+        """Refuse to replace what is not this run's own, before the model is loaded.
+
+        Raises UsageError.
+        """
         target, options = self.paths.target, self.options
         if target is not None:
             check_work_folder(target)
@@ -246,7 +256,8 @@ class Run:
                     seen = chunk.start_row + chunk.rows
                     self.reporter.progress(seen, checked.rows if checked else None)
                     self.check_budget(max(seen + tally.rejected, 1000))
-            # A signal that came meanwhile has been raised by now: from here on there is nothing left to lose.
+            # A signal that came meanwhile has been raised by now: from here on there is nothing
+            # left to lose.
             sections = tally.sections()
             self.check_budget(sections["rows"]["read"])
             check_result(sections, paths)

@@ -75,8 +75,9 @@ def stamp(path: str) -> tuple[int, int, int]:
 def check_input(path: str, options: ReadOptions, decoded: list[str]) -> Checked | None:
     """Read a regular file for its structure; None for a pipe, which can be read only once.
 
-    In the columns `decoded` of a Parquet file all text must be UTF-8. Raises InputError for a row that cannot be
-    taken (unless bad rows are to be rejected): within seconds instead of after hours of scoring.
+    In the columns `decoded` of a Parquet file all text must be UTF-8. Raises InputError for a row
+    that cannot be taken (unless bad rows are to be rejected): within seconds instead of after hours
+    of scoring.
     """
     if not is_regular(path):
         return None

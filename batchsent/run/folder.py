@@ -36,11 +36,11 @@ def batch_all(
 ) -> dict[str, Any]:
     """Score one input into a file, or several (or a folder of them) into a folder.
 
-    Every file is a run of its own: what is finished already is skipped, one that fails does not stop the others. The
-    model is loaded once, and only if there is something to score. Returns the summary of the one run, or of the
-    whole with `files` in the order of the inputs; `exit_code` is 3 when a file failed, and that of the first failure
-    when all failed. Raises BatchsentError for what is wrong for every file (options, model, device), Interrupted on a
-    signal.
+    Every file is a run of its own: what is finished already is skipped, one that fails does not
+    stop the others. The model is loaded once, and only if there is something to score. Returns the
+    summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
+    3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
+    what is wrong for every file (options, model, device), Interrupted on a signal.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
@@ -53,7 +53,8 @@ def batch_all(
             raise UsageError("--summary and --rejects name one file, not one an input", hint="leave them out")
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
-        # What is wrong with the options or the model is wrong for every file: it ends the command here, once.
+        # What is wrong with the options or the model is wrong for every file: it ends the command
+        # here, once.
         first, target = pairs[0]
         check_options(settings, RunPaths.of(first, str(target), settings))
         check_model(models, settings)
@@ -122,7 +123,10 @@ def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict
 
 
 def check_summary(path: Path) -> None:
-    """Refuse to replace a file that is not the summary of earlier runs into this folder. Raises UsageError."""
+    """Refuse to replace a file that is not the summary of earlier runs into this folder.
+
+    Raises UsageError.
+    """
     if not os.path.lexists(path):
         return
     own = False

@@ -37,7 +37,10 @@ class OneModel:
         return self._identity
 
     def check(self) -> None:
-        """Refuse options that this model or this machine cannot serve. Raises UsageError or DeviceError."""
+        """Refuse options that this model or this machine cannot serve.
+
+        Raises UsageError or DeviceError.
+        """
         check_model_options(self.identity(), self._options)
 
     def open(self) -> Scorer:

@@ -7,8 +7,9 @@ A file is provably an output's own where what an earlier run of that output left
 - the page: it holds the id of the run that the summary is about,
 - the failed summary: it is the summary of a failed run.
 
-A run that was killed between its output and its summary has no summary yet. What it was about to write stands in its
-work folder (parts.announce) and counts in the same way. A symbolic link is never an output's own: a run makes none.
+A run that was killed between its output and its summary has no summary yet. What it was about to
+write stands in its work folder (parts.announce) and counts in the same way. A symbolic link is
+never an output's own: a run makes none.
 """
 
 import os
@@ -158,7 +159,8 @@ def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
 def _names(entry: dict[str, Any], path: Path, *, beside: Path | None) -> bool:
     """Tell whether a summary's entry names this path.
 
-    Beside the summary or the output the last part of the name is enough: folders are moved and mounted elsewhere.
+    Beside the summary or the output the last part of the name is enough: folders are moved and
+    mounted elsewhere.
     """
     named = str(entry.get("path"))
     if Path(named).absolute() == Path(printable(path)).absolute():

@@ -1,8 +1,9 @@
 """Finished parts of a run, and what a resume may trust of them; knows nothing of files' formats.
 
-A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads its input again
-from the start and takes the scores of parts instead of the model's: it writes the same bytes as an undisturbed run
-because it is one, without the wait. Scores are small (12 bytes a row and 4 a label), so a part costs next to nothing.
+A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads
+its input again from the start and takes the scores of parts instead of the model's: it writes the
+same bytes as an undisturbed run because it is one, without the wait. Scores are small (12 bytes a
+row and 4 a label), so a part costs next to nothing.
 """
 
 import hashlib
@@ -52,8 +53,8 @@ def digest(chunk: Chunk) -> str:
 class Parts:
     """The parts of one run, in their folder.
 
-    `stamp` says what computes the scores: device, precision and the like. A part with another stamp is not used, since
-    the same text may get other last digits there.
+    `stamp` says what computes the scores: device, precision and the like. A part with another stamp
+    is not used, since the same text may get other last digits there.
     """
 
     folder: Path
@@ -161,7 +162,8 @@ class Parts:
 
     def remove(self) -> None:
         """Remove the folder: its work is in the output now. What cannot be removed does no harm."""
-        # The manifest goes last: a folder without it is nobody's unfinished work, one with it can be resumed.
+        # The manifest goes last: a folder without it is nobody's unfinished work, one with it can
+        # be resumed.
         with suppress(OSError):
             fault("remove")
         with suppress(OSError):
@@ -192,7 +194,10 @@ def pack(scores: Scores) -> bytes:
 
 
 def unpack(body: bytes, rows: int, labels: int, distinct: int) -> Scores:
-    """Return the scores that `pack` made bytes of. Raises ValueError where the size is not theirs."""
+    """Return the scores that `pack` made bytes of.
+
+    Raises ValueError where the size is not theirs.
+    """
     if len(body) != rows * (4 * labels + 9):
         raise ValueError("size")
     at = 4 * rows * labels

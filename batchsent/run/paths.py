@@ -35,7 +35,8 @@ class RunPaths:
             input=input_path,
             output=output_path,
             data=data,
-            # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check` refuses.
+            # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check`
+            # refuses.
             target=data and (data if "\0" in output_path else Path(os.path.realpath(data))),
             summary=Path(options.summary) if options.summary else data and path_beside(data, ".summary.json"),
             rejects=Path(options.rejects) if options.rejects else data and path_beside(data, ".rejects.csv"),
@@ -73,7 +74,10 @@ class RunPaths:
         return sorted(Path(name) for name in set(names) if name)
 
     def check(self, options: BatchOptions) -> None:
-        """Refuse to write one file over another, and where nothing can be written. Raises UsageError."""
+        """Refuse to write one file over another, and where nothing can be written.
+
+        Raises UsageError.
+        """
         read = {} if self.input == "-" else {"input": Path(self.input)}
         for what, path in (read | self.written).items():
             if "\0" in str(path):

@@ -1,4 +1,7 @@
-"""Stages that run at once: each in a thread of its own, a bounded queue between; knows nothing of what flows."""
+"""Stages that run at once: each in a thread of its own, a bounded queue between.
+
+Knows nothing of what flows.
+"""
 
 import queue
 import threading
@@ -16,8 +19,9 @@ POLL_S = 0.1
 class Prefetch(Generic[T]):
     """Iterates over `items` in a thread of its own, which reads at most `depth` items in advance.
 
-    An exception there is raised here, at its place in the stream. `close` ends the thread; one that is blocked
-    reading a pipe is left behind (it is a daemon). Iteration ends early when `stop` turns true while waiting.
+    An exception there is raised here, at its place in the stream. `close` ends the thread; one that
+    is blocked reading a pipe is left behind (it is a daemon). Iteration ends early when `stop`
+    turns true while waiting.
     """
 
     def __init__(self, items: Iterable[T], depth: int = 2, stop: Callable[[], bool] | None = None) -> None:

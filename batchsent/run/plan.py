@@ -44,8 +44,9 @@ class RunPlan:
 def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None, float | None]:
     """Hold the model against the options, without loading it or reading any input.
 
-    Returns the rule by which a gold column is read and the calibration temperature, None where they are not asked
-    for. Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for every input.
+    Returns the rule by which a gold column is read and the calibration temperature, None where they
+    are not asked for. Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for
+    every input.
     """
     models.check()
     identity = models.identity()
@@ -55,7 +56,10 @@ def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None,
 
 
 def prepare(source: Source, models: Models, options: BatchOptions, paths: RunPaths, clock: Clock) -> RunPlan:
-    """Hold input, model and options against each other. Raises BatchsentError for what does not fit."""
+    """Hold input, model and options against each other.
+
+    Raises BatchsentError for what does not fit.
+    """
     gold, temperature = check_model(models, options)
     identity = models.identity()
     added = added_schema(identity.labels, options)

@@ -21,9 +21,11 @@ class Rejects:
 
     def _write(self, rows: list[list[object]]) -> None:
         text = io.StringIO()
-        # All text is quoted: Python 3.11 leaves a lone CR bare, which would end the row for whoever reads it.
+        # All text is quoted: Python 3.11 leaves a lone CR bare, which would end the row for whoever
+        # reads it.
         csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
-        # Bytes that are no UTF-8 come back from the raw column with errors="surrogateescape" reversed.
+        # Bytes that are no UTF-8 come back from the raw column with errors="surrogateescape"
+        # reversed.
         self.file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
     def write(self, rejected: Iterable[Reject]) -> None:

@@ -1,4 +1,7 @@
-"""Chunks to scores, with reading and tokenizing ahead of the model; keeps parts, stops when asked."""
+"""Chunks to scores, with reading and tokenizing ahead of the model.
+
+Keeps parts, stops when asked.
+"""
 
 import ctypes
 import time
@@ -15,7 +18,8 @@ from batchsent.run.pipeline import Clock, Prefetch
 
 # An unfinished chunk is kept this often: what kill -9 can cost.
 KEEP_S = 60.0
-# Memory is given back this often: it takes 15 ms, and what was given back has to be faulted in again.
+# Memory is given back this often: it takes 15 ms, and what was given back has to be faulted in
+# again.
 TRIM_S = 2.0
 
 
@@ -90,7 +94,8 @@ class Scoring:
 def give_back_memory() -> None:
     """Have the C library return what it holds free to the system.
 
-    Tensors of ever other sizes leave gaps that glibc keeps: a 2 GB CSV with a tiny model ended at 3 GB instead of 1.
+    Tensors of ever other sizes leave gaps that glibc keeps: a 2 GB CSV with a tiny model ended at 3
+    GB instead of 1.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:

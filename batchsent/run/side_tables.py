@@ -55,8 +55,12 @@ class SideTables:
             self._disagreements.add(chunk, scores)
 
     def write(self) -> Iterator[WrittenTable]:
-        """Write the tables one by one, each to be committed or closed by the caller. Raises OSError."""
-        # Each is computed once and let go: that of a million groups takes seconds and hundreds of megabytes.
+        """Write the tables one by one, each to be committed or closed by the caller.
+
+        Raises OSError.
+        """
+        # Each is computed once and let go: that of a million groups takes seconds and hundreds of
+        # megabytes.
         if self._groups is not None:
             yield self._written("groups", self._groups.table(), self._options.output_format)
         if self._disagreements is not None:

@@ -40,12 +40,16 @@ def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
 
 
 def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary's section on speed; rows taken from parts were not scored in this sitting."""
+    """Return the summary's section on speed.
+
+    Rows taken from parts were not scored in this sitting.
+    """
     elapsed = clock.elapsed_s
     stages = {name: round(seconds, 3) for name, seconds in sorted(clock.busy_s.items())}
     cpu = {name: round(seconds, 3) for name, seconds in sorted(clock.cpu_s.items())}
     streaming = {name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")}
-    # Speed is that of the stream: checking and loading are told apart, since they do not grow with it.
+    # Speed is that of the stream: checking and loading are told apart, since they do not grow with
+    # it.
     span = max(elapsed - clock.busy_s.get("check", 0.0) - clock.busy_s.get("load", 0.0), 1e-9)
     slowest = max(streaming, key=lambda name: streaming[name])
     rows = sections["rows"]
@@ -101,7 +105,10 @@ def exit_code_of(rows: dict[str, int]) -> int:
 
 
 def check_result(sections: dict[str, Any], paths: RunPaths) -> None:
-    """Refuse to call a run finished that has no result. Raises ModelError or InputError; the parts are kept."""
+    """Refuse to call a run finished that has no result. Raises ModelError or InputError.
+
+    The parts are kept.
+    """
     rows, evaluation = sections["rows"], sections["evaluation"]
     name = printable(paths.input)
     if rows["nonfinite"] and not rows["scored"]:

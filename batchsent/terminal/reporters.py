@@ -91,7 +91,10 @@ class TerminalReporter(Reporter):
 
 
 class JsonReporter(Reporter):
-    """One JSON object a line; the last is of type summary (or exit_error, which the command line writes)."""
+    """One JSON object a line.
+
+    The last is of type summary (or exit_error, which the command line writes).
+    """
 
     def __init__(self) -> None:
         self._next = 0.0

@@ -1,6 +1,7 @@
 """A summary on a terminal, or as one plain line in a log; reads nothing but the summary document.
 
-Names and labels come from users and models: they are shown through `printable` and never as rich markup.
+Names and labels come from users and models: they are shown through `printable` and never as rich
+markup.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ NAME_CHARACTERS = 40
 PATH_CHARACTERS = 100
 BAR_WIDTH = 20
 
-# Eight heights for a histogram in one line, and what to draw where the terminal has no such characters.
+# Eight heights for a histogram in one line, and what to draw where the terminal has no such
+# characters.
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 ASCII_HEIGHTS = " .:-=+*#@"
 

@@ -14,10 +14,10 @@ def check_peft() -> None:
 
 
 def add_adapters(model: Any, rank: int) -> Any:
-    """Return the model with LoRA adapters of a rank on every dense layer of its encoder; the head is trained whole.
+    """Return the model with LoRA adapters of a rank on every dense layer of its encoder.
 
-    The head, and the pooler in front of it, are new in most base models: an adapter on random weights that stay as
-    they are would learn little.
+    The head is trained whole. The head, and the pooler in front of it, are new in most base models:
+    an adapter on random weights that stay as they are would learn little.
     """
     import peft
     import torch
@@ -35,7 +35,8 @@ def add_adapters(model: Any, rank: int) -> Any:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and not set(name.split(".")) & set(head)
     ]
-    # Twice the rank is the usual scale; 0.05 of dropout what peft's own examples train classifiers with.
+    # Twice the rank is the usual scale; 0.05 of dropout what peft's own examples train classifiers
+    # with.
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
         r=rank,

@@ -1,4 +1,7 @@
-"""A base model's folder or Hub id -> an encoder with a classification head; knows nothing of training."""
+"""A base model's folder or Hub id -> an encoder with a classification head.
+
+Knows nothing of training.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +28,8 @@ class Base:
 def locate_base(name: str, revision: str | None) -> Base:
     """Find a base model by folder or Hub id, and refuse what cannot be used safely.
 
-    Nothing of the folder is run or unpickled. Raises ModelError, and UsageError for a revision of a folder.
+    Nothing of the folder is run or unpickled. Raises ModelError, and UsageError for a revision of a
+    folder.
     """
     path, commit = loading.locate(name, revision)
     weights, limit = folder.inspect_base(path)
@@ -43,8 +47,8 @@ def load_tokenizer(path: Path) -> Any:
 def load_base(path: Path, names: Sequence[str]) -> Any:
     """Load a base model with a classification head for the named classes.
 
-    A classifier of as many classes keeps its head; otherwise there is a fresh one. Raises ModelError when the encoder
-    itself lacks weights.
+    A classifier of as many classes keeps its head; otherwise there is a fresh one. Raises
+    ModelError when the encoder itself lacks weights.
     """
     import torch
     import transformers
@@ -80,7 +84,10 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
 
 @contextmanager
 def loading_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while foreign files become a model into a ModelError; it has no common class."""
+    """Turn what goes wrong while foreign files become a model into a ModelError.
+
+    It has no common class.
+    """
     try:
         yield
     except BatchsentError:

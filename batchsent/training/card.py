@@ -1,4 +1,7 @@
-"""The README.md of a model folder, from what metrics.json holds; knows nothing of training and reads no file."""
+"""The README.md of a model folder, from what metrics.json holds.
+
+Knows nothing of training and reads no file.
+"""
 
 import html
 import re
@@ -21,7 +24,8 @@ READ = {
 def make_card(document: dict[str, Any]) -> str:
     """Return the model card of a fine-tuned model as Markdown with its metadata in front.
 
-    Names that come from users or data (labels, files, columns) are inert in it: no HTML, links or markup.
+    Names that come from users or data (labels, files, columns) are inert in it: no HTML, links or
+    markup.
     """
     import huggingface_hub
 

@@ -1,4 +1,7 @@
-"""Checkpoints beside the model folder: whose they are, which are whole, when they go; loads none of them."""
+"""Checkpoints beside the model folder: whose they are, which are whole, when they go.
+
+Loads none of them.
+"""
 
 import errno
 import json
@@ -37,8 +40,8 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         """Find what a killed run left.
 
-        Raises UsageError for the checkpoints of another training, and with `resume` where there is nothing to go on
-        from.
+        Raises UsageError for the checkpoints of another training, and with `resume` where there is
+        nothing to go on from.
         """
         note = self.path / "training.json"
         known: dict[str, Any] = {}
@@ -94,7 +97,8 @@ def writing(path: Path) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, safetensors.SafetensorError) as error:
-            # safetensors puts the system's words into its message; torch only names the file of its writer.
+            # safetensors puts the system's words into its message; torch only names the file of its
+            # writer.
             said = str(error)
             numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
             number = next((n for n in numbers if os.strerror(n) in said), None)
@@ -117,8 +121,8 @@ def step_of(checkpoint: Path) -> int:
 def is_whole(checkpoint: Path) -> bool:
     """Tell whether a checkpoint can be gone on from: a killed Trainer leaves a half-written one behind.
 
-    With adapters it holds them alone. Where the best checkpoint until then is another one, that must be whole too: it
-    may be the model in the end.
+    With adapters it holds them alone. Where the best checkpoint until then is another one, that
+    must be whole too: it may be the model in the end.
     """
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -127,7 +131,8 @@ def is_whole(checkpoint: Path) -> bool:
         best = state.get("best_model_checkpoint")
     except (OSError, ValueError, AttributeError, BatchsentError):
         return False
-    # Every process of a training has a random state of its own: rng_state_0.pth, rng_state_1.pth, ...
+    # Every process of a training has a random state of its own: rng_state_0.pth, rng_state_1.pth,
+    # ...
     states = list(checkpoint.glob("rng_state*.pth"))
     archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *states]
     return (

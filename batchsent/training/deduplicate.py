@@ -1,4 +1,7 @@
-"""Which training rows would teach nothing, or too much: copies, contradictions, rows to measure on; reads no file."""
+"""Which training rows would teach nothing, or too much: copies, contradictions, rows to measure on.
+
+Reads no file.
+"""
 
 from batchsent.training.examples import Examples
 
@@ -6,9 +9,10 @@ from batchsent.training.examples import Examples
 def choose_rows(examples: Examples, measured: Examples | None = None) -> tuple[list[int], dict[str, int]]:
     """Return the row numbers to train on, in their order, and how many others there are by reason.
 
-    Texts that differ in white space only are copies. Left out are texts that `measured` has too (a review learned by
-    heart measures nothing), texts that come with different labels (all copies: nobody knows which is right), and of
-    other copies all but the first. A teacher's probabilities cannot contradict: its copies differ by rounding.
+    Texts that differ in white space only are copies. Left out are texts that `measured` has too (a
+    review learned by heart measures nothing), texts that come with different labels (all copies:
+    nobody knows which is right), and of other copies all but the first. A teacher's probabilities
+    cannot contradict: its copies differ by rounding.
     """
     known = {plain(text) for text in measured.texts} if measured is not None else set()
     texts = [plain(text) for text in examples.texts]

@@ -1,6 +1,7 @@
-"""Rows with label cells -> examples to learn from, with what was left out and why; reads no file, knows no model.
+"""Rows with label cells -> examples to learn from, with what was left out and why.
 
-All rows are held in memory: Hugging Face's Trainer shuffles them, and labelled reviews are few beside the dump.
+Reads no file, knows no model. All rows are held in memory: Hugging Face's Trainer shuffles them,
+and labelled reviews are few beside the dump.
 """
 
 import difflib
@@ -23,10 +24,11 @@ from batchsent.training.read_labelled import Table
 # What label columns say, and what the classes are then called. Compared without case.
 NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"}
 
-# A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a date.
+# A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a
+# date.
 MOST_CLASSES = 100
-# "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is not. What is nearly
-# "positive" always is.
+# "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is
+# not. What is nearly "positive" always is.
 COMMONER = 20
 DIGITS = re.compile(r"[\d\W_]+")
 
@@ -73,9 +75,9 @@ class Examples:
 def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: str | None) -> GoldRule:
     """Decide what the classes are called and how the cells of the label column map to them.
 
-    Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral: NEUTRAL between
-    them), and anything else is its own sorted values. Raises UsageError when that makes fewer than two classes, or
-    so many that the column cannot be the label.
+    Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral:
+    NEUTRAL between them), and anything else is its own sorted values. Raises UsageError when that
+    makes fewer than two classes, or so many that the column cannot be the label.
     """
     names = [name.strip() for name in labels.split(",")] if labels is not None else []
     if labels is None and mapping is not None:
@@ -141,7 +143,10 @@ def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
 
 
 def nearest(name: str, others: Iterable[str], likeness: float = 0.75) -> str | None:
-    """Return the one of `others` that `name` is most likely a typing error of, in any case; None if there is none."""
+    """Return the one of `others` that `name` is most likely a typing error of, in any case.
+
+    None if there is none.
+    """
     folded = {other.strip().casefold(): other for other in others}
     found = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=likeness)
     return folded[found[0]] if found else None
@@ -167,7 +172,8 @@ def as_number(value: str) -> float:
 def select_examples(table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None) -> Examples:
     """Keep the rows that have a text and a class (and a teacher's `targets`), and count the others by reason.
 
-    Raises UsageError for label values that the rule does not cover: silence would be a smaller, wrong data set.
+    Raises UsageError for label values that the rule does not cover: silence would be a smaller,
+    wrong data set.
     """
     # An unhashable cell (a list in JSONL) is no label; its text says so in the error.
     cells = [cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells]
@@ -204,12 +210,15 @@ def encodable(text: str) -> str:
 
 
 def sample(examples: Examples, count: int | None, seed: int, rows: Sequence[int] | None = None) -> Examples:
-    """Take a seeded random `count` of the examples, or of the given `rows` of them; all where `count` is None."""
+    """Take a seeded random `count` of the examples, or of the given `rows` of them.
+
+    All where `count` is None.
+    """
     allowed = range(len(examples.texts)) if rows is None else rows
     if count is None:
         return examples.take(allowed)
-    # The rows that datasets.Dataset.shuffle(seed).select(range(count)) takes, but for those not allowed: notebooks
-    # get the same sample.
+    # The rows that datasets.Dataset.shuffle(seed).select(range(count)) takes, but for those not
+    # allowed: notebooks get the same sample.
     known = set(allowed)
     shuffled = np.random.default_rng(seed).permutation(len(examples.texts)).tolist()
     return examples.take([row for row in shuffled if row in known][:count])
@@ -218,8 +227,8 @@ def sample(examples: Examples, count: int | None, seed: int, rows: Sequence[int]
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
     """Split off a seeded share of every class for evaluation, at least one example a class.
 
-    Copies of one text go to the same side: a review that was learned by heart measures nothing. Raises UsageError
-    for a class that has too few different texts for both sides.
+    Copies of one text go to the same side: a review that was learned by heart measures nothing.
+    Raises UsageError for a class that has too few different texts for both sides.
     """
     generator = np.random.default_rng(seed)
     held: list[int] = []
@@ -236,7 +245,8 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
         count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
         held += generator.permutation(distinct)[:count].tolist()
     chosen = np.isin(first, held)
-    # Evaluation in file order: it has nothing to gain from a shuffle, and the eye finds the rows again.
+    # Evaluation in file order: it has nothing to gain from a shuffle, and the eye finds the rows
+    # again.
     evaluated, trained = np.flatnonzero(chosen).tolist(), np.flatnonzero(~chosen).tolist()
     return examples.take(trained), examples.take(evaluated, held_out=share)
 

@@ -1,8 +1,9 @@
-"""The last layer for the first token only, while a model is trained; knows nothing of data or of the Trainer.
+"""The last layer for the first token only, while a model is trained.
 
-The heads of DistilBERT, BERT and RoBERTa classifiers read one token of the last layer. Its keys and values are needed
-of all tokens, everything else of that one: the gradients are the same, and of a model of few layers a good part of a
-training step is saved. Scoring does the same (model/packed.py).
+Knows nothing of data or of the Trainer. The heads of DistilBERT, BERT and RoBERTa classifiers read
+one token of the last layer. Its keys and values are needed of all tokens, everything else of that
+one: the gradients are the same, and of a model of few layers a good part of a training step is
+saved. Scoring does the same (model/packed.py).
 """
 
 from collections.abc import Iterator

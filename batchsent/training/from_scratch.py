@@ -1,6 +1,7 @@
-"""A small model of no base: a WordPiece vocabulary and an untrained compact DistilBERT; reads no file.
+"""A small model of no base: a WordPiece vocabulary and an untrained compact DistilBERT.
 
-For where no base model can be had. It learns from the given reviews alone, so it is far from a pretrained encoder.
+Reads no file. For where no base model can be had. It learns from the given reviews alone, so it is
+far from a pretrained encoder.
 """
 
 from collections import Counter
@@ -9,7 +10,8 @@ from typing import Any
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = 8_000
-# Rarer characters (other scripts, emoji of one review) become [UNK] rather than crowd words out of the vocabulary.
+# Rarer characters (other scripts, emoji of one review) become [UNK] rather than crowd words out of
+# the vocabulary.
 CHARACTERS = 1_000
 POSITIONS = 512
 
@@ -31,8 +33,9 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
         counts.update(normalizer.normalize_str(text))
     common = sorted(counts, key=lambda c: (-counts[c], c))
     characters = sorted(c for c in common[:CHARACTERS] if not c.isspace())
-    # The trainer numbers characters in the order of a randomly seeded hash table and breaks ties between merges by
-    # number: two processes learn two vocabularies. Characters given as special tokens are numbered as given.
+    # The trainer numbers characters in the order of a randomly seeded hash table and breaks ties
+    # between merges by number: two processes learn two vocabularies. Characters given as special
+    # tokens are numbered as given.
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[*SPECIAL, *characters, *(f"##{c}" for c in characters)],
@@ -41,7 +44,8 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
     rare = dict.fromkeys(map(ord, common[CHARACTERS:]), " ")
     backend.train_from_iterator((normalizer.normalize_str(text).translate(rare) for text in texts), trainer)
     vocabulary = backend.get_vocab()
-    # A fresh tokenizer: in the trained one every character is still a special token, split off wherever it stands.
+    # A fresh tokenizer: in the trained one every character is still a special token, split off
+    # wherever it stands.
     return transformers.BertTokenizerFast(
         vocab={token: i for i, token in enumerate(sorted(vocabulary, key=vocabulary.__getitem__))},
         do_lower_case=True,
@@ -63,7 +67,8 @@ def make_classifier(vocabulary: int, names: Sequence[str]) -> Any:
         hidden_dim=256,
         n_layers=2,
         n_heads=4,
-        # The usual 0.02 is made for 768; at this width one training in twelve never left the loss of a coin toss.
+        # The usual 0.02 is made for 768; at this width one training in twelve never left the loss
+        # of a coin toss.
         initializer_range=0.05,
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},

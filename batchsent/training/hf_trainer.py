@@ -1,4 +1,7 @@
-"""Hugging Face's Trainer as it is set up here: order of the rows, loss, arguments; decides nothing about the data."""
+"""Hugging Face's Trainer as it is set up here: order of the rows, loss, arguments.
+
+Decides nothing about the data.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +58,8 @@ class Measurements:
         winners = prediction.predictions.argmax(axis=-1)
         self.figures = dict(self._metric.compute(predictions=winners, references=prediction.label_ids))
         self.outputs = (prediction.predictions, prediction.label_ids)
-        # The Trainer's own loss counts rows twice where several processes share an uneven number of them.
+        # The Trainer's own loss counts rows twice where several processes share an uneven number of
+        # them.
         loss = cross_entropy(prediction.predictions, prediction.label_ids)
         return {"loss": loss, **{name: value for name, value in self.figures.items() if name != "per_class"}}
 
@@ -75,9 +79,11 @@ class Loss:
     label_smoothing: float = 0.0
 
     def __call__(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        """Return the loss; `num_items_in_batch` is the Trainer's count of label cells in all batches of a step.
+        """Return the loss.
 
-        Weights do not change what a step is divided by: then a batch of a rare class alone counts more, as it should.
+        `num_items_in_batch` is the Trainer's count of label cells in all batches of a step. Weights
+        do not change what a step is divided by: then a batch of a rare class alone counts more, as
+        it should.
         """
         from torch.nn import functional
 
@@ -97,7 +103,10 @@ def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
 
 
 def trainer_class() -> Any:
-    """Return the Trainer of this project; a function, for transformers is imported only where it is used."""
+    """Return the Trainer of this project.
+
+    A function, for transformers is imported only where it is used.
+    """
     import torch
     import transformers
     from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -105,9 +114,10 @@ def trainer_class() -> Any:
     class LengthGroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
         """Random batches of similar lengths, the same for an epoch whether or not the training was interrupted.
 
-        Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random order, 2 % in this
-        one (19 % and 1 % at 256). transformers' own group_by_length draws from the global random state, which is
-        another one when a training goes on in the middle of an epoch.
+        Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random
+        order, 2 % in this one (19 % and 1 % at 256). transformers' own group_by_length draws from
+        the global random state, which is another one when a training goes on in the middle of an
+        epoch.
         """
 
         epoch = 0
@@ -137,19 +147,22 @@ def trainer_class() -> Any:
             return LengthGroupedSampler(self.lengths, self._train_batch_size, self.args.seed)
 
         def compute_loss(self, model: Any, *arguments: Any, **settings: Any) -> Any:
-            # Weights and smoothing are means to learn; a figure must compare with those of other trainings.
+            # Weights and smoothing are means to learn; a figure must compare with those of other
+            # trainings.
             self.compute_loss_func = self.training_loss if model.training else Loss()
             return super().compute_loss(model, *arguments, **settings)
 
         def evaluate(self, *arguments: Any, **settings: Any) -> Any:
-            # The loader of an evaluation draws a seed: whether one was made must not change the dropout behind it.
+            # The loader of an evaluation draws a seed: whether one was made must not change the
+            # dropout behind it.
             with torch.random.fork_rng(devices=[]):
                 return super().evaluate(*arguments, **settings)
 
         def _inner_training_loop(self, *arguments: Any, **settings: Any) -> Any:
             model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
             if self.args.use_cpu and self.args.bf16:
-                # Fused attention is slow there: of 384 tokens in 12 heads of 32 it makes a step 1.3 times as long.
+                # Fused attention is slow there: of 384 tokens in 12 heads of 32 it makes a step 1.3
+                # times as long.
                 model.set_attn_implementation("eager")
             with first_token_only(model):
                 return super()._inner_training_loop(*arguments, **settings)
@@ -179,7 +192,8 @@ def make_trainer(
 ) -> Any:
     """Return a Trainer that learns from `train` and measures on `measured`, with its checkpoints in `folder`.
 
-    `make` is another class than `trainer_class()`; `model_init` makes the model where one Trainer trains several.
+    `make` is another class than `trainer_class()`; `model_init` makes the model where one Trainer
+    trains several.
     """
     import transformers
 

@@ -11,9 +11,11 @@ from batchsent.options import option
 
 OUTPUT = "model"
 DATASET, BASE_MODEL = "stanfordnlp/imdb", "distilbert-base-uncased"
-# The notebook that everybody starts from: 4,000 reviews teach DistilBERT in minutes, 300 measure it to 4 points.
+# The notebook that everybody starts from: 4,000 reviews teach DistilBERT in minutes, 300 measure it
+# to 4 points.
 DATASET_SAMPLES = (4_000, 300)
-# A pretrained encoder is nudged for 2 epochs; an untrained one has everything to learn, at a rate it can bear.
+# A pretrained encoder is nudged for 2 epochs; an untrained one has everything to learn, at a rate
+# it can bear.
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 2e-5, 1e-3
 # Adapters start at nothing and are few: ten times what nudges whole weights.
 LORA_LEARNING_RATE = 2e-4

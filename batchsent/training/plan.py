@@ -1,4 +1,7 @@
-"""How a model is to be trained, and what came out: what travels between the parts of a training; does nothing."""
+"""How a model is to be trained, and what came out: what travels between the parts of a training.
+
+Does nothing.
+"""
 
 import dataclasses
 import math

@@ -1,6 +1,7 @@
 """The processes of one training, as torchrun and accelerate launch start them: who writes and speaks, how all end.
 
-Knows nothing of training. A run without a launcher is one process, for which all of this costs nothing.
+Knows nothing of training. A run without a launcher is one process, for which all of this costs
+nothing.
 """
 
 import os
@@ -35,7 +36,8 @@ class Processes:
     def sync_errors(self) -> Iterator[None]:
         """Leave the block together: where one process failed in it, all raise its error and one tells the user.
 
-        What is done in the block must not itself wait for other processes. Raises DeviceError when a process is gone.
+        What is done in the block must not itself wait for other processes. Raises DeviceError when
+        a process is gone.
         """
         error: BatchsentError | None = None
         try:
@@ -80,8 +82,9 @@ class Processes:
 def launched(device: str) -> Iterator[Processes]:
     """Join the processes that a launcher started with this one, and part from them when the block is left.
 
-    The launcher says so in the environment: RANK, WORLD_SIZE, LOCAL_RANK. `device` is what the user typed. Raises
-    UsageError where the environment says half of it, DeviceError when the others cannot be reached.
+    The launcher says so in the environment: RANK, WORLD_SIZE, LOCAL_RANK. `device` is what the user
+    typed. Raises UsageError where the environment says half of it, DeviceError when the others
+    cannot be reached.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count == 1 or "RANK" not in os.environ:
@@ -89,7 +92,8 @@ def launched(device: str) -> Iterator[Processes]:
         return
     import torch
 
-    # Python values go over gloo also on GPUs: asking every process for its flag does not wait for the device.
+    # Python values go over gloo also on GPUs: asking every process for its flag does not wait for
+    # the device.
     cuda = device in {"auto", "cuda"} and torch.cuda.is_available()
     try:
         with lost_processes():
@@ -113,7 +117,8 @@ def lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # gloo's errors are plain RuntimeErrors with the place in its source, or the peer, in their text.
+        # gloo's errors are plain RuntimeErrors with the place in its source, or the peer, in their
+        # text.
         if not isinstance(error, torch.distributed.DistError) and not any(
             word in str(error) for word in ("gloo", "closed by peer", "reset by peer")
         ):
@@ -122,6 +127,7 @@ def lost_processes() -> Iterator[None]:
             "another process of this training ended before its time",
             hint="see what it said; run the same command again to go on from the last checkpoint",
         )
-        # torch joins gloo's thread when the model's reducer is freed, and holds the lock that this thread waits for.
+        # torch joins gloo's thread when the model's reducer is freed, and holds the lock that this
+        # thread waits for.
         lost.exit_immediately = True
         raise lost from error

@@ -1,4 +1,7 @@
-"""A trained model -> its folder, whole under its final name, and on the Hub where asked; knows nothing of training."""
+"""A trained model -> its folder, whole under its final name, and on the Hub where asked.
+
+Knows nothing of training.
+"""
 
 import csv
 import dataclasses
@@ -43,16 +46,18 @@ def check_hub(repository: str) -> None:
 
 
 def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None) -> None:
-    """Write the model folder and publish it in one step; before that the state dict, where one was asked for.
+    """Write the model folder and publish it in one step.
 
-    Adds to `document` how well the scores are calibrated, and to the folder the temperature that mends them.
+    Before that the state dict, where one was asked for. Adds to `document` how well the scores are
+    calibrated, and to the folder the temperature that mends them.
     """
     import torch
 
     temporary = atomic.temporary_directory(final)
     try:
         with writing(final):
-            # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
+            # The evaluation cut reviews there: a scoring run must do the same to keep what it
+            # promises.
             trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
             trained.model.config.long_text = document["hyperparameters"]["long_text"]
             trained.model.save_pretrained(temporary)

@@ -1,4 +1,7 @@
-"""Labelled files and data sets of the Hub -> texts and label cells; knows nothing of what labels mean."""
+"""Labelled files and data sets of the Hub -> texts and label cells.
+
+Knows nothing of what labels mean.
+"""
 
 import hashlib
 import json
@@ -20,7 +23,8 @@ from batchsent.text import printable
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
-# What says "file" even where there is none of that name, so that a typing error is not looked up on the Hub.
+# What says "file" even where there is none of that name, so that a typing error is not looked up on
+# the Hub.
 SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".arrows", ".gz", ".zst")
 
 
@@ -35,7 +39,10 @@ class Table:
 
 
 def is_file(name: str) -> bool:
-    """Tell whether `name` means a file of this machine; folders and everything else are data sets."""
+    """Tell whether `name` means a file of this machine.
+
+    Folders and everything else are data sets.
+    """
     path = Path(name).expanduser()
     return path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
 
@@ -43,8 +50,8 @@ def is_file(name: str) -> bool:
 def read_file(name: str, text_column: str | None, label_column: str | None) -> Table:
     """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
 
-    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. Raises InputError for a file that cannot be
-    read as its suffix says, UsageError for a column it does not have.
+    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. Raises InputError for a file
+    that cannot be read as its suffix says, UsageError for a column it does not have.
     """
     path = Path(name).expanduser()
     if {".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]}:
@@ -77,10 +84,10 @@ def sha256_of(path: Path) -> str:
 
 
 def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Return (rows, labels) what the columns ``prob_LABEL`` of a file hold; rows without numbers are NaN.
+    """Return (rows, labels) what the columns ``prob_LABEL`` of a file hold.
 
-    Raises UsageError where `name` is no CSV, Parquet or Arrow file or lacks a column, InputError for cells that are
-    no probabilities.
+    Rows without numbers are NaN. Raises UsageError where `name` is no CSV, Parquet or Arrow file or
+    lacks a column, InputError for cells that are no probabilities.
     """
     if not is_file(name) or {".jsonl", ".ndjson"} & set(Path(name).suffixes):
         raise UsageError("--distill takes a CSV, Parquet or Arrow file", hint="write one with batch --probabilities")
@@ -110,7 +117,10 @@ def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
 
 
 def read_jsonl(path: Path, text_column: str | None, label_column: str | None) -> Table:
-    """Read two keys of a file with one JSON object a line; a key that a line lacks is null there."""
+    """Read two keys of a file with one JSON object a line.
+
+    A key that a line lacks is null there.
+    """
     name = printable(path)
     stream = InputStream(str(path))
     records = []
@@ -168,8 +178,9 @@ def read_dataset(
 ) -> tuple[Table, list[str]]:
     """Load one split of a Hub data set (or a folder of data files) and return it with the names of all its splits.
 
-    `split` is what `datasets.load_dataset` takes, ``train[:10%]`` included. Class numbers become the names that the
-    data set gives them, unless `keep_numbers`. Raises InputError when it cannot be had, UsageError for a column.
+    `split` is what `datasets.load_dataset` takes, ``train[:10%]`` included. Class numbers become
+    the names that the data set gives them, unless `keep_numbers`. Raises InputError when it cannot
+    be had, UsageError for a column.
     """
     import datasets
     from huggingface_hub import errors as hub

@@ -1,4 +1,7 @@
-"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud; trains nothing."""
+"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud.
+
+Trains nothing.
+"""
 
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule

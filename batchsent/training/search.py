@@ -1,6 +1,7 @@
 """A small search over learning rate, epochs and batch size, by Trainer's hyperparameter_search and optuna.
 
-Trials are measured on rows held out of the training rows; this module never sees the evaluation rows.
+Trials are measured on rows held out of the training rows; this module never sees the evaluation
+rows.
 """
 
 import dataclasses
@@ -54,13 +55,14 @@ def search(
 ) -> list[dict[str, Any]]:
     """Try `count` settings around those of the plan, and return what each gave, in the order of the trials.
 
-    The first trial is the plan itself, so that the search cannot end below it. Learning rates are drawn from a
-    quarter to four times the plan's, epochs and batch size from its half, itself and its double. optuna's sampler has
-    the plan's seed: the same data and options try the same. Measured are the validation rows after the last epoch.
-    A trial that diverges or does not fit into memory has no loss, and its `failure` says why.
+    The first trial is the plan itself, so that the search cannot end below it. Learning rates are
+    drawn from a quarter to four times the plan's, epochs and batch size from its half, itself and
+    its double. optuna's sampler has the plan's seed: the same data and options try the same.
+    Measured are the validation rows after the last epoch. A trial that diverges or does not fit
+    into memory has no loss, and its `failure` says why.
 
-    Finished trials are kept in `folder`, where a search that was stopped finds them. Ends early when `stop` says so:
-    the caller knows that it asked.
+    Finished trials are kept in `folder`, where a search that was stopped finds them. Ends early
+    when `stop` says so: the caller knows that it asked.
     """
     import optuna
     import torch
@@ -196,7 +198,10 @@ def batch_sizes(plan: Plan) -> list[int]:
 
 
 def known_trials(folder: Path) -> list[dict[str, Any]]:
-    """Return what an earlier search of the same training wrote down; nothing where that is damaged."""
+    """Return what an earlier search of the same training wrote down.
+
+    Nothing where that is damaged.
+    """
     with suppress(OSError, ValueError):
         runs = json.loads((folder / TRIALS).read_text(encoding="utf-8"))
         if isinstance(runs, list) and all(isinstance(run, dict) and "loss" in run for run in runs):

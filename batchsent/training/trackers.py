@@ -1,4 +1,7 @@
-"""Where else a curve goes: the trackers that transformers can talk to; sends nothing unless asked."""
+"""Where else a curve goes: the trackers that transformers can talk to.
+
+Sends nothing unless asked.
+"""
 
 import difflib
 import os

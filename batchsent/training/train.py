@@ -1,4 +1,7 @@
-"""A model and examples -> a trained classifier with its curve: the story of one training; writes no final file."""
+"""A model and examples -> a trained classifier with its curve: the story of one training.
+
+Writes no final file.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +38,12 @@ def train(
 ) -> Trained:
     """Fine-tune the model and measure it on the evaluation rows.
 
-    It is measured after every epoch, on the validation rows where there are some: then the weights with the smallest
-    loss there are kept, and the evaluation rows are seen once, at the end. Checkpoints go to `checkpoints`. When
-    `stop` says so, in all processes of a training alike, it writes a last checkpoint and returns early: the caller
-    knows that it asked. Raises DeviceError when the loss is no longer a number, out of memory, or when another process
-    of the training is gone.
+    It is measured after every epoch, on the validation rows where there are some: then the weights
+    with the smallest loss there are kept, and the evaluation rows are seen once, at the end.
+    Checkpoints go to `checkpoints`. When `stop` says so, in all processes of a training alike, it
+    writes a last checkpoint and returns early: the caller knows that it asked. Raises DeviceError
+    when the loss is no longer a number, out of memory, or when another process of the training is
+    gone.
     """
     import torch
 
@@ -110,9 +114,10 @@ def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, fl
 def last_loss(
     trainer: Any, evaluation: Encoded, measurements: Measurements, *, final: bool, stopped: bool
 ) -> float | None:
-    """Return the loss on the evaluation rows, measured now where it is not known; None for a stopped training.
+    """Return the loss on the evaluation rows, measured now where it is not known.
 
-    `final` says that the training was measured on other rows until now.
+    None for a stopped training. `final` says that the training was measured on other rows until
+    now.
     """
     if stopped:
         return None

@@ -24,8 +24,8 @@ def diverged() -> DeviceError:
 def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | None) -> bool:
     """Tell whether the last `patience` evaluations of a log had no smaller loss than one before them.
 
-    The log is part of every checkpoint, so that a training that goes on from one knows what transformers' own
-    callback would have forgotten.
+    The log is part of every checkpoint, so that a training that goes on from one knows what
+    transformers' own callback would have forgotten.
     """
     losses = [entry[LOSS] for entry in history if LOSS in entry]
     return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
@@ -44,11 +44,13 @@ def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
 def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool]) -> Any:
     """Return a Trainer callback that says how far the training is and when it is to end.
 
-    `rows` are the training rows; `stop` is asked after every step and must say the same in every process.
+    `rows` are the training rows; `stop` is asked after every step and must say the same in every
+    process.
     """
     import transformers
 
-    # float16's gradients overflow now and then: its scaler skips the step and goes on with a smaller scale.
+    # float16's gradients overflow now and then: its scaler skips the step and goes on with a
+    # smaller scale.
     finite = ("loss", LOSS) if plan.precision == "float16" else ("loss", "grad_norm", LOSS)
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

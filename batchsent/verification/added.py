@@ -1,4 +1,7 @@
-"""The columns that a run adds, as they stand in an output: whether a model can have said that; reads no files."""
+"""The columns that a run adds, as they stand in an output: whether a model can have said that.
+
+Reads no files.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +20,8 @@ from batchsent.verification.differences import Difference, Location, shown
 MOST_LABELS = 10_000
 # The winner of n labels has 1/n at least, but for rounding.
 LEAST_WINNER = 1 - 1e-5
-# Probabilities of float32 add up to 1 but for rounding; a thousand labels rounded one way are off by less than this.
+# Probabilities of float32 add up to 1 but for rounding; a thousand labels rounded one way are off
+# by less than this.
 SUM_ERROR = 1e-4
 
 WORDS = {"n_tokens": "a count", "truncated": "true or false", "unsure": "true or false"}
@@ -29,8 +33,8 @@ PATTERNS = {"n_tokens": "^(0|[1-9][0-9]{0,9})$", "truncated": "^(true|false)$", 
 class Added:
     """Takes the added columns chunk by chunk, holds them against the texts and each other, and counts.
 
-    `names` are those of the columns in order, prefix included; `labels` the model's, None where nobody says;
-    `unsure_below` the threshold of the column unsure, None where nobody says.
+    `names` are those of the columns in order, prefix included; `labels` the model's, None where
+    nobody says; `unsure_below` the threshold of the column unsure, None where nobody says.
     """
 
     def __init__(
@@ -61,8 +65,9 @@ class Added:
     def take(self, chunk: Chunk, added: pa.Table) -> Scores:
         """Judge the added columns of a chunk. Raises Difference.
 
-        Returns them as scores in which other probabilities than the label's are 0, and tokens cut are 1 for a
-        truncated row; the labels are `labels`, which must be known, else there are no probabilities.
+        Returns them as scores in which other probabilities than the label's are 0, and tokens cut
+        are 1 for a truncated row; the labels are `labels`, which must be known, else there are no
+        probabilities.
         """
         if added.num_columns < len(self.names):
             few = f"{added.num_columns} field(s) behind the input's where {len(self.names)} are expected"
@@ -157,7 +162,10 @@ class Added:
         return tokens, cut
 
     def _unsure(self, column: pa.ChunkedArray, scores: NDArray[np.float32], start: int) -> None:
-        """See whether the rows that are called unsure are those of the lowest scores. Raises Difference."""
+        """See whether the rows that are called unsure are those of the lowest scores.
+
+        Raises Difference.
+        """
         values, missing = self._typed(column, "unsure", start)
         given, unsure = ~np.isnan(scores), values == 1
         self._all(missing == ~given, "unsure", start, column, "label and unsure must come together")
@@ -185,7 +193,8 @@ class Added:
                 parsed = pc.cast(column, pa.float32())
             except pa.ArrowInvalid:
                 parsed = pa.chunked_array([pa.array([_float32(text) for text in column.to_pylist()], pa.float32())])
-            # What was written is the shortest decimal that gives this float32: any other digits were put there later.
+            # What was written is the shortest decimal that gives this float32: any other digits
+            # were put there later.
             written = pc.fill_null(pc.equal(pc.cast(parsed, pa.string()), column), False)  # noqa: FBT003 (a value)
             right = np.array(pc.or_(written, column.is_null()).to_numpy(zero_copy_only=False), dtype=bool)
             self._all(right, name, start, column, "not a float32 in its shortest form")
@@ -198,7 +207,10 @@ class Added:
         return np.where(missing, np.float32("nan"), values)
 
     def _typed(self, column: pa.ChunkedArray, name: str, start: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Return counts, or 0 and 1 for false and true, and which are null. Raises Difference for what is neither."""
+        """Return counts, or 0 and 1 for false and true, and which are null.
+
+        Raises Difference for what is neither.
+        """
         missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
         if pa.types.is_string(column.type):
             right = pc.match_substring_regex(column, PATTERNS[name]).fill_null(True)  # noqa: FBT003 (a value)

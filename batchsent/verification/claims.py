@@ -26,7 +26,10 @@ def same(what: str, claimed: Any, found: Any) -> None:
 
 
 def same_section(what: str, claimed: Any, found: Any) -> None:
-    """Hold a section of a summary against the same section counted again. Raises Difference for the first figure."""
+    """Hold a section of a summary against the same section counted again.
+
+    Raises Difference for the first figure.
+    """
     if isinstance(found, dict) and isinstance(claimed, dict):
         for name in dict.fromkeys([*found, *claimed]):
             same_section(f"{what} {printable(name)}", claimed.get(name), found.get(name))
@@ -46,10 +49,11 @@ def same_file(what: str, claimed: Mapping[str, Any], path: Path) -> None:
 def same_tables(
     outputs: Sequence[Mapping[str, Any]], paths: Mapping[str, Path], output: Path, output_format: str | None
 ) -> Iterator[tuple[Path, int]]:
-    """Yield path and rows of each table beside an output, held against the summary's `outputs`. Raises Difference.
+    """Yield path and rows of each table beside an output, held against the summary's `outputs`.
 
-    `paths` say by role where a run writes its tables. One that is not there is looked for where it stood as seen from
-    the output: the files may have been moved together, or this be another working directory.
+    Raises Difference. `paths` say by role where a run writes its tables. One that is not there is
+    looked for where it stood as seen from the output: the files may have been moved together, or
+    this be another working directory.
     """
     entries = {entry["role"]: entry for entry in outputs}
     data = Path(entries["data"]["path"])
@@ -71,7 +75,10 @@ def same_tables(
 
 
 def rows_of(path: Path, output_format: str | None) -> int:
-    """Return the rows of a table that a run wrote beside its output. Raises Difference for one that is damaged."""
+    """Return the rows of a table that a run wrote beside its output.
+
+    Raises Difference for one that is damaged.
+    """
     name = output_format or format_of(str(path), what="output") or "csv"
     with as_difference(), closing(InputStream(str(path))) as stream:
         if name == "parquet":

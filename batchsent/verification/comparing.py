@@ -1,6 +1,7 @@
 """An input beside its output: the added columns row by row, while the user's are held against each other.
 
-CSV that was copied is compared byte for byte, everything else value for value. Knows nothing of what is added.
+CSV that was copied is compared byte for byte, everything else value for value. Knows nothing of
+what is added.
 """
 
 import contextlib
@@ -33,7 +34,10 @@ class Output(Protocol):
     added: list[str] | None
 
     def take(self, chunk: Chunk) -> pa.Table:
-        """Return the added columns of a chunk's rows, as text where the format knows only text. Raises Difference."""
+        """Return the added columns of a chunk's rows, as text where the format knows only text.
+
+        Raises Difference.
+        """
 
     def finish(self) -> None:
         """Raise Difference if the output goes on."""
@@ -45,8 +49,8 @@ class Output(Protocol):
 def open_output(path: str, source: Source, options: ReadOptions, output_format: str | None, label: str) -> Output:
     """Open an output to go through it beside `source`, which was opened with `options`.
 
-    `label` is the name of the first column added. Raises InputError where the file is not there, Difference where its
-    columns are not the user's and more.
+    `label` is the name of the first column added. Raises InputError where the file is not there,
+    Difference where its columns are not the user's and more.
     """
     try:
         Path(path).open("rb").close()
@@ -193,7 +197,10 @@ class Tables:
 
 
 def added_names(columns: list[str], found: list[str]) -> list[str]:
-    """Return the names behind the user's. Raises Difference where the user's are not there, in order."""
+    """Return the names behind the user's.
+
+    Raises Difference where the user's are not there, in order.
+    """
     for n, name in enumerate(columns):
         if n >= len(found):
             raise Difference("the output does not have this column", Location(column=name))
@@ -215,7 +222,10 @@ def as_arrow_has_it(schema: pa.Schema) -> pa.Schema:
 
 
 def compare_columns(names: list[str], given: list[Any], found: list[Any], chunk: Chunk) -> None:
-    """Compare the columns of a chunk. Raises Difference for the first row that differs or is missing."""
+    """Compare the columns of a chunk.
+
+    Raises Difference for the first row that differs or is missing.
+    """
     first: tuple[int, int] | None = None
     for n, (a, b) in enumerate(zip(given, found, strict=True)):
         row = first_difference(a, b)

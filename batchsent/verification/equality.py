@@ -11,7 +11,10 @@ Column = Any  # pa.Array or pa.ChunkedArray, which have no types
 
 
 def first_difference(a: Column, b: Column) -> int | None:
-    """Return the first row in which two columns of one type differ, or that only one of them has; None for none."""
+    """Return the first row in which two columns of one type differ, or that only one of them has.
+
+    None for none.
+    """
     one, other = whole(a), whole(b)
     rows = min(len(one), len(other))
     if same(one.slice(0, rows), other.slice(0, rows)):

@@ -1,7 +1,7 @@
 """Proof that an output is its input with scores behind every row: the row contract, held against two files.
 
-Knows which proofs there are; how rows are told apart is comparing.py's business, what scores look like
-added.py's, and how a claim of the summary is held against a file claims.py's.
+Knows which proofs there are; how rows are told apart is comparing.py's business, what scores look
+like added.py's, and how a claim of the summary is held against a file claims.py's.
 """
 
 import dataclasses
@@ -37,7 +37,10 @@ WRITTEN_BY = ("probabilities", "details", "unsure_below", "group_by", "disagreem
 
 @dataclass(frozen=True)
 class VerifyOptions(ReadOptions):
-    """How two files are held against each other; what is not given is taken from the summary, where there is one."""
+    """How two files are held against each other.
+
+    What is not given is taken from the summary, where there is one.
+    """
 
     prefix: str = option("", "What stands in front of the names of the new columns.")
     output_format: str | None = option(
@@ -56,15 +59,17 @@ def verify(
 ) -> dict[str, Any]:
     """Prove that `output` has the rows of `input`, each once, in order and unchanged, with scores behind them.
 
-    The options are those of VerifyOptions; those that are not given are those of the run, as its summary has them.
-    CSV that was copied is compared byte for byte, everything else value for value. Beyond that scores must be float32
-    numbers from 0 to 1 that agree with each other, rows without text have no label, and what the summary says of rows,
-    labels, scores, lengths and files must be what they are, the tables beside the output among them. Memory does not
-    grow with the files. Returns the verdict, with `status` same, the rows, and what was checked
-    and what could not be.
+    The options are those of VerifyOptions; those that are not given are those of the run, as its
+    summary has them. CSV that was copied is compared byte for byte, everything else value for
+    value. Beyond that scores must be float32 numbers from 0 to 1 that agree with each other, rows
+    without text have no label, and what the summary says of rows, labels, scores, lengths and files
+    must be what they are, the tables beside the output among them. Memory does not grow with the
+    files. Returns the verdict, with `status` same, the rows, and what was checked and what could
+    not be.
 
-    Raises GateFailed for the first difference, with the verdict as its attribute `document`; InputError where the
-    input or the summary cannot be read, or the output is not there; UsageError for options that do not fit.
+    Raises GateFailed for the first difference, with the verdict as its attribute `document`;
+    InputError where the input or the summary cannot be read, or the output is not there; UsageError
+    for options that do not fit.
     """
     settings = build(VerifyOptions, options)
     check = Verification(str(input), str(output), settings, reporter or Reporter())
@@ -100,7 +105,10 @@ class Verification:
         self.unchecked: list[str] = []
 
     def _options_of_the_run(self, options: VerifyOptions) -> VerifyOptions:
-        """Return the options with the run's own in place of defaults. Raises InputError for a damaged summary."""
+        """Return the options with the run's own in place of defaults.
+
+        Raises InputError for a damaged summary.
+        """
         if self.summary is None:
             return options
         recorded = self.summary["run"].get("options") or {}
@@ -115,7 +123,10 @@ class Verification:
         return build(VerifyOptions, dataclasses.asdict(options) | taken)
 
     def _options_of_the_writer(self) -> OutputOptions | None:
-        """Return the options that decide what a run writes; None without a summary. Raises InputError."""
+        """Return the options that decide what a run writes; None without a summary.
+
+        Raises InputError.
+        """
         if self.summary is None:
             return None
         recorded = self.summary["run"].get("options") or {}
@@ -177,7 +188,10 @@ class Verification:
         return self.verdict(None)
 
     def _columns_added(self, output: Output) -> Added:
-        """Return what judges the added columns. Raises Difference where they are not those that a run adds."""
+        """Return what judges the added columns.
+
+        Raises Difference where they are not those that a run adds.
+        """
         prefix, labels, run = self.options.prefix, self._label_names(), self.written_by
         expected = [f"{prefix}label", f"{prefix}score"]
         if run is not None and labels is not None:
@@ -206,7 +220,10 @@ class Verification:
             self.unchecked.append(f"the table {printable(groups)}: there is no summary with its hash")
 
     def _label_names(self) -> list[str] | None:
-        """Return the model's labels, as the summary has them; None without one. Raises InputError."""
+        """Return the model's labels, as the summary has them; None without one.
+
+        Raises InputError.
+        """
         if self.summary is None:
             return None
         names = self.summary["model"].get("labels")
@@ -215,7 +232,10 @@ class Verification:
         return names
 
     def _rejects(self) -> typing.Generator[None, Reject | None, None]:
-        """Take the rejected rows, then None, and hold each against the rejects file. Raises Difference."""
+        """Take the rejected rows, then None, and hold each against the rejects file.
+
+        Raises Difference.
+        """
         reject = yield
         name = printable(self.rejects_path)
         if not self.rejects_path.exists():
@@ -313,7 +333,10 @@ class Verification:
 
 
 def _entries(stream: InputStream, longest: int) -> Iterator[list[bytes]]:
-    """Yield the fields of each record of a rejects file. Raises Difference for one that is damaged."""
+    """Yield the fields of each record of a rejects file.
+
+    Raises Difference for one that is damaged.
+    """
     dialect = Dialect()
     with as_difference():
         for run in scan(stream, dialect, max_record_bytes=longest, name="the rejects file"):
