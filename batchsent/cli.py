@@ -12,7 +12,14 @@ from typing import Any
 
 import click
 
-from batchsent.errors import EXIT_BUG, EXIT_ROWS_REJECTED, BatchsentError, GateFailed, PipeClosed, UsageError
+from batchsent.errors import (
+    EXIT_BUG,
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    GateFailed,
+    PipeClosed,
+    UsageError,
+)
 from batchsent.memory import check_room, memory_errors
 from batchsent.standard_streams import open_missing
 from batchsent.terminal.reporters import JsonReporter, TerminalReporter
@@ -43,8 +50,14 @@ class LazyOptions(click.Command):
         cls = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(cls)
         own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
-        arguments = [parameter for parameter in self.params if not isinstance(parameter, click.Option)]
-        self.params = [*arguments, *(click_option(field, hints[field.name]) for field in dataclasses.fields(cls)), *own]
+        arguments = [
+            parameter for parameter in self.params if not isinstance(parameter, click.Option)
+        ]
+        self.params = [
+            *arguments,
+            *(click_option(field, hints[field.name]) for field in dataclasses.fields(cls)),
+            *own,
+        ]
         self._loaded = True
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -100,15 +113,28 @@ def command(name: str) -> Callable[[Callable[..., int]], LazyOptions]:
 @command("batch")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
-    "-o", "--output", required=True, metavar="OUTPUT", help="File to write, a folder for several inputs, or -."
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUTPUT",
+    help="File to write, a folder for several inputs, or -.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing on success.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary to stdout as JSON.")
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of stderr."
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of stderr.",
 )
 def batch_command(
-    inputs: tuple[str, ...], output: str, quiet: bool, as_json: bool, log_format: str, **options: Any
+    inputs: tuple[str, ...],
+    output: str,
+    quiet: bool,
+    as_json: bool,
+    log_format: str,
+    **options: Any,
 ) -> int:
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
@@ -117,7 +143,9 @@ def batch_command(
     goes on where it stopped.
     """
     if as_json and output == "-":
-        raise UsageError("--json and -o - would share stdout", hint="leave out --json, or use --summary FILE")
+        raise UsageError(
+            "--json and -o - would share stdout", hint="leave out --json, or use --summary FILE"
+        )
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
     failure: GateFailed | None = None
     with reporter:
@@ -187,7 +215,12 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
 
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
-@click.option("-o", "--output", metavar="FILE", help="Page to write [default: OUTPUT.report.html beside SUMMARY].")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Page to write [default: OUTPUT.report.html beside SUMMARY].",
+)
 def report_command(summary: str, output: str | None) -> int:
     """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
     from batchsent.commands.report import report
@@ -209,7 +242,9 @@ def report_command(summary: str, output: str | None) -> int:
 )
 @click.option("--html", metavar="FILE", help="Also write the comparison as a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool) -> int:
+def compare_command(
+    first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool
+) -> int:
     """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
     from batchsent.commands.compare import compare
     from batchsent.terminal.tables import show_comparison
@@ -230,7 +265,12 @@ def compare_command(first: str, second: str, fail_on: tuple[str, ...], html: str
 
 @command("predict")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a text, with the probability of every label.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a text, with the probability of every label.",
+)
 def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Print label and score of each TEXT, or of each line of stdin."""
     from batchsent.commands.predict import predictions
@@ -364,10 +404,18 @@ def say_error(message: str, hint: str | None, code: int, *, as_json: bool, **det
     """Print an error to stderr, safe for a terminal, or as the last line of a JSON log."""
     try:
         if as_json:
-            line = {"type": "exit_error", "exit_code": code, "message": message, "hint": hint, **details}
+            line = {
+                "type": "exit_error",
+                "exit_code": code,
+                "message": message,
+                "hint": hint,
+                **details,
+            }
             print(json.dumps(line, default=str), file=sys.stderr)  # noqa: T201 (this is where it belongs)
         else:
-            lines = [f"batchsent: {text}" for text in message.splitlines()] + ([f"  {hint}"] if hint else [])
+            lines = [f"batchsent: {text}" for text in message.splitlines()] + (
+                [f"  {hint}"] if hint else []
+            )
             print("\n".join(printable(line) for line in lines), file=sys.stderr)  # noqa: T201
     except OSError:
         pass  # nobody listens

@@ -56,7 +56,9 @@ def shortage(error: BaseException) -> DeviceError | None:
     if isinstance(error, BatchsentError):
         return None
     said = str(error)
-    found = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    found = isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )
     if not found and not any(sign.lower() in said.lower() for sign in SIGNS):
         return None
     what = said.strip().splitlines()[0][:300] if said.strip() else ""

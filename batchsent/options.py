@@ -32,7 +32,9 @@ def build(cls: type[T], values: dict[str, Any]) -> T:
     for name, value in values.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            raise UsageError(f"no option {name!r}", hint=f"did you mean {near[0]!r}?" if near else None)
+            raise UsageError(
+                f"no option {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
+            )
         choices = fields[name].metadata.get("choices")
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r} is not one of {', '.join(choices)}")

@@ -30,7 +30,9 @@ def open_missing() -> None:
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (for the process's life)
     if sys.stderr is None:
-        sys.stderr = os.fdopen(STDERR, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        sys.stderr = os.fdopen(
+            STDERR, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+        )
 
 
 def check_stdin() -> None:

@@ -13,7 +13,10 @@ def printable(value: object) -> str:
         return text
     # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in
     # an error.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )
 
 
 def elapsed(seconds: float) -> str:

@@ -59,10 +59,30 @@ def read_column(path: Path, column: str) -> list[Any]:
 def made_up_reviews(rows: int) -> list[str]:
     """Make texts with IMDB's lengths (log-normal, 230 words on average) and a natural spread of words."""
     random = np.random.default_rng(0)
-    syllables = ["ba", "ter", "mo", "vie", "plo", "ta", "gre", "act", "ing", "s", "lo", "ve", "li", "ne", "ed", "er"]
+    syllables = [
+        "ba",
+        "ter",
+        "mo",
+        "vie",
+        "plo",
+        "ta",
+        "gre",
+        "act",
+        "ing",
+        "s",
+        "lo",
+        "ve",
+        "li",
+        "ne",
+        "ed",
+        "er",
+    ]
     words = ["".join(random.choice(syllables, size=random.integers(1, 4))) for _ in range(8_000)]
     lengths = np.clip(random.lognormal(5.2, 0.62, rows), 8, 2_000).astype(int)
-    return [" ".join(words[i] for i in np.minimum(random.zipf(1.2, n), len(words)) - 1) + "." for n in lengths]
+    return [
+        " ".join(words[i] for i in np.minimum(random.zipf(1.2, n), len(words)) - 1) + "."
+        for n in lengths
+    ]
 
 
 def made_up_model(folder: Path, texts: list[str]) -> None:
@@ -75,7 +95,9 @@ def made_up_model(folder: Path, texts: list[str]) -> None:
     tokenizer.train_from_iterator(texts, vocab_size=30_522, show_progress=False)
     folder.mkdir(parents=True)
     tokenizer.save_model(str(folder))
-    fast = transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=POSITIONS)
+    fast = transformers.BertTokenizerFast(
+        vocab=str(folder / "vocab.txt"), model_max_length=POSITIONS
+    )
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.DistilBertConfig(id2label={0: "NEGATIVE", 1: "POSITIVE"})
@@ -119,7 +141,9 @@ def pipeline(model: str, device: str, batch_size: int) -> Score:
     import transformers
 
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    run = transformers.pipeline("sentiment-analysis", model=model, tokenizer=model, device=device, dtype=dtype)
+    run = transformers.pipeline(
+        "sentiment-analysis", model=model, tokenizer=model, device=device, dtype=dtype
+    )
     # label2id may be left out
     numbers = {name: number for number, name in run.model.config.id2label.items()}
     run(["warm up"] * 9, batch_size=batch_size)
@@ -159,12 +183,18 @@ def plain_torch(model: str, device: str) -> Score:
     import transformers
 
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    module = transformers.AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).eval().to(device)
+    module = (
+        transformers.AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
+        .eval()
+        .to(device)
+    )
 
     @torch.inference_mode()
     def forward(ids: Any, mask: Any) -> Any:
         on_device = [torch.from_numpy(array).to(device) for array in (ids, mask)]
-        return module(input_ids=on_device[0], attention_mask=on_device[1]).logits.float().cpu().numpy()
+        return (
+            module(input_ids=on_device[0], attention_mask=on_device[1]).logits.float().cpu().numpy()
+        )
 
     return sorted_loop(model, forward, rows=128 if device.startswith("cuda") else 16, equal=False)
 
@@ -199,9 +229,13 @@ def onnxruntime(model: str) -> Score:
         names = {"input_names": ["input_ids"], "output_names": ["logits"]}
         # The exporter that needs only the package onnx; the newer one needs onnxscript, and gives
         # the same.
-        torch.onnx.export(logits_of_ids(model), (example,), path, dynamic_axes=axes, dynamo=False, **names)
+        torch.onnx.export(
+            logits_of_ids(model), (example,), path, dynamic_axes=axes, dynamo=False, **names
+        )
         session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return sorted_loop(model, lambda ids, _: session.run(None, {"input_ids": ids})[0], rows=8, equal=True)
+    return sorted_loop(
+        model, lambda ids, _: session.run(None, {"input_ids": ids})[0], rows=8, equal=True
+    )
 
 
 def openvino(model: str, *, int8: bool = False) -> Score:
@@ -209,7 +243,9 @@ def openvino(model: str, *, int8: bool = False) -> Score:
     import openvino as ov
     import torch
 
-    converted = ov.convert_model(logits_of_ids(model), example_input=torch.ones(2, 16, dtype=torch.long))
+    converted = ov.convert_model(
+        logits_of_ids(model), example_input=torch.ones(2, 16, dtype=torch.long)
+    )
     # Its default on newer CPUs is bfloat16, which would compare different things.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if int8:
@@ -232,7 +268,9 @@ def compress_weights(converted: Any) -> None:
         scale = np.maximum(np.abs(values).max(axis=by_output, keepdims=True), 1e-12) / 127
         rounded = ops.constant(np.round(values / scale).astype(np.int8))
         node.input(1).replace_source_output(
-            ops.multiply(ops.convert(rounded, "f32"), ops.constant(scale.astype(np.float32))).output(0)
+            ops.multiply(
+                ops.convert(rounded, "f32"), ops.constant(scale.astype(np.float32))
+            ).output(0)
         )
 
 
@@ -242,7 +280,9 @@ def tf_idf(train: Path, text_column: str, label_column: str) -> Score:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(C=10))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(C=10)
+    )
     labels = [int(label) for label in read_column(train, label_column)]
     model.fit(read_column(train, text_column), labels)
     return lambda texts: (model.predict(texts).tolist(), 0)
@@ -269,7 +309,9 @@ def make(name: str, options: argparse.Namespace) -> Score:
 # --- measuring
 
 
-def measure(name: str, options: argparse.Namespace, texts: list[str], gold: list[int] | None) -> dict[str, Any]:
+def measure(
+    name: str, options: argparse.Namespace, texts: list[str], gold: list[int] | None
+) -> dict[str, Any]:
     """Run one alternative in this process and return its figures."""
     score = make(name, options)
     seconds, labels, tokens = [], [], 0
@@ -283,7 +325,12 @@ def measure(name: str, options: argparse.Namespace, texts: list[str], gold: list
 
         memory = torch.cuda.max_memory_allocated()
     correct = None if gold is None else float(np.mean(np.array(labels) == np.array(gold)))
-    return {"reviews_s": len(texts) / min(seconds), "tokens": tokens, "memory": memory, "accuracy": correct}
+    return {
+        "reviews_s": len(texts) / min(seconds),
+        "tokens": tokens,
+        "memory": memory,
+        "accuracy": correct,
+    }
 
 
 def matrix_limit(options: argparse.Namespace, lengths: Any) -> dict[str, float]:
@@ -293,7 +340,9 @@ def matrix_limit(options: argparse.Namespace, lengths: Any) -> dict[str, float]:
 
     module = transformers.AutoModelForSequenceClassification.from_pretrained(options.model)
     hidden, layers = module.config.hidden_size, module.config.num_hidden_layers
-    dense = [m for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and ".layer." in n]
+    dense = [
+        m for n, m in module.named_modules() if isinstance(m, torch.nn.Linear) and ".layer." in n
+    ]
     operations = 2 * sum(m.weight.numel() for m in dense) * lengths.sum()
     operations += 4 * hidden * layers * (lengths.astype(float) ** 2).sum()
     cuda = options.device.startswith("cuda")
@@ -316,7 +365,9 @@ def matrix_limit(options: argparse.Namespace, lengths: Any) -> dict[str, float]:
 def table(results: dict[str, dict[str, Any]], lengths: Any, limit: dict[str, float]) -> str:
     """Lay the figures out."""
     ours = results.get("batchsent", {}).get("reviews_s")
-    lines = [f"{'':18}{'reviews/s':>10}{'tokens/s':>11}{'memory MB':>11}{'ours is':>9}{'of limit':>10}{'accuracy':>10}"]
+    lines = [
+        f"{'':18}{'reviews/s':>10}{'tokens/s':>11}{'memory MB':>11}{'ours is':>9}{'of limit':>10}{'accuracy':>10}"
+    ]
     for name, row in results.items():
         if "error" in row:
             lines.append(f"{name:18}not run: {row['error']}")
@@ -350,10 +401,14 @@ def arguments() -> argparse.ArgumentParser:
     """Declare the command line."""
     parser = argparse.ArgumentParser(description="Reviews a second beside the alternatives.")
     parser.add_argument("--model", help="model folder (default: random, DistilBERT's size)")
-    parser.add_argument("--texts", type=Path, help="Parquet or CSV file of reviews (default: made up)")
+    parser.add_argument(
+        "--texts", type=Path, help="Parquet or CSV file of reviews (default: made up)"
+    )
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--gold", help="column of label numbers, for the accuracy")
-    parser.add_argument("--train", type=Path, help="labelled file for TF-IDF (columns as in --texts)")
+    parser.add_argument(
+        "--train", type=Path, help="labelled file for TF-IDF (columns as in --texts)"
+    )
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, the fastest counts")
     parser.add_argument("--device", default="cpu")
@@ -365,7 +420,9 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the alternatives and print the table."""
     options = arguments().parse_args()
-    texts = read_column(options.texts, options.text_column)[: options.rows] if options.texts else None
+    texts = (
+        read_column(options.texts, options.text_column)[: options.rows] if options.texts else None
+    )
     texts = texts or made_up_reviews(options.rows)
     gold = None
     if options.gold and options.texts:
@@ -374,7 +431,13 @@ def main() -> None:
         warnings.simplefilter("ignore")
         print(json.dumps(measure(options.only, options, texts, gold)))
         return
-    names = options.compare.split(",") if options.compare else GPU if options.device.startswith("cuda") else CPU
+    names = (
+        options.compare.split(",")
+        if options.compare
+        else GPU
+        if options.device.startswith("cuda")
+        else CPU
+    )
     if options.train:
         names = [*names, "TF-IDF"]
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -390,7 +453,11 @@ def main() -> None:
         print(
             f"{len(texts):,} reviews, {lengths.mean():.0f} tokens on average; {os.cpu_count()} CPUs, {options.device}"
         )
-        forwarded = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if value is not None]
+        forwarded = [
+            f"--{key.replace('_', '-')}={value}"
+            for key, value in vars(options).items()
+            if value is not None
+        ]
         forwarded = [argument for argument in forwarded if not argument.startswith("--compare")]
         results = {}
         for name in names:

@@ -24,7 +24,11 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 # As made-up reviews go; the tiny model's whole vocabulary.
 VOCABULARY = """
@@ -48,7 +52,10 @@ def sentences(rows: int, shortest: int, longest: int, seed: int = 0) -> list[str
     lengths = random.integers(shortest, longest + 1, rows)
     words = np.array(WORDS)[random.integers(0, len(WORDS), int(lengths.sum()))].tolist()
     ends = np.cumsum(lengths).tolist()
-    return [" ".join(words[end - length : end]) for end, length in zip(ends, lengths.tolist(), strict=True)]
+    return [
+        " ".join(words[end - length : end])
+        for end, length in zip(ends, lengths.tolist(), strict=True)
+    ]
 
 
 # --- short rows
@@ -59,7 +66,9 @@ def tiny_model(folder: Path) -> None:
     import torch
     import transformers
 
-    vocabulary = {word: n for n, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    vocabulary = {
+        word: n for n, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+    }
     transformers.BertTokenizerFast(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.DistilBertConfig(
@@ -81,13 +90,27 @@ def short_rows(rows: int) -> str:
         tiny_model(folder / "model")
         with (folder / "in.csv").open("w") as file:
             file.write("id,text,stars\n")
-            file.writelines(f"{n:07},{text},{n % 5 + 1}\n" for n, text in enumerate(sentences(rows, 10, 28)))
-        command = [sys.executable, "-m", "batchsent", "batch", "in.csv", "-o", "out.csv", "-m", "model", "-q"]
+            file.writelines(
+                f"{n:07},{text},{n % 5 + 1}\n" for n, text in enumerate(sentences(rows, 10, 28))
+            )
+        command = [
+            sys.executable,
+            "-m",
+            "batchsent",
+            "batch",
+            "in.csv",
+            "-o",
+            "out.csv",
+            "-m",
+            "model",
+            "-q",
+        ]
         subprocess.run([*command, "--device=cpu"], cwd=folder, env=ENVIRONMENT, check=True)
         summary = json.loads((folder / "out.csv.summary.json").read_bytes())
         read = summary["input"]["bytes"] / 1e6
     return stages(
-        summary, f"{rows:,} rows, {read:,.0f} MB of CSV, {summary['text']['tokens_read'] / rows:.0f} tokens each"
+        summary,
+        f"{rows:,} rows, {read:,.0f} MB of CSV, {summary['text']['tokens_read'] / rows:.0f} tokens each",
     )
 
 
@@ -108,9 +131,17 @@ def stages(summary: dict[str, Any], title: str) -> str:
     lines += [f"{name:26}{value:>9.2f}{value / rows * 1e6:>10.2f}" for name, value in table.items()]
     beside = whole - seconds["score"]
     without = beside - seconds["tokenize"]
-    for name, value in (("all but the model", beside), ("all but model, tokenizer", without), ("all", whole)):
-        lines.append(f"{name:26}{value:>9.2f}{value / rows * 1e6:>10.2f}{rows / value:>12,.0f} rows/s a core")
-    lines.append(f"as it ran: {summary['performance']['rows_per_s']:,.0f} rows/s, loading the model left out")
+    for name, value in (
+        ("all but the model", beside),
+        ("all but model, tokenizer", without),
+        ("all", whole),
+    ):
+        lines.append(
+            f"{name:26}{value:>9.2f}{value / rows * 1e6:>10.2f}{rows / value:>12,.0f} rows/s a core"
+        )
+    lines.append(
+        f"as it ran: {summary['performance']['rows_per_s']:,.0f} rows/s, loading the model left out"
+    )
     return "\n".join(lines)
 
 
@@ -120,7 +151,9 @@ def stages(summary: dict[str, Any], title: str) -> str:
 def blocks(total: int) -> Iterator[bytes]:
     """Yield about `total` bytes of CSV records of a kilobyte each."""
     made = [
-        "".join(f'{n:09},"{text}",4\n' for n, text in enumerate(sentences(1_000, 120, 260, seed))).encode()
+        "".join(
+            f'{n:09},"{text}",4\n' for n, text in enumerate(sentences(1_000, 120, 260, seed))
+        ).encode()
         for seed in range(16)
     ]
     yield b"id,text,stars\n"
@@ -151,7 +184,11 @@ def pipe_memory(total: int) -> tuple[int, int, float]:
     """
     start, out = time.monotonic(), [0]
     with subprocess.Popen(
-        hashing("-", "-o", "-"), cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        hashing("-", "-o", "-"),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None
@@ -186,7 +223,9 @@ def parquet_memory(total: int) -> tuple[int, int, float]:
                 writer.write_table(pa.table([range(len(texts)), texts], schema=schema))
                 done += sum(map(len, texts))
         start = time.monotonic()
-        with subprocess.Popen(hashing(str(source), "-o", str(target)), cwd=ROOT, env=ENVIRONMENT) as process:
+        with subprocess.Popen(
+            hashing(str(source), "-o", str(target)), cwd=ROOT, env=ENVIRONMENT
+        ) as process:
             peak = wait_for(process)
         return peak, target.stat().st_size, time.monotonic() - start
 
@@ -205,9 +244,22 @@ def memory(sizes: list[int], measure: Callable[[int], tuple[int, int, float]]) -
 def main() -> None:
     """Run what was asked for and print it."""
     parser = argparse.ArgumentParser(description="What a run costs beside its model.")
-    parser.add_argument("--short-rows", type=int, metavar="N", help="processor seconds a stage for N one-line reviews")
-    parser.add_argument("--memory", type=size, nargs="+", metavar="SIZE", help="peak memory for inputs of these sizes")
-    parser.add_argument("--parquet", action="store_true", help="measure the memory from Parquet to Parquet")
+    parser.add_argument(
+        "--short-rows",
+        type=int,
+        metavar="N",
+        help="processor seconds a stage for N one-line reviews",
+    )
+    parser.add_argument(
+        "--memory",
+        type=size,
+        nargs="+",
+        metavar="SIZE",
+        help="peak memory for inputs of these sizes",
+    )
+    parser.add_argument(
+        "--parquet", action="store_true", help="measure the memory from Parquet to Parquet"
+    )
     options = parser.parse_args()
     if options.short_rows:
         print(short_rows(options.short_rows))

@@ -26,8 +26,12 @@ def stock(train: str, base: str, length: int, rows: int) -> float:
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     table = pq.read_table(train, columns=["text", "label"]).slice(0, rows)
-    data = datasets.Dataset.from_dict({"text": table["text"].to_pylist(), "label": table["label"].to_pylist()})
-    data = data.map(lambda batch: tokenizer(batch["text"], truncation=True, max_length=length), batched=True)
+    data = datasets.Dataset.from_dict(
+        {"text": table["text"].to_pylist(), "label": table["label"].to_pylist()}
+    )
+    data = data.map(
+        lambda batch: tokenizer(batch["text"], truncation=True, max_length=length), batched=True
+    )
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
@@ -38,7 +42,9 @@ def stock(train: str, base: str, length: int, rows: int) -> float:
             report_to="none",
             disable_tqdm=True,
         )
-        trainer = transformers.Trainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+        trainer = transformers.Trainer(
+            model=model, args=arguments, train_dataset=data, processing_class=tokenizer
+        )
         return trainer.train().metrics["train_runtime"]
 
 
@@ -66,8 +72,12 @@ def ours(train: str, base: str, length: int, rows: int) -> float:
 
 def main() -> None:
     """Measure both, in turns, and print a line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", required=True, help="Parquet with text and label (0 or 1), well mixed")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--train", required=True, help="Parquet with text and label (0 or 1), well mixed"
+    )
     parser.add_argument("--base-model", required=True, help="folder of the encoder")
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--max-length", type=int, default=256)
@@ -80,12 +90,22 @@ def main() -> None:
     seconds = {}
     for name in ("stock", "ours"):
         done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--only", name], capture_output=True, text=True, check=True
+            [sys.executable, __file__, *sys.argv[1:], "--only", name],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         seconds[name] = float(done.stdout.strip().splitlines()[-1])
-    print(f"{time.strftime('%Y-%m-%d')}, {options.rows} reviews, {options.max_length} tokens, batch {BATCH}")
-    for name, label in (("stock", "transformers.Trainer as it comes"), ("ours", "batchsent finetune")):
-        print(f"{label:35} {options.rows / seconds[name]:8.1f} reviews/s  {seconds['stock'] / seconds[name]:5.2f} x")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {options.rows} reviews, {options.max_length} tokens, batch {BATCH}"
+    )
+    for name, label in (
+        ("stock", "transformers.Trainer as it comes"),
+        ("ours", "batchsent finetune"),
+    ):
+        print(
+            f"{label:35} {options.rows / seconds[name]:8.1f} reviews/s  {seconds['stock'] / seconds[name]:5.2f} x"
+        )
 
 
 if __name__ == "__main__":

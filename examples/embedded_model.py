@@ -56,14 +56,22 @@ TRAINING = {
 
 
 @click.command()
-@click.option("--train", required=True, help="Labelled reviews: Parquet with text and label (0 or 1).")
+@click.option(
+    "--train", required=True, help="Labelled reviews: Parquet with text and label (0 or 1)."
+)
 @click.option("--unlabelled", required=True, help="Reviews without labels: Parquet with text.")
 @click.option("--test", required=True, help="Labelled reviews to measure on.")
-@click.option("--encoder", default="sentence-transformers/all-MiniLM-L6-v2", help="Hub id or folder of the encoder.")
+@click.option(
+    "--encoder",
+    default="sentence-transformers/all-MiniLM-L6-v2",
+    help="Hub id or folder of the encoder.",
+)
 @click.option("--work", default="embedded-work", help="Folder for what is made on the way.")
 @click.option("-o", "--output", default="batchsent/embedded", help="Folder of the finished model.")
 @click.option("--epochs", default=TRAINING["epochs"], help="Passes over all reviews.")
-def main(train: str, unlabelled: str, test: str, encoder: str, work: str, output: str, epochs: float) -> None:
+def main(
+    train: str, unlabelled: str, test: str, encoder: str, work: str, output: str, epochs: float
+) -> None:
     """Make the embedded model, step by step; finished steps are not done again."""
     place = Path(work)
     place.mkdir(parents=True, exist_ok=True)
@@ -106,9 +114,13 @@ def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
     margins = np.empty(len(texts))
     for number in range(FOLDS):
         inside = fold == number
-        judge = linear_teacher([t for t, left in zip(texts, inside, strict=True) if not left], labels[~inside])
+        judge = linear_teacher(
+            [t for t, left in zip(texts, inside, strict=True) if not left], labels[~inside]
+        )
         margins[inside] = judge([t for t, left in zip(texts, inside, strict=True) if left])
-        click.echo(f"teacher, fold {number + 1}: accuracy {((margins > 0) == labels)[inside].mean():.4f}")
+        click.echo(
+            f"teacher, fold {number + 1}: accuracy {((margins > 0) == labels)[inside].mean():.4f}"
+        )
     # Platt scaling on the folds: margins become probabilities that hold.
     scale = LogisticRegression().fit(margins[:, None], labels)
     own = (1 - LABEL_SHARE) * scale.predict_proba(margins[:, None])[:, 1] + LABEL_SHARE * labels
@@ -123,7 +135,11 @@ def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
         }
     )
     # A review that is held out, or stands in the file twice, is not learned.
-    first = table.append_column("row", pa.array(np.arange(len(table)))).group_by("text").aggregate([("row", "min")])
+    first = (
+        table.append_column("row", pa.array(np.arange(len(table))))
+        .group_by("text")
+        .aggregate([("row", "min")])
+    )
     table = table.take(np.sort(first["row_min"].to_numpy()))
     known = pc.is_in(table["text"], value_set=pq.read_table(held)["text"].combine_chunks())
     pq.write_table(table.filter(pc.invert(known)), taught)
@@ -139,13 +155,24 @@ def linear_teacher(texts: list[str], labels: np.ndarray) -> Callable[[list[str]]
     from sklearn.linear_model import LogisticRegression
 
     vectorizer = TfidfVectorizer(
-        ngram_range=(1, 3), min_df=3, sublinear_tf=True, token_pattern=WORDS, preprocessor=plain, dtype=np.float32
+        ngram_range=(1, 3),
+        min_df=3,
+        sublinear_tf=True,
+        token_pattern=WORDS,
+        preprocessor=plain,
+        dtype=np.float32,
     )
     counts = vectorizer.fit_transform(texts)
-    present = [np.asarray((counts[labels == label] > 0).sum(axis=0)).ravel() + 1 for label in (0, 1)]
-    ratio = np.log((present[1] / present[1].sum()) / (present[0] / present[0].sum())).astype(np.float32)
+    present = [
+        np.asarray((counts[labels == label] > 0).sum(axis=0)).ravel() + 1 for label in (0, 1)
+    ]
+    ratio = np.log((present[1] / present[1].sum()) / (present[0] / present[0].sum())).astype(
+        np.float32
+    )
     weights = scipy.sparse.diags(ratio)
-    model = LogisticRegression(C=20, solver="liblinear", dual=True, max_iter=200, tol=1e-2, random_state=SEED)
+    model = LogisticRegression(
+        C=20, solver="liblinear", dual=True, max_iter=200, tol=1e-2, random_state=SEED
+    )
     model.fit(counts @ weights, labels)
     return lambda others: model.decision_function(vectorizer.transform(others) @ weights)
 
@@ -188,7 +215,9 @@ def cut_out(encoder: str, texts: list[str], output: Path) -> None:
     for layer in range(LAYERS):
         for theirs, ours in names.items():
             for part in ("weight", "bias"):
-                new[f"transformer.layer.{layer}.{ours}.{part}"] = old[f"encoder.layer.{layer}.{theirs}.{part}"]
+                new[f"transformer.layer.{layer}.{ours}.{part}"] = old[
+                    f"encoder.layer.{layer}.{theirs}.{part}"
+                ]
     config = transformers.DistilBertConfig(
         vocab_size=len(pieces),
         max_position_embeddings=whole.config.max_position_embeddings,
@@ -218,7 +247,9 @@ def needed_pieces(tokenizer: Any, texts: list[str]) -> list[str]:
     names = {number: piece for piece, number in tokenizer.get_vocab().items()}
     special = list(tokenizer.all_special_ids)
     # Without its characters a word whose pieces were cut would be unknown.
-    characters = [n for n, piece in names.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()]
+    characters = [
+        n for n, piece in names.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()
+    ]
     kept = dict.fromkeys([*special, *characters, *(n for n, _ in counts.most_common())])
     return [names[n] for n in sorted(list(kept)[:PIECES])]
 
@@ -262,7 +293,9 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
     """Score the test reviews with the finished model, print its figures, and write them into its card."""
     short = work / "first-sentences.parquet"
     reviews = pq.read_table(test, columns=["text", "label"])
-    sentences = [FIRST_SENTENCE.match(plain(text).strip()).group() for text in reviews["text"].to_pylist()]
+    sentences = [
+        FIRST_SENTENCE.match(plain(text).strip()).group() for text in reviews["text"].to_pylist()
+    ]
     pq.write_table(reviews.set_column(0, "text", pa.array(sentences)), short)
     whole, int8, one_line = (
         batchsent.batch(
@@ -314,12 +347,16 @@ def baseline(train: str, reviews: pa.Table) -> tuple[float, float]:
     from sklearn.pipeline import make_pipeline
 
     labelled = pq.read_table(train, columns=["text", "label"])
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(C=10))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(C=10)
+    )
     model.fit(labelled["text"].to_pylist(), labelled["label"].to_numpy())
     texts = reviews["text"].to_pylist()
     begin = time.perf_counter()
     said = model.predict(texts)
-    return float((said == reviews["label"].to_numpy()).mean()), len(texts) / (time.perf_counter() - begin)
+    return float((said == reviews["label"].to_numpy()).mean()), len(texts) / (
+        time.perf_counter() - begin
+    )
 
 
 if __name__ == "__main__":

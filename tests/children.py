@@ -30,7 +30,9 @@ CONTEXT.set_forkserver_preload(
 class Child:
     """A running batch command."""
 
-    def __init__(self, arguments, folder, *, batch_s=0.0, env=None, stdin=None, stdout=None, setup=None):
+    def __init__(
+        self, arguments, folder, *, batch_s=0.0, env=None, stdin=None, stdout=None, setup=None
+    ):
         self.stderr_path = Path(folder) / "stderr.log"
         self.process = CONTEXT.Process(
             target=enter,
@@ -79,7 +81,9 @@ def enter(arguments, folder, stderr_path, batch_s, env, stdin, stdout, setup):
     ):
         fd = os.open(path, flags)
         os.dup2(fd, number)
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w")))
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w"))
+    )
     # Whoever runs the tests in the background, or under nohup, has them inherit ignored signals.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -20,7 +20,9 @@ LABELS = ("NEGATIVE", "POSITIVE")
 
 def probability(text: str) -> float:
     """The probability of POSITIVE."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:3]) / (1 << 24)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:3]) / (
+        1 << 24
+    )
 
 
 def expected(text):
@@ -28,7 +30,11 @@ def expected(text):
     if is_blank(text):
         return None, None
     positive = np.float32(probability(text))
-    return ("POSITIVE", positive) if positive > np.float32(1) - positive else ("NEGATIVE", np.float32(1) - positive)
+    return (
+        ("POSITIVE", positive)
+        if positive > np.float32(1) - positive
+        else ("NEGATIVE", np.float32(1) - positive)
+    )
 
 
 class HashScorer:
@@ -94,7 +100,9 @@ class HashModels:
         pass
 
     def identity(self):
-        return ModelIdentity("hash", Path(), None, self.version * 64, "2" * 64, "3" * 64, LABELS, 512, "Hash")
+        return ModelIdentity(
+            "hash", Path(), None, self.version * 64, "2" * 64, "3" * 64, LABELS, 512, "Hash"
+        )
 
     def open(self):
         self.opened += 1
@@ -111,7 +119,9 @@ def main():
         settings["batch_s"] = float(sys.argv.pop(1).partition("=")[2])
     real = folder.batch_all
     # The one seam of the command line is replaced: which model a run gets.
-    folder.batch_all = lambda *args, **options: real(*args, models=HashModels(**settings), **options)
+    folder.batch_all = lambda *args, **options: real(
+        *args, models=HashModels(**settings), **options
+    )
     batchsent.cli.main(["batch", *sys.argv[1:]])
 
 

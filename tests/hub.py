@@ -86,7 +86,11 @@ class Hub:
         if folder is None:
             # The oldest models live without an owner: distilbert-base-uncased.
             return None
-        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes()
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        }
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -115,18 +119,37 @@ class HubHandler(BaseHTTPRequestHandler):
         if path == "/api/whoami-v2":
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return self.fail(401, "Invalid credentials")
-            return self.answer({"type": "user", "name": "tester", "auth": {"accessToken": {"role": "write"}}})
-        if found := re.fullmatch(r"/api/(models|datasets)/(.+?)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?", path):
+            return self.answer(
+                {"type": "user", "name": "tester", "auth": {"accessToken": {"role": "write"}}}
+            )
+        if found := re.fullmatch(
+            r"/api/(models|datasets)/(.+?)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?", path
+        ):
             kind, name, what, _, below = found.groups()
             files = self.hub.files(f"{kind}/{name}")
             if files is None:
                 return self.no_repository()
             if what == "tree":
                 return self.answer(self.tree(files, below or ""))
-            siblings = [{"rfilename": p, "size": len(data), "blobId": git_id(data)} for p, data in files.items()]
-            tags = {"id": name, "modelId": name, "private": False, "tags": [], "downloads": 0, "likes": 0}
+            siblings = [
+                {"rfilename": p, "size": len(data), "blobId": git_id(data)}
+                for p, data in files.items()
+            ]
+            tags = {
+                "id": name,
+                "modelId": name,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+            }
             return self.answer(
-                {**tags, "sha": COMMIT, "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z"}
+                {
+                    **tags,
+                    "sha": COMMIT,
+                    "siblings": siblings,
+                    "lastModified": "2026-01-01T00:00:00.000Z",
+                }
             )
         if found := re.fullmatch(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)", path):
             kind, name, _, file = found.groups()
@@ -157,7 +180,9 @@ class HubHandler(BaseHTTPRequestHandler):
             return self.fail(401, "Invalid credentials")
         if path == "/api/repos/create":
             asked = json.loads(body)
-            name = "/".join(part for part in (asked.get("organization") or "tester", asked["name"]) if part)
+            name = "/".join(
+                part for part in (asked.get("organization") or "tester", asked["name"]) if part
+            )
             self.hub.uploads.setdefault(name, {})
             return self.answer({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
         if path == "/api/validate-yaml":
@@ -188,7 +213,9 @@ class HubHandler(BaseHTTPRequestHandler):
                     target[value["path"]] = base64.b64decode(value["content"])
                 elif entry["key"] == "lfsFile":
                     target[value["path"]] = self.hub.stored[value["oid"]]
-            return self.answer({"commitUrl": f"{self.hub.url}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+            return self.answer(
+                {"commitUrl": f"{self.hub.url}/{name}/commit/{COMMIT}", "commitOid": COMMIT}
+            )
         return self.fail(404, "Not found")
 
     def do_PUT(self):
@@ -229,20 +256,31 @@ class HubHandler(BaseHTTPRequestHandler):
                 entries.append(entry)
         top = below.count("/") + bool(below)
         shown = [folder for folder in sorted(folders) if recursive or folder.count("/") == top]
-        return [{"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in shown] + entries
+        return [
+            {"type": "directory", "path": folder, "size": 0, "oid": "0" * 40} for folder in shown
+        ] + entries
 
     def send_file(self, name, data, *, with_body):
         """Send a file, or the part of it that was asked for."""
         etag = hashlib.sha256(data).hexdigest() if name.endswith(LARGE) else git_id(data)
         status, headers = 200, {}
-        if with_body and (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
+        if with_body and (
+            asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        ):
             first, last = int(asked[1]), int(asked[2] or len(data) - 1)
             status, headers = 206, {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
             data = data[first : last + 1]
         self.send_response(status)
         headers |= {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        headers |= {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{etag}"'} if name.endswith(LARGE) else {}
-        headers |= {"Content-Type": "application/octet-stream", "Last-Modified": formatdate(0, usegmt=True)}
+        headers |= (
+            {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{etag}"'}
+            if name.endswith(LARGE)
+            else {}
+        )
+        headers |= {
+            "Content-Type": "application/octet-stream",
+            "Last-Modified": formatdate(0, usegmt=True),
+        }
         for key, value in headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(data)))
@@ -265,7 +303,11 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def fail(self, status, message, code=None):
         """Send an error, with the code that huggingface_hub turns into its own exception."""
-        self.answer({"error": message}, status, **({"X_Error_Code": code, "X_Error_Message": message} if code else {}))
+        self.answer(
+            {"error": message},
+            status,
+            **({"X_Error_Code": code, "X_Error_Message": message} if code else {}),
+        )
 
     def no_repository(self):
         """Say that there is no such repository."""

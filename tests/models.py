@@ -70,7 +70,13 @@ WORDS = [
 ]
 
 
-def make_model(folder: Path, kind: str = "distilbert", *, labels: tuple[str, ...] = ("NEGATIVE", "POSITIVE"), **config):
+def make_model(
+    folder: Path,
+    kind: str = "distilbert",
+    *,
+    labels: tuple[str, ...] = ("NEGATIVE", "POSITIVE"),
+    **config,
+):
     """Write a seeded random model and its tokenizer to `folder` and return the folder.
 
     `kind` is distilbert, bert or roberta. Weights are scaled up so that different texts get clearly
@@ -87,10 +93,20 @@ def make_model(folder: Path, kind: str = "distilbert", *, labels: tuple[str, ...
         "vocab_size": None,
         "max_position_embeddings": 64,
     }
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     if kind == "roberta":
         tokenizer = roberta_tokenizer()
-        shared |= {"max_position_embeddings": 66, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+        shared |= {
+            "max_position_embeddings": 66,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+        }
     else:
         tokenizer = bert_tokenizer()
     shared["vocab_size"] = len(tokenizer)

@@ -40,7 +40,9 @@ print(json.dumps([code, said, peak >> 10]))
 # take the rest.
 BOUND_MB = 800
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak is read from /proc"
+)
 
 
 def peak(source, target, stdin=None, **options):
@@ -58,7 +60,9 @@ def peak(source, target, stdin=None, **options):
 
 def piped(command, target, **options):
     """The same of what a shell command writes to a pipe."""
-    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as producer:
+    with subprocess.Popen(
+        ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as producer:
         found = peak("-", target, stdin=producer.stdout, **options)
         producer.stdout.close()
     return found
@@ -70,7 +74,9 @@ def test_a27_ten_thousand_columns_are_fine_and_five_million_are_damage(tmp_path)
     code, said, megabytes = peak(tmp_path / "in.csv", tmp_path / "out.csv")
     assert (code, "columns, more than 65,536" in said) == (4, True)
     assert megabytes < BOUND_MB
-    (tmp_path / "in.csv").write_bytes(b"text" + b",c" * 9_999 + b"\n" + (b"a" + b",1" * 9_999 + b"\n") * 100)
+    (tmp_path / "in.csv").write_bytes(
+        b"text" + b",c" * 9_999 + b"\n" + (b"a" + b",1" * 9_999 + b"\n") * 100
+    )
     assert peak(tmp_path / "in.csv", tmp_path / "out.csv")[0] == 0
 
 
@@ -91,7 +97,9 @@ def test_a30_a_line_without_end_is_refused_within_the_bound(tmp_path):
 
 def test_a17_a_quote_that_is_never_closed_is_told_within_the_bound(tmp_path):
     """However much follows it in a pipe."""
-    code, said, megabytes = piped("echo 'id,text'; echo '1,\"open'; yes 2,closed", tmp_path / "out.csv")
+    code, said, megabytes = piped(
+        "echo 'id,text'; echo '1,\"open'; yes 2,closed", tmp_path / "out.csv"
+    )
     assert (code, "line 2: a quote opened on this line" in said) == (4, True)
     assert megabytes < BOUND_MB
 
@@ -109,8 +117,12 @@ def test_h14_a_gzip_bomb_hits_the_cap(tmp_path):
 
 def test_i01_a_stream_is_read_in_constant_memory(tmp_path):
     """300,000 rows through a pipe peak like 100,000."""
-    small = piped("yes '1,some words of a review' | head -n 100000 | sed 1iid,text", tmp_path / "a.csv")
-    large = piped("yes '1,some words of a review' | head -n 300000 | sed 1iid,text", tmp_path / "b.csv")
+    small = piped(
+        "yes '1,some words of a review' | head -n 100000 | sed 1iid,text", tmp_path / "a.csv"
+    )
+    large = piped(
+        "yes '1,some words of a review' | head -n 300000 | sed 1iid,text", tmp_path / "b.csv"
+    )
     assert (small[0], large[0]) == (0, 0)
     assert large[2] < small[2] + 60
 
@@ -123,14 +135,20 @@ def test_i01_two_gigabytes_are_read_in_constant_memory(tmp_path):
     assert (found[0], found[2] < BOUND_MB) == (0, True)
 
 
-@pytest.mark.parametrize(("rows", "length"), [(500, 1 << 20), (150, 3 << 20)], ids=["1_mb_texts", "3_mb_texts"])
+@pytest.mark.parametrize(
+    ("rows", "length"), [(500, 1 << 20), (150, 3 << 20)], ids=["1_mb_texts", "3_mb_texts"]
+)
 def test_c05_a_dictionary_bomb_is_read_in_small_pieces(tmp_path, rows, length):
     """One text of a megabyte, many times over, is a kilobyte of Parquet and half a gigabyte of
     rows.
     """
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * length]))
+    column = pa.DictionaryArray.from_arrays(
+        pa.array([0] * rows, pa.int32()), pa.array(["x" * length])
+    )
     pq.write_table(
-        pa.table({"text": column}).cast(pa.schema([("text", pa.string())])), tmp_path / "in.parquet", compression="zstd"
+        pa.table({"text": column}).cast(pa.schema([("text", pa.string())])),
+        tmp_path / "in.parquet",
+        compression="zstd",
     )
     assert (tmp_path / "in.parquet").stat().st_size < 100_000
     code, said, megabytes = peak(tmp_path / "in.parquet", tmp_path / "out.parquet")
@@ -141,7 +159,9 @@ def test_c05_a_dictionary_bomb_is_read_in_small_pieces(tmp_path, rows, length):
 def test_c06_a_page_bomb_is_refused(tmp_path):
     """400 MB of one letter in zstd pages."""
     texts = pa.array(["y" * (1 << 20)] * 400)
-    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", compression="zstd", use_dictionary=False)
+    pq.write_table(
+        pa.table({"text": texts}), tmp_path / "in.parquet", compression="zstd", use_dictionary=False
+    )
     code, said, megabytes = peak(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert (code, "would become 4" in said) == (4, True)
     assert megabytes < BOUND_MB
@@ -156,14 +176,24 @@ def test_c04_a_huge_row_group_waits_on_disk(tmp_path):
     rows = (256 << 20) // 2000
     texts = pa.Array.from_buffers(pa.string(), rows, [None, offsets, pa.py_buffer(letters)])
     table = pa.table({"n": pa.array(range(rows), pa.int32()), "text": texts})
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=rows, use_dictionary=False, compression="none")
+    pq.write_table(
+        table,
+        tmp_path / "in.parquet",
+        row_group_size=rows,
+        use_dictionary=False,
+        compression="none",
+    )
     code, said, megabytes = peak(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert code == 0, said
     assert megabytes < BOUND_MB
     out = pq.ParquetFile(tmp_path / "out.parquet")
     assert out.num_row_groups == 1
     assert pq.read_table(tmp_path / "out.parquet", columns=["n", "text"]).equals(table)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet", "out.parquet.summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.parquet",
+        "out.parquet",
+        "out.parquet.summary.json",
+    ]
 
 
 def test_i08_few_file_descriptors_are_enough(tmp_path):

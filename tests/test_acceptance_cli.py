@@ -65,7 +65,15 @@ def test_d06_a_terminal_gets_the_summary_and_a_clean_end(dump):
     reader = threading.Thread(target=watch)
     reader.start()
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.hash_model", "batch_s=0.02", dump / "in.csv", "-o", dump / "out.csv"],
+        [
+            sys.executable,
+            "-m",
+            "tests.hash_model",
+            "batch_s=0.02",
+            dump / "in.csv",
+            "-o",
+            dump / "out.csv",
+        ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stderr=slave,
@@ -123,7 +131,9 @@ def test_json_prints_the_summary_on_stdout(dump):
     """--json gives a program the same document that stands beside the output."""
     code, _ = run(["in.csv", "-o", "out.csv", "--json", "-q"], dump, stdout=str(dump / "stdout"))
     assert code == 0
-    assert json.loads((dump / "stdout").read_bytes()) == json.loads((dump / "out.csv.summary.json").read_bytes())
+    assert json.loads((dump / "stdout").read_bytes()) == json.loads(
+        (dump / "out.csv.summary.json").read_bytes()
+    )
 
 
 def test_d09_typing_errors_get_a_suggestion(dump):
@@ -174,7 +184,9 @@ def test_d12_a_summary_does_not_replace_a_file_that_is_none(dump):
 def test_a_device_is_not_replaced_by_a_file(dump, option):
     """`--summary /dev/null --overwrite` as root must not put a file in its place."""
     os.mkfifo(dump / "pipe.csv")
-    command = ["in.csv", option, "pipe.csv", "--overwrite"] + (["-o", "out.csv"] if option != "-o" else [])
+    command = ["in.csv", option, "pipe.csv", "--overwrite"] + (
+        ["-o", "out.csv"] if option != "-o" else []
+    )
     code, stderr = run(command, dump)
     assert (code, "is a device or pipe" in stderr) == (2, True)
     assert stat.S_ISFIFO((dump / "pipe.csv").stat().st_mode)
@@ -214,7 +226,15 @@ def test_d16_home_and_tmpdir_are_not_needed(dump):
     """A HOME that does not exist and a TMPDIR that does not either are no trouble for a run."""
     env = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hash_model", dump / "in.csv", "-o", dump / "out.parquet", "-q"],
+        [
+            sys.executable,
+            "-m",
+            "tests.hash_model",
+            dump / "in.csv",
+            "-o",
+            dump / "out.parquet",
+            "-q",
+        ],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -242,11 +262,18 @@ GZIPPED = [
     ("misnamed_as_gz", "in.csv.gz", b"id,text\n1,a\n", "damaged gzip data"),
     ("misnamed_as_csv", "in.csv", WHOLE, "these are gzip bytes"),
     ("misnamed_as_zst", "in.csv.zst", WHOLE, "damaged zstd data"),
-    ("flipped", "in.csv.gz", WHOLE[:20] + bytes([WHOLE[20] ^ 255]) + WHOLE[21:], "damaged gzip data"),
+    (
+        "flipped",
+        "in.csv.gz",
+        WHOLE[:20] + bytes([WHOLE[20] ^ 255]) + WHOLE[21:],
+        "damaged gzip data",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "message"), [g[1:] for g in GZIPPED], ids=[g[0] for g in GZIPPED])
+@pytest.mark.parametrize(
+    ("name", "data", "message"), [g[1:] for g in GZIPPED], ids=[g[0] for g in GZIPPED]
+)
 def test_e17_damaged_compression_is_an_input_error(tmp_path, name, data, message):
     """Exit 4 with one line, and nothing under the output's name."""
     (tmp_path / name).write_bytes(data)
@@ -324,11 +351,17 @@ HOSTILE = [
     ("integer", ["in.csv", "-o", "out.csv", "--chunk-rows", ESCAPES], None),
     ("gold_column", ["in.csv", "-o", "out.csv", "--gold", ESCAPES], None),
     ("encoding", ["in.csv", "-o", "out.csv", "--encoding", ESCAPES.replace("\x07", "")], None),
-    ("budget", ["in.csv", "-o", "out.csv", "--bad-rows", "reject", "--max-bad-rows", ESCAPES], None),
+    (
+        "budget",
+        ["in.csv", "-o", "out.csv", "--bad-rows", "reject", "--max-bad-rows", ESCAPES],
+        None,
+    ),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "data"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
+@pytest.mark.parametrize(
+    ("arguments", "data"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE]
+)
 def test_h10_nothing_that_a_terminal_obeys_reaches_it(dump, arguments, data):
     """Escapes in names, columns, cells and options come out as text."""
     if data is not None:
@@ -379,7 +412,9 @@ def test_h18_a_module_in_the_current_folder_is_not_imported(tmp_path):
     for name in ("torch", "json", "click", "numpy", "pyarrow"):
         (tmp_path / f"{name}.py").write_text("open('pwned', 'w')")
     done = subprocess.run(
-        [script, "batch", "missing.csv", "-o", "out.csv", "-m", "x"], cwd=tmp_path, capture_output=True
+        [script, "batch", "missing.csv", "-o", "out.csv", "-m", "x"],
+        cwd=tmp_path,
+        capture_output=True,
     )
     assert done.returncode == 4, done.stderr
     assert not (tmp_path / "pwned").exists()
@@ -402,7 +437,10 @@ def test_h16_a_run_with_a_local_model_opens_no_socket(dump):
 def test_f04_two_runs_on_two_outputs_do_not_disturb_each_other(dump):
     """Side by side they give what they give alone."""
     (dump / "in.csv").write_text("text\n" + "".join(f"row {n}\n" for n in range(200)))
-    children = [Child(["in.csv", "-o", f"{n}.csv", "--chunk-rows", "20"], dump, batch_s=0.01) for n in range(2)]
+    children = [
+        Child(["in.csv", "-o", f"{n}.csv", "--chunk-rows", "20"], dump, batch_s=0.01)
+        for n in range(2)
+    ]
     assert [child.wait() for child in children] == [0, 0]
     assert (dump / "0.csv").read_bytes() == (dump / "1.csv").read_bytes()
 

@@ -26,31 +26,157 @@ def run(folder, data, *, name="in.csv", out="out.csv", **options):
 REFUSED = [
     ("a10_empty_file", b"", {}, 4, "empty input", "header"),
     ("a11_blank_lines_only", b"\n\n\r\n", {}, 4, "only blank lines", "header"),
-    ("a14_short_row", b"id,text\n1,a\n2\n", {}, 4, r"line 3: 1 field\(s\) where 2", "--bad-rows reject"),
-    ("a15_long_row", b"id,text\n1,a,b\n", {}, 4, r"line 2: 3 field\(s\) where 2", "--bad-rows reject"),
-    ("a17_last_quote_open", b'id,text\n1,a\n2,"b\n', {}, 4, "line 3: a quote opened on this line", "reject"),
-    ("a19_backslashes", b'id,text\n1,"he \\"x\\", y"\n', {}, 4, "line 2: 3 field", "--escapechar '\\'"),
-    ("a20_spaced_quotes", b'id,text\n1, "a, b"\n', {}, 4, "line 2: 3 field", "--skip-initial-space"),
+    (
+        "a14_short_row",
+        b"id,text\n1,a\n2\n",
+        {},
+        4,
+        r"line 3: 1 field\(s\) where 2",
+        "--bad-rows reject",
+    ),
+    (
+        "a15_long_row",
+        b"id,text\n1,a,b\n",
+        {},
+        4,
+        r"line 2: 3 field\(s\) where 2",
+        "--bad-rows reject",
+    ),
+    (
+        "a17_last_quote_open",
+        b'id,text\n1,a\n2,"b\n',
+        {},
+        4,
+        "line 3: a quote opened on this line",
+        "reject",
+    ),
+    (
+        "a19_backslashes",
+        b'id,text\n1,"he \\"x\\", y"\n',
+        {},
+        4,
+        "line 2: 3 field",
+        "--escapechar '\\'",
+    ),
+    (
+        "a20_spaced_quotes",
+        b'id,text\n1, "a, b"\n',
+        {},
+        4,
+        "line 2: 3 field",
+        "--skip-initial-space",
+    ),
     ("a21_semicolons", b"id;text\n1;a\n", {}, 2, "no column called text", "--delimiter ';'"),
     ("a21_tabs", b"id\ttext\n1\ta\n", {}, 2, "no column called text", "--delimiter '\\t'"),
-    ("a21_named", b"id;text\n1;a\n", {"text_column": "text"}, 2, "no column called text", "--delimiter ';'"),
-    ("a23_two_text_columns", b"text,text\na,b\n", {}, 2, "more than one column", "--text-column-index"),
-    ("a23_asked_by_name", b"text,text\na,b\n", {"text_column": "text"}, 2, "2 columns", "--text-column-index"),
-    ("a26_no_header", b"1,a\n", {"no_header": True}, 2, "goes by its position", "--text-column-index"),
-    ("a26_beyond", b"1,a\n", {"no_header": True, "text_column_index": 3}, 2, "no column 3", "from 1"),
-    ("a33_comment", b"# made by hand\nid,text\n1,a\n", {}, 2, "no column called text", "--skip-lines"),
-    ("a33_commas", b"# made, by hand\nid,text\n1,a\n", {}, 2, "no column called text", "--skip-lines"),
-    ("a33_prose", b"Reviews of May\nid,text\n1,a\n", {}, 2, "no column called text", "--skip-lines"),
+    (
+        "a21_named",
+        b"id;text\n1;a\n",
+        {"text_column": "text"},
+        2,
+        "no column called text",
+        "--delimiter ';'",
+    ),
+    (
+        "a23_two_text_columns",
+        b"text,text\na,b\n",
+        {},
+        2,
+        "more than one column",
+        "--text-column-index",
+    ),
+    (
+        "a23_asked_by_name",
+        b"text,text\na,b\n",
+        {"text_column": "text"},
+        2,
+        "2 columns",
+        "--text-column-index",
+    ),
+    (
+        "a26_no_header",
+        b"1,a\n",
+        {"no_header": True},
+        2,
+        "goes by its position",
+        "--text-column-index",
+    ),
+    (
+        "a26_beyond",
+        b"1,a\n",
+        {"no_header": True, "text_column_index": 3},
+        2,
+        "no column 3",
+        "from 1",
+    ),
+    (
+        "a33_comment",
+        b"# made by hand\nid,text\n1,a\n",
+        {},
+        2,
+        "no column called text",
+        "--skip-lines",
+    ),
+    (
+        "a33_commas",
+        b"# made, by hand\nid,text\n1,a\n",
+        {},
+        2,
+        "no column called text",
+        "--skip-lines",
+    ),
+    (
+        "a33_prose",
+        b"Reviews of May\nid,text\n1,a\n",
+        {},
+        2,
+        "no column called text",
+        "--skip-lines",
+    ),
     ("a33_beyond", b"x\n", {"skip_lines": 3}, 2, "1 whole line", "--skip-lines"),
-    ("b03_strict", b"id,text\n1,a\n2,caf\xe9\n", {"encoding_errors": "strict"}, 4, "line 3: bytes", "--encoding"),
-    ("b05_bare_utf_16", "id,text\n1,a\n".encode("utf-16-le"), {}, 4, "looks like UTF-16", "--encoding utf-16-le"),
-    ("b05_big_end", "id,text\n1,a\n".encode("utf-16-be"), {}, 4, "looks like UTF-16", "--encoding utf-16-be"),
-    ("b05_half", "id,text\n1,é\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, 4, "not valid utf-16", None),
+    (
+        "b03_strict",
+        b"id,text\n1,a\n2,caf\xe9\n",
+        {"encoding_errors": "strict"},
+        4,
+        "line 3: bytes",
+        "--encoding",
+    ),
+    (
+        "b05_bare_utf_16",
+        "id,text\n1,a\n".encode("utf-16-le"),
+        {},
+        4,
+        "looks like UTF-16",
+        "--encoding utf-16-le",
+    ),
+    (
+        "b05_big_end",
+        "id,text\n1,a\n".encode("utf-16-be"),
+        {},
+        4,
+        "looks like UTF-16",
+        "--encoding utf-16-be",
+    ),
+    (
+        "b05_half",
+        "id,text\n1,é\n".encode("utf-16")[:-1],
+        {"encoding": "utf-16"},
+        4,
+        "not valid utf-16",
+        None,
+    ),
     ("encoding_unknown", b"text\na\n", {"encoding": "klingon"}, 2, "no such encoding", "utf-8"),
     ("encoding_stateful", b"text\na\n", {"encoding": "utf-7"}, 2, "copied unchanged", "iconv"),
     ("dialect_alike", b"text\na\n", {"delimiter": '"'}, 2, "must differ", None),
     ("dialect_long", b"text\na\n", {"delimiter": "||"}, 2, "one ASCII character", None),
-    ("dialect_half", b"text\na\n", {"delimiter": "|", "encoding": "shift_jis"}, 2, "half of a character", "utf-8"),
+    (
+        "dialect_half",
+        b"text\na\n",
+        {"delimiter": "|", "encoding": "shift_jis"},
+        2,
+        "half of a character",
+        "utf-8",
+    ),
     ("limit_negative", b"text\na\n", {"limit": -1}, 2, "--limit -1", "0"),
     ("field_cap", b"text\na\n", {"max_field_bytes": 0}, 2, "--max-field-bytes 0", None),
     ("skip_negative", b"text\na\n", {"skip_lines": -1}, 2, "--skip-lines -1", None),
@@ -61,7 +187,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "code", "message", "hint"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+    ("data", "options", "code", "message", "hint"),
+    [r[1:] for r in REFUSED],
+    ids=[r[0] for r in REFUSED],
 )
 def test_what_cannot_be_read_is_told_with_its_mending(tmp_path, data, options, code, message, hint):
     """The message says what and where, the hint what to type.
@@ -101,7 +229,9 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize(("data", "options", "texts"), [t[1:] for t in TAKEN], ids=[t[0] for t in TAKEN])
+@pytest.mark.parametrize(
+    ("data", "options", "texts"), [t[1:] for t in TAKEN], ids=[t[0] for t in TAKEN]
+)
 def test_the_model_reads_what_the_csv_means(tmp_path, data, options, texts):
     """Each text is scored as what it is once unquoted: every score is that of the right text."""
     (tmp_path / "in.csv").write_bytes(data)
@@ -140,7 +270,9 @@ def test_a04_line_ends_inside_quotes_across_many_blocks(tmp_path):
     """Quoted CR LF on every row, over all the block edges of 12 MB: no byte lost, no row more or
     less.
     """
-    data = b"id,text\r\n" + b"".join(b'%06d,"a\r\nb %d, ""c"""\r\n' % (n, n) for n in range(100_000))
+    data = b"id,text\r\n" + b"".join(
+        b'%06d,"a\r\nb %d, ""c"""\r\n' % (n, n) for n in range(100_000)
+    )
     data += b"x" * 3 + b',"' + b"long text\r\n" * 800_000 + b'"\r\n'
     summary, out = run(tmp_path, data)
     assert summary["rows"]["written"] == 100_001
@@ -213,8 +345,12 @@ def test_b03_invalid_bytes_are_counted_and_kept(tmp_path):
 def test_b04_encoding_auto_finds_utf_8_cp1252_and_utf_16(tmp_path):
     """--encoding auto goes by the byte order mark, else utf-8, else cp1252."""
     for n, encoding in enumerate(("utf-8", "cp1252", "utf-16", "utf-16-le")):
-        summary, _ = run(tmp_path, "text\ncafé “x”\n".encode(encoding), out=f"{n}.csv", encoding="auto")
-        assert summary["input"]["dialect"]["encoding"] == ("utf-16-le" if encoding == "utf-16" else encoding)
+        summary, _ = run(
+            tmp_path, "text\ncafé “x”\n".encode(encoding), out=f"{n}.csv", encoding="auto"
+        )
+        assert summary["input"]["dialect"]["encoding"] == (
+            "utf-16-le" if encoding == "utf-16" else encoding
+        )
         line = (tmp_path / f"{n}.csv").read_bytes().decode(encoding).splitlines()[1]
         assert line.split(",")[1:] == score_cells("café “x”")
 
@@ -223,7 +359,14 @@ def fuzz(folder, data, **options):
     """Either it is refused in words, or every byte of the input is in the output, in place."""
     (folder / "in.csv").write_bytes(data)
     try:
-        batch(folder / "in.csv", folder / "out.csv", models=HashModels(), overwrite=True, restart=True, **options)
+        batch(
+            folder / "in.csv",
+            folder / "out.csv",
+            models=HashModels(),
+            overwrite=True,
+            restart=True,
+            **options,
+        )
     except (InputError, UsageError) as error:
         words = str(error).replace("\n", "")
         assert words.isprintable()
@@ -234,7 +377,8 @@ def fuzz(folder, data, **options):
 BYTES = st.one_of(
     st.binary(max_size=60),
     st.lists(
-        st.sampled_from([b"text", b"a", b",", b'"', b"\r", b"\n", b"\x00", b"\xff", b"\\", b" "]), max_size=30
+        st.sampled_from([b"text", b"a", b",", b'"', b"\r", b"\n", b"\x00", b"\xff", b"\\", b" "]),
+        max_size=30,
     ).map(b"".join),
 )
 
@@ -254,7 +398,11 @@ def test_any_bytes_are_refused_in_words_or_kept(tmp_path, data, header, chunk_ro
 
 
 @pytest.mark.soak
-@given(data=BYTES, header=st.sampled_from([b"", b"text\n", b"id,text\r\n"]), chunk_rows=st.integers(1, 3))
+@given(
+    data=BYTES,
+    header=st.sampled_from([b"", b"text\n", b"id,text\r\n"]),
+    chunk_rows=st.integers(1, 3),
+)
 @settings(QUIET, max_examples=20_000)
 def test_very_many_bytes_are_refused_in_words_or_kept(tmp_path, data, header, chunk_rows):
     """The same, twenty thousand times."""

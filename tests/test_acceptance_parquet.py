@@ -66,7 +66,9 @@ def evil_extension():
         b"ARROW:extension:metadata": b"cos\nsystem\n(S'touch pwned'\ntR.",
     }
     field = pa.field("x", pa.int32(), metadata=metadata)
-    return pa.table([["a"], pa.array([1], pa.int32())], schema=pa.schema([("text", pa.string()), field]))
+    return pa.table(
+        [["a"], pa.array([1], pa.int32())], schema=pa.schema([("text", pa.string()), field])
+    )
 
 
 GOOD = parquet(ROWS)
@@ -79,15 +81,31 @@ REFUSED = [
     ("c11_flipped_byte", flipped(write_page_checksum=True), {}, 4, "CRC checksum", "copy it again"),
     ("c16_encrypted", b"PAR1" + b"x" * 99 + b"\x10\0\0\0PARE", {}, 4, "encrypted", "decrypt"),
     ("c07_numbers", parquet(pa.table({"text": [1, 2]})), {}, 2, "int64, not text", "--text-column"),
-    ("c07_fixed_bytes", parquet(pa.table({"text": pa.array([b"ab"], pa.binary(2))})), {}, 2, "not text", "--text"),
+    (
+        "c07_fixed_bytes",
+        parquet(pa.table({"text": pa.array([b"ab"], pa.binary(2))})),
+        {},
+        2,
+        "not text",
+        "--text",
+    ),
     ("c13_struct", parquet(nested([{"text": "a"}])), {}, 2, "not text", "review.text"),
-    ("c13_typo", parquet(nested([{"text": "a"}])), {"text_column": "review.txt"}, 2, "no column called", "struct"),
+    (
+        "c13_typo",
+        parquet(nested([{"text": "a"}])),
+        {"text_column": "review.txt"},
+        2,
+        "no column called",
+        "struct",
+    ),
     ("c13_list", parquet(nested([["a"]])), {}, 2, "not text", "--text-column"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("data", "options", "code", "message", "hint"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+    ("data", "options", "code", "message", "hint"),
+    [r[1:] for r in REFUSED],
+    ids=[r[0] for r in REFUSED],
 )
 def test_what_cannot_be_read_is_told_with_its_mending(tmp_path, data, options, code, message, hint):
     """One message, one hint, the right exit code, and nothing under the output's name."""
@@ -137,7 +155,9 @@ def test_c07_bytes_that_are_no_utf_8_are_counted(tmp_path):
     summary = run(tmp_path, parquet(pa.table({"text": [b"caf\xe9", b"ok"]})))
     assert scores(tmp_path / "out.parquet")[0] == expected("caf\ufffd")
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == [b"caf\xe9", b"ok"]
-    assert [w["message"][:9] for w in summary["warnings"] if w["code"] == "invalid_encoding"] == ["1 text(s)"]
+    assert [w["message"][:9] for w in summary["warnings"] if w["code"] == "invalid_encoding"] == [
+        "1 text(s)"
+    ]
 
 
 def not_utf_8(rows=3):
@@ -150,7 +170,11 @@ def inside(kind, rows=3):
     """The same as it is, inside a struct or inside lists."""
     if kind == "struct":
         return pa.StructArray.from_arrays([not_utf_8(rows)], ["name"])
-    return not_utf_8(rows) if kind == "plain" else pa.ListArray.from_arrays(list(range(rows + 1)), not_utf_8(rows))
+    return (
+        not_utf_8(rows)
+        if kind == "plain"
+        else pa.ListArray.from_arrays(list(range(rows + 1)), not_utf_8(rows))
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "struct", "list"])
@@ -166,7 +190,9 @@ def test_c07_bytes_that_are_no_utf_8_are_copied_or_refused_with_their_row(tmp_pa
         batch(tmp_path / "in.parquet", tmp_path / out, models=models)
         assert verify(tmp_path / "in.parquet", tmp_path / out)["status"] == "same"
         return
-    with pytest.raises(InputError, match=r"in.parquet, row 100: column other holds bytes that are not UTF-8") as caught:
+    with pytest.raises(
+        InputError, match=r"in.parquet, row 100: column other holds bytes that are not UTF-8"
+    ) as caught:
         batch(tmp_path / "in.parquet", tmp_path / out, models=models)
     assert "Parquet" in caught.value.hint
     assert not models.opened
@@ -182,7 +208,12 @@ def test_c07_a_gold_column_that_is_no_utf_8_is_a_gold_value_like_any_other(tmp_p
     summary = run(tmp_path, parquet(table), gold="gold", gold_map="fine=POSITIVE")
     assert summary["evaluation"]["rows"] == 2
     with pytest.raises(InputError, match="column gold holds bytes that are not UTF-8"):
-        run(tmp_path, parquet(table.set_column(1, "gold", inside("list"))), gold="gold", overwrite=True)
+        run(
+            tmp_path,
+            parquet(table.set_column(1, "gold", inside("list"))),
+            gold="gold",
+            overwrite=True,
+        )
 
 
 @pytest.mark.parametrize(("index", "copied"), [(pa.int32(), True), (pa.int8(), False)])
@@ -216,7 +247,9 @@ def test_c14_old_timestamps_without_an_arrow_schema_keep_their_values(tmp_path):
     assert out.cast(pa.int64()).to_pylist() == stamps.cast(pa.int64()).to_pylist()
 
 
-@pytest.mark.parametrize("sizes", [[1] * 5, [1000, 1000, 500], [2500]], ids=["one", "thousand", "all"])
+@pytest.mark.parametrize(
+    "sizes", [[1] * 5, [1000, 1000, 500], [2500]], ids=["one", "thousand", "all"]
+)
 def test_c04_row_groups_keep_their_sizes(tmp_path, sizes):
     """Whatever the chunks, the output's row groups are the input's."""
     table = pa.table({"text": [f"t{n}" for n in range(sum(sizes))]})
@@ -246,7 +279,11 @@ def test_every_type_can_be_written_as_csv(tmp_path):
         'na\n"me': [1],
     }
     run(tmp_path, stream(pa.table(columns)), "in.arrow", "out.csv")
-    assert (tmp_path / "out.csv").read_text().startswith('text,view,interval,ends,list,duration,"na\n""me",label')
+    assert (
+        (tmp_path / "out.csv")
+        .read_text()
+        .startswith('text,view,interval,ends,list,duration,"na\n""me",label')
+    )
 
 
 def test_a_type_that_parquet_lacks_is_refused_before_the_model_loads(tmp_path):
@@ -282,7 +319,11 @@ def test_c17_a_damaged_arrow_stream_is_an_input_error(tmp_path, data, message):
 def test_an_arrow_stream_without_its_end_mark_is_taken_with_a_warning(tmp_path):
     """It is legal, and it is what a producer leaves that died between two batches."""
     data = stream(ROWS)
-    assert not [w for w in run(tmp_path, data, "in.arrow", "a.arrow")["warnings"] if w["code"] == "no_end_of_stream"]
+    assert not [
+        w
+        for w in run(tmp_path, data, "in.arrow", "a.arrow")["warnings"]
+        if w["code"] == "no_end_of_stream"
+    ]
     cut = run(tmp_path, data[:-8], "cut.arrow", "b.arrow")
     assert [w for w in cut["warnings"] if w["code"] == "no_end_of_stream"]
 

@@ -17,7 +17,12 @@ BAD = b'id,text\n1,good\n2\n3,"two\nlines"\n4,a,b\n5,"bad\rworse",x\n6,fine\n'
 
 def run(folder, data=BAD, **options):
     (folder / "in.csv").write_bytes(data)
-    return batch(folder / "in.csv", folder / "out.csv", models=HashModels(), **{"bad_rows": "reject"} | options)
+    return batch(
+        folder / "in.csv",
+        folder / "out.csv",
+        models=HashModels(),
+        **{"bad_rows": "reject"} | options,
+    )
 
 
 def rejects(folder):
@@ -31,9 +36,15 @@ def test_rejected_rows_are_written_down_with_line_offset_reason_and_bytes(tmp_pa
     """
     summary = run(tmp_path)
     found = rejects(tmp_path)
-    assert [(row["line"], row["byte_offset"]) for row in found] == [("3", "15"), ("6", "31"), ("7", "37")]
+    assert [(row["line"], row["byte_offset"]) for row in found] == [
+        ("3", "15"),
+        ("6", "31"),
+        ("7", "37"),
+    ]
     assert [row["raw"] for row in found] == ["2", "4,a,b", '5,"bad\rworse",x']
-    assert [BAD[int(row["byte_offset"]) :].startswith(row["raw"].encode()) for row in found] == [True] * 3
+    assert [BAD[int(row["byte_offset"]) :].startswith(row["raw"].encode()) for row in found] == [
+        True
+    ] * 3
     assert found[0]["reason"] == "1 field(s) where 2 are expected"
     assert (summary["exit_code"], summary["status"]) == (3, "complete")
     rows = summary["rows"]
@@ -47,14 +58,18 @@ def test_the_good_rows_are_as_ever(tmp_path):
     """The output is the input without the bad records, byte for byte, and every score is its row's."""
     run(tmp_path, chunk_rows=2)
     lines = [("1,good", "good"), ('3,"two\nlines"', "two\nlines"), ("6,fine", "fine")]
-    wanted = "id,text,label,score\n" + "".join(",".join([raw, *score_cells(text)]) + "\n" for raw, text in lines)
+    wanted = "id,text,label,score\n" + "".join(
+        ",".join([raw, *score_cells(text)]) + "\n" for raw, text in lines
+    )
     assert (tmp_path / "out.csv").read_bytes().decode() == wanted
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 2, 3, 100])
 def test_chunks_do_not_matter(tmp_path, chunk_rows):
     """Whatever the chunks, output and rejects are the same."""
-    data = b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) if n % 3 else b"%d\n" % n for n in range(50))
+    data = b"id,text\n" + b"".join(
+        b"%d,row %d\n" % (n, n) if n % 3 else b"%d\n" % n for n in range(50)
+    )
     run(tmp_path, data, chunk_rows=chunk_rows)
     assert [int(row["raw"]) for row in rejects(tmp_path)] == list(range(0, 50, 3))
     good = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
@@ -65,8 +80,18 @@ def test_chunks_do_not_matter(tmp_path, chunk_rows):
 @pytest.mark.parametrize(
     ("data", "options", "reason", "raw"),
     [
-        (b"id,text\n1,caf\xe9\n2,b\n", {"encoding_errors": "strict"}, "not valid utf-8", "1,caf\xe9"),
-        (b"id,text\n1," + b"x" * 30 + b"\n2,b\n", {"max_field_bytes": 20}, "30 bytes, more than 20", "1," + "x" * 30),
+        (
+            b"id,text\n1,caf\xe9\n2,b\n",
+            {"encoding_errors": "strict"},
+            "not valid utf-8",
+            "1,caf\xe9",
+        ),
+        (
+            b"id,text\n1," + b"x" * 30 + b"\n2,b\n",
+            {"max_field_bytes": 20},
+            "30 bytes, more than 20",
+            "1," + "x" * 30,
+        ),
         (b'id,text\n2,b\n1,"open\n', {}, "never closed", '1,"open\n'),
         (b'id,text\n1,"a\n9,"b"\n2,b\n', {}, "missing quote", '1,"a\n9,"b"'),
     ],
@@ -95,7 +120,9 @@ def test_a_file_of_bad_rows_only(tmp_path):
     assert (summary["rows"]["rejected"], summary["rows"]["written"]) == (2, 0)
 
 
-@pytest.mark.parametrize(("budget", "stays"), [("2", False), ("3", True), ("49%", False), ("50%", True), ("0", False)])
+@pytest.mark.parametrize(
+    ("budget", "stays"), [("2", False), ("3", True), ("49%", False), ("50%", True), ("0", False)]
+)
 def test_max_bad_rows_is_a_number_or_a_share(tmp_path, budget, stays):
     """Three bad rows of six are within 3 and 50%, not within 2 or 49%: then nothing is scored or
     left behind.
@@ -126,7 +153,17 @@ def test_a_pipe_has_a_budget_too(tmp_path):
     the final name.
     """
     (tmp_path / "in.csv").write_bytes(b"id,text\n" + b"1,a\nbad\n" * 3000)
-    command = ["-", "-o", "out.csv", "--bad-rows", "reject", "--max-bad-rows", "1%", "--chunk-rows", "500"]
+    command = [
+        "-",
+        "-o",
+        "out.csv",
+        "--bad-rows",
+        "reject",
+        "--max-bad-rows",
+        "1%",
+        "--chunk-rows",
+        "500",
+    ]
     code, stderr = run_child(command, tmp_path, stdin=str(tmp_path / "in.csv"))
     assert (code, "more than --max-bad-rows 1%" in stderr) == (4, True)
     assert not (tmp_path / "out.csv").exists()
@@ -149,11 +186,22 @@ def test_a_killed_run_with_rejects_goes_on_to_the_same_files(tmp_path):
     """E02 with rejects: whichever file operation is the last, the same command again gives the same
     two files.
     """
-    data = b"id,text\n" + b"".join(b"%d,row %d\n" % (n, n) if n % 4 else b"%d\n" % n for n in range(30))
+    data = b"id,text\n" + b"".join(
+        b"%d,row %d\n" % (n, n) if n % 4 else b"%d\n" % n for n in range(30)
+    )
     (tmp_path / "in.csv").write_bytes(data)
     calm = tmp_path / "calm"
     calm.mkdir()
-    command = [tmp_path / "in.csv", "-o", "out.csv", "--bad-rows", "reject", "--chunk-rows", "10", "-q"]
+    command = [
+        tmp_path / "in.csv",
+        "-o",
+        "out.csv",
+        "--bad-rows",
+        "reject",
+        "--chunk-rows",
+        "10",
+        "-q",
+    ]
     assert run_child(command, calm)[0] == 3
     wanted = {name: (calm / name).read_bytes() for name in ("out.csv", "out.csv.rejects.csv")}
     kills = 0

@@ -15,7 +15,9 @@ from batchsent.commands.predict import load
 
 BENCH = Path(__file__).parents[1] / "examples" / "bench.py"
 BENCH_ROWS = BENCH.with_name("bench_rows.py")
-TEXTS = [f"{'great ' * n}film" for n in range(1, 15)] + [f"{'bad ' * n}plot, {n}" for n in range(1, 80, 9)]
+TEXTS = [f"{'great ' * n}film" for n in range(1, 15)] + [
+    f"{'bad ' * n}plot, {n}" for n in range(1, 80, 9)
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def bench():
     return module
 
 
-@pytest.mark.parametrize("name", ["batchsent", "pipeline", "plain_torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "name", ["batchsent", "pipeline", "plain_torch", "onnxruntime", "openvino"]
+)
 def test_each_alternative_gives_the_labels_of_the_model(bench, tiny_model, name):
     """What is timed is the right work: the same labels from each of them."""
     if name in {"onnxruntime", "openvino"}:
@@ -47,27 +51,40 @@ def test_openvino_int8_is_int8_and_close_to_the_model(bench, tiny_model):
     """Its weights are int8 with a scale for each output, and it scores all but near ties as the
     model does.
     """
-    openvino = pytest.importorskip("openvino", reason="needs openvino (pip install batchsent[bench])")
+    openvino = pytest.importorskip(
+        "openvino", reason="needs openvino (pip install batchsent[bench])"
+    )
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         example = torch.ones(2, 16, dtype=torch.long)
         exact, packed = (
-            openvino.convert_model(bench.logits_of_ids(str(tiny_model)), example_input=example) for _ in "12"
+            openvino.convert_model(bench.logits_of_ids(str(tiny_model)), example_input=example)
+            for _ in "12"
         )
         bench.compress_weights(packed)
-        kinds = [str(n.get_element_type()) for n in packed.get_ordered_ops() if n.get_type_name() == "Constant"]
+        kinds = [
+            str(n.get_element_type())
+            for n in packed.get_ordered_ops()
+            if n.get_type_name() == "Constant"
+        ]
         # six products a layer, two in the head
         assert sum("int8_t" in kind for kind in kinds) == 2 * 6 + 2
         # The weights alone: without int8 products.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         ids = np.arange(5, 37, dtype=np.int64).reshape(4, 8)
-        one, other = (openvino.compile_model(each, "CPU", settings)([ids])[0] for each in (exact, packed))
+        one, other = (
+            openvino.compile_model(each, "CPU", settings)([ids])[0] for each in (exact, packed)
+        )
         assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
         labels, _ = bench.openvino(str(tiny_model), int8=True)(TEXTS)
     own = load(str(tiny_model), device="cpu").predict(TEXTS)
-    differ = [p for p, label in zip(own, labels, strict=True) if p.label != ("NEGATIVE", "POSITIVE")[label]]
+    differ = [
+        p
+        for p, label in zip(own, labels, strict=True)
+        if p.label != ("NEGATIVE", "POSITIVE")[label]
+    ]
     assert all(prediction.score < 0.52 for prediction in differ)
 
 
@@ -85,9 +102,17 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
     """
     reviews = tmp_path / "reviews.csv"
     reviews.write_text("text,label\n" + "a great film,1\nboring and bad,0\n" * 10)
-    command = [sys.executable, str(BENCH), f"--model={tiny_model}", f"--texts={reviews}", "--gold=label"]
+    command = [
+        sys.executable,
+        str(BENCH),
+        f"--model={tiny_model}",
+        f"--texts={reviews}",
+        "--gold=label",
+    ]
     command += [f"--train={reviews}", "--compare=batchsent,nothing"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=BENCH.parents[1], check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=BENCH.parents[1], check=False
+    )
     assert done.returncode == 0, done.stderr
     lines = {line[:18].strip(): line for line in done.stdout.splitlines()}
     assert "20 reviews" in done.stdout
@@ -99,7 +124,9 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
 
 def run_rows(*arguments):
     """Run the other script; return its lines by their first two words."""
-    done = subprocess.run([sys.executable, str(BENCH_ROWS), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(BENCH_ROWS), *arguments], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -110,7 +137,9 @@ def test_short_rows_tell_where_the_seconds_went():
     seconds = {line[:26].strip(): float(line[26:].split()[0]) for line in lines[2:-1]}
     parts = ["check every row", "read", "tokenize", "model", "write and count", "the rest"]
     assert sum(seconds[name] for name in parts) == pytest.approx(seconds["all"], abs=0.04)
-    assert seconds["all but the model"] == pytest.approx(seconds["all"] - seconds["model"], abs=0.02)
+    assert seconds["all but the model"] == pytest.approx(
+        seconds["all"] - seconds["model"], abs=0.02
+    )
     assert "rows/s a core" in lines[-2]
 
 

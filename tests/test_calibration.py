@@ -13,7 +13,13 @@ from batchsent.chunk import BLANK, SCORED, Scores
 from batchsent.errors import ModelError
 from batchsent.evaluation.quality import Quality
 from batchsent.model import calibration
-from batchsent.model.calibration import apply_temperature, calibrate, calibrated, calibration_error, fit_temperature
+from batchsent.model.calibration import (
+    apply_temperature,
+    calibrate,
+    calibrated,
+    calibration_error,
+    fit_temperature,
+)
 
 
 def softmax(z):
@@ -48,7 +54,9 @@ def test_the_temperature_is_that_of_an_optimizer():
     z, y = drawn(3_000, 4, 1.8)
     logits, labels = torch.tensor(z), torch.tensor(y)
     temperature = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([temperature], max_iter=200, tolerance_change=0, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [temperature], max_iter=200, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimizer.zero_grad()
@@ -85,7 +93,9 @@ def test_data_that_cannot_tell_leave_scores_as_they_are(z, y):
 
 
 @given(
-    z=st.lists(st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3), min_size=1, max_size=8),
+    z=st.lists(
+        st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3), min_size=1, max_size=8
+    ),
     temperature=st.floats(calibration.LOWEST, calibration.HIGHEST),
 )
 def test_applied_to_probabilities_it_is_exact_and_keeps_every_label(z, temperature):
@@ -156,8 +166,12 @@ def test_the_figures_after_are_of_rows_not_fitted_on():
     """
     random = np.random.default_rng(0)
     z, y = drawn(200, 2, 1.0)
-    after = [calibrate(z[i], y[i]).loss_after for i in (random.permutation(200)[:60] for _ in range(30))]
-    before = [calibrate(z[i], y[i]).loss_before for i in (random.permutation(200)[:60] for _ in range(30))]
+    after = [
+        calibrate(z[i], y[i]).loss_after for i in (random.permutation(200)[:60] for _ in range(30))
+    ]
+    before = [
+        calibrate(z[i], y[i]).loss_before for i in (random.permutation(200)[:60] for _ in range(30))
+    ]
     assert np.mean(after) > np.mean(before) - 0.01
 
 
@@ -177,7 +191,9 @@ def test_the_calibration_error_is_that_of_the_summary(labels):
     p = softmax(z).astype(np.float32)
     quality = Quality([str(n) for n in range(labels)])
     quality.add(y, p.argmax(axis=1), p, np.ones(3_000, np.int64), np.zeros(3_000, bool))
-    assert calibration_error(p, y) == pytest.approx(quality.section()["calibration_error"], abs=1e-6)
+    assert calibration_error(p, y) == pytest.approx(
+        quality.section()["calibration_error"], abs=1e-6
+    )
 
 
 def test_it_is_stored_with_the_model(tmp_path):
@@ -187,12 +203,16 @@ def test_it_is_stored_with_the_model(tmp_path):
     (tmp_path / "calibration.json").write_bytes(calibration.dumps(found))
     assert calibration.read(tmp_path, weights_sha256="1" * 64) == found
     assert calibration.read(tmp_path) == found
-    assert json.loads((tmp_path / "calibration.json").read_bytes())["temperature"] == found.temperature
+    assert (
+        json.loads((tmp_path / "calibration.json").read_bytes())["temperature"] == found.temperature
+    )
 
 
 def test_a_temperature_for_other_weights_is_refused(tmp_path):
     """Weights that were trained further, or swapped, do not get the old temperature in silence."""
-    (tmp_path / "calibration.json").write_bytes(calibration.dumps(calibrate(*drawn(99), weights_sha256="1" * 64)))
+    (tmp_path / "calibration.json").write_bytes(
+        calibration.dumps(calibrate(*drawn(99), weights_sha256="1" * 64))
+    )
     with pytest.raises(ModelError, match="other weights") as caught:
         calibration.read(tmp_path, weights_sha256="2" * 64)
     assert "--calibrated" in caught.value.hint

@@ -68,7 +68,8 @@ def test_k05_a_run_ends_as_with_open_streams_and_its_data_holds_nothing_else(dum
 
 @pytest.mark.parametrize("closed", CLOSED)
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["--help"], 0), (["--version"], 0), (["batch", "--help"], 0), (["no-such-command"], 2)]
+    ("arguments", "code"),
+    [(["--help"], 0), (["--version"], 0), (["batch", "--help"], 0), (["no-such-command"], 2)],
 )
 def test_k05_help_and_refusals_have_the_same_exit_code(dump, closed, arguments, code):
     """K05: --help, --version and a wrong command end as they do with open streams."""
@@ -96,7 +97,9 @@ def test_k05_an_output_that_has_no_stdout_is_no_success(dump, closed):
 
 @pytest.mark.parametrize("closed", [c for c in CLOSED if "<&-" in c])
 @pytest.mark.parametrize(
-    "command", [[*HASH_MODEL, "-", "-o", "out.csv"], [*COMMAND, "predict"]], ids=["batch", "predict"]
+    "command",
+    [[*HASH_MODEL, "-", "-o", "out.csv"], [*COMMAND, "predict"]],
+    ids=["batch", "predict"],
 )
 def test_k05_an_input_that_has_no_stdin_is_no_success(dump, closed, command):
     """K05: reading from a closed stdin ends with 4; no output appears."""

@@ -26,7 +26,10 @@ def labelled(tmp_path_factory):
     """Forty reviews with gold labels and stars."""
     path = tmp_path_factory.mktemp("labelled") / "reviews.csv"
     words = ["great", "awful", "lovely", "boring", "good", "bad"]
-    rows = [(f"{n:03d}", f"the film was {words[n % 6]} {words[n % 5]}", ["pos", "neg"][n % 2]) for n in range(40)]
+    rows = [
+        (f"{n:03d}", f"the film was {words[n % 6]} {words[n % 5]}", ["pos", "neg"][n % 2])
+        for n in range(40)
+    ]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "text", "sentiment"), *rows])
     return path
@@ -36,7 +39,21 @@ def labelled(tmp_path_factory):
 def scored(labelled, tiny_model, tmp_path_factory):
     """The same, scored by the tiny model."""
     path = tmp_path_factory.mktemp("scored") / "scored.csv"
-    assert command("batch", labelled, "-o", path, "-m", tiny_model, "--gold", "sentiment", "-q", "--probabilities") == 0
+    assert (
+        command(
+            "batch",
+            labelled,
+            "-o",
+            path,
+            "-m",
+            tiny_model,
+            "--gold",
+            "sentiment",
+            "-q",
+            "--probabilities",
+        )
+        == 0
+    )
     return path
 
 
@@ -50,7 +67,9 @@ def test_batch_scores_a_file_with_a_real_model(labelled, scored, tiny_model):
     frame = pd.read_csv(scored, dtype={"id": str})
     answers = pipeline(frame["text"].tolist())
     assert frame["label"].tolist() == [answer["label"] for answer in answers]
-    assert frame["score"].tolist() == pytest.approx([answer["score"] for answer in answers], abs=1e-5)
+    assert frame["score"].tolist() == pytest.approx(
+        [answer["score"] for answer in answers], abs=1e-5
+    )
     assert frame["id"].tolist()[:2] == ["000", "001"]
 
 
@@ -147,7 +166,11 @@ def test_k04_predict_tells_rows_without_a_finite_number(one_word_of_nan):
     assert (none.returncode, none.stderr) == (0, "")
     every = batchsent_command("predict", "-m", one_word_of_nan, "--json", text="br\n\nbr\n")
     assert every.returncode == 6
-    assert [json.loads(line)["status"] for line in every.stdout.splitlines()] == ["nonfinite", "blank", "nonfinite"]
+    assert [json.loads(line)["status"] for line in every.stdout.splitlines()] == [
+        "nonfinite",
+        "blank",
+        "nonfinite",
+    ]
     assert "no finite number for any of 2 texts" in every.stderr
 
 
@@ -168,7 +191,11 @@ def test_k04_a_frame_tells_rows_without_a_finite_number(one_word_of_nan):
     assert frame["label"].isna().tolist() == [False, True, True]
     with pytest.raises(ModelError, match="any of 1 rows"):
         model.score_frame(pd.DataFrame({"text": ["br", ""]}))
-    assert [found.status for found in model.predict(["good", "br", None])] == ["scored", "nonfinite", "blank"]
+    assert [found.status for found in model.predict(["good", "br", None])] == [
+        "scored",
+        "nonfinite",
+        "blank",
+    ]
 
 
 def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
@@ -191,7 +218,9 @@ def test_python_functions_take_the_options_of_the_commands(labelled, tiny_model,
 
 def test_the_console_script_and_the_module_are_the_same():
     """`python -m batchsent` answers like `batchsent`."""
-    done = subprocess.run([sys.executable, "-m", "batchsent", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsent", "--version"], capture_output=True, text=True, check=True
+    )
     assert "batchsent" in done.stdout or "version" in done.stdout
 
 
@@ -216,9 +245,22 @@ def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
     """--group-by rolls up by a column, --disagreements lists the rows furthest from gold, --report
     draws the page.
     """
-    words = ["--gold", "sentiment", "--group-by", "sentiment", "--disagreements", tmp_path / "worst.csv", "--report"]
+    words = [
+        "--gold",
+        "sentiment",
+        "--group-by",
+        "sentiment",
+        "--disagreements",
+        tmp_path / "worst.csv",
+        "--report",
+    ]
     out = tmp_path / "out.csv"
-    assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
+    assert (
+        command(
+            "batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words
+        )
+        == 0
+    )
     groups = pd.read_csv(tmp_path / "out.groups.csv")
     assert groups["n"].tolist() == [20, 20]
     scored = pd.read_csv(out)
@@ -226,9 +268,16 @@ def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
     wrong = (scored["label"].str[:3].str.lower() != scored["sentiment"]).sum()
     assert 0 < len(pd.read_csv(tmp_path / "worst.csv")) <= max(wrong, 40)
     assert (tmp_path / "out.csv.report.html").exists()
-    roles = {o["role"] for o in json.loads((tmp_path / "out.csv.summary.json").read_bytes())["outputs"]}
+    roles = {
+        o["role"] for o in json.loads((tmp_path / "out.csv.summary.json").read_bytes())["outputs"]
+    }
     assert roles == {"data", "groups", "disagreements"}
-    assert command("batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words) == 0
+    assert (
+        command(
+            "batch", labelled, "-o", out, "-m", tiny_model, "-q", "--unsure-below", "0.7", *words
+        )
+        == 0
+    )
 
 
 def test_batch_is_a_gate(labelled, tiny_model, tmp_path, capsys):
@@ -252,13 +301,20 @@ def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model
     from batchsent.model.loading import identify
 
     with pytest.raises(ModelError, match=r"calibration\.json"):
-        command("batch", labelled, "-o", tmp_path / "raw.csv", "-m", tiny_model, "-q", "--calibrated")
+        command(
+            "batch", labelled, "-o", tmp_path / "raw.csv", "-m", tiny_model, "-q", "--calibrated"
+        )
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     weights = identify(str(folder)).weights_sha256
     made = calibration.Calibration(2.0, 100, 0.2, 0.1, 0.6, 0.5, weights_sha256=weights)
     (folder / calibration.FILE).write_bytes(calibration.dumps(made))
     assert command("batch", labelled, "-o", tmp_path / "raw.csv", "-m", folder, "-q") == 0
-    assert command("batch", labelled, "-o", tmp_path / "mended.csv", "-m", folder, "-q", "--calibrated") == 0
+    assert (
+        command(
+            "batch", labelled, "-o", tmp_path / "mended.csv", "-m", folder, "-q", "--calibrated"
+        )
+        == 0
+    )
     raw, mended = pd.read_csv(tmp_path / "raw.csv"), pd.read_csv(tmp_path / "mended.csv")
     assert mended["label"].tolist() == raw["label"].tolist()
     odds = (raw["score"] / (1 - raw["score"])) ** 0.5
@@ -318,7 +374,9 @@ def test_compare_is_a_function(scored, tmp_path, capsys):
     A condition that holds raises, with all figures.
     """
     summary = scored.parent / "scored.csv.summary.json"
-    found = batchsent.compare(summary, str(summary), fail_on=["psi>0.2"], html=tmp_path / "page.html")
+    found = batchsent.compare(
+        summary, str(summary), fail_on=["psi>0.2"], html=tmp_path / "page.html"
+    )
     assert found["drift"]["psi"] == 0
     assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
     command("compare", summary, summary, "--json")
@@ -362,5 +420,7 @@ def test_an_unsure_below_that_is_no_score_is_refused(labelled, tiny_model, tmp_p
     left behind.
     """
     with pytest.raises(UsageError, match="--unsure-below 70 is no score"):
-        command("batch", labelled, "-o", tmp_path / "o.csv", "-m", tiny_model, "--unsure-below", "70")
+        command(
+            "batch", labelled, "-o", tmp_path / "o.csv", "-m", tiny_model, "--unsure-below", "70"
+        )
     assert not list(tmp_path.iterdir())

@@ -55,7 +55,10 @@ def figures(comparison):
 def test_a_figure_that_did_not_change_is_not_minus_zero(monday):
     """A drop of nothing is 0, not -0, in a gate's message and in the JSON."""
     comparison = compare(monday, monday)
-    assert check(comparison, ["accuracy_drop>=0"])[0]["message"] == "accuracy_drop is 0: accuracy_drop>=0"
+    assert (
+        check(comparison, ["accuracy_drop>=0"])[0]["message"]
+        == "accuracy_drop is 0: accuracy_drop>=0"
+    )
     assert "-0.0" not in json.dumps(comparison["gates"])
 
 
@@ -65,7 +68,9 @@ def test_a_run_does_not_differ_from_itself(labels):
     itself = document(Tally(()).sections()) if not labels else summary_of(Rows(labels))
     comparison = compare(itself, itself)
     assert all(not figure["change"] for figure in [*comparison["figures"], *comparison["labels"]])
-    assert not any(value for name, value in comparison["drift"].items() if not name.endswith("noise"))
+    assert not any(
+        value for name, value in comparison["drift"].items() if not name.endswith("noise")
+    )
     assert comparison["differences"] == []
 
 
@@ -75,16 +80,33 @@ def test_two_samples_of_one_source_are_alike(monday, tuesday):
     assert comparison["verdict"] == (
         "the scores are alike; the text lengths are alike; accuracy changed no more than chance would"
     )
-    assert check(comparison, ["psi>0.1", "ks>0.1", "accuracy_drop>0.03", "label_share_change>5%"]) == []
+    assert (
+        check(comparison, ["psi>0.1", "ks>0.1", "accuracy_drop>0.03", "label_share_change>5%"])
+        == []
+    )
 
 
 def test_a_dump_of_another_kind_fires_the_gate(monday, short_reviews):
     """Other lengths, other shares and other scores are drift, by any of its figures."""
     comparison = compare(monday, short_reviews)
     fired = check(
-        comparison, ["psi>0.2", "length_psi>0.2", "ks > 0.2", "label_share_change>=10%", "accuracy_drop>0.01", "psi>50"]
+        comparison,
+        [
+            "psi>0.2",
+            "length_psi>0.2",
+            "ks > 0.2",
+            "label_share_change>=10%",
+            "accuracy_drop>0.01",
+            "psi>50",
+        ],
     )
-    assert [failure["name"] for failure in fired] == ["psi", "length_psi", "ks", "label_share_change", "accuracy_drop"]
+    assert [failure["name"] for failure in fired] == [
+        "psi",
+        "length_psi",
+        "ks",
+        "label_share_change",
+        "accuracy_drop",
+    ]
     assert "differ much" in comparison["verdict"]
     assert "accuracy fell" in comparison["verdict"]
 
@@ -127,7 +149,10 @@ def test_a_gate_without_its_figure_fails():
     comparison = compare(summary_of(Rows()), summary_of(Rows(), gold=False))
     (failure,) = check(comparison, ["accuracy_drop>0.01"])
     assert failure["value"] is None
-    assert failure["message"] == "accuracy_drop cannot be told, so accuracy_drop>0.01 cannot be ruled out"
+    assert (
+        failure["message"]
+        == "accuracy_drop cannot be told, so accuracy_drop>0.01 cannot be ruled out"
+    )
 
 
 def test_unsure_shares_are_compared_at_one_threshold():
@@ -146,8 +171,15 @@ def test_model_option_and_version_differences_are_listed(monday):
         run={**monday["run"], "options": {"text_column": "body", "output": "elsewhere.csv"}},
         package={**monday["package"], "torch": "9.9"},
     )
-    found = [(entry["section"], entry["name"], entry["b"]) for entry in compare(monday, other)["differences"]]
-    assert found == [("model", "precision", "float16"), ("options", "text_column", "body"), ("package", "torch", "9.9")]
+    found = [
+        (entry["section"], entry["name"], entry["b"])
+        for entry in compare(monday, other)["differences"]
+    ]
+    assert found == [
+        ("model", "precision", "float16"),
+        ("options", "text_column", "body"),
+        ("package", "torch", "9.9"),
+    ]
 
 
 def test_models_of_other_labels_can_be_compared(monday):
@@ -189,7 +221,10 @@ def test_noise_is_what_chance_does():
     assert beyond_ks <= 30
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.lists(st.integers(0, 50), min_size=1, max_size=30))
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=30),
+    st.lists(st.integers(0, 50), min_size=1, max_size=30),
+)
 def test_drift_figures_are_finite(a, b):
     """Empty cells and empty runs give a number or None, never an infinity."""
     cells = max(len(a), len(b))
@@ -229,7 +264,14 @@ def test_a_misspelt_figure_is_refused(monday):
 
 @pytest.mark.parametrize(
     ("expression", "fires"),
-    [("x>0.5", False), ("x>=0.5", True), ("x<0.5", False), ("x <= 50%", True), ("x>-1e-3", True), ("x<.6", True)],
+    [
+        ("x>0.5", False),
+        ("x>=0.5", True),
+        ("x<0.5", False),
+        ("x <= 50%", True),
+        ("x>-1e-3", True),
+        ("x<.6", True),
+    ],
 )
 def test_signs_of_a_condition(expression, fires):
     """The four signs mean what they say, and 50% is 0.5."""
@@ -260,7 +302,13 @@ def test_comparison_on_a_terminal(monday, short_reviews):
     comparison = compare(monday, short_reviews)
     tables.show_comparison(comparison, stream)
     text = stream.getvalue()
-    for said in ("share of POSITIVE", "PSI of scores", "accuracy", "by chance up to", comparison["verdict"]):
+    for said in (
+        "share of POSITIVE",
+        "PSI of scores",
+        "accuracy",
+        "by chance up to",
+        comparison["verdict"],
+    ):
         assert said in text
     assert max(map(len, text.splitlines()[:-1])) <= 80
 

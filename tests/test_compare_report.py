@@ -47,7 +47,9 @@ def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):  # no
     assert "Model, options, versions and device are the same." in text
 
 
-@pytest.mark.parametrize("labels", [(), ("only",), TWO, FOUR, tuple(f"label {n}" for n in range(300))])
+@pytest.mark.parametrize(
+    "labels", [(), ("only",), TWO, FOUR, tuple(f"label {n}" for n in range(300))]
+)
 @pytest.mark.parametrize("rows", [0, 1, 300])
 def test_every_pair_of_summaries_has_a_page(labels, rows):
     """No rows, one label, hundreds of labels, other labels on either side: there is a page, under
@@ -99,7 +101,9 @@ def test_a_page_is_the_same_every_time(monday, short_reviews):  # noqa: F811
 @pytest.mark.parametrize("spoil", ["rows", "predictions", "text", "evaluation", "outputs", "run"])
 def test_a_damaged_summary_is_an_error(monday, spoil):  # noqa: F811
     """A summary whose sections do not hold what they should is refused and not half shown."""
-    broken = copy.deepcopy(dict(monday)) | {spoil: [3] if spoil == "outputs" else {"rows": [1], "options": 5}}
+    broken = copy.deepcopy(dict(monday)) | {
+        spoil: [3] if spoil == "outputs" else {"rows": [1], "options": 5}
+    }
     with pytest.raises(InputError, match="damaged"):
         render_comparison(monday, broken)
 
@@ -128,4 +132,6 @@ def test_nothing_scored_draws_nothing():
     nothing = document(tally.sections())
     assert Reader(render_comparison(nothing, nothing)).elements.count("svg") == 2 * len(TWO)
     tally.add(*small(["a"], [SCORED]))
-    assert Reader(render_comparison(nothing, document(tally.sections()))).elements.count("figure") >= 2
+    assert (
+        Reader(render_comparison(nothing, document(tally.sections()))).elements.count("figure") >= 2
+    )

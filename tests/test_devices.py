@@ -49,7 +49,9 @@ def driver(folder, version="550.54.15", form=CLOSED, *, control=True):
 # --- a GPU that is there and not used
 
 
-@pytest.mark.parametrize(("form", "version"), [(CLOSED, "550.54.15"), (OPEN, "580.65.06"), (CLOSED, "470.82")])
+@pytest.mark.parametrize(
+    ("form", "version"), [(CLOSED, "550.54.15"), (OPEN, "580.65.06"), (CLOSED, "470.82")]
+)
 def test_the_drivers_version_is_read_in_both_of_its_forms(tmp_path, form, version):
     """NVIDIA's closed and open kernel modules write their version in other words."""
     assert driver(tmp_path, version, form).read_version() == version
@@ -72,7 +74,10 @@ def test_k12_auto_warns_of_a_gpu_that_this_build_of_pytorch_cannot_use(tmp_path)
     assert "is built without CUDA" in chosen.warning
     assert "download.pytorch.org/whl/cu130" in chosen.warning
     assert choose_device("cpu", "auto", driver(tmp_path)).warning is None
-    assert choose_device("auto", "auto", DriverFiles(tmp_path / "none", tmp_path / "none")).warning is None
+    assert (
+        choose_device("auto", "auto", DriverFiles(tmp_path / "none", tmp_path / "none")).warning
+        is None
+    )
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="needs a PyTorch without CUDA")
@@ -103,7 +108,9 @@ def test_k12_a_precision_for_gpus_is_refused_with_the_reason(tmp_path):
 )
 def test_k12_the_warning_names_what_to_install(tmp_path, build, version, wanted):
     """K12: a build without CUDA, or an old driver, is told the build that serves this driver."""
-    said = explain_unused_gpu(build, "CUDA initialization: CUDA unknown error", driver(tmp_path, version))
+    said = explain_unused_gpu(
+        build, "CUDA initialization: CUDA unknown error", driver(tmp_path, version)
+    )
     assert "the CPU is used" in said
     assert all(words in said for words in wanted), said
 
@@ -223,7 +230,9 @@ def test_on_a_cpu_only_a_lack_of_memory_is_the_devices_fault():
     with pytest.raises(RuntimeError, match="shapes"), device_errors("CPU", "cpu"):
         raise RuntimeError("shapes cannot be multiplied")
     with pytest.raises(DeviceError, match="can't allocate memory"), device_errors("CPU", "cpu"):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
     with pytest.raises(DeviceError, match="MemoryError"), device_errors("CPU", "cpu"):
         raise MemoryError
 

@@ -35,7 +35,11 @@ def found(chunk, scores, *cuts, **options):
     kept = Disagreements(GoldRule.parse(LABELS, stars=RULE), **options)
     for a, b in itertools.pairwise([0, *cuts, chunk.rows]):
         part = Scores(
-            *(getattr(scores, n)[a:b] for n in ("probabilities", "n_tokens", "truncated_tokens", "status")), b - a
+            *(
+                getattr(scores, n)[a:b]
+                for n in ("probabilities", "n_tokens", "truncated_tokens", "status")
+            ),
+            b - a,
         )
         kept.add(Chunk(a, chunk.texts[a:b], None, chunk.gold[a:b]), part)
     return kept
@@ -113,7 +117,11 @@ def test_they_are_written_as_a_file_of_any_format(tmp_path, name):
     from batchsent.formats import ReadOptions, open_source
 
     source = open_source(str(target), ReadOptions(text_column="text"))
-    assert [text for part in source.chunks() for text in part.texts] == [*texts[:2], "half ? a character", ""]
+    assert [text for part in source.chunks() for text in part.texts] == [
+        *texts[:2],
+        "half ? a character",
+        "",
+    ]
     assert source.columns == table.column_names
     source.close()
     if name == "d.csv":

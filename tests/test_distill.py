@@ -44,9 +44,17 @@ def test_a_distilled_model_is_as_sure_as_its_teacher(tmp_path):
     held = write_reviews(tmp_path / "held.csv")
     sure = {}
     for distill in (True, False):
-        options = QUICK | {"train": data, "eval": held, "base_model": base, "distill": distill, "epochs": 12}
+        options = QUICK | {
+            "train": data,
+            "eval": held,
+            "base_model": base,
+            "distill": distill,
+            "epochs": 12,
+        }
         finetune(tmp_path / str(distill), **options)
-        found = load(str(tmp_path / str(distill)), device="cpu").predict(["the film great 3", "the film awful 4"])
+        found = load(str(tmp_path / str(distill)), device="cpu").predict(
+            ["the film great 3", "the film awful 4"]
+        )
         assert [one.label for one in found] == ["POSITIVE", "NEGATIVE"]
         sure[distill] = np.mean([one.score for one in found])
     assert sure[True] == pytest.approx(0.8, abs=0.06)
@@ -61,7 +69,8 @@ def test_what_batch_writes_is_what_distill_reads(tmp_path):
     teacher = str(make_model(tmp_path / "teacher"))
     reviews = tmp_path / "reviews.csv"
     reviews.write_text(
-        "text\n" + "\n".join([*(f"{word} film {i}" for i, word in enumerate(GOOD * 5 + BAD * 5)), '" "'])
+        "text\n"
+        + "\n".join([*(f"{word} film {i}" for i, word in enumerate(GOOD * 5 + BAD * 5)), '" "'])
     )
     batch(str(reviews), tmp_path / "scored.csv", model=teacher, probabilities=True, device="cpu")
     document = finetune(
@@ -82,7 +91,11 @@ def test_what_batch_writes_is_what_distill_reads(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        ({"prob_POSITIVE": [0.9] * 40}, InputError, r"row 1: the columns prob_LABEL are .*, which do not make 1"),
+        (
+            {"prob_POSITIVE": [0.9] * 40},
+            InputError,
+            r"row 1: the columns prob_LABEL are .*, which do not make 1",
+        ),
         ({"prob_POSITIVE": ["high"] * 40}, InputError, "column prob_POSITIVE: could not convert"),
         ({"prob_POSITIVE": None}, UsageError, "prob_POSITIVE"),
     ],
@@ -92,7 +105,11 @@ def test_a_teacher_that_makes_no_sense_is_refused(tmp_path, change, error, said)
     trains.
     """
     table = pq.read_table(write_taught(tmp_path / "taught.parquet", rows=40)).to_pydict()
-    table = {name: change.get(name, cells) for name, cells in table.items() if change.get(name, cells) is not None}
+    table = {
+        name: change.get(name, cells)
+        for name, cells in table.items()
+        if change.get(name, cells) is not None
+    }
     pq.write_table(pa.table(table), tmp_path / "taught.parquet")
     with pytest.raises(error, match=said):
         finetune(
@@ -107,7 +124,10 @@ def test_a_teacher_that_makes_no_sense_is_refused(tmp_path, change, error, said)
 
 def test_half_precision_needs_a_gpu_and_bfloat16_does_not(tmp_path):
     """--precision float16 is refused on a CPU; bfloat16 trains there and is noted."""
-    options = QUICK | {"train": write_reviews(tmp_path / "r.csv"), "base_model": str(make_model(tmp_path / "base"))}
+    options = QUICK | {
+        "train": write_reviews(tmp_path / "r.csv"),
+        "base_model": str(make_model(tmp_path / "base")),
+    }
     with pytest.raises(UsageError, match="float16 needs a GPU"):
         finetune(tmp_path / "half", precision="float16", **options)
     document = finetune(tmp_path / "brain", precision="bfloat16", epochs=1, **options)
@@ -119,7 +139,10 @@ def test_a_model_reads_long_reviews_as_it_was_trained_to(tmp_path):
 
     Batch follows it and its summary says so.
     """
-    options = QUICK | {"train": write_reviews(tmp_path / "r.csv"), "base_model": str(make_model(tmp_path / "base"))}
+    options = QUICK | {
+        "train": write_reviews(tmp_path / "r.csv"),
+        "base_model": str(make_model(tmp_path / "base")),
+    }
     finetune(tmp_path / "model", long_text="head-tail", epochs=1, **options)
     dump = tmp_path / "dump.csv"
     dump.write_text("text\n" + "good film " * 30 + "\n")

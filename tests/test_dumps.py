@@ -44,7 +44,9 @@ def test_a_bad_file_does_not_stop_the_others(dumps, tmp_path):
     document = score([dumps], tmp_path / "scored", models=models)
     assert document["exit_code"] == 3
     assert document["status"] == "complete_with_errors"
-    found = {Path(file["input"]).name: (file["status"], file["exit_code"]) for file in document["files"]}
+    found = {
+        Path(file["input"]).name: (file["status"], file["exit_code"]) for file in document["files"]
+    }
     assert found == {"a.csv": ("complete", 0), "b.csv": ("failed", 4), "c.tsv": ("complete", 0)}
     assert "line 2: 1 field" in document["files"][1]["error"]["message"]
     assert document["rows"]["written"] == 3
@@ -63,7 +65,12 @@ def test_the_model_is_loaded_once_and_only_for_new_files(dumps, tmp_path):
     (dumps / "b.csv").write_text("id,text\n1,mended\n")
     (dumps / "d.csv").write_text("text\nnew\n")
     document = score([dumps], tmp_path / "scored")
-    assert [file["status"] for file in document["files"]] == ["up_to_date", "complete", "up_to_date", "complete"]
+    assert [file["status"] for file in document["files"]] == [
+        "up_to_date",
+        "complete",
+        "up_to_date",
+        "complete",
+    ]
     assert document["exit_code"] == 0
     assert document["rows"]["written"] == 5
     assert (tmp_path / "scored" / "a.csv").stat().st_mtime_ns == before
@@ -121,9 +128,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("inputs", "output", "options", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+    ("inputs", "output", "options", "message"),
+    [r[1:] for r in REFUSED],
+    ids=[r[0] for r in REFUSED],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_runs(tmp_path, monkeypatch, inputs, output, options, message):
+def test_what_cannot_be_meant_is_refused_before_anything_runs(
+    tmp_path, monkeypatch, inputs, output, options, message
+):
     """No file is written, no model loaded."""
     monkeypatch.chdir(tmp_path)
     for name in ("a/x.csv", "b/x.csv", "b/y.csv", "empty/notes.md"):

@@ -36,7 +36,9 @@ def test_a_dump_is_scored_without_naming_a_model(tmp_path):
     model.
     """
     dump = tmp_path / "reviews.csv"
-    dump.write_text("id,text\n1,What a wonderful film. I loved every minute of it.\n2,A boring waste of time.\n")
+    dump.write_text(
+        "id,text\n1,What a wonderful film. I loved every minute of it.\n2,A boring waste of time.\n"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "batchsent", "batch", "reviews.csv", "-o", "scored.csv"],
         cwd=tmp_path,
@@ -46,7 +48,9 @@ def test_a_dump_is_scored_without_naming_a_model(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("model embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names")
+    assert done.stderr.startswith(
+        "model embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names"
+    )
     with (tmp_path / "scored.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["POSITIVE", "NEGATIVE"]
     summary = json.loads((tmp_path / "scored.csv.summary.json").read_text())
@@ -56,8 +60,14 @@ def test_a_dump_is_scored_without_naming_a_model(tmp_path):
 
 def test_it_knows_plain_reviews(model):
     """What nobody could take for the opposite, it does not either."""
-    good = ["An excellent movie, beautifully acted and deeply moving.", "Great fun! I recommend it to everybody."]
-    bad = ["Terrible. The worst acting I have ever seen.", "Dull, predictable, and far too long. Avoid it."]
+    good = [
+        "An excellent movie, beautifully acted and deeply moving.",
+        "Great fun! I recommend it to everybody.",
+    ]
+    bad = [
+        "Terrible. The worst acting I have ever seen.",
+        "Dull, predictable, and far too long. Avoid it.",
+    ]
     assert [one.label for one in model.predict(good + bad)] == ["POSITIVE"] * 2 + ["NEGATIVE"] * 2
 
 
@@ -73,7 +83,13 @@ def test_it_is_small_and_has_its_card():
     """
     files = {path.name: path.stat().st_size for path in EMBEDDED_FOLDER.iterdir()}
     assert sum(files.values()) <= 20_000_000
-    assert {"config.json", "model.safetensors", "tokenizer.json", "calibration.json", "README.md"} <= set(files)
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "calibration.json",
+        "README.md",
+    } <= set(files)
     card = (EMBEDDED_FOLDER / "README.md").read_text()
     for part in ("## Figures", "## Data and recipe", "## What it is not for", "## Licence"):
         assert part in card
@@ -101,7 +117,12 @@ def test_finetune_starts_from_it_where_the_hub_cannot_be_reached(tmp_path, monke
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     listener = Listener()
-    options = {"train": write_reviews(tmp_path / "reviews.csv"), "epochs": 1, "max_length": 16, "device": "cpu"}
+    options = {
+        "train": write_reviews(tmp_path / "reviews.csv"),
+        "epochs": 1,
+        "max_length": 16,
+        "device": "cpu",
+    }
     document = finetune(tmp_path / "model", reporter=listener, **options)
     assert any("the Hub cannot be reached" in line for line in listener.warned)
     assert document["base_model"]["kind"] == "embedded"
@@ -110,13 +131,21 @@ def test_finetune_starts_from_it_where_the_hub_cannot_be_reached(tmp_path, monke
         finetune(tmp_path / "other", base_model="google/other", **options)
 
 
-@pytest.mark.skipif(not IMDB.exists(), reason="needs the IMDB reviews, which are no part of the project")
+@pytest.mark.skipif(
+    not IMDB.exists(), reason="needs the IMDB reviews, which are no part of the project"
+)
 def test_it_is_right_about_reviews_it_has_never_seen(tmp_path):
     """Of 600 IMDB test reviews at least 88 % are right, and its scores are chances: calibration
     error below 0.06.
     """
     reviews = pq.read_table(IMDB / "test-5k.parquet").slice(0, 600)
     pq.write_table(reviews, tmp_path / "test.parquet")
-    found = batch(str(tmp_path / "test.parquet"), tmp_path / "o.parquet", gold="label", prefix="pred_", device="cpu")
+    found = batch(
+        str(tmp_path / "test.parquet"),
+        tmp_path / "o.parquet",
+        gold="label",
+        prefix="pred_",
+        device="cpu",
+    )
     assert found["evaluation"]["accuracy"] >= 0.88
     assert found["evaluation"]["calibration_error"] < 0.06

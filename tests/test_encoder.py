@@ -28,7 +28,9 @@ KINDS = ("distilbert", "bert", "roberta")
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, tmp_path_factory):
     """Load a tiny model of each architecture that runs packed."""
-    folder = make_model(tmp_path_factory.mktemp(request.param), request.param, labels=("a", "b", "c"))
+    folder = make_model(
+        tmp_path_factory.mktemp(request.param), request.param, labels=("a", "b", "c")
+    )
     return load_model(identify(str(folder)), device="cpu")
 
 
@@ -95,11 +97,15 @@ def test_packed_equals_transformers_to_five_digits(model, texts, wanted, budget)
 
 def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model, texts, wanted):
     """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
-    encoder = PackedEncoder(extract_weights(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test")
+    encoder = PackedEncoder(
+        extract_weights(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test"
+    )
     np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "budget"), [("equal", 200), ("padded", 300), ("padded", 100_000)])
+@pytest.mark.parametrize(
+    ("shape", "budget"), [("equal", 200), ("padded", 300), ("padded", 100_000)]
+)
 def test_the_stock_way_equals_transformers(model, texts, wanted, shape, budget):
     """Equal lengths without padding, and padded batches with a mask, score as each text does alone."""
     encoder = StockEncoder(model, shape, "test")
@@ -111,7 +117,8 @@ def test_a_score_does_not_depend_on_the_neighbours(model):
     encoder = make_encoder(model)
     text = "the plot was boring"
     scores = [
-        through(encoder, model, [text, *texts_of_many_lengths(12, seed)], 100_000, "packed")[0] for seed in range(4)
+        through(encoder, model, [text, *texts_of_many_lengths(12, seed)], 100_000, "packed")[0]
+        for seed in range(4)
     ]
     np.testing.assert_allclose(scores, np.tile(scores[0], (4, 1)), atol=1e-6)
 
@@ -126,7 +133,9 @@ def failing(queries, keys, values, pack, *, first_only):
     raise NotImplementedError("no kernel for this GPU")
 
 
-@pytest.mark.parametrize(("attention", "said"), [(leaking, "differs from transformers"), (failing, "failed here")])
+@pytest.mark.parametrize(
+    ("attention", "said"), [(leaking, "differs from transformers"), (failing, "failed here")]
+)
 def test_a_packed_way_that_is_wrong_is_not_used(model, attention, said):
     """Texts that see each other, or a kernel that is not there, are found when the model loads."""
     packed = PackedEncoder(extract_weights(model.module), "cpu", attention, "packed", "test")
@@ -135,7 +144,9 @@ def test_a_packed_way_that_is_wrong_is_not_used(model, attention, said):
 
 def test_the_check_at_load_accepts_the_right_way(model):
     """The same check passes the real thing, and its texts have unequal lengths."""
-    packed = PackedEncoder(extract_weights(model.module), "cpu", attention_by_length, "packed", "test")
+    packed = PackedEncoder(
+        extract_weights(model.module), "cpu", attention_by_length, "packed", "test"
+    )
     assert _check_against_reference(packed, StockEncoder(model, "equal", "test"), model) is None
     assert len(set(CHECK_LENGTHS)) > 2
 
@@ -204,7 +215,9 @@ def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
     attention.key.bias = None
     encoder = make_encoder(model)
     assert encoder.path == "transformers, equal lengths"
-    assert encoder.warning.startswith("scoring is slow, the model does not run packed: it failed here (TypeError: ")
+    assert encoder.warning.startswith(
+        "scoring is slow, the model does not run packed: it failed here (TypeError: "
+    )
     assert "\n" not in encoder.warning
     whole = load_model(model.identity, device="cpu")
     assert make_encoder(whole).warning is None
@@ -241,7 +254,11 @@ def test_k04_a_model_of_nan_is_refused_as_transformers_runs_it(tmp_path):
 
     folder = make_model(tmp_path / "electra", "bert")
     config = transformers.ElectraConfig(
-        vocab_size=200, hidden_size=32, embedding_size=32, num_hidden_layers=1, num_attention_heads=2
+        vocab_size=200,
+        hidden_size=32,
+        embedding_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
     )
     transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
     with pytest.raises(ModelError, match="gives no finite number"):
@@ -264,7 +281,9 @@ def test_other_activations_run_packed_too(tmp_path, activation):
     encoder = make_encoder(model)
     texts = texts_of_many_lengths(12)
     assert encoder.path == "packed"
-    np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), alone(model, texts), atol=1e-5)
+    np.testing.assert_allclose(
+        through(encoder, model, texts, 700, "packed"), alone(model, texts), atol=1e-5
+    )
 
 
 def test_one_layer_is_enough(tmp_path):
@@ -301,7 +320,9 @@ def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
     assert encoder.path == "transformers, equal lengths"
     assert "not packed" in encoder.reason
     texts = texts_of_many_lengths(12)
-    np.testing.assert_allclose(through(encoder, model, texts, 300, "equal"), alone(model, texts), atol=1e-5)
+    np.testing.assert_allclose(
+        through(encoder, model, texts, 300, "equal"), alone(model, texts), atol=1e-5
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -355,7 +376,9 @@ def test_int8_is_what_its_description_says(int8_possible):
 
 def test_int8_stays_near_float32_and_apart_from_neighbours(int8_possible, tmp_path):
     """Probabilities move little, labels keep, and a score does not depend on the texts beside it."""
-    folder = make_model(tmp_path / "model", "bert", labels=("a", "b", "c"), hidden_size=64, intermediate_size=128)
+    folder = make_model(
+        tmp_path / "model", "bert", labels=("a", "b", "c"), hidden_size=64, intermediate_size=128
+    )
     model = load_model(identify(str(folder)), precision="int8")
     encoder = make_encoder(model)
     assert encoder.path == "packed, int8"
@@ -375,7 +398,11 @@ def test_int8_of_an_architecture_that_is_not_taken_apart_is_refused(int8_possibl
 
     folder = make_model(tmp_path / "model", "bert")
     config = transformers.ElectraConfig(
-        vocab_size=200, hidden_size=32, embedding_size=32, num_hidden_layers=1, num_attention_heads=2
+        vocab_size=200,
+        hidden_size=32,
+        embedding_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
     )
     transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
     model = load_model(identify(str(folder)), precision="int8")

@@ -55,7 +55,9 @@ class Models(HashModels):
 
 def test_k04_some_rows_without_a_number_are_exit_3_and_a_warning(folder):
     """They stand in the output without label and score, and are counted."""
-    summary = batch(folder / "in.csv", folder / "out.csv", models=Models(NanScorer(lambda row: row == 7)))
+    summary = batch(
+        folder / "in.csv", folder / "out.csv", models=Models(NanScorer(lambda row: row == 7))
+    )
     assert (summary["exit_code"], summary["rows"]["nonfinite"]) == (3, 1)
     assert "gave no number for 1 rows" in summary["warnings"][0]["message"]
     again = batch(folder / "in.csv", folder / "out.csv", models=HashModels())
@@ -70,7 +72,9 @@ def test_k04_no_row_with_a_number_is_exit_6_and_nothing_is_committed(folder):
     assert not (folder / "out.csv.summary.json").exists()
 
 
-@pytest.mark.parametrize("error", [ModelError("damaged", hint="copy it"), DeviceError("the GPU is busy")])
+@pytest.mark.parametrize(
+    "error", [ModelError("damaged", hint="copy it"), DeviceError("the GPU is busy")]
+)
 def test_k07_what_is_wrong_for_every_file_ends_the_command_once(folder, error):
     """A model that cannot be loaded: its own exit code, before any file is scored, and nothing on
     the disk.
@@ -97,7 +101,11 @@ def test_k07_a_misspelt_gate_ends_a_folder_before_its_first_file(folder):
     (folder / "dumps" / "a.csv").write_text(ROWS)
     with pytest.raises(UsageError, match="accurracy"):
         batch_all(
-            [str(folder / "dumps")], str(folder / "out"), models=HashModels(), gold="id", fail_under=["accurracy=1"]
+            [str(folder / "dumps")],
+            str(folder / "out"),
+            models=HashModels(),
+            gold="id",
+            fail_under=["accurracy=1"],
         )
     assert not (folder / "out").exists()
 
@@ -126,14 +134,23 @@ def test_k09_every_warning_is_printed_off_a_terminal(folder):
     (folder / "in.csv").write_text("id,text,gold\n" + rows)
     code, stderr = run_child(["in.csv", "-o", "out.csv", "--gold", "gold"], folder)
     warnings = [
-        warning["message"] for warning in json.loads((folder / "out.csv.summary.json").read_bytes())["warnings"]
+        warning["message"]
+        for warning in json.loads((folder / "out.csv.summary.json").read_bytes())["warnings"]
     ]
     assert code == 0
     assert len(warnings) >= 2
     assert all(f"warning: {message}" in stderr for message in warnings)
-    code, stderr = run_child(["in.csv", "-o", "two.csv", "--gold", "gold", "--log-format", "json"], folder)
-    logged = [line["message"] for line in map(json.loads, stderr.splitlines()) if line["type"] == "warning"]
-    assert [any(message in line for line in logged) for message in warnings] == [True] * len(warnings)
+    code, stderr = run_child(
+        ["in.csv", "-o", "two.csv", "--gold", "gold", "--log-format", "json"], folder
+    )
+    logged = [
+        line["message"]
+        for line in map(json.loads, stderr.splitlines())
+        if line["type"] == "warning"
+    ]
+    assert [any(message in line for line in logged) for message in warnings] == [True] * len(
+        warnings
+    )
 
 
 def test_k09_an_evaluation_without_a_row_is_an_error_that_names_the_values(folder):
@@ -146,7 +163,9 @@ def test_k09_an_evaluation_without_a_row_is_an_error_that_names_the_values(folde
         batch(folder / "in.csv", folder / "out.csv", models=HashModels(), gold="gold")
     assert not (folder / "out.csv").exists()
     mapping = "gut=POSITIVE,schlecht=NEGATIVE"
-    summary = batch(folder / "in.csv", folder / "out.csv", models=HashModels(), gold="gold", gold_map=mapping)
+    summary = batch(
+        folder / "in.csv", folder / "out.csv", models=HashModels(), gold="gold", gold_map=mapping
+    )
     assert (summary["run"]["resumed_rows"], summary["evaluation"]["rows"]) == (2, 2)
 
 
@@ -159,9 +178,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("options", "code"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
+@pytest.mark.parametrize(
+    ("options", "code"), WRONG, ids=[" ".join(options) for options, _ in WRONG]
+)
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry_run"])
-def test_k06_a_mistaken_model_option_leaves_nothing_and_the_mended_command_runs(folder, tiny_model, options, code, dry):
+def test_k06_a_mistaken_model_option_leaves_nothing_and_the_mended_command_runs(
+    folder, tiny_model, options, code, dry
+):
     """It is found before the input is read: a broken input is not what the error is about."""
     source = folder / "in.csv"
     command = ["batch", str(source), "-o", str(folder / "out.csv"), "-m", str(tiny_model)]
@@ -197,7 +220,12 @@ class OnGpu(HashScorer):
 
     def facts(self):
         facts = super().facts()
-        facts["device"] |= {"name": "cuda:0", "description": self.name, "capability": "9.0", "cuda": "13.0"}
+        facts["device"] |= {
+            "name": "cuda:0",
+            "description": self.name,
+            "capability": "9.0",
+            "cuda": "13.0",
+        }
         return facts
 
 
@@ -223,9 +251,13 @@ def test_k11_scores_of_another_device_are_not_mixed_in(folder):
     with pytest.raises(DeviceError):
         batch(source, output, models=Models(OnGpu(2)), chunk_rows=20)
     told = Told()
-    summary = batch(source, output, models=Models(OnGpu(9, "NVIDIA A100")), chunk_rows=20, reporter=told)
+    summary = batch(
+        source, output, models=Models(OnGpu(9, "NVIDIA A100")), chunk_rows=20, reporter=told
+    )
     assert summary["run"]["resumed_rows"] == 0
-    assert [text for text in told.warnings if "NVIDIA H100" in text and "NVIDIA A100" in text] == told.warnings[:1]
+    assert [
+        text for text in told.warnings if "NVIDIA H100" in text and "NVIDIA A100" in text
+    ] == told.warnings[:1]
 
 
 def test_k11_a_gpu_that_is_gone_is_exit_7(folder):
@@ -235,7 +267,12 @@ def test_k11_a_gpu_that_is_gone_is_exit_7(folder):
         batch(source, output, models=Models(OnGpu(2)), chunk_rows=20)
     with pytest.raises(DeviceError, match=r"NVIDIA H100 .*there is no GPU now"):
         batch(source, output, models=HashModels(), chunk_rows=20)
-    assert batch(source, output, models=HashModels(), chunk_rows=20, restart=True)["run"]["resumed_rows"] == 0
+    assert (
+        batch(source, output, models=HashModels(), chunk_rows=20, restart=True)["run"][
+            "resumed_rows"
+        ]
+        == 0
+    )
 
 
 def test_k11_the_same_device_resumes(folder):
@@ -243,4 +280,6 @@ def test_k11_the_same_device_resumes(folder):
     source, output = folder / "in.csv", folder / "out.csv"
     with pytest.raises(DeviceError):
         batch(source, output, models=Models(OnGpu(2)), chunk_rows=20)
-    assert batch(source, output, models=Models(OnGpu(9)), chunk_rows=20)["run"]["resumed_rows"] == 40
+    assert (
+        batch(source, output, models=Models(OnGpu(9)), chunk_rows=20)["run"]["resumed_rows"] == 40
+    )

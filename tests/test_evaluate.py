@@ -56,7 +56,9 @@ def test_the_same_figures_as_while_scoring(reviews, tmp_path, suffix, options):
 def test_without_a_text_column_there_are_no_figures_by_length(tmp_path):
     """A file of labels alone is judged too; by length and truncation nothing is said."""
     path = tmp_path / "labels.csv"
-    path.write_text("label,score,gold\nPOSITIVE,0.75,pos\nNEGATIVE,0.5,pos\n,,neg\nPOSITIVE,0.5,pos\n")
+    path.write_text(
+        "label,score,gold\nPOSITIVE,0.75,pos\nNEGATIVE,0.5,pos\n,,neg\nPOSITIVE,0.5,pos\n"
+    )
     document = evaluate(path, gold="gold")
     evaluation = document["evaluation"]
     assert evaluation["accuracy"] == pytest.approx(2 / 3)
@@ -95,7 +97,11 @@ def test_more_than_two_labels_without_their_probabilities(tmp_path):
     """What needs the other probabilities is null rather than made up; the rest is there."""
     evaluation = evaluate(many_labels(tmp_path, columns=False), gold="gold")["evaluation"]
     assert evaluation["accuracy"] == 0.5
-    assert (evaluation["brier"], evaluation["roc_auc"], evaluation["average_precision"]) == (None, None, None)
+    assert (evaluation["brier"], evaluation["roc_auc"], evaluation["average_precision"]) == (
+        None,
+        None,
+        None,
+    )
     assert evaluation["calibration_error"] == pytest.approx((0.4 + 0.5 + 0.1 + 0.4) / 4)
 
 
@@ -138,7 +144,9 @@ def test_a_single_label_does_not_tell_the_others(tmp_path):
             evaluate(path, gold="gold", labels=labels)
 
 
-@pytest.mark.parametrize("labels", [5, "POSITIVE", ["NEGATIVE", "POSITIVE", 3], ["NEGATIVE", "POSITIVE", "POSITIVE"]])
+@pytest.mark.parametrize(
+    "labels", [5, "POSITIVE", ["NEGATIVE", "POSITIVE", 3], ["NEGATIVE", "POSITIVE", "POSITIVE"]]
+)
 def test_a_damaged_summary_beside_the_file_is_left_alone(reviews, tmp_path, labels):
     """Labels that are none are not taken from it; those of the column are."""
     out = tmp_path / "out.csv"
@@ -164,11 +172,16 @@ def test_a_model_on_a_labelled_file(tmp_path, tiny_model):
     --gold.
     """
     path = tmp_path / "reviews.csv"
-    path.write_text("text,gold\nI loved this movie,pos\nawful boring film,neg\n,pos\na great book,pos\n")
+    path.write_text(
+        "text,gold\nI loved this movie,pos\nawful boring film,neg\n,pos\na great book,pos\n"
+    )
     before = sorted(tmp_path.iterdir())
     document = evaluate(path, gold="gold", model=str(tiny_model))
     assert sorted(tmp_path.iterdir()) == before
-    assert document["evaluation"] == batch(path, tmp_path / "o.csv", model=str(tiny_model), gold="gold")["evaluation"]
+    assert (
+        document["evaluation"]
+        == batch(path, tmp_path / "o.csv", model=str(tiny_model), gold="gold")["evaluation"]
+    )
     assert document["model"]["labels"] == ["NEGATIVE", "POSITIVE"]
 
 
@@ -215,7 +228,10 @@ def test_what_cannot_be_meant_is_refused(reviews, tmp_path, options, said):
         ("a,POSITIVE,,pos", "row 2: '' is not a probability"),
         ("a,POSITIVE,1.5,pos", "row 2: '1.5' is not a probability"),
         ("a,POSITIVE,nan,pos", "row 2: 'nan' is not a probability"),
-        ("a,POSITIVE,0.2,pos", "row 2: its label cannot have the highest probability with a score of 0.2"),
+        (
+            "a,POSITIVE,0.2,pos",
+            "row 2: its label cannot have the highest probability with a score of 0.2",
+        ),
     ],
 )
 def test_scores_that_are_none_are_refused(tmp_path, row, said):
@@ -286,10 +302,25 @@ def test_the_table_tells_what_a_threshold_buys(reviews, tmp_path, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     start = lines.index(["score", "at", "least", "rows", "share", "accuracy"])
     shown = lines[start + 1 : start + 9]
-    assert [line[0] for line in shown] == ["0.5", "0.6", "0.7", "0.73", "0.8", "0.9", "0.95", "0.99"]
+    assert [line[0] for line in shown] == [
+        "0.5",
+        "0.6",
+        "0.7",
+        "0.73",
+        "0.8",
+        "0.9",
+        "0.95",
+        "0.99",
+    ]
     assert [line[0] for line in shown if line[-1] == "--unsure-below"] == ["0.73"]
     with out.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] and row["gold"] in {"neg", "pos"}]
+        rows = [
+            row for row in csv.DictReader(file) if row["label"] and row["gold"] in {"neg", "pos"}
+        ]
     sure = [row for row in rows if float(row["score"]) >= 0.73]
     right = sum(row["label"].lower().startswith(row["gold"]) for row in sure)
-    assert shown[3][1:4] == [f"{len(sure)}", f"{len(sure) / len(rows):.4f}", f"{right / len(sure):.4f}"]
+    assert shown[3][1:4] == [
+        f"{len(sure)}",
+        f"{len(sure) / len(rows):.4f}",
+        f"{right / len(sure):.4f}",
+    ]

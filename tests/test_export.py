@@ -19,7 +19,12 @@ from tests.models import make_model
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 
-TEXTS = ["great", "the plot was awful and the acting boring", "a lovely film " * 40, "it is not bad, it is terrible!"]
+TEXTS = [
+    "great",
+    "the plot was awful and the acting boring",
+    "a lovely film " * 40,
+    "it is not bad, it is terrible!",
+]
 
 # What somebody who serves the folder elsewhere would write: no batchsent in it, and with torch no
 # transformers model.
@@ -66,7 +71,9 @@ def stock_logits(folder):
     loaded = load_model(identify(str(folder)), device="cpu", precision="float32")
     with torch.inference_mode():
         return [
-            loaded.module(**loaded.tokenizer([text], truncation=True, return_tensors="pt")).logits[0].tolist()
+            loaded.module(**loaded.tokenizer([text], truncation=True, return_tensors="pt"))
+            .logits[0]
+            .tolist()
             for text in TEXTS
         ]
 
@@ -74,7 +81,9 @@ def stock_logits(folder):
 @pytest.fixture(scope="module", params=["distilbert", "bert", "roberta"])
 def model(request, tmp_path_factory):
     """A tiny model of three classes, of each architecture."""
-    return make_model(tmp_path_factory.mktemp(request.param), request.param, labels=("bad", "so-so", "good"))
+    return make_model(
+        tmp_path_factory.mktemp(request.param), request.param, labels=("bad", "so-so", "good")
+    )
 
 
 @pytest.mark.parametrize(("kind", "program"), [("onnx", SERVE_ONNX), ("torch", SERVE_TORCH)])
@@ -118,7 +127,14 @@ def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(tmp_path, 
     (model / "README.md").write_text("# A card\n")
     (model / "calibration.json").write_text("{}\n")
     found = export(str(model), tmp_path / "out", to=kind)
-    names = {"README.md", "calibration.json", "config.json", "tokenizer.json", "tokenizer_config.json", FILES[kind]}
+    names = {
+        "README.md",
+        "calibration.json",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        FILES[kind],
+    }
     assert {path.name for path in (tmp_path / "out").iterdir()} == names == set(found["files"])
     assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
     for path in (tmp_path / "out").iterdir():
@@ -136,7 +152,9 @@ def batchsent_home():
 
 def test_the_command_prints_the_path_and_what_was_checked(tmp_path, tiny_model):
     """Stdout is the path alone; how close the numbers are goes to stderr."""
-    done = CliRunner().invoke(cli, ["export", str(tiny_model), "--to", "torch", "-o", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        cli, ["export", str(tiny_model), "--to", "torch", "-o", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{tmp_path / 'out'}\n"
     assert "6 texts of 1 to 64 tokens, logits within" in done.stderr
@@ -152,7 +170,9 @@ def test_an_existing_output_is_kept(tmp_path, tiny_model):
         export(str(tiny_model), tmp_path / "out", to="torch")
     assert "--overwrite" in caught.value.hint
     export(str(tiny_model), tmp_path / "out", to="onnx", overwrite=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} & set(FILES.values()) == {"model.onnx"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} & set(FILES.values()) == {
+        "model.onnx"
+    }
     model = make_model(tmp_path / "model")
     with pytest.raises(UsageError, match="is no export"):
         export(str(model), model, overwrite=True)
@@ -191,7 +211,9 @@ def test_other_numbers_are_not_published(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
-def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path, monkeypatch, tiny_model):
+def test_a_missing_package_is_named_with_the_command_that_brings_it(
+    tmp_path, monkeypatch, tiny_model
+):
     """Without ONNX Runtime --to onnx says what to install, before the model loads."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match="--to onnx needs onnxruntime") as caught:

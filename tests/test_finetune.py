@@ -17,7 +17,15 @@ import pytest
 from markdown_it import MarkdownIt
 
 from batchsent.commands.finetune import finetune
-from batchsent.errors import DeviceError, InputError, Interrupted, Locked, ModelError, OutputError, UsageError
+from batchsent.errors import (
+    DeviceError,
+    InputError,
+    Interrupted,
+    Locked,
+    ModelError,
+    OutputError,
+    UsageError,
+)
 from batchsent.reporting import Reporter
 from batchsent.training.options import FinetuneOptions
 from tests.models import make_model
@@ -96,7 +104,10 @@ def test_the_example_reviews_teach_a_model_that_works(demo):
     with OTHERS.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["text"].strip()]
     labels = [found["label"] for found in classify([row["text"] for row in rows])]
-    right = sum((label == "POSITIVE") == (int(row["stars"]) > 3) for label, row in zip(labels, rows, strict=True))
+    right = sum(
+        (label == "POSITIVE") == (int(row["stars"]) > 3)
+        for label, row in zip(labels, rows, strict=True)
+    )
     assert right / len(rows) > 0.85
 
 
@@ -108,7 +119,12 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
     folder, _, _ = demo
     names = {path.name for path in folder.iterdir()}
     papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"}
-    assert names == papers | {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert names == papers | {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert not any(zipfile.is_zipfile(path) for path in folder.iterdir())
     assert {path.name for path in folder.parent.iterdir()} == {"model", "state.pt"}
     modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
@@ -172,7 +188,12 @@ def test_the_card_is_valid_and_says_what_matters(demo):
     card = huggingface_hub.ModelCard.load(demo[0] / "README.md")
     assert card.data.pipeline_tag == "text-classification"
     assert card.data.library_name == "transformers"
-    for needed in ("trained from scratch", demo[1]["data"]["train"]["sha256"], "## Limits", "load\\_state\\_dict"):
+    for needed in (
+        "trained from scratch",
+        demo[1]["data"]["train"]["sha256"],
+        "## Limits",
+        "load\\_state\\_dict",
+    ):
         assert needed.replace("\\", "") in card.text.replace("\\", "")
 
 
@@ -229,7 +250,9 @@ def test_the_vocabulary_does_not_hang_on_the_process():
         "print(len(words), hashlib.sha256(repr(sorted(words.items())).encode()).hexdigest())"
     )
     command = [sys.executable, "-c", program, str(EXAMPLES)]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
     assert first == second
     assert int(first.split()[0]) > 1_000
 
@@ -254,12 +277,20 @@ def test_a_base_model_is_fine_tuned_and_stdout_stays_clean(tmp_path, reviews, ti
     itself.
     """
     document = finetune(
-        tmp_path / "out", train=reviews, base_model=str(tiny_model), learning_rate=1e-3, epochs=6, max_length=16
+        tmp_path / "out",
+        train=reviews,
+        base_model=str(tiny_model),
+        learning_rate=1e-3,
+        epochs=6,
+        max_length=16,
     )
     assert document["metrics"]["accuracy"] > 0.7
     assert document["base_model"]["kind"] == "folder"
     assert document["base_model"]["name"] == tiny_model.name
-    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == 16
+    assert (
+        json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"]
+        == 16
+    )
     assert capfd.readouterr() == ("", "")
 
 
@@ -269,7 +300,9 @@ def test_a_head_for_other_classes_is_replaced(tmp_path):
     reviews = write_reviews(tmp_path / "reviews.csv", labels=("pos", "neg"))
     document = finetune(tmp_path / "two", train=reviews, base_model=str(base), epochs=1)
     assert document["labels"] == ["NEGATIVE", "POSITIVE"]
-    stars = write_reviews(tmp_path / "stars.csv", labels=("1", "2", "3", "4"), words=(BAD, BAD, GOOD, GOOD))
+    stars = write_reviews(
+        tmp_path / "stars.csv", labels=("1", "2", "3", "4"), words=(BAD, BAD, GOOD, GOOD)
+    )
     document = finetune(tmp_path / "four", train=stars, base_model=str(base), epochs=1)
     assert document["labels"] == ["1", "2", "3", "4"]
     assert document["metrics"].keys().isdisjoint({"precision", "recall", "f1"})
@@ -300,7 +333,12 @@ def test_long_reviews_are_cut_and_counted(tmp_path, tiny_model):
         file.write("great " * 200 + ",pos\n")
     others = write_reviews(tmp_path / "others.csv", words=(GOOD[::-1], BAD[::-1]))
     document = finetune(
-        tmp_path / "out", train=reviews, eval=others, base_model=str(tiny_model), epochs=1, max_length=20
+        tmp_path / "out",
+        train=reviews,
+        eval=others,
+        base_model=str(tiny_model),
+        epochs=1,
+        max_length=20,
     )
     assert document["training"]["train_rows_cut"] == 1
 
@@ -351,7 +389,9 @@ def test_overwrite_replaces_models_only(tmp_path, reviews, tiny_model):
         ({"revision": "main"}, UsageError, "a folder has no revision"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, reviews, tiny_model, options, error, message):
+def test_what_cannot_be_meant_is_refused(
+    tmp_path, monkeypatch, reviews, tiny_model, options, error, message
+):
     """Files, columns, names and numbers are checked before anything is written."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error) as caught:
@@ -365,7 +405,9 @@ def test_a_base_model_of_pickles_is_refused_and_not_opened(tmp_path, reviews):
     base = make_model(tmp_path / "base")
     (base / "model.safetensors").unlink()
     proof = tmp_path / "proof"
-    (base / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR.")
+    (base / "pytorch_model.bin").write_bytes(
+        b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR."
+    )
     with pytest.raises(ModelError, match=r"pytorch_model\.bin"):
         finetune(tmp_path / "out", train=reviews, base_model=str(base))
     assert not proof.exists()
@@ -391,7 +433,9 @@ def test_a_base_model_that_lacks_layers_is_refused(tmp_path, reviews):
     tensors = load_file(base / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if ".layer.1." not in name}
     save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 16 weights of its architecture, distilbert\.transformer\.layer\.1"):
+    with pytest.raises(
+        ModelError, match=r"lacks 16 weights of its architecture, distilbert\.transformer\.layer\.1"
+    ):
         finetune(tmp_path / "out", train=reviews, base_model=str(base))
 
 
@@ -418,7 +462,13 @@ def test_a_failed_replacement_keeps_the_old_model(tmp_path, reviews, tiny_model)
     make_model(tmp_path / "out")
     before = weights(tmp_path / "out")
     with pytest.raises(DeviceError):
-        finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), learning_rate=1e38, overwrite=True)
+        finetune(
+            tmp_path / "out",
+            train=reviews,
+            base_model=str(tiny_model),
+            learning_rate=1e38,
+            overwrite=True,
+        )
     assert weights(tmp_path / "out") == before
 
 
@@ -434,7 +484,12 @@ def test_a_full_disk_is_an_output_error(tmp_path, reviews, tiny_model, limit, sa
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(OutputError) as caught:
-            finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), save_strategy=save_strategy)
+            finetune(
+                tmp_path / "out",
+                train=reviews,
+                base_model=str(tiny_model),
+                save_strategy=save_strategy,
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.exit_code == 5
@@ -451,7 +506,9 @@ def test_a_hostile_label_is_inert(tmp_path, tiny_model):
     """
     reviews = write_reviews(tmp_path / "r.csv", labels=(HOSTILE, "fine"))
     listener = Listener()
-    document = finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener)
+    document = finetune(
+        tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener
+    )
     assert document["labels"] == [HOSTILE, "fine"]
     card = (tmp_path / "out" / "README.md").read_text()
     page = MarkdownIt("commonmark").enable("table").render(card)
@@ -516,7 +573,9 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
         "finetune(sys.argv[1], reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=300)
+    killed = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=300
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (tmp_path / "out").exists()
     newest = tmp_path / "out.training" / "checkpoint-8"
@@ -545,7 +604,10 @@ def test_checkpoints_of_another_training_are_not_mixed_in(tmp_path, settings):
 def test_checkpoints_can_be_kept(tmp_path, settings):
     """--keep-checkpoints leaves the last two beside the model."""
     finetune(tmp_path / "out", **settings, keep_checkpoints=True)
-    assert {path.name for path in (tmp_path / "out.training").glob("checkpoint-*")} == {"checkpoint-8", "checkpoint-12"}
+    assert {path.name for path in (tmp_path / "out.training").glob("checkpoint-*")} == {
+        "checkpoint-8",
+        "checkpoint-12",
+    }
 
 
 def test_two_runs_do_not_share_an_output(tmp_path, settings):
@@ -571,7 +633,9 @@ def test_a_model_no_better_than_a_guess_is_said_to_be_so(tmp_path, tiny_model):
     """When the model only repeats the most frequent class, a warning says so."""
     reviews = write_reviews(tmp_path / "r.csv", labels=("pos", "neg"), words=(["film"], ["film"]))
     listener = Listener()
-    document = finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener)
+    document = finetune(
+        tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1, reporter=listener
+    )
     assert document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]
     assert "no better" in listener.warned[-1]
 
@@ -601,4 +665,8 @@ def test_torch_keeps_its_threads(tmp_path, reviews, tiny_model):
     logging = transformers.utils.logging
     before = torch.get_num_threads(), logging.get_verbosity(), datasets.are_progress_bars_disabled()
     finetune(tmp_path / "out", train=reviews, base_model=str(tiny_model), epochs=1)
-    assert (torch.get_num_threads(), logging.get_verbosity(), datasets.are_progress_bars_disabled()) == before
+    assert (
+        torch.get_num_threads(),
+        logging.get_verbosity(),
+        datasets.are_progress_bars_disabled(),
+    ) == before

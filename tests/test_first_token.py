@@ -16,11 +16,19 @@ def test_loss_and_gradients_are_those_of_the_whole_layer(tmp_path, kind, attenti
     import transformers
 
     folder = make_model(tmp_path / kind, kind)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation=attention)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation=attention
+    )
     model.eval()  # dropout would draw other numbers
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    texts = ["great", "a boring plot and awful acting in the worst movie ever", "it was " + "very " * 30 + "good"]
-    inputs = tokenizer(texts, padding=True, return_tensors="pt") | {"labels": torch.tensor([1, 0, 1])}
+    texts = [
+        "great",
+        "a boring plot and awful acting in the worst movie ever",
+        "it was " + "very " * 30 + "good",
+    ]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt") | {
+        "labels": torch.tensor([1, 0, 1])
+    }
 
     def learn():
         model.zero_grad()

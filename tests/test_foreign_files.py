@@ -35,20 +35,33 @@ FILES = [
     ("rejects", "notes.txt", {"rejects": "notes.txt"}),
     ("report", "out.csv.report.html", {"report": True}),
     ("groups", "out.groups.csv", {"group_by": "id"}),
-    ("disagreements", "g.csv", {"disagreements": "g.csv", "gold": "id", "gold_map": "1=POSITIVE,3=NEGATIVE"}),
+    (
+        "disagreements",
+        "g.csv",
+        {"disagreements": "g.csv", "gold": "id", "gold_map": "1=POSITIVE,3=NEGATIVE"},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("role", "name", "options"), FILES, ids=[f"{role}:{name}" for role, name, _ in FILES])
-def test_k02_a_foreign_file_is_refused_before_the_model_loads(folder, monkeypatch, role, name, options):
+@pytest.mark.parametrize(
+    ("role", "name", "options"), FILES, ids=[f"{role}:{name}" for role, name, _ in FILES]
+)
+def test_k02_a_foreign_file_is_refused_before_the_model_loads(
+    folder, monkeypatch, role, name, options
+):
     """Exit 2, nothing written, the file as it was; with --overwrite it is replaced."""
     monkeypatch.chdir(folder)
     (folder / name).write_text("precious")
     models = HashModels()
-    with pytest.raises(UsageError, match=rf"{role} .*{name} exists already and is not a file of this output"):
+    with pytest.raises(
+        UsageError, match=rf"{role} .*{name} exists already and is not a file of this output"
+    ):
         score(folder, models=models, **options)
     assert (folder / name).read_text() == "precious"
-    assert (models.opened, sorted(path.name for path in folder.iterdir())) == (0, sorted(["in.csv", name]))
+    assert (models.opened, sorted(path.name for path in folder.iterdir())) == (
+        0,
+        sorted(["in.csv", name]),
+    )
     score(folder, overwrite=True, **options)
     assert (folder / name).read_text() != "precious"
 
@@ -152,12 +165,25 @@ def test_a_kill_between_output_and_summary_leaves_files_that_are_known(folder):
     """Whichever file operation is the last, the same command again replaces its own half-finished
     set.
     """
-    command = ["in.csv", "-o", "out.csv", "--bad-rows", "reject", "--report", "--group-by", "id", "-q"]
+    command = [
+        "in.csv",
+        "-o",
+        "out.csv",
+        "--bad-rows",
+        "reject",
+        "--report",
+        "--group-by",
+        "id",
+        "-q",
+    ]
     calm = folder / "calm"
     calm.mkdir()
     (calm / "in.csv").write_text(ROWS)
     assert run_child(command, calm)[0] == 3
-    wanted = {name: (calm / name).read_bytes() for name in ("out.csv", "out.csv.rejects.csv", "out.groups.csv")}
+    wanted = {
+        name: (calm / name).read_bytes()
+        for name in ("out.csv", "out.csv.rejects.csv", "out.groups.csv")
+    }
     for number in range(1, 120):
         here = folder / str(number)
         here.mkdir()
@@ -207,5 +233,7 @@ def test_a_foreign_summary_of_a_folder_is_refused(folder):
     (folder / "scored").mkdir()
     (folder / "scored" / "batchsent.summary.json").write_text(json.dumps({"mine": 1}))
     with pytest.raises(UsageError, match="is not a summary of batchsent"):
-        batch_all([str(folder / "in.csv")], f"{folder}/scored/", models=HashModels(), bad_rows="reject")
+        batch_all(
+            [str(folder / "in.csv")], f"{folder}/scored/", models=HashModels(), bad_rows="reject"
+        )
     assert json.loads((folder / "scored" / "batchsent.summary.json").read_text()) == {"mine": 1}

@@ -64,7 +64,11 @@ def test_names_come_before_numbers():
 
 def test_case_counts_where_it_tells_labels_apart():
     """Labels that differ only in case are met exactly or not at all."""
-    assert GoldRule.parse(("pos", "Pos")).numbers(["Pos", "pos", "POS"]).tolist() == [1, 0, UNMATCHED]
+    assert GoldRule.parse(("pos", "Pos")).numbers(["Pos", "pos", "POS"]).tolist() == [
+        1,
+        0,
+        UNMATCHED,
+    ]
 
 
 def test_unnamed_labels_are_not_guessed():
@@ -81,7 +85,10 @@ def test_mapping():
 
 def test_mapping_replaces_the_guesses():
     """With 1=NEGATIVE,2=POSITIVE, a 0 is neither and neg is not read as a synonym."""
-    assert GoldRule.parse(TWO, "1=NEGATIVE,2=POSITIVE").numbers([0, "neg"]).tolist() == [UNMATCHED, UNMATCHED]
+    assert GoldRule.parse(TWO, "1=NEGATIVE,2=POSITIVE").numbers([0, "neg"]).tolist() == [
+        UNMATCHED,
+        UNMATCHED,
+    ]
 
 
 def test_stars():
@@ -97,7 +104,11 @@ def test_stars():
 
 def test_a_single_star_is_a_range():
     """5:POSITIVE is the rating 5 alone."""
-    assert GoldRule.parse(TWO, stars="1:NEGATIVE,5:POSITIVE").numbers([1, 4, 5]).tolist() == [0, LEFT_OUT, 1]
+    assert GoldRule.parse(TWO, stars="1:NEGATIVE,5:POSITIVE").numbers([1, 4, 5]).tolist() == [
+        0,
+        LEFT_OUT,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(

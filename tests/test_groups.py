@@ -35,7 +35,11 @@ def scores_of(rows, seed=0):
 def part(scores, a, b):
     """Rows a to b-1 of scores."""
     return Scores(
-        scores.probabilities[a:b], scores.n_tokens[a:b], scores.truncated_tokens[a:b], scores.status[a:b], b - a
+        scores.probabilities[a:b],
+        scores.n_tokens[a:b],
+        scores.truncated_tokens[a:b],
+        scores.status[a:b],
+        b - a,
     )
 
 
@@ -52,8 +56,12 @@ def grouped(values, scores, cuts=(), **options):
 def by_pandas(values, scores, unsure_below):
     """The same table by pandas."""
     scored = scores.status == SCORED
-    frame = pd.DataFrame({"product": values, "scored": scored, "truncated": scores.truncated_tokens > 0})
-    best = np.where(scored, np.nan_to_num(scores.probabilities).max(axis=1).astype(np.float64), np.nan)
+    frame = pd.DataFrame(
+        {"product": values, "scored": scored, "truncated": scores.truncated_tokens > 0}
+    )
+    best = np.where(
+        scored, np.nan_to_num(scores.probabilities).max(axis=1).astype(np.float64), np.nan
+    )
     frame["mean_score"] = best
     frame["unsure"] = best < np.float32(unsure_below)
     for i, label in enumerate(LABELS):
@@ -101,11 +109,15 @@ KINDS = {
     "double": pa.array([0.5, float("nan"), None, float("nan")]),
     "half": pa.array(np.array([1, 2, 2, 1], np.float16)),
     "bool": pa.array([True, False, None, True]),
-    "date": pa.array([datetime.date(2024, 1, 2), None, datetime.date(2023, 1, 1), datetime.date(2024, 1, 2)]),
+    "date": pa.array(
+        [datetime.date(2024, 1, 2), None, datetime.date(2023, 1, 1), datetime.date(2024, 1, 2)]
+    ),
     "nanos": pa.array([1, 2, None, 1], pa.timestamp("ns", "Europe/Berlin")),
     "duration": pa.array([5, 5, None, 1], pa.duration("ms")),
     "time": pa.array([5, 5, None, 1], pa.time32("s")),
-    "decimal": pa.array([decimal.Decimal("1.10"), decimal.Decimal("2.20"), None, decimal.Decimal("1.10")]),
+    "decimal": pa.array(
+        [decimal.Decimal("1.10"), decimal.Decimal("2.20"), None, decimal.Decimal("1.10")]
+    ),
     "dictionary": pa.array(["x", "y", None, "x"]).dictionary_encode(),
     "large": pa.array(["x", "y", None, "x"], pa.large_string()),
     "view": pa.array(["x", "y", None, "a value of more than twelve bytes"], pa.string_view()),
@@ -138,7 +150,9 @@ def test_a_group_can_be_of_any_plain_type(kind):
 
 def test_chunked_columns_are_taken_as_they_come():
     """A column of a table, in several pieces with dictionaries of their own, is one column."""
-    pieces = pa.chunked_array([pa.array(["x", "y"]).dictionary_encode(), pa.array(["y", "z"]).dictionary_encode()])
+    pieces = pa.chunked_array(
+        [pa.array(["x", "y"]).dictionary_encode(), pa.array(["y", "z"]).dictionary_encode()]
+    )
     assert grouped(pieces, scores_of(4)).table()["n"].to_pylist() == [1, 2, 1]
 
 

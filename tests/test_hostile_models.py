@@ -114,7 +114,9 @@ def test_k13_what_is_no_file_is_refused_and_never_opened(folder, name, make, kin
     path.unlink(missing_ok=True)
     make(path)
     for ask in (identify, lambda source: locate_base(source, None)):
-        with pytest.raises(ModelError, match=f"{path.name} is {kind}, not a file; it was not opened") as caught:
+        with pytest.raises(
+            ModelError, match=f"{path.name} is {kind}, not a file; it was not opened"
+        ) as caught:
             ask(str(folder))
         assert caught.value.exit_code == 6
 
@@ -154,8 +156,14 @@ def sparse(path, size):
     [
         ("config.json", MAX_SETTINGS_BYTES + 1),
         ("tokenizer_config.json", MAX_SETTINGS_BYTES + 1),
-        *((name, MAX_TEXT_BYTES + 1) for name in ("tokenizer.json", "special_tokens_map.json", "vocab.txt")),
-        *((name, 24 << 30) for name in ("config.json", "tokenizer.json", "chat_template.jinja", "bpe.codes")),
+        *(
+            (name, MAX_TEXT_BYTES + 1)
+            for name in ("tokenizer.json", "special_tokens_map.json", "vocab.txt")
+        ),
+        *(
+            (name, 24 << 30)
+            for name in ("config.json", "tokenizer.json", "chat_template.jinja", "bpe.codes")
+        ),
     ],
 )
 def test_k13_a_file_that_is_too_large_is_refused_by_its_size(folder, name, size):
@@ -186,8 +194,12 @@ def test_k13_a_calibration_that_is_no_file_is_refused(folder):
         calibration.read(folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "special_tokens_map.json"])
-@pytest.mark.parametrize("command", [("predict", "good", "-m"), ("info",), ("finetune", "--base-model")])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "model.safetensors", "special_tokens_map.json"]
+)
+@pytest.mark.parametrize(
+    "command", [("predict", "good", "-m"), ("info",), ("finetune", "--base-model")]
+)
 def test_k13_the_commands_end_with_6_and_without_the_memory(folder, tmp_path, name, command):
     """K13: a link to /dev/zero: exit 6 and one line, in a process of 2 GB at most."""
     (folder / name).unlink(missing_ok=True)
@@ -215,7 +227,9 @@ def test_k13_the_commands_end_with_6_and_without_the_memory(folder, tmp_path, na
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_adapter_beside_a_whole_model_is_refused(folder, whole):
     """Transformers would put it on top of the weights that were checked, pickled or not."""
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/", "peft_type": "LORA"}')
+    (folder / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "/", "peft_type": "LORA"}'
+    )
     if not whole:
         (folder / "model.safetensors").unlink()
     said = "beside a whole model" if whole else "not a whole model"
@@ -395,14 +409,21 @@ def test_no_architecture_is_refused_at_its_usual_size(name):
 def test_layers_are_counted_by_the_names_of_weights():
     """The longest row of numbers counts, with gaps left out."""
     assert count_layers([]) == 0
-    assert count_layers(["head.weight", "encoder.layer.0.a", "encoder.layer.0.b", "encoder.layer.11.a"]) == 2
+    assert (
+        count_layers(
+            ["head.weight", "encoder.layer.0.a", "encoder.layer.0.b", "encoder.layer.11.a"]
+        )
+        == 2
+    )
     assert count_layers([f"block.{i}.layer.{j}.w" for i in range(6) for j in range(2)]) == 6
 
 
 # --- labels
 
 
-@pytest.mark.parametrize("name", ["", "  ", "\u200b", "\t", "a\nb", "\x1b]52;c;evil\x07", "\u202eEVITISOP", "\udc80"])
+@pytest.mark.parametrize(
+    "name", ["", "  ", "\u200b", "\t", "a\nb", "\x1b]52;c;evil\x07", "\u202eEVITISOP", "\udc80"]
+)
 def test_k18_labels_that_cannot_be_read_are_refused(folder, name):
     """K18: an empty, blank or unprintable name in id2label: exit 6, with what to give instead."""
     change_config(folder, id2label={"0": "NEGATIVE", "1": name}, label2id={})
@@ -432,7 +453,9 @@ def test_other_labels_are_fine(folder, name):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=4,
 )
 KEYS = (

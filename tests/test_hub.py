@@ -42,7 +42,10 @@ dataset_info:
           '1': pos
 ---
 """
-WORDS = (["awful", "boring", "terrible", "bad", "hate"], ["great", "lovely", "wonderful", "good", "love"])
+WORDS = (
+    ["awful", "boring", "terrible", "bad", "hate"],
+    ["great", "lovely", "wonderful", "good", "love"],
+)
 FINETUNE = """
 import json, sys, torch, batchsent
 from batchsent.errors import BatchsentError
@@ -61,7 +64,9 @@ def write_imdb(folder):
     (folder / "plain_text").mkdir(parents=True)
     for split, rows in (("train", 60), ("test", 30), ("unsupervised", 10)):
         texts = [" ".join(draw.choices(WORDS[i % 2], k=6)) for i in range(rows)]
-        labels = pa.array([i % 2 if split != "unsupervised" else -1 for i in range(rows)], pa.int64())
+        labels = pa.array(
+            [i % 2 if split != "unsupervised" else -1 for i in range(rows)], pa.int64()
+        )
         table = pa.table({"text": texts, "label": labels})
         pq.write_table(table, folder / "plain_text" / f"{split}-00000-of-00001.parquet")
     (folder / "README.md").write_text(IMDB_CARD)
@@ -109,7 +114,13 @@ def notebook(repositories, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     with Hub(repositories) as hub:
         done = run(
-            hub, folder, folder / "model", train_samples=40, eval_samples=20, learning_rate=1e-3, push_to_hub="tester/m"
+            hub,
+            folder,
+            folder / "model",
+            train_samples=40,
+            eval_samples=20,
+            learning_rate=1e-3,
+            push_to_hub="tester/m",
         )
     assert done.returncode == 0, done.stderr
     return hub, folder / "model", json.loads(done.stdout)
@@ -121,7 +132,12 @@ def test_the_defaults_are_imdb_and_distilbert(notebook):
     """
     _, _, document = notebook
     train, evaluated = document["data"]["train"], document["data"]["eval"]
-    assert (train["name"], train["split"], train["rows_read"], train["rows"]) == ("stanfordnlp/imdb", "train", 60, 40)
+    assert (train["name"], train["split"], train["rows_read"], train["rows"]) == (
+        "stanfordnlp/imdb",
+        "train",
+        60,
+        40,
+    )
     assert (evaluated["split"], evaluated["rows_read"], evaluated["rows"]) == ("test", 30, 20)
     assert train["revision"] == evaluated["revision"] == COMMIT
     assert document["base_model"] == {
@@ -142,7 +158,9 @@ def test_the_sample_of_imdb_is_that_of_the_notebook(notebook, repositories):
 
     from batchsent.training.examples import Examples
 
-    parquet = repositories["datasets/stanfordnlp/imdb"] / "plain_text" / "train-00000-of-00001.parquet"
+    parquet = (
+        repositories["datasets/stanfordnlp/imdb"] / "plain_text" / "train-00000-of-00001.parquet"
+    )
     rows = datasets.Dataset(pq.read_table(parquet)).shuffle(seed=42).select(range(40))
     expected = Examples(rows["text"][:], rows["label"][:], {})
     assert notebook[2]["data"]["train"]["rows_sha256"] == expected.sha256()
@@ -171,7 +189,9 @@ def test_an_upload_without_a_login_is_refused_before_the_training(repositories, 
     trained.
     """
     with Hub(repositories) as hub:
-        done = run(hub, tmp_path, tmp_path / "model", {"HF_TOKEN": "hf_wrong"}, push_to_hub="tester/m")
+        done = run(
+            hub, tmp_path, tmp_path / "model", {"HF_TOKEN": "hf_wrong"}, push_to_hub="tester/m"
+        )
     assert done.returncode == 2
     assert "hf auth login" in done.stderr
     assert not any("resolve" in request for request in hub.requests)

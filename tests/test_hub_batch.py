@@ -22,7 +22,18 @@ def reviews(tmp_path):
 def score(reviews, output, environment, *words):
     """Run `batchsent batch --model someone/sentiment` in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "batchsent", "batch", reviews, "-o", output, "--model", "someone/sentiment", *words],
+        [
+            sys.executable,
+            "-m",
+            "batchsent",
+            "batch",
+            reviews,
+            "-o",
+            output,
+            "--model",
+            "someone/sentiment",
+            *words,
+        ],
         env=environment,
         capture_output=True,
         text=True,
@@ -40,9 +51,17 @@ def test_d17_a_hub_model_scores_and_scores_again_offline(tiny_model, reviews, tm
         first = score(reviews, tmp_path / "first.csv", environment, "--revision", COMMIT)
         assert first.returncode == 0, first.stderr
     summary = json.loads((tmp_path / "first.csv.summary.json").read_bytes())
-    assert (summary["model"]["source"], summary["model"]["revision"]) == ("someone/sentiment", COMMIT)
+    assert (summary["model"]["source"], summary["model"]["revision"]) == (
+        "someone/sentiment",
+        COMMIT,
+    )
     second = score(
-        reviews, tmp_path / "second.csv", environment | {"HF_HUB_OFFLINE": "1"}, "--revision", COMMIT, "--overwrite"
+        reviews,
+        tmp_path / "second.csv",
+        environment | {"HF_HUB_OFFLINE": "1"},
+        "--revision",
+        COMMIT,
+        "--overwrite",
     )
     assert second.returncode == 0, second.stderr
     assert (tmp_path / "second.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()

@@ -38,10 +38,14 @@ class Run:
         self.gold = table["label"].to_numpy()
         self.probability = table["pred_prob_POSITIVE"].to_numpy()
         self.score = table["pred_score"].to_numpy()
-        self.predicted = np.array([label == "POSITIVE" for label in table["pred_label"].to_pylist()], dtype=int)
+        self.predicted = np.array(
+            [label == "POSITIVE" for label in table["pred_label"].to_pylist()], dtype=int
+        )
         self.lengths = np.array([len(text) for text in table["text"].to_pylist()])
         self.truncated = table["pred_truncated"].to_numpy(zero_copy_only=False)
-        self.evaluation = json.loads((folder / "out.parquet.summary.json").read_bytes())["evaluation"]
+        self.evaluation = json.loads((folder / "out.parquet.summary.json").read_bytes())[
+            "evaluation"
+        ]
         self.hit = self.gold == self.predicted
 
 
@@ -58,7 +62,9 @@ def exactly(value):
 def wilson(hits, rows):
     """Wilson's interval, as its roots: |share - p| = z sqrt(p (1 - p) / rows)."""
     z, share = 1.959963984540054, hits / rows
-    return sorted(np.roots([1 + z * z / rows, -2 * share - z * z / rows, share * share]).real.tolist())
+    return sorted(
+        np.roots([1 + z * z / rows, -2 * share - z * z / rows, share * share]).real.tolist()
+    )
 
 
 def brief(gold, predicted):
@@ -71,7 +77,9 @@ def brief(gold, predicted):
         "accuracy_interval": wilson((gold == predicted).sum(), len(gold)),
         # Without the warning of balanced_accuracy_score where three short reviews are all of one
         # label.
-        "balanced_accuracy": metrics.recall_score(gold, predicted, labels=np.unique(gold), average="macro"),
+        "balanced_accuracy": metrics.recall_score(
+            gold, predicted, labels=np.unique(gold), average="macro"
+        ),
         "macro_f1": metrics.f1_score(gold, predicted, average="macro"),
         "mcc": metrics.matthews_corrcoef(gold, predicted),
     }
@@ -84,13 +92,17 @@ def check_counts(run, found):
     matrix = metrics.confusion_matrix(run.gold, run.predicted)
     assert found["confusion"]["counts"] == matrix.tolist()
     mistakes = [("NEGATIVE", "POSITIVE", matrix[0, 1]), ("POSITIVE", "NEGATIVE", matrix[1, 0])]
-    assert [tuple(m.values()) for m in found["confusion"]["mistakes"]] == sorted(mistakes, key=lambda m: -m[2])
+    assert [tuple(m.values()) for m in found["confusion"]["mistakes"]] == sorted(
+        mistakes, key=lambda m: -m[2]
+    )
     most = int(np.bincount(run.gold).argmax())
     assert found["majority"] == {
         "label": ["NEGATIVE", "POSITIVE"][most],
         "accuracy": exactly((run.gold == most).mean()),
     }
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(run.gold, run.predicted)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        run.gold, run.predicted
+    )
     for i, entry in enumerate(found["labels"]):
         hits = matrix[i, i]
         assert entry == {
@@ -115,7 +127,8 @@ def check_shares(run, found):
     assert found["accuracy_interval"] == pytest.approx(expected["accuracy_interval"])
     macro = metrics.precision_recall_fscore_support(run.gold, run.predicted, average="macro")
     assert found["macro"] == {
-        name: exactly(value) for name, value in zip(("precision", "recall", "f1"), macro[:3], strict=True)
+        name: exactly(value)
+        for name, value in zip(("precision", "recall", "f1"), macro[:3], strict=True)
     }
 
 
@@ -157,7 +170,9 @@ def check_scores(run, found):
         assert entry["rows"] == inside.sum()
         if inside.any():
             assert entry["accuracy"] == exactly(run.hit[inside].mean())
-            assert entry["mean_score"] == pytest.approx(run.score[inside].mean(dtype=np.float64), abs=1e-9)
+            assert entry["mean_score"] == pytest.approx(
+                run.score[inside].mean(dtype=np.float64), abs=1e-9
+            )
             error += abs(entry["accuracy"] - entry["mean_score"]) * inside.mean()
     assert sum(entry["rows"] for entry in found["calibration"]) == len(run.gold)
     assert found["calibration_error"] == pytest.approx(error, abs=1e-9)
@@ -188,7 +203,14 @@ def check_parts(run, found):
 CHECKS = {
     check_counts: {"confusion", "labels", "majority"},
     check_shares: {"rows", "accuracy", "accuracy_interval", "balanced_accuracy", "mcc", "macro"},
-    check_areas: {"roc_auc", "roc_auc_error", "average_precision", "average_precision_error", "curves", "positive"},
+    check_areas: {
+        "roc_auc",
+        "roc_auc_error",
+        "average_precision",
+        "average_precision_error",
+        "curves",
+        "positive",
+    },
     check_scores: {"brier", "calibration", "calibration_error", "coverage"},
     check_parts: {"by_length", "whole", "truncated"},
 }

@@ -12,7 +12,17 @@ import pytest
 import batchsent
 
 PACKAGE = Path(batchsent.__file__).parent
-HEAVY = {"torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "pandas", "accelerate", "tokenizers"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "evaluate",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "accelerate",
+    "tokenizers",
+}
 
 # Layer of each module, by the longest prefix that fits.
 LAYERS = {
@@ -71,7 +81,11 @@ def at_import_time(tree):
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+        ):
             continue
         yield node
         waiting += ast.iter_child_nodes(node)
@@ -91,7 +105,11 @@ def test_imports_go_down(name, path):
 def package(module):
     """The package under batchsent that a module belongs to, None for a module of the top level."""
     name = ".".join(module.split(".")[:2])
-    return name if (PACKAGE / name.partition(".")[2] / "__init__.py").is_file() and name != "batchsent" else None
+    return (
+        name
+        if (PACKAGE / name.partition(".")[2] / "__init__.py").is_file() and name != "batchsent"
+        else None
+    )
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
@@ -100,7 +118,11 @@ def test_packages_of_one_layer_do_not_import_each_other(name, path):
     own.
     """
     for imported, _ in imports(ast.parse(path.read_text())):
-        if imported.startswith("batchsent.") and package(name) and package(imported) not in {None, package(name)}:
+        if (
+            imported.startswith("batchsent.")
+            and package(name)
+            and package(imported) not in {None, package(name)}
+        ):
             assert layer(imported) < layer(name), f"{name} imports {imported}"
 
 
@@ -117,10 +139,14 @@ def test_heavy_libraries_are_imported_where_they_are_used(name, path):
     for node in at_import_time(ast.parse(path.read_text())):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        assert not {found.partition(".")[0] for found in names} & HEAVY, f"{name}, line {getattr(node, 'lineno', 0)}"
+        assert not {found.partition(".")[0] for found in names} & HEAVY, (
+            f"{name}, line {getattr(node, 'lineno', 0)}"
+        )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["batch", "--help"], ["finetune", "--help"], ["predict", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["batch", "--help"], ["finetune", "--help"], ["predict", "--help"]]
+)
 def test_d10_help_loads_nothing_heavy(arguments):
     """Asking for help imports none of the heavy libraries."""
     code = (

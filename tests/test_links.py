@@ -88,7 +88,13 @@ def test_a_link_to_another_disk_is_written_there(folder):
         assert names(Path(other)) == ["data.parquet"]
 
 
-SIDE_NAMES = [".summary.json", ".summary.failed.json", ".rejects.csv", ".report.html", ".groups.csv"]
+SIDE_NAMES = [
+    ".summary.json",
+    ".summary.failed.json",
+    ".rejects.csv",
+    ".report.html",
+    ".groups.csv",
+]
 
 
 @pytest.mark.parametrize("ending", SIDE_NAMES)
@@ -104,7 +110,9 @@ def test_k01_a_link_at_a_side_name_is_refused_and_its_target_stays(folder, endin
     link.symlink_to("elsewhere/thesis.txt")
     options = {"bad_rows": "reject", "report": True, "group_by": "id"}
     if "failed" not in ending:
-        with pytest.raises(UsageError, match=r"exists already and is a symbolic link\n.*--overwrite"):
+        with pytest.raises(
+            UsageError, match=r"exists already and is a symbolic link\n.*--overwrite"
+        ):
             score(folder, **options)
         assert link.is_symlink()
     score(folder, overwrite="failed" not in ending, **options)
@@ -142,7 +150,9 @@ def test_links_that_lead_nowhere_are_refused(folder):
         score(folder, overwrite=True)
 
 
-@pytest.mark.parametrize("point", ["open", "write", "fsync", "close", "rename", "unlink", "fsync-directory"])
+@pytest.mark.parametrize(
+    "point", ["open", "write", "fsync", "close", "rename", "unlink", "fsync-directory"]
+)
 def test_a_kill_leaves_the_old_file_or_the_new_one_behind_the_link(folder, point):
     """SIGKILL at every passage of a step, then the same command again: the link, and the right rows
     behind it.

@@ -48,7 +48,10 @@ def test_a_folder_is_identified_by_its_contents(tiny_model):
     assert identity.revision is None
     assert identity.architecture == "DistilBertForSequenceClassification"
     shown = subprocess.run(
-        ["sha256sum", str(tiny_model / "model.safetensors")], check=True, capture_output=True, text=True
+        ["sha256sum", str(tiny_model / "model.safetensors")],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     assert shown.split()[0] == identity.weights_sha256
 
@@ -77,7 +80,9 @@ def test_identifying_needs_neither_torch_nor_transformers(tiny_model):
         identify(sys.argv[1])
         assert not {"torch", "transformers"} & set(sys.modules), "heavy import"
     """)
-    subprocess.run([sys.executable, "-c", code, str(tiny_model)], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", code, str(tiny_model)], check=True, cwd=Path(__file__).parents[1]
+    )
 
 
 def test_sharded_weights_work(folder):
@@ -124,13 +129,17 @@ def test_h02_remote_code_is_refused_and_never_run(folder, name):
     """A model that brings its own code is refused without a question."""
     trap = folder / "ran"
     (folder / "evil.py").write_text(f"open({str(trap)!r}, 'w')")
-    change_config(folder, name, auto_map={"AutoConfig": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]})
+    change_config(
+        folder, name, auto_map={"AutoConfig": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]}
+    )
     with pytest.raises(ModelError, match="asks to run code"):
         identify(str(folder))
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("key", ["_attn_implementation_internal", "attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize(
+    "key", ["_attn_implementation_internal", "attn_implementation", "_attn_implementation"]
+)
 def test_h03_a_kernel_to_download_is_refused(folder, key):
     """An attention implementation that names a repository is refused."""
     change_config(folder, **{key: "evil/kernel"})
@@ -265,13 +274,16 @@ def test_g09_five_labels_work(tmp_path):
 
 def test_labels_that_do_not_match_the_outputs_are_refused(folder):
     """Three names for two outputs are an error, found before the model loads."""
-    change_config(folder, id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    change_config(
+        folder, id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2}
+    )
     with pytest.raises(ModelError, match="names 3 labels, the classifier has 2"):
         identify(str(folder))
 
 
 @pytest.mark.parametrize(
-    "id2label", [{"0": "a", "2": "b"}, {"zero": "a", "one": "b"}, ["a", "b"], {"0": "same", "1": "same"}]
+    "id2label",
+    [{"0": "a", "2": "b"}, {"zero": "a", "one": "b"}, ["a", "b"], {"0": "same", "1": "same"}],
 )
 def test_a_label_table_that_names_no_outputs_is_refused(folder, id2label):
     """Labels must be numbered from 0 and have names of their own."""
@@ -302,7 +314,13 @@ def test_g13_a_vocabulary_file_alone_is_a_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("\n".join(sorted(vocab, key=vocab.get)) + "\n")
     model = load_model(identify(str(folder)))
-    assert model.tokenizer("a great film")["input_ids"] == [2, vocab["a"], vocab["great"], vocab["film"], 3]
+    assert model.tokenizer("a great film")["input_ids"] == [
+        2,
+        vocab["a"],
+        vocab["great"],
+        vocab["film"],
+        3,
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
@@ -378,7 +396,11 @@ def test_a_dead_hub_is_an_error_within_seconds(tmp_path):
     }
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
     )
     assert "the Hub cannot be reached" in done.stdout, done.stderr
     assert time.monotonic() - start < 20

@@ -42,7 +42,12 @@ def test_k14_a_limit_that_leaves_no_room_for_the_libraries_is_told(tmp_path, lim
 def test_k14_help_needs_no_room(tmp_path):
     """K14: `batchsent --help` loads no library, so it works under a limit that nothing else does."""
     command = f"ulimit -v 200000; exec {sys.executable} -m batchsent --help"
-    assert subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+    assert (
+        subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, capture_output=True, timeout=60
+        ).returncode
+        == 0
+    )
 
 
 def limit_to(megabytes):
@@ -79,7 +84,13 @@ def test_k14_memory_that_runs_out_in_a_run_is_a_plain_error(long_dump, tmp_path,
     """K14: wherever it runs out, the run ends with 7, leaves no output, and can be finished with
     more memory.
     """
-    arguments = [long_dump / f"in.{suffix}", "-o", f"out.{suffix}", "--max-field-bytes", 1_000_000_000]
+    arguments = [
+        long_dump / f"in.{suffix}",
+        "-o",
+        f"out.{suffix}",
+        "--max-field-bytes",
+        1_000_000_000,
+    ]
     code, stderr = run(arguments, tmp_path, setup=setup)
     assert code == 7, stderr
     assert "there is not enough memory" in stderr
@@ -99,7 +110,9 @@ def test_k14_memory_that_runs_out_in_a_run_is_a_plain_error(long_dump, tmp_path,
         RuntimeError("can't start new thread"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         OSError(12, "Cannot allocate memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."
+        ),
         RuntimeError("could not create a primitive"),
         RuntimeError("std::bad_alloc"),
     ],
@@ -115,7 +128,8 @@ def test_k14_what_libraries_say_of_memory_is_understood(error):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shape mismatch"), ImportError("no module x"), OSError(2, "x"), InputError("x")]
+    "error",
+    [RuntimeError("shape mismatch"), ImportError("no module x"), OSError(2, "x"), InputError("x")],
 )
 def test_other_errors_stay_what_they_are(error):
     """A mistake of ours is still reported as one."""
@@ -136,5 +150,7 @@ def test_k14_a_damaged_file_that_asks_for_more_than_the_machine_has_is_damaged(t
     at = raw.index(b"\x28\xb5\x2f\xfd") - 8
     (tmp_path / "in.arrows").write_bytes(raw[:at] + (1 << 60).to_bytes(8, "little") + raw[at + 8 :])
     source = open_source(str(tmp_path / "in.arrows"))
-    with pytest.raises(InputError, match="damaged Arrow stream: malloc of size 1152921504606846976 failed"):
+    with pytest.raises(
+        InputError, match="damaged Arrow stream: malloc of size 1152921504606846976 failed"
+    ):
         list(source.chunks())

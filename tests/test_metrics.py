@@ -41,10 +41,15 @@ def test_macro_figures_are_those_of_scikit_learn(pairs):
     """Macro precision, recall and F1 are scikit-learn's, whichever classes occur."""
     gold, predicted = columns(pairs)
     found = load_metric(["a", "b", "c"]).compute(predictions=predicted, references=gold)
-    for name, function in (("precision", metrics.precision_score), ("recall", metrics.recall_score)):
+    for name, function in (
+        ("precision", metrics.precision_score),
+        ("recall", metrics.recall_score),
+    ):
         expected = function(gold, predicted, average="macro", zero_division=0.0)
         assert found[f"macro_{name}"] == pytest.approx(expected)
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(gold, predicted, average="macro", zero_division=0.0))
+    assert found["macro_f1"] == pytest.approx(
+        metrics.f1_score(gold, predicted, average="macro", zero_division=0.0)
+    )
 
 
 @given(PAIRS)
@@ -59,7 +64,9 @@ def test_a_confusion_matrix_gives_the_figures_of_its_rows(pairs):
     cells = np.indices((3, 3)).reshape(2, -1)
     metric = load_metric(["a", "b", "c"])
     of_rows = metric.compute(predictions=predicted, references=gold)
-    of_cells = metric.compute(predictions=cells[1], references=cells[0], sample_weight=matrix.ravel())
+    of_cells = metric.compute(
+        predictions=cells[1], references=cells[0], sample_weight=matrix.ravel()
+    )
     per_class = of_rows.pop("per_class"), of_cells.pop("per_class")
     assert of_cells == pytest.approx(of_rows)
     for name in ("a", "b", "c"):
@@ -69,16 +76,28 @@ def test_a_confusion_matrix_gives_the_figures_of_its_rows(pairs):
 def test_nothing_to_measure_gives_no_figures():
     """Cells that are all empty give None and not a made-up zero."""
     metric = load_metric(["NEGATIVE", "POSITIVE"])
-    found = metric.compute(predictions=[0, 1, 0, 1], references=[0, 0, 1, 1], sample_weight=[0, 0, 0, 0])
+    found = metric.compute(
+        predictions=[0, 1, 0, 1], references=[0, 0, 1, 1], sample_weight=[0, 0, 0, 0]
+    )
     assert found["accuracy"] is None
     assert found["f1"] is None
-    assert found["per_class"]["POSITIVE"] == {"precision": None, "recall": None, "f1": None, "support": 0.0}
+    assert found["per_class"]["POSITIVE"] == {
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "support": 0.0,
+    }
 
 
 def test_one_class_on_both_sides_is_measured():
     """A file of praise alone, all recognised, has accuracy 1 and no correlation to speak of."""
     found = load_metric(["NEGATIVE", "POSITIVE"]).compute(predictions=[1, 1], references=[1, 1])
-    assert (found["accuracy"], found["balanced_accuracy"], found["macro_f1"], found["mcc"]) == (1.0, 1.0, 1.0, 0.0)
+    assert (found["accuracy"], found["balanced_accuracy"], found["macro_f1"], found["mcc"]) == (
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    )
 
 
 def test_an_index_that_is_no_class_is_refused():
@@ -97,6 +116,11 @@ def test_it_works_without_home_and_network():
     )
     nowhere = {"HOME": "/proc/nowhere", "HF_HUB_OFFLINE": "1", "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=nowhere, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program],
+        env=nowhere,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert done.stdout == "0.5\n"

@@ -89,4 +89,6 @@ def test_checking_the_defaults_imports_neither_torch_nor_transformers(tiny_model
                 check_model_options(identity, ModelOptions(device=device, precision=precision, max_length=9))
         assert not {"torch", "transformers"} & set(sys.modules), "heavy import"
     """)
-    subprocess.run([sys.executable, "-c", code, str(tiny_model)], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", code, str(tiny_model)], check=True, cwd=Path(__file__).parents[1]
+    )

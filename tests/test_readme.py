@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = ROOT / "examples"
 COMMAND = re.compile(
-    r"(?:^|\| |&& |/)batchsent ((?:batch|finetune|predict|evaluate|report|compare|verify|info|export)\b[^|#\n]*)", re.M
+    r"(?:^|\| |&& |/)batchsent ((?:batch|finetune|predict|evaluate|report|compare|verify|info|export)\b[^|#\n]*)",
+    re.M,
 )
 
 
@@ -35,13 +36,17 @@ def commands_in(text):
     return [shlex.split(line.replace("%%", "%")) for line in COMMAND.findall(text)]
 
 
-@pytest.mark.parametrize("path", ["README.md", "Makefile", *sorted(f"examples/{p.name}" for p in EXAMPLES.iterdir())])
+@pytest.mark.parametrize(
+    "path", ["README.md", "Makefile", *sorted(f"examples/{p.name}" for p in EXAMPLES.iterdir())]
+)
 def test_every_command_shown_exists_with_its_options(path):
     """No README block, make target or example uses a command or option that is not there."""
     for name, *words in commands_in((ROOT / path).read_text()):
         for word in words:
             if word.startswith("-") and word != "-":
-                assert word.partition("=")[0] in options_of(name) | {"-h"}, f"batchsent {name} {word}"
+                assert word.partition("=")[0] in options_of(name) | {"-h"}, (
+                    f"batchsent {name} {word}"
+                )
 
 
 def test_every_option_named_in_the_tables_exists():
@@ -52,8 +57,16 @@ def test_every_option_named_in_the_tables_exists():
 
 def test_exit_codes_are_those_of_the_program():
     """Every code of the error tree stands in the README's table."""
-    documented = {int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", README, re.M) for code in cell.split(",")}
-    classes = [value for value in vars(errors).values() if isinstance(value, type) and "exit_code" in vars(value)]
+    documented = {
+        int(code)
+        for cell in re.findall(r"^\| ([\d, ]+) \|", README, re.M)
+        for code in cell.split(",")
+    }
+    classes = [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and "exit_code" in vars(value)
+    ]
     assert {cls.exit_code for cls in classes} - {errors.EXIT_BUG} <= documented
 
 
@@ -63,7 +76,11 @@ def test_python_blocks_are_python():
 
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "batchsent":
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "batchsent"
+            ):
                 assert node.attr in batchsent.__all__
 
 
@@ -87,7 +104,11 @@ def path_with_batchsent(tmp_path, monkeypatch):
 def test_the_frame_example_runs(tiny_model):
     """Five lines of Python score a frame."""
     done = subprocess.run(
-        [sys.executable, "examples/score_frame.py", tiny_model], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "examples/score_frame.py", tiny_model],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "NEGATIVE" in done.stdout or "POSITIVE" in done.stdout
 
@@ -107,7 +128,11 @@ def test_the_pipe_example_runs(tiny_model, path_with_batchsent):
 
 def test_the_crontab_line_is_one():
     """Five time fields and a command, no percent sign that cron would take for a line end."""
-    lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (EXAMPLES / "crontab").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     (job,) = [line for line in lines if "=" not in line.split(" ")[0]]
     *times, command = job.split(maxsplit=5)
     assert all(re.fullmatch(r"\*|\d+", field) for field in times)
@@ -128,5 +153,9 @@ def test_the_systemd_units_are_valid():
     if shutil.which("systemd-analyze"):
         done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
         # The program's path is the reader's own; everything else that is said is a mistake of ours.
-        said = [line for line in done.stderr.splitlines() if "batchsent" in line and "not executable" not in line]
+        said = [
+            line
+            for line in done.stderr.splitlines()
+            if "batchsent" in line and "not executable" not in line
+        ]
         assert said == []

@@ -32,7 +32,9 @@ def values(found, dialect):
     rows = []
     for n in range(len(found)):
         one = found.slice(n, n + 1)
-        rows.append([dialect.unquote(one.fields(column)[0]) for column in range(int(one.field_counts[0]))])
+        rows.append(
+            [dialect.unquote(one.fields(column)[0]) for column in range(int(one.field_counts[0]))]
+        )
     return rows
 
 
@@ -59,13 +61,20 @@ def test_reads_what_the_csv_module_reads(data):
 def test_skip_initial_space_is_the_csv_modules(data):
     """Spaces behind a delimiter are skipped as csv.reader(skipinitialspace=True) does."""
     dialect = Dialect(skip_initial_space=True)
-    ours, theirs = values(split(data, dialect, at_end=True), dialect), as_csv_reads(data, skipinitialspace=True)
+    ours, theirs = (
+        values(split(data, dialect, at_end=True), dialect),
+        as_csv_reads(data, skipinitialspace=True),
+    )
     # A line of spaces only is no row for csv.reader here; for us it is one empty field, so that no
     # byte is lost.
     assert [row for row in ours if row != [b""]] == [row for row in theirs if row != [b""]]
 
 
-@given(ALPHABET.filter(lambda data: not data.endswith(b"\\") and b"\\\r" not in data and b"\\\n" not in data))
+@given(
+    ALPHABET.filter(
+        lambda data: not data.endswith(b"\\") and b"\\\r" not in data and b"\\\n" not in data
+    )
+)
 @settings(max_examples=800, deadline=None)
 def test_escape_characters_are_the_csv_modules(data):
     """Escape characters mean what csv.reader makes of them."""

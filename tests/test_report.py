@@ -21,19 +21,73 @@ from batchsent.pages.training import render_training
 from tests.test_summary import document
 from tests.test_tally import FOUR, TWO, Rows, small
 
-HOSTILE = (
-    "</title><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}\u202e\x1b]52;\x07\r\n$\\frac{'\"&amp;\udc80"
-)
+HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}\u202e\x1b]52;\x07\r\n$\\frac{'\"&amp;\udc80"
 
 # Everything a page may be made of.
 ELEMENTS = {
-    *("html", "head", "meta", "title", "style", "body", "header", "section", "h1", "h2", "h3", "p", "br", "b", "span"),
-    *("dl", "div", "dt", "dd", "small", "ul", "li", "bdi", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"),
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "section",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "br",
+        "b",
+        "span",
+    ),
+    *(
+        "dl",
+        "div",
+        "dt",
+        "dd",
+        "small",
+        "ul",
+        "li",
+        "bdi",
+        "code",
+        "pre",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    ),
     *("figure", "figcaption", "footer", "svg", "rect", "path", "text", "circle"),
 }
 ATTRIBUTES = {
-    *("lang", "charset", "http-equiv", "content", "name", "class", "role", "aria-label", "aria-hidden", "viewbox"),
-    *("preserveaspectratio", "x", "y", "width", "height", "d", "text-anchor", "transform", "cx", "cy", "r"),
+    *(
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "role",
+        "aria-label",
+        "aria-hidden",
+        "viewbox",
+    ),
+    *(
+        "preserveaspectratio",
+        "x",
+        "y",
+        "width",
+        "height",
+        "d",
+        "text-anchor",
+        "transform",
+        "cx",
+        "cy",
+        "r",
+    ),
     "stroke-dasharray",
 }
 
@@ -82,7 +136,11 @@ def scored():
         "bottleneck": "the model",
         "padding_share": 0.01,
     }
-    run = {"elapsed_s": 192.4, "ended": "2026-01-05T03:06:31+00:00", "command": ["batchsent", "batch", "a b.csv"]}
+    run = {
+        "elapsed_s": 192.4,
+        "ended": "2026-01-05T03:06:31+00:00",
+        "command": ["batchsent", "batch", "a b.csv"],
+    }
     return document(Rows().tally(unsure_below=0.7).sections(), performance=performance, run=run)
 
 
@@ -115,14 +173,20 @@ def test_the_page_says_what_the_summary_says(scored):
         assert said in text
 
 
-@pytest.mark.parametrize("labels", [(), ("only",), TWO, FOUR, tuple(f"label {i}" for i in range(300))])
+@pytest.mark.parametrize(
+    "labels", [(), ("only",), TWO, FOUR, tuple(f"label {i}" for i in range(300))]
+)
 @pytest.mark.parametrize("gold", [False, True])
 @pytest.mark.parametrize("rows", [0, 1, 300])
 def test_every_summary_has_a_page(labels, gold, rows):
     """No rows, one row, one label, hundreds of labels, with and without gold: there is a page,
     under 500 kB.
     """
-    tally = Rows(labels, rows=rows).tally(gold=gold) if labels else Tally((), GoldRule.parse(()) if gold else None)
+    tally = (
+        Rows(labels, rows=rows).tally(gold=gold)
+        if labels
+        else Tally((), GoldRule.parse(()) if gold else None)
+    )
     page = render(document(tally.sections()))
     assert Reader(page).open == []
     assert len(page) < 500_000
@@ -185,7 +249,9 @@ def test_hostile_names_are_words():
     assert not set(page.decode()) & set("\u202e\x1b\x07\r")
 
 
-@pytest.mark.parametrize("make", [hostile_page, lambda: render(document(Rows().tally().sections()))])
+@pytest.mark.parametrize(
+    "make", [hostile_page, lambda: render(document(Rows().tally().sections()))]
+)
 def test_nothing_on_a_page_runs_or_calls_out(make):
     """No script, no handler, no style attribute, no address.
 
@@ -195,10 +261,15 @@ def test_nothing_on_a_page_runs_or_calls_out(make):
     reader = Reader(page)
     names = {name for name, _ in reader.attributes}
     assert names <= ATTRIBUTES
-    (policy,) = [value for name, value in reader.attributes if name == "content" and "default-src" in value]
+    (policy,) = [
+        value for name, value in reader.attributes if name == "content" and "default-src" in value
+    ]
     css = re.search(rb"<style>(.*?)</style>", page, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(css).digest()).decode()
-    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert (
+        policy
+        == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
     assert not re.search(rb"url\(|@import|https?:", css)
 
 
@@ -226,7 +297,9 @@ def test_gates_are_on_the_page():
 
     Floors that hold are named as passed.
     """
-    assert "Gate failed: accuracy is" in Reader(render(with_options(fail_under=["accuracy=1.0"]))).text
+    assert (
+        "Gate failed: accuracy is" in Reader(render(with_options(fail_under=["accuracy=1.0"]))).text
+    )
     passed = Reader(render(with_options(fail_under=["accuracy=0.01", "mcc=-1"]))).text
     assert "All gates passed: accuracy=0.01, mcc=-1." in passed
     assert "Gate failed" not in passed
@@ -264,7 +337,9 @@ def test_stars_are_called_an_agreement():
     assert "Not judged: 1 without a gold value, 1 left out by the rule." in text
 
 
-@pytest.mark.parametrize("spoil", ["rows", "predictions", "text", "evaluation", "outputs", "performance"])
+@pytest.mark.parametrize(
+    "spoil", ["rows", "predictions", "text", "evaluation", "outputs", "performance"]
+)
 def test_a_damaged_summary_is_an_error(scored, spoil):
     """A summary whose sections do not hold what they should is refused and not half shown."""
     with pytest.raises(InputError, match="damaged"):
@@ -276,7 +351,10 @@ def test_figures_beyond_all_measure_are_damage(scored):
     deep: list = []
     for _ in range(5_000):
         deep = [deep]
-    for spoiled in ({"predictions": {**scored["predictions"], "mean_score": 10**400}}, {"device": {"name": deep}}):
+    for spoiled in (
+        {"predictions": {**scored["predictions"], "mean_score": 10**400}},
+        {"device": {"name": deep}},
+    ):
         with pytest.raises(InputError, match="damaged"):
             render({**scored, **spoiled})
 

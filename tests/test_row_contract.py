@@ -25,7 +25,10 @@ from tests.test_records import as_csv_reads
 # No explaining phase: a failing example is small enough to read, and every run fsyncs.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 QUIET = settings(
-    deadline=None, max_examples=60, phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=60,
+    phases=PHASES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 CELL = st.text(alphabet=st.sampled_from('ab é,"\r\n ;0\u200b'), max_size=12)
 
@@ -59,7 +62,9 @@ def without_new_fields(out):
     chunk_rows=st.integers(1, 5),
 )
 @QUIET
-def test_csv_comes_out_as_it_went_in_with_two_fields_more(tmp_path, rows, ending, quote_all, bom, final, chunk_rows):
+def test_csv_comes_out_as_it_went_in_with_two_fields_more(
+    tmp_path, rows, ending, quote_all, bom, final, chunk_rows
+):
     """Every byte of a CSV is in the output, in place.
 
     Label and score stand at the end of each record.
@@ -79,7 +84,9 @@ def test_csv_comes_out_as_it_went_in_with_two_fields_more(tmp_path, rows, ending
     assert read[0] == ["id", "text", "more", "label", "score"]
     assert [row[:3] for row in read[1:]] == [list(row) for row in rows]
     assert [row[3:] for row in read[1:]] == [score_cells(text) for _, text, _ in rows]
-    assert summary["rows"]["read"] == len(rows) == summary["rows"]["scored"] + summary["rows"]["blank"]
+    assert (
+        summary["rows"]["read"] == len(rows) == summary["rows"]["scored"] + summary["rows"]["blank"]
+    )
     assert without_new_fields(target.read_bytes()) == source.read_bytes()
 
 
@@ -120,7 +127,9 @@ def test_texts_are_what_the_csv_means(tmp_path):
     """The model reads unquoted text, NA as text, U+FFFD for bytes that are no UTF-8."""
     (tmp_path / "in.csv").write_bytes(b'text\nNA\n"a ""b"""\ncaf\xe9\n')
     summary = run(tmp_path / "in.csv", tmp_path / "out.csv")
-    labels = pd.read_csv(tmp_path / "out.csv", encoding="latin-1", keep_default_na=False)["label"].tolist()
+    labels = pd.read_csv(tmp_path / "out.csv", encoding="latin-1", keep_default_na=False)[
+        "label"
+    ].tolist()
     assert labels == [expected(text)[0] for text in ("NA", 'a "b"', "caf\ufffd")]
     assert [w["code"] for w in summary["warnings"] if w["code"] == "invalid_encoding"]
 
@@ -161,7 +170,9 @@ def everything():
         "list": pa.array([[1, None], [], None, [3], [4], [5], [6]]),
         "struct": pa.array([{"a": 1, "b": {"c": "x"}}] * n),
         "map": pa.array([[("k", 1)]] * n, pa.map_(pa.string(), pa.int32())),
-        "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([uuid.UUID(int=5).bytes] * n, pa.binary(16))),
+        "uuid": pa.ExtensionArray.from_storage(
+            pa.uuid(), pa.array([uuid.UUID(int=5).bytes] * n, pa.binary(16))
+        ),
         "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a":1}'] * n)),
     }
     required = pa.field("required", pa.uint16(), nullable=False, metadata={"unit": "stars"})
@@ -180,23 +191,36 @@ def test_c01_parquet_keeps_schema_values_codec_and_row_groups(tmp_path, codec):
     table = everything()
     pq.write_table(table, tmp_path / "in.parquet", compression=codec, row_group_size=3)
     run(tmp_path / "in.parquet", tmp_path / "out.parquet", chunk_rows=2)
-    before, after = pq.ParquetFile(tmp_path / "in.parquet"), pq.ParquetFile(tmp_path / "out.parquet")
+    before, after = (
+        pq.ParquetFile(tmp_path / "in.parquet"),
+        pq.ParquetFile(tmp_path / "out.parquet"),
+    )
     names = before.schema_arrow.names
     assert after.schema_arrow.names == [*names, "label", "score"]
     for field in before.schema_arrow:
         assert after.schema_arrow.field(field.name).equals(field, check_metadata=True)
     assert after.schema_arrow.metadata[b"made"] == b"by hand"
-    assert after.read().select(names).drop_columns("double").equals(before.read().drop_columns("double"))
+    assert (
+        after.read()
+        .select(names)
+        .drop_columns("double")
+        .equals(before.read().drop_columns("double"))
+    )
     doubles = [f.read()["double"].to_numpy() for f in (before, after)]
     assert doubles[0].tobytes() == doubles[1].tobytes()
-    groups = [[f.metadata.row_group(n).num_rows for n in range(f.num_row_groups)] for f in (before, after)]
+    groups = [
+        [f.metadata.row_group(n).num_rows for n in range(f.num_row_groups)] for f in (before, after)
+    ]
     assert groups == [[3, 3, 1]] * 2
     codecs = [
-        {f.metadata.row_group(0).column(n).compression for n in range(f.metadata.num_columns)} for f in (before, after)
+        {f.metadata.row_group(0).column(n).compression for n in range(f.metadata.num_columns)}
+        for f in (before, after)
     ]
     assert codecs[0] == codecs[1]
     written = after.read(["text", "label", "score"]).to_pylist()
-    assert [(row["label"], row["score"]) for row in written] == [expected(row["text"]) for row in written]
+    assert [(row["label"], row["score"]) for row in written] == [
+        expected(row["text"]) for row in written
+    ]
 
 
 def test_c02_pandas_gets_its_index_and_types_back(tmp_path):
@@ -212,7 +236,9 @@ def test_c02_pandas_gets_its_index_and_types_back(tmp_path):
     frame.to_parquet(tmp_path / "in.parquet")
     run(tmp_path / "in.parquet", tmp_path / "out.parquet")
     back = pd.read_parquet(tmp_path / "out.parquet")
-    pd.testing.assert_frame_equal(back.drop(columns=["label", "score"]), pd.read_parquet(tmp_path / "in.parquet"))
+    pd.testing.assert_frame_equal(
+        back.drop(columns=["label", "score"]), pd.read_parquet(tmp_path / "in.parquet")
+    )
     assert back["score"].dtype == np.float32
 
 
@@ -224,15 +250,27 @@ def test_c02_pandas_gets_its_index_and_types_back(tmp_path):
 @QUIET
 def test_parquet_rows_stay_in_order_and_number(tmp_path, texts, group, chunk_rows):
     """However row groups and chunks fall, row n of the output is row n of the input."""
-    table = pa.table({"n": pa.array(range(len(texts)), pa.int32()), "text": pa.array(texts, pa.string())})
+    table = pa.table(
+        {"n": pa.array(range(len(texts)), pa.int32()), "text": pa.array(texts, pa.string())}
+    )
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=group)
-    run(tmp_path / "in.parquet", tmp_path / "out.parquet", chunk_rows=chunk_rows, overwrite=True, restart=True)
+    run(
+        tmp_path / "in.parquet",
+        tmp_path / "out.parquet",
+        chunk_rows=chunk_rows,
+        overwrite=True,
+        restart=True,
+    )
     out = pq.read_table(tmp_path / "out.parquet")
     assert out.select(["n", "text"]).equals(table)
-    assert list(zip(out["label"].to_pylist(), out["score"].to_pylist(), strict=True)) == [expected(t) for t in texts]
+    assert list(zip(out["label"].to_pylist(), out["score"].to_pylist(), strict=True)) == [
+        expected(t) for t in texts
+    ]
 
 
-@pytest.mark.parametrize("source", ["csv", "tsv", "parquet", "arrow", "csv.gz", "tsv.zst", "arrow.gz"])
+@pytest.mark.parametrize(
+    "source", ["csv", "tsv", "parquet", "arrow", "csv.gz", "tsv.zst", "arrow.gz"]
+)
 @pytest.mark.parametrize("target", ["csv", "tsv", "parquet", "arrow", "csv.zst", "tsv.gz"])
 def test_every_format_goes_into_every_other(tmp_path, source, target):
     """Texts with delimiters, quotes and line ends survive each way, and the scores are the same."""
@@ -257,9 +295,19 @@ def test_probabilities_and_details_are_columns_of_their_own(tmp_path):
     cut.
     """
     (tmp_path / "in.csv").write_text("text\nsome words here\n\n  x\n")
-    run(tmp_path / "in.csv", tmp_path / "out.parquet", probabilities=True, details=True, prefix="p_")
+    run(
+        tmp_path / "in.csv", tmp_path / "out.parquet", probabilities=True, details=True, prefix="p_"
+    )
     out = pq.read_table(tmp_path / "out.parquet")
-    names = ["text", "p_label", "p_score", "p_prob_NEGATIVE", "p_prob_POSITIVE", "p_n_tokens", "p_truncated"]
+    names = [
+        "text",
+        "p_label",
+        "p_score",
+        "p_prob_NEGATIVE",
+        "p_prob_POSITIVE",
+        "p_n_tokens",
+        "p_truncated",
+    ]
     assert out.column_names == names
     first = out.to_pylist()[0]
     assert first["p_score"] == max(first["p_prob_NEGATIVE"], first["p_prob_POSITIVE"])
@@ -344,5 +392,7 @@ def test_the_summary_vouches_for_the_output(tmp_path):
     (output,) = summary["outputs"]
     assert (output["bytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     rows = summary["rows"]
-    assert rows["read"] == 3 == rows["scored"] + rows["blank"] + rows["rejected"] + rows["nonfinite"]
+    assert (
+        rows["read"] == 3 == rows["scored"] + rows["blank"] + rows["rejected"] + rows["nonfinite"]
+    )
     assert rows["blank"] == 1

@@ -49,7 +49,9 @@ class FirstCharacter:
 
     def __init__(self, memory=10**9, shape="packed", raises=None, full=None):
         self.memory, self.shape, self.raises = memory, shape, raises
-        self.full = full or partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.full = full or partial(
+            torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 MiB"
+        )
         self.batches = []
 
     def probabilities(self, ids, lengths):
@@ -87,16 +89,24 @@ row_texts = st.one_of(
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-@given(texts=st.lists(row_texts, max_size=40), budget=st.integers(1, 60), shape=st.sampled_from(["packed", "padded"]))
+@given(
+    texts=st.lists(row_texts, max_size=40),
+    budget=st.integers(1, 60),
+    shape=st.sampled_from(["packed", "padded"]),
+)
 def test_every_row_gets_the_score_of_its_own_text(texts, budget, shape):
     """Rows of any length, order, blankness and number of copies get their own result."""
     scores = score(scorer_of(FirstCharacter(shape=shape), budget), texts)
-    np.testing.assert_allclose(scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32))
+    np.testing.assert_allclose(
+        scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32)
+    )
     blank = [text is None or text in {"", "  ", "\u200b"} for text in texts]
     odd = [not b and text[0] == "x" for text, b in zip(texts, blank, strict=True)]
     wanted = np.where(blank, BLANK, np.where(odd, NONFINITE, SCORED)) if texts else []
     assert list(scores.status) == list(wanted)
-    assert list(scores.n_tokens) == [0 if b else len(text) for text, b in zip(texts, blank, strict=True)]
+    assert list(scores.n_tokens) == [
+        0 if b else len(text) for text, b in zip(texts, blank, strict=True)
+    ]
     assert scores.distinct == len({text for text, b in zip(texts, blank, strict=True) if not b})
 
 
@@ -151,7 +161,9 @@ def test_g01_out_of_memory_halves_and_remembers():
     encoder = FirstCharacter(memory=30)
     scorer = scorer_of(encoder, batch_tokens=200)
     scores = score(scorer, texts)
-    np.testing.assert_allclose(scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32))
+    np.testing.assert_allclose(
+        scores.probabilities[:, 1], np.array(expected(texts), dtype=np.float32)
+    )
     backoffs = scorer.facts()["device"]["oom_backoffs"]
     assert backoffs > 0
     score(scorer, [text + "!" for text in texts])
@@ -325,7 +337,9 @@ def test_k04_an_interrupted_chunk_gives_the_same_as_one_in_one_sitting(after):
 
 def test_k04_a_text_in_windows_is_whole_in_float32(tiny_model):
     """K04: all windows of a long text run in float32 where one of them is not finite."""
-    scorer = ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window"))
+    scorer = ModelScorer.open(
+        identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window")
+    )
     exact = scorer.encoder
     text = "great movie " * 60 + "awful " * 60
     wanted = score(scorer, [text]).probabilities[0]
@@ -334,7 +348,9 @@ def test_k04_a_text_in_windows_is_whole_in_float32(tiny_model):
         """Gives no finite number for one of the windows."""
 
         def probabilities(self, ids, lengths):
-            return exact.probabilities(ids, lengths) * torch.tensor([[1.0]] * (len(lengths) - 1) + [[np.nan]])
+            return exact.probabilities(ids, lengths) * torch.tensor(
+                [[1.0]] * (len(lengths) - 1) + [[np.nan]]
+            )
 
     runs = []
 
@@ -407,10 +423,14 @@ def test_a_text_in_windows_gets_the_mean_of_their_probabilities(tiny_model):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) == 140
     pieces = [ids[0:62], ids[39:101], ids[78:140]]  # of 64 - 2 tokens, evenly spread
-    inputs = torch.tensor([[tokenizer.cls_token_id, *piece, tokenizer.sep_token_id] for piece in pieces])
+    inputs = torch.tensor(
+        [[tokenizer.cls_token_id, *piece, tokenizer.sep_token_id] for piece in pieces]
+    )
     with torch.no_grad():
         mean = torch.softmax(model(inputs).logits, dim=-1).mean(dim=0)
-    scorer = ModelScorer.open(identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window"))
+    scorer = ModelScorer.open(
+        identify(str(tiny_model)), ModelOptions(device="cpu", long_text="window")
+    )
     scores = score(scorer, ["good", text, None])
     assert scores.probabilities[1] == pytest.approx(mean.numpy(), abs=1e-6)
     assert list(scores.n_tokens) == [3, 142, 0]
@@ -441,8 +461,16 @@ def test_predict_gives_what_a_pipeline_gives(tmp_path, kind):
     from transformers import pipeline
 
     folder = str(make_model(tmp_path / kind, kind))
-    texts = ["a great movie", "boring plot, awful acting!", "it was " + "very " * 100 + "long", "10", "?"]
-    theirs = pipeline("sentiment-analysis", model=folder, tokenizer=folder, device="cpu")(texts, truncation=True)
+    texts = [
+        "a great movie",
+        "boring plot, awful acting!",
+        "it was " + "very " * 100 + "long",
+        "10",
+        "?",
+    ]
+    theirs = pipeline("sentiment-analysis", model=folder, tokenizer=folder, device="cpu")(
+        texts, truncation=True
+    )
     ours = load(folder, device="cpu").predict(texts)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.label == other["label"]
@@ -507,7 +535,9 @@ def test_score_frame_adds_two_columns_and_touches_nothing_else(model, frame):
     pd.testing.assert_frame_equal(scored[list(frame.columns)], before)
     assert list(scored.columns) == [*frame.columns, "label", "score"]
     assert scored["score"].dtype == np.float32
-    assert list(scored["label"].isna()) == list(scored["score"].isna()) == [False, True, False, True]
+    assert (
+        list(scored["label"].isna()) == list(scored["score"].isna()) == [False, True, False, True]
+    )
     single = model.predict(["a great film"])[0]
     assert scored["label"].iloc[0] == single.label
     assert scored["score"].iloc[0] == pytest.approx(single.score, abs=1e-6)
@@ -569,9 +599,12 @@ def test_an_int8_run_says_how_far_it_agrees_with_float32(tiny_model):
     agreement = eight.scorer.facts()["model"]["agreement"]
     assert agreement["with"] == "float32"
     assert agreement["texts"] == 50
-    assert agreement["label_flips"] == sum(a.label != b.label for a, b in zip(exact[:50], scores[:50], strict=True))
+    assert agreement["label_flips"] == sum(
+        a.label != b.label for a, b in zip(exact[:50], scores[:50], strict=True)
+    )
     seen = max(
-        abs(a.probabilities["POSITIVE"] - b.probabilities["POSITIVE"]) for a, b in zip(exact, scores, strict=True)
+        abs(a.probabilities["POSITIVE"] - b.probabilities["POSITIVE"])
+        for a, b in zip(exact, scores, strict=True)
     )
     assert agreement["largest_difference"] <= seen + 1e-3
     assert eight.scorer.facts()["model"]["precision"] == "int8"
@@ -587,7 +620,10 @@ def test_batch_tokens_must_be_positive(tiny_model):
 def test_scores_do_not_depend_on_the_batch_size(tiny_model):
     """G07: one text a batch or all in one gives the same labels and scores to five digits."""
     texts = ["good " * n for n in range(1, 40)]
-    results = [load(str(tiny_model), device="cpu", batch_tokens=n).predict(texts) for n in (1, 100, 100_000)]
+    results = [
+        load(str(tiny_model), device="cpu", batch_tokens=n).predict(texts)
+        for n in (1, 100, 100_000)
+    ]
     for first, second, third in zip(*results, strict=True):
         assert first.label == second.label == third.label
         assert first.score == pytest.approx(third.score, abs=1e-5)

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.children import Child, run
 from tests.test_survival import make_dump, wait_for
@@ -42,14 +48,21 @@ class Runs(RuleBasedStateMachine):
     @rule(n=FAULTS, action=st.sampled_from(["raise", "enospc"]))
     def fails_at_a_file_operation(self, n, action):
         """A write, fsync or rename that fails ends the run with 5, or comes too late to matter."""
-        code, stderr = run(self.dump.command, self.dump.folder, env={"BATCHSENT_FAULT": f"*:{n}:{action}"})
+        code, stderr = run(
+            self.dump.command, self.dump.folder, env={"BATCHSENT_FAULT": f"*:{n}:{action}"}
+        )
         assert code in {0, 5}, stderr
 
     @rule()
     def stopped(self):
         """SIGTERM as soon as there is work to stop; one that is done already exits 0."""
         child = Child(self.dump.command, self.dump.folder, batch_s=0.02)
-        wait_for(lambda: child.process.exitcode is not None or list(self.dump.folder.glob("*.batchsent/part-*")))
+        wait_for(
+            lambda: (
+                child.process.exitcode is not None
+                or list(self.dump.folder.glob("*.batchsent/part-*"))
+            )
+        )
         if child.process.exitcode is None:
             os.kill(child.pid, signal.SIGTERM)
         # -15: it came before the run had begun, and the kernel answered.
@@ -102,17 +115,23 @@ class ParquetRuns(Runs):
 
 # a failing sequence is short enough as it is found
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=PHASES)
+SETTINGS = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, phases=PHASES
+)
 
 
 @pytest.mark.parametrize("machine", [Runs, ParquetRuns])
 def test_sequences_of_runs_end_well(machine):
     """Twelve sequences of up to eight events, found by hypothesis."""
-    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=12, stateful_step_count=8))
+    run_state_machine_as_test(
+        machine, settings=settings(SETTINGS, max_examples=12, stateful_step_count=8)
+    )
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("machine", [Runs, ParquetRuns])
 def test_very_many_sequences_of_runs_end_well(machine):
     """A hundred longer ones."""
-    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=100, stateful_step_count=15))
+    run_state_machine_as_test(
+        machine, settings=settings(SETTINGS, max_examples=100, stateful_step_count=15)
+    )

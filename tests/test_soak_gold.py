@@ -23,7 +23,9 @@ def write_reviews(path, rows):
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, rows, GROUP_ROWS):
             numbers = pa.array(np.arange(start, min(start + GROUP_ROWS, rows)))
-            texts = pc.binary_join_element_wise("review", numbers.cast(pa.string()), "of a film", " ")
+            texts = pc.binary_join_element_wise(
+                "review", numbers.cast(pa.string()), "of a film", " "
+            )
             gold = GOLD.take(pa.array(numbers.to_numpy() % len(GOLD)))
             writer.write_table(pa.Table.from_arrays([texts, gold], schema=schema))
 
@@ -36,7 +38,14 @@ def test_memory_is_flat_up_to_five_million_rows_with_gold(tmp_path):
     for rows in (500_000, 5_000_000):
         source, target = tmp_path / f"{rows}.parquet", tmp_path / f"{rows}-out.parquet"
         write_reviews(source, rows)
-        command = [sys.executable, "-c", CODE, source, target, json.dumps({"gold": "gold", "unsure_below": 0.7})]
+        command = [
+            sys.executable,
+            "-c",
+            CODE,
+            source,
+            target,
+            json.dumps({"gold": "gold", "unsure_below": 0.7}),
+        ]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=3_000)
         code, said, megabytes = json.loads(done.stdout)
         assert code == 0, said

@@ -46,7 +46,9 @@ RUN = {
 
 def document(sections, **changes):
     """Return the summary of a complete run over these sections."""
-    return summary.build(**{"status": "complete", "exit_code": 0, **RUN, "tally_sections": sections} | changes)
+    return summary.build(
+        **{"status": "complete", "exit_code": 0, **RUN, "tally_sections": sections} | changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,9 @@ def scored():
 
 @pytest.fixture(scope="module")
 def validator():
-    schema = json.loads(resources.files("batchsent.evaluation").joinpath("summary.schema.json").read_bytes())
+    schema = json.loads(
+        resources.files("batchsent.evaluation").joinpath("summary.schema.json").read_bytes()
+    )
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -66,7 +70,11 @@ def validator():
 @pytest.mark.parametrize("rows", [0, 40])
 def test_every_summary_is_valid(validator, labels, gold, rows):
     """With and without rows, gold and labels, a summary agrees with the schema that is shipped."""
-    tally = Rows(labels, rows=rows).tally(gold=gold) if labels else Tally((), GoldRule.parse(()) if gold else None)
+    tally = (
+        Rows(labels, rows=rows).tally(gold=gold)
+        if labels
+        else Tally((), GoldRule.parse(()) if gold else None)
+    )
     validator.validate(json.loads(summary.dumps(document(tally.sections()))))
 
 
@@ -82,7 +90,9 @@ def test_a_device_is_described_by_what_the_bits_depend_on(validator):
         "nonfinite_retried": 1,
     }
     validator.validate(document(Tally(TWO).sections(), device=device))
-    validator.validate(document(Tally(TWO).sections(), device=device | {"capability": None, "cuda": None}))
+    validator.validate(
+        document(Tally(TWO).sections(), device=device | {"capability": None, "cuda": None})
+    )
 
 
 def test_a_failed_run_has_a_valid_summary(validator):
@@ -293,7 +303,9 @@ def test_a_dozen_lines_for_a_person(scored):
 def test_what_the_sure_rows_are_worth(scored):
     """With --unsure-below and gold labels the end of a run says how right the rest is."""
     (own,) = [entry for entry in scored["evaluation"]["coverage"] if entry["score_at_least"] == 0.7]
-    assert f"{own['accuracy']:.4f} of the {own['share']:.1%} with a score of 0.7 or more" in shown(scored)
+    assert f"{own['accuracy']:.4f} of the {own['share']:.1%} with a score of 0.7 or more" in shown(
+        scored
+    )
     assert "with a score of" not in shown(document(Rows().tally().sections()))
 
 
@@ -317,7 +329,11 @@ def test_hostile_names_are_shown_as_they_are():
         warnings=[warning("w", HOSTILE, HOSTILE)],
         error={"message": HOSTILE, "hint": HOSTILE},
     )
-    for text in (shown(built), shown(built, force_terminal=True, color_system=None), summaries.line(built)):
+    for text in (
+        shown(built),
+        shown(built, force_terminal=True, color_system=None),
+        summaries.line(built),
+    ):
         assert "[red]" in text
         assert ":smile:" in text
         assert "\u202e" not in text
@@ -336,7 +352,9 @@ def test_ascii_terminals_get_ascii():
 
 def test_many_labels_are_cut_short():
     """With forty labels the commonest are shown and the others counted."""
-    text = shown(document(Rows(tuple(f"label {i}" for i in range(40)), rows=400).tally().sections()))
+    text = shown(
+        document(Rows(tuple(f"label {i}" for i in range(40)), rows=400).tally().sections())
+    )
     assert "and 34 more labels" in text
     assert len(text.splitlines()) < 22
 
@@ -346,7 +364,12 @@ def test_several_inputs_are_a_line_each():
     rows = Tally(TWO).rows() | {"read": 5, "scored": 5}
     files = [
         {"output": "a.csv", "status": "complete", "rows": rows, "error": None},
-        {"output": HOSTILE, "status": "failed", "rows": None, "error": {"message": f"bad {HOSTILE}", "hint": None}},
+        {
+            "output": HOSTILE,
+            "status": "failed",
+            "rows": None,
+            "error": {"message": f"bad {HOSTILE}", "hint": None},
+        },
         {"output": "c.csv", "status": "up_to_date", "rows": None, "error": None},
     ]
     whole = {"status": "complete_with_errors", "exit_code": 3, "rows": rows, "files": files}
@@ -359,7 +382,13 @@ def test_several_inputs_are_a_line_each():
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 0 s"), (192.4, "3 min 12 s"), (7_199.7, "2 h 0 min")],
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 0 s"),
+        (192.4, "3 min 12 s"),
+        (7_199.7, "2 h 0 min"),
+    ],
 )
 def test_durations(seconds, said):
     """Durations are said in the two units that matter."""

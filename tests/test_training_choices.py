@@ -33,7 +33,10 @@ def reviews(tmp_path):
 def noise(tmp_path, tiny_model):
     """Options of a training that soon learns by heart: nothing in the texts tells their class."""
     chance = random.Random(5)
-    lines = [f"{' '.join(chance.choices(GOOD + BAD, k=6))} {i},{chance.choice(['pos', 'neg'])}" for i in range(80)]
+    lines = [
+        f"{' '.join(chance.choices(GOOD + BAD, k=6))} {i},{chance.choice(['pos', 'neg'])}"
+        for i in range(80)
+    ]
     (tmp_path / "noise.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
     return {
         "train": str(tmp_path / "noise.csv"),
@@ -49,7 +52,11 @@ def noise(tmp_path, tiny_model):
 def curve(folder):
     """The evaluations of a training curve: step -> loss."""
     with (folder / "training_curve.csv").open(newline="") as file:
-        return {int(row["step"]): float(row["eval_loss"]) for row in csv.DictReader(file) if row["eval_loss"]}
+        return {
+            int(row["step"]): float(row["eval_loss"])
+            for row in csv.DictReader(file)
+            if row["eval_loss"]
+        }
 
 
 def log_loss(folder, path):
@@ -58,7 +65,9 @@ def log_loss(folder, path):
         rows = list(csv.DictReader(file))
     found = batchsent.load(str(folder), device="cpu").predict([row["text"] for row in rows])
     named = {"pos": "POSITIVE", "neg": "NEGATIVE"}
-    return -np.mean([np.log(p.probabilities[named[row["label"]]]) for p, row in zip(found, rows, strict=True)])
+    return -np.mean(
+        [np.log(p.probabilities[named[row["label"]]]) for p, row in zip(found, rows, strict=True)]
+    )
 
 
 def test_early_stopping_keeps_the_best_weights_and_says_so(tmp_path, noise):
@@ -74,7 +83,10 @@ def test_early_stopping_keeps_the_best_weights_and_says_so(tmp_path, noise):
     checkpoint = tmp_path / "out.training" / f"checkpoint-{best}"
     from safetensors.numpy import load_file
 
-    kept, published = load_file(checkpoint / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    kept, published = (
+        load_file(checkpoint / "model.safetensors"),
+        load_file(tmp_path / "out" / "model.safetensors"),
+    )
     assert kept.keys() == published.keys()
     assert all(np.array_equal(kept[name], published[name]) for name in kept)
 
@@ -91,9 +103,14 @@ def test_the_best_is_chosen_by_rows_that_are_neither_trained_nor_measured_on(tmp
     assert (data["train"]["rows"], data["validation"]["rows"], data["eval"]["rows"]) == (72, 8, 30)
     assert data["validation"]["held_out"] == 0.1
     assert "choose by 8 rows of noise.csv: 5 NEGATIVE, 3 POSITIVE" in "\n".join(listener.said)
-    assert document["metrics"]["loss"] == pytest.approx(log_loss(tmp_path / "out", others), rel=1e-4)
+    assert document["metrics"]["loss"] == pytest.approx(
+        log_loss(tmp_path / "out", others), rel=1e-4
+    )
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "8 rows (10% of the training data) were held out to choose the checkpoint with the smallest loss" in card
+    assert (
+        "8 rows (10% of the training data) were held out to choose the checkpoint with the smallest loss"
+        in card
+    )
 
 
 def test_early_stopping_survives_a_stop(tmp_path, noise):
@@ -103,7 +120,9 @@ def test_early_stopping_survives_a_stop(tmp_path, noise):
     undisturbed = finetune(tmp_path / "undisturbed", **noise)
     steps = undisturbed["training"]["steps"]
     with pytest.raises(Interrupted):
-        finetune(tmp_path / "out", **noise, reporter=Listener(signal.SIGTERM, rows=(steps - 12) * 8))
+        finetune(
+            tmp_path / "out", **noise, reporter=Listener(signal.SIGTERM, rows=(steps - 12) * 8)
+        )
     resumed = finetune(tmp_path / "out", **noise, resume=True)
     assert 0 < resumed["training"]["resumed_at_step"] < steps == resumed["training"]["steps"]
     assert weights(tmp_path / "out") == weights(tmp_path / "undisturbed")
@@ -118,7 +137,11 @@ def test_a_training_that_had_ended_is_not_trained_on(tmp_path, noise):
     before = weights(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
     again = finetune(tmp_path / "out", **noise, resume=True)
-    assert again["training"]["resumed_at_step"] == first["training"]["steps"] == again["training"]["steps"]
+    assert (
+        again["training"]["resumed_at_step"]
+        == first["training"]["steps"]
+        == again["training"]["steps"]
+    )
     assert weights(tmp_path / "out") == before
     assert again["metrics"] == first["metrics"]
 
@@ -130,7 +153,12 @@ def test_a_best_checkpoint_that_is_damaged_is_not_gone_on_from(tmp_path, noise):
     first = finetune(tmp_path / "out", **noise, keep_checkpoints=True)
     before = weights(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    best = tmp_path / "out.training" / f"checkpoint-{first['training']['best_step']}" / "model.safetensors"
+    best = (
+        tmp_path
+        / "out.training"
+        / f"checkpoint-{first['training']['best_step']}"
+        / "model.safetensors"
+    )
     best.write_bytes(best.read_bytes()[:1000])
     again = finetune(tmp_path / "out", **noise)
     assert (again["training"]["resumed_at_step"] or 0) < first["training"]["best_step"]
@@ -170,7 +198,13 @@ def test_balanced_weights_help_a_rare_class(tmp_path, tiny_model):
     words = (GOOD, GOOD, GOOD, GOOD, BAD, GOOD, GOOD, GOOD, GOOD)
     labels = tuple("neg" if of_class is BAD else "pos" for of_class in words)
     reviews = write_reviews(tmp_path / "r.csv", rows=180, labels=labels, words=words)
-    settings = {"train": reviews, "base_model": str(tiny_model), "learning_rate": 5e-4, "epochs": 2, "hold_out": 0.3}
+    settings = {
+        "train": reviews,
+        "base_model": str(tiny_model),
+        "learning_rate": 5e-4,
+        "epochs": 2,
+        "hold_out": 0.3,
+    }
     recalls = {}
     for kind in ("none", "balanced"):
         document = finetune(tmp_path / kind, **settings, class_weights=kind, precision="float32")
@@ -191,9 +225,15 @@ def test_the_loss_is_torchs_in_training_and_plain_in_figures(tmp_path, reviews, 
 
     labels, chosen = torch.tensor([0, 2, 1]), Loss([0.5, 1.0, 2.0], 0.1)
     each = cross_entropy(
-        Outputs.logits, labels, weight=torch.tensor([0.5, 1.0, 2.0]), label_smoothing=0.1, reduction="none"
+        Outputs.logits,
+        labels,
+        weight=torch.tensor([0.5, 1.0, 2.0]),
+        label_smoothing=0.1,
+        reduction="none",
     )
-    assert chosen(Outputs, labels, num_items_in_batch=torch.tensor(12)) == pytest.approx(float(each.sum() / 12))
+    assert chosen(Outputs, labels, num_items_in_batch=torch.tensor(12)) == pytest.approx(
+        float(each.sum() / 12)
+    )
     document = finetune(
         tmp_path / "out",
         train=reviews,
@@ -203,7 +243,9 @@ def test_the_loss_is_torchs_in_training_and_plain_in_figures(tmp_path, reviews, 
         class_weights="balanced",
         label_smoothing=0.2,
     )
-    assert document["metrics"]["loss"] == pytest.approx(log_loss(tmp_path / "out", tmp_path / "others.csv"), rel=2e-2)
+    assert document["metrics"]["loss"] == pytest.approx(
+        log_loss(tmp_path / "out", tmp_path / "others.csv"), rel=2e-2
+    )
     assert document["hyperparameters"]["label_smoothing"] == 0.2
 
 
@@ -211,11 +253,24 @@ def test_accumulated_batches_are_one_step(tmp_path):
     """Four batches of 4 with --accumulate 4 train as one batch of 16 does, the shorter last step
     included.
     """
-    base = make_model(tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
+    base = make_model(
+        tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
+    )
     path = tmp_path / "r.csv"
-    lines = [f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}" for a in GOOD + BAD for b in GOOD[:2] for c in BAD[:2]]
+    lines = [
+        f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}"
+        for a in GOOD + BAD
+        for b in GOOD[:2]
+        for c in BAD[:2]
+    ]
     path.write_text("text,label\n" + "\n".join(lines) + "\n")
-    settings = {"train": str(path), "base_model": str(base), "learning_rate": 1e-3, "epochs": 2, "precision": "float32"}
+    settings = {
+        "train": str(path),
+        "base_model": str(base),
+        "learning_rate": 1e-3,
+        "epochs": 2,
+        "precision": "float32",
+    }
     whole = finetune(tmp_path / "whole", **settings, batch_size=16)
     parts = finetune(tmp_path / "parts", **settings, batch_size=4, accumulate=4)
     assert whole["training"]["steps"] == parts["training"]["steps"] == 6
@@ -227,7 +282,9 @@ def test_accumulated_batches_are_one_step(tmp_path):
     ):
         for row, same in zip(csv.DictReader(one), csv.DictReader(other), strict=True):
             for name in ("loss", "grad_norm"):
-                assert not row[name] or float(same[name]) == pytest.approx(float(row[name]), rel=1e-3)
+                assert not row[name] or float(same[name]) == pytest.approx(
+                    float(row[name]), rel=1e-3
+                )
     assert parts["metrics"]["loss"] == pytest.approx(whole["metrics"]["loss"], abs=1e-5)
 
 
@@ -241,7 +298,9 @@ def test_adapters_are_merged_into_a_plain_model(tmp_path, reviews, kind):
     from safetensors.numpy import load_file
 
     base = make_model(tmp_path / "base", kind)
-    document = finetune(tmp_path / "out", train=reviews, base_model=str(base), lora=2, learning_rate=3e-3, epochs=2)
+    document = finetune(
+        tmp_path / "out", train=reviews, base_model=str(base), lora=2, learning_rate=3e-3, epochs=2
+    )
     before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "out"))
     assert before.keys() == after.keys()
     assert not list((tmp_path / "out").glob("adapter*"))
@@ -279,17 +338,37 @@ def test_adapters_go_on_from_a_checkpoint(tmp_path, reviews, tiny_model):
     ("options", "message", "hint"),
     [
         ({"early_stopping": 0}, "--early-stopping 0: must be above 0", ""),
-        ({"early_stopping": 1, "save_strategy": "no"}, "--early-stopping keeps the best checkpoint", "epoch or steps"),
+        (
+            {"early_stopping": 1, "save_strategy": "no"},
+            "--early-stopping keeps the best checkpoint",
+            "epoch or steps",
+        ),
         ({"label_smoothing": 1.0}, "--label-smoothing 1.0", "0.1"),
         ({"class_weights": "rare"}, "class_weights='rare' is not one of none, balanced", ""),
         ({"accumulate": 0}, "--accumulate 0: must be above 0", ""),
         ({"lora": -1}, "--lora -1: must be above 0", ""),
-        ({"lora": 4, "from_scratch": True, "base_model": "distilbert-base-uncased"}, "--lora keeps a base model", ""),
-        ({"resume": True, "restart": True}, "--resume goes on and --restart starts over", "leave one"),
+        (
+            {"lora": 4, "from_scratch": True, "base_model": "distilbert-base-uncased"},
+            "--lora keeps a base model",
+            "",
+        ),
+        (
+            {"resume": True, "restart": True},
+            "--resume goes on and --restart starts over",
+            "leave one",
+        ),
         ({"resume": True}, "--resume: there is no training of", "leave --resume out"),
-        ({"report_to": "tensorbord"}, "transformers knows no such tracker", "did you mean tensorboard?"),
+        (
+            {"report_to": "tensorbord"},
+            "transformers knows no such tracker",
+            "did you mean tensorboard?",
+        ),
         ({"report_to": "clearml"}, "--report-to clearml needs a package", "pip install clearml"),
-        ({"distill": True, "class_weights": "balanced"}, "--distill learns probabilities", "leave them out"),
+        (
+            {"distill": True, "class_weights": "balanced"},
+            "--distill learns probabilities",
+            "leave them out",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, reviews, tiny_model, options, message, hint):
@@ -302,7 +381,8 @@ def test_what_cannot_be_meant_is_refused(tmp_path, reviews, tiny_model, options,
 
 
 @pytest.mark.parametrize(
-    ("option", "package", "extra"), [({"lora": 4}, "peft", "lora"), ({"trials": 2}, "optuna", "search")]
+    ("option", "package", "extra"),
+    [({"lora": 4}, "peft", "lora"), ({"trials": 2}, "optuna", "search")],
 )
 def test_a_missing_package_is_named_with_the_command_that_brings_it(
     tmp_path, monkeypatch, reviews, tiny_model, option, package, extra
@@ -343,12 +423,24 @@ def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
         "finetune(sys.argv[2], report_to='tensorboard', **json.loads(sys.argv[3]))"
     )
     settings = {"train": reviews, "base_model": str(tiny_model), "epochs": 2}
-    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "packages"), str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        program,
+        str(tmp_path / "packages"),
+        str(tmp_path / "out"),
+    ]
     command.append(json.dumps(settings))
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=300)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=root, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in (tmp_path / "out.logs" / "events").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (tmp_path / "out.logs" / "events").read_text().splitlines()
+    ]
     assert {"train/loss", "eval/loss", "eval/accuracy"} <= {name for name, _, _ in events}
     assert not (tmp_path / "out.training").exists()
 
@@ -362,7 +454,9 @@ def test_a_student_is_measured_by_labels(tmp_path, tiny_model):
     for i in range(60):
         of_class, sure = (GOOD, 0.8) if i % 2 else (BAD, 0.3)
         label = "pos" if i % 2 else "neg"
-        lines.append(f"{' '.join(chance.choices(of_class, k=3))} {i},{label},{1 - sure:.2f},{sure:.2f}")
+        lines.append(
+            f"{' '.join(chance.choices(of_class, k=3))} {i},{label},{1 - sure:.2f},{sure:.2f}"
+        )
     (tmp_path / "taught.csv").write_text("\n".join(lines) + "\n")
     document = finetune(
         tmp_path / "out",

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.training.examples import Examples, Table, decide_labels, hold_out, sample, select_examples
+from batchsent.training.examples import (
+    Examples,
+    Table,
+    decide_labels,
+    hold_out,
+    sample,
+    select_examples,
+)
 from batchsent.training.read_labelled import is_file, read_dataset, read_file
 
 ROWS = [
@@ -34,7 +41,9 @@ def write_csv(path, delimiter=",", opener=open):
         file.write("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("name", ["r.csv", "r.tsv", "r.csv.gz", "r.jsonl", "r.jsonl.gz", "r.parquet"])
+@pytest.mark.parametrize(
+    "name", ["r.csv", "r.tsv", "r.csv.gz", "r.jsonl", "r.jsonl.gz", "r.parquet"]
+)
 def test_every_format_gives_the_same_rows(tmp_path, name):
     """NA is a text, quoted newlines stay, and a label is what the file says, whatever the file's
     format.
@@ -43,9 +52,13 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
     opener = gzip.open if name.endswith(".gz") else open
     if "jsonl" in name:
         with opener(path, "wt", encoding="utf-8") as file:
-            file.writelines(json.dumps({"id": i, "text": t, "label": label}) + "\n" for i, t, label in ROWS)
+            file.writelines(
+                json.dumps({"id": i, "text": t, "label": label}) + "\n" for i, t, label in ROWS
+            )
     elif name.endswith(".parquet"):
-        pq.write_table(pa.table(dict(zip(("id", "text", "label"), zip(*ROWS, strict=True), strict=True))), path)
+        pq.write_table(
+            pa.table(dict(zip(("id", "text", "label"), zip(*ROWS, strict=True), strict=True))), path
+        )
     else:
         write_csv(path, "\t" if name == "r.tsv" else ",", opener)
     read = read_file(str(path), None, None)
@@ -94,7 +107,9 @@ def test_broken_json_lines_are_named(tmp_path, content, message):
 def test_half_characters_in_json_do_not_stop_the_tokenizer(tmp_path):
     """A lone surrogate, which JSON can hold and UTF-8 cannot, becomes U+FFFD."""
     path = tmp_path / "r.jsonl"
-    path.write_text('{"text": "odd \\ud83d end", "label": 0}\n{"text": "smile \\ud83d\\ude00", "label": 1}\n')
+    path.write_text(
+        '{"text": "odd \\ud83d end", "label": 0}\n{"text": "smile \\ud83d\\ude00", "label": 1}\n'
+    )
     read = read_file(str(path), None, None)
     found = select_examples(read, decide_labels(read, None, None, None))
     assert found.texts == ["odd \ufffd end", "smile \N{GRINNING FACE}"]
@@ -167,7 +182,9 @@ def test_a_label_that_the_rule_does_not_know_is_refused():
     rows.
     """
     rule = decide_labels(table(["pos", "neg"]), None, None, None)
-    with pytest.raises(UsageError, match=r"2 rows have labels that are none of NEGATIVE, POSITIVE: 'mixed' \(2\)"):
+    with pytest.raises(
+        UsageError, match=r"2 rows have labels that are none of NEGATIVE, POSITIVE: 'mixed' \(2\)"
+    ):
         select_examples(table(["pos", "mixed", "mixed"]), rule)
 
 
@@ -196,7 +213,9 @@ def test_the_sample_is_that_of_the_notebook():
     import datasets
 
     texts = [f"text {i}" for i in range(100)]
-    expected = datasets.Dataset.from_dict({"text": texts}).shuffle(seed=42).select(range(7))["text"][:]
+    expected = (
+        datasets.Dataset.from_dict({"text": texts}).shuffle(seed=42).select(range(7))["text"][:]
+    )
     assert sample(Examples(texts, [0] * 100, {}), 7, seed=42).texts == expected
     # A row that may not be taken is replaced by the next in line; the others stay.
     allowed = [i for i in range(100) if texts[i] != expected[2]]
@@ -218,7 +237,9 @@ def test_a_typing_error_in_a_label_is_told(counts, misspelled, meant):
     that mends it.
     """
     cells = [value for value, count in counts.items() for _ in range(count)]
-    with pytest.raises(UsageError, match=f"'{misspelled}' .* looks like a typing error of '{meant}'") as caught:
+    with pytest.raises(
+        UsageError, match=f"'{misspelled}' .* looks like a typing error of '{meant}'"
+    ) as caught:
         decide_labels(table(cells), None, None, None)
     mapping = caught.value.hint.split("'")[1]
     assert f"{misspelled}={meant}" in mapping
@@ -245,7 +266,10 @@ def test_names_that_are_alike_are_no_typing_errors(counts):
 def test_a_label_that_is_nearly_one_of_the_named_is_told():
     """Values that --labels or --label-map do not cover come with the name that was probably meant."""
     with pytest.raises(UsageError, match="none of NEGATIV, POSITIVE") as caught:
-        select_examples(table(["negative", "positive"]), decide_labels(table([]), "NEGATIV,POSITIVE", None, None))
+        select_examples(
+            table(["negative", "positive"]),
+            decide_labels(table([]), "NEGATIV,POSITIVE", None, None),
+        )
     assert "'negative' is nearly 'NEGATIV'; say what they mean" in caught.value.hint
 
 
@@ -264,7 +288,9 @@ def test_the_held_out_share_has_every_class(labels, share, seed):
     assert sorted(train.texts + held.texts) == sorted(whole.texts)
     assert set(train.labels) == set(held.labels) == set(labels)
     for label in set(labels):
-        assert held.labels.count(label) == min(max(1, round(share * labels.count(label))), labels.count(label) - 1)
+        assert held.labels.count(label) == min(
+            max(1, round(share * labels.count(label))), labels.count(label) - 1
+        )
     assert hold_out(whole, share, seed)[1].texts == held.texts
 
 
@@ -288,7 +314,11 @@ def test_a_class_with_one_text_cannot_be_held_out():
 def test_the_hash_tells_texts_and_labels_apart():
     """The hash of the rows changes with any text, label or order, and not with how they were read."""
     base = Examples(["ab", "c"], [0, 1], {})
-    others = [Examples(["a", "bc"], [0, 1], {}), Examples(["ab", "c"], [1, 0], {}), Examples(["c", "ab"], [1, 0], {})]
+    others = [
+        Examples(["a", "bc"], [0, 1], {}),
+        Examples(["ab", "c"], [1, 0], {}),
+        Examples(["c", "ab"], [1, 0], {}),
+    ]
     assert len({rows.sha256() for rows in [base, *others]}) == 4
     assert Examples(["ab", "c"], [0, 1], {"name": "elsewhere"}).sha256() == base.sha256()
 
@@ -305,12 +335,19 @@ def test_a_folder_of_data_files_is_a_data_set(tmp_path, monkeypatch):
     )
     folder = tmp_path / "mails"
     folder.mkdir()
-    data = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [1, 0, -1]}, features=features)
+    data = datasets.Dataset.from_dict(
+        {"text": ["x", "y", "z"], "label": [1, 0, -1]}, features=features
+    )
     data.to_parquet(folder / "train.parquet")
     data.to_parquet(folder / "test.parquet")
     assert not is_file(str(folder))
     read, splits = read_dataset(
-        str(folder), config=None, revision=None, split="train[:100%]", text_column=None, label_column=None
+        str(folder),
+        config=None,
+        revision=None,
+        split="train[:100%]",
+        text_column=None,
+        label_column=None,
     )
     assert list(read.cells) == ["spam", "ham", None]
     assert splits == ["train", "test"]

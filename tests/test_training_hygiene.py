@@ -14,7 +14,9 @@ def examples(*rows):
 
 def test_copies_are_left_out_but_for_the_first():
     """Of texts that differ in white space only the first is kept; the others are counted."""
-    rows, counts = choose_rows(examples(("a film", 1), ("dull", 0), (" a  film\n", 1), ("a film", 1), ("A film", 1)))
+    rows, counts = choose_rows(
+        examples(("a film", 1), ("dull", 0), (" a  film\n", 1), ("a film", 1), ("A film", 1))
+    )
     assert rows == [0, 1, 4]
     assert counts == {"also_in_evaluation": 0, "contradictory": 0, "duplicate": 2}
 
@@ -28,7 +30,9 @@ def test_copies_with_different_labels_are_all_left_out():
 
 def test_rows_to_measure_on_are_not_trained_on():
     """A training text that is also an evaluation text is left out, whatever its label there."""
-    rows, counts = choose_rows(examples(("seen", 1), ("new", 0), ("seen ", 1)), examples(("seen", 0)))
+    rows, counts = choose_rows(
+        examples(("seen", 1), ("new", 0), ("seen ", 1)), examples(("seen", 0))
+    )
     assert rows == [1]
     assert counts == {"also_in_evaluation": 2, "contradictory": 0, "duplicate": 0}
 
@@ -40,7 +44,10 @@ def test_a_teacher_does_not_contradict_itself():
     import numpy as np
 
     taught = Examples(["odd", "odd"], [0, 1], {}, np.array([[0.5, 0.5], [0.49, 0.51]], np.float32))
-    assert choose_rows(taught) == ([0], {"also_in_evaluation": 0, "contradictory": 0, "duplicate": 1})
+    assert choose_rows(taught) == (
+        [0],
+        {"also_in_evaluation": 0, "contradictory": 0, "duplicate": 1},
+    )
 
 
 texts = st.sampled_from(["a", "b", " a", "c c", "c  c", "d"])

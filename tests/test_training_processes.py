@@ -21,8 +21,27 @@ def command(tmp_path, tiny_model):
     """A training of 12 steps in two processes, with a checkpoint every 3."""
     reviews = write_reviews(tmp_path / "reviews.csv", rows=54)
     return [
-        *("finetune", "-o", "out", "--train", reviews, "--base-model", tiny_model, "--device", "cpu"),
-        *("--batch-size", "4", "--epochs", "2", "--learning-rate", "1e-3", "--precision", "float32"),
+        *(
+            "finetune",
+            "-o",
+            "out",
+            "--train",
+            reviews,
+            "--base-model",
+            tiny_model,
+            "--device",
+            "cpu",
+        ),
+        *(
+            "--batch-size",
+            "4",
+            "--epochs",
+            "2",
+            "--learning-rate",
+            "1e-3",
+            "--precision",
+            "float32",
+        ),
         *("--save-strategy", "steps", "--save-steps", "3"),
     ]
 
@@ -53,24 +72,59 @@ def test_torchrun_makes_one_model_and_says_it_once(tmp_path, tiny_model):
         "-m",
         "batchsent",
     ]
-    command += ["finetune", "-o", "out", "--train", reviews, "--base-model", str(tiny_model), "--device", "cpu"]
+    command += [
+        "finetune",
+        "-o",
+        "out",
+        "--train",
+        reviews,
+        "--base-model",
+        str(tiny_model),
+        "--device",
+        "cpu",
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [*command, "--epochs", "1"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [*command, "--epochs", "1"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"reviews.csv", "out"}
     assert done.stderr.count("model: out") == 1
     assert done.stdout.count("accuracy  ") == 2  # accuracy and balanced accuracy, of one table
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["hyperparameters"]["processes"] == 2
+    assert (
+        json.loads((tmp_path / "out" / "metrics.json").read_text())["hyperparameters"]["processes"]
+        == 2
+    )
 
 
 def test_two_processes_train_as_one_with_larger_batches(tmp_path, fork_server):
     """Two processes with a batch of 4 have the losses and gradients of one with a batch of 8."""
-    base = make_model(tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)
-    lines = [f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}" for a in GOOD + BAD for b in GOOD[:2] for c in BAD[:2]]
+    base = make_model(
+        tmp_path / "base", dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0
+    )
+    lines = [
+        f"{a} {b} {c},{'pos' if a in GOOD else 'neg'}"
+        for a in GOOD + BAD
+        for b in GOOD[:2]
+        for c in BAD[:2]
+    ]
     (tmp_path / "r.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
-    command = ["finetune", "--train", "r.csv", "--eval", "e.csv", "--base-model", base, "--device", "cpu"]
+    command = [
+        "finetune",
+        "--train",
+        "r.csv",
+        "--eval",
+        "e.csv",
+        "--base-model",
+        base,
+        "--device",
+        "cpu",
+    ]
     command += ["--epochs", "1", "--learning-rate", "1e-4", "--precision", "float32"]
     (tmp_path / "e.csv").write_text("text,label\ngreat film,pos\nawful film,neg\nlovely,pos\n")
     assert fork_server.run([*command, "-o", "one", "--batch-size", "8"], tmp_path) == 0
@@ -93,14 +147,19 @@ def test_a_signal_to_one_process_stops_all(tmp_path, fork_server, command, told)
 
     --resume gives the undisturbed model.
     """
-    assert finish(fork_server, fork_server.start_pair([*command[:2], "alone", *command[3:]], tmp_path)) == [0, 0]
+    assert finish(
+        fork_server, fork_server.start_pair([*command[:2], "alone", *command[3:]], tmp_path)
+    ) == [0, 0]
     pair = fork_server.start_pair(command, tmp_path)
     wait_for_checkpoint(tmp_path)
     for rank in told:
         os.kill(pair[rank], signal.SIGTERM)
     assert finish(fork_server, pair) == [143, 143], said(tmp_path)
     assert not (tmp_path / "out").exists()
-    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
+    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [
+        0,
+        0,
+    ], said(tmp_path)
     assert weights(tmp_path / "out") == weights(tmp_path / "alone")
 
 
@@ -120,7 +179,10 @@ def test_a_killed_process_ends_the_others_without_a_model(tmp_path, fork_server,
     assert "another process of this training ended before its time" in other
     assert "Traceback" not in other
     assert not (tmp_path / "out").exists()
-    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [0, 0], said(tmp_path)
+    assert finish(fork_server, fork_server.start_pair([*command, "--resume"], tmp_path)) == [
+        0,
+        0,
+    ], said(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"out"}
 
 
@@ -152,5 +214,7 @@ def test_all_processes_end_with_the_same_error_and_one_tells_it(tmp_path, fork_s
         pair = fork_server.start_pair([*command[:2], "other", *command[3:]], tmp_path)
         assert finish(fork_server, pair) == [11, 11]
     assert [text.count("another run is writing") for text in said(tmp_path)] == [0, 1, 0, 0]
-    assert finish(fork_server, fork_server.start_pair([*command, "--overwrite", "--trials", "2"], tmp_path)) == [2, 2]
+    assert finish(
+        fork_server, fork_server.start_pair([*command, "--overwrite", "--trials", "2"], tmp_path)
+    ) == [2, 2]
     assert "--trials" in said(tmp_path)[1]

@@ -61,10 +61,16 @@ def test_the_trials_are_told_and_the_best_is_trained(folder, searched):
     best = min(runs, key=lambda run: run["loss"])
     assert document["trials"]["chosen"] == best["trial"]
     assert document["trials"]["seed"] == document["hyperparameters"]["seed"] == 42
-    assert all(document["hyperparameters"][name] == best[name] for name in ("learning_rate", "epochs", "batch_size"))
+    assert all(
+        document["hyperparameters"][name] == best[name]
+        for name in ("learning_rate", "epochs", "batch_size")
+    )
     assert f"trial {best['trial']} is the best of 3" in said
     card = (folder / "out" / "README.md").read_text()
-    assert "were held out to choose learning rate, epochs and batch size by 3 trials, and trained on in the end" in card
+    assert (
+        "were held out to choose learning rate, epochs and batch size by 3 trials, and trained on in the end"
+        in card
+    )
     assert not (folder / "out.training").exists()
 
 
@@ -78,7 +84,8 @@ def test_trials_never_see_the_evaluation_rows(tmp_path, folder, searched, settin
     other = write_reviews(tmp_path / "third.csv", rows=12, words=(["love love"], ["worst worst"]))
     again = finetune(tmp_path / "again", **settings | {"eval": other})
     without_times = [
-        [{k: v for k, v in run.items() if k != "runtime_s"} for run in d["trials"]["runs"]] for d in (document, again)
+        [{k: v for k, v in run.items() if k != "runtime_s"} for run in d["trials"]["runs"]]
+        for d in (document, again)
     ]
     assert without_times[0] == without_times[1]
     assert weights(folder / "out") == weights(tmp_path / "again")
@@ -110,7 +117,9 @@ def test_a_killed_search_goes_on_with_the_next_trial(tmp_path, folder, searched,
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     assert fork_server.wait(child) == -signal.SIGKILL
-    assert fork_server.run([*command, "--device", "cpu", "--resume"], tmp_path) == 0, (tmp_path / "run.err").read_text()
+    assert fork_server.run([*command, "--device", "cpu", "--resume"], tmp_path) == 0, (
+        tmp_path / "run.err"
+    ).read_text()
     assert "of 3 trials are done already" in (tmp_path / "run.err").read_text()
     fork_server.close()
     assert weights(tmp_path / "killed") == weights(folder / "out")
@@ -129,7 +138,9 @@ def test_a_search_with_early_stopping_and_adapters(tmp_path, settings):
 
 def test_a_trial_that_diverges_is_not_chosen(tmp_path, settings):
     """A trial without a finite loss is told with its reason; where none ends, no model is written."""
-    with pytest.raises(DeviceError, match="none of 2 trials came to its end: the loss is no longer a finite number"):
+    with pytest.raises(
+        DeviceError, match="none of 2 trials came to its end: the loss is no longer a finite number"
+    ):
         finetune(tmp_path / "out", **settings | {"trials": 2, "learning_rate": 1e38})
     assert not list(tmp_path.iterdir())
 
@@ -161,7 +172,13 @@ def test_a_vocabulary_is_learned_once(tmp_path):
     reviews = write_reviews(tmp_path / "reviews.csv", rows=60)
     listener = Listener()
     document = finetune(
-        tmp_path / "out", train=reviews, from_scratch=True, trials=2, epochs=1, warmup=0.5, reporter=listener
+        tmp_path / "out",
+        train=reviews,
+        from_scratch=True,
+        trials=2,
+        epochs=1,
+        warmup=0.5,
+        reporter=listener,
     )
     assert sum("from scratch: a vocabulary" in line for line in listener.said) == 1
     assert len(document["trials"]["runs"]) == 2

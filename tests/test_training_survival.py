@@ -17,8 +17,27 @@ def command(tmp_path, tiny_model):
     """A training of 24 steps with a checkpoint every 3."""
     reviews = write_reviews(tmp_path / "reviews.csv", rows=54)
     return [
-        *("finetune", "-o", "out", "--train", reviews, "--base-model", tiny_model, "--device", "cpu"),
-        *("--batch-size", "8", "--epochs", "4", "--learning-rate", "1e-3", "--precision", "float32"),
+        *(
+            "finetune",
+            "-o",
+            "out",
+            "--train",
+            reviews,
+            "--base-model",
+            tiny_model,
+            "--device",
+            "cpu",
+        ),
+        *(
+            "--batch-size",
+            "8",
+            "--epochs",
+            "4",
+            "--learning-rate",
+            "1e-3",
+            "--precision",
+            "float32",
+        ),
         *("--save-strategy", "steps", "--save-steps", "3"),
     ]
 
@@ -39,7 +58,9 @@ PAPERS = {
     ],
     ids=["10", "5-early-stopping", "100", "50-early-stopping"],
 )
-def test_kills_at_random_moments_leave_no_half_model(tmp_path, fork_server, command, kills, choosing):
+def test_kills_at_random_moments_leave_no_half_model(
+    tmp_path, fork_server, command, kills, choosing
+):
     """SIGKILL at any moment: the final name is absent or whole, and the run that is left alone
     gives the same bytes.
     """
@@ -71,7 +92,9 @@ def test_kills_at_random_moments_leave_no_half_model(tmp_path, fork_server, comm
         tmp_path / "alone" / "out" / "training_curve.csv"
     ).read_text()
     assert not (tmp_path / "out.training").exists()
-    print(f"{killed} kills, {gone_on} runs went on from a checkpoint, {finished} finished in time, losses 0")
+    print(
+        f"{killed} kills, {gone_on} runs went on from a checkpoint, {finished} finished in time, losses 0"
+    )
 
 
 def test_a_corrupted_newest_checkpoint_is_passed_over(tmp_path, fork_server, command):
@@ -79,12 +102,17 @@ def test_a_corrupted_newest_checkpoint_is_passed_over(tmp_path, fork_server, com
     assert fork_server.run([*command, "--keep-checkpoints"], tmp_path) == 0
     before = weights(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "first")
-    names = sorted((path.name for path in (tmp_path / "out.training").glob("checkpoint-*")), key=lambda n: (len(n), n))
+    names = sorted(
+        (path.name for path in (tmp_path / "out.training").glob("checkpoint-*")),
+        key=lambda n: (len(n), n),
+    )
     newest = tmp_path / "out.training" / names[-1]
     optimizer = (newest / "optimizer.pt").read_bytes()
     (newest / "optimizer.pt").write_bytes(optimizer[: len(optimizer) // 2])
     assert fork_server.run([*command, "--resume"], tmp_path) == 0
-    assert f"resuming from {tmp_path}/out.training/{names[-2]}" in (tmp_path / "run.err").read_text()
+    assert (
+        f"resuming from {tmp_path}/out.training/{names[-2]}" in (tmp_path / "run.err").read_text()
+    )
     assert weights(tmp_path / "out") == before
 
 
@@ -107,7 +135,9 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, fork_server, command, n
     """
     child = fork_server.start(command, tmp_path)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "out.training").is_dir() or not list((tmp_path / "out.training").glob("checkpoint-*")):
+    while not (tmp_path / "out.training").is_dir() or not list(
+        (tmp_path / "out.training").glob("checkpoint-*")
+    ):
         assert time.monotonic() < deadline, (tmp_path / "run.err").read_text()
         time.sleep(0.01)
     os.kill(child, number)

@@ -50,10 +50,24 @@ def test_what_was_written_verifies(tmp_path, name, out):
     first = scored(tmp_path, name="given.csv", out=f"first_{name}", prefix="old_")[1]
     source = tmp_path / name
     batch(first, source, models=HashModels(), text_column="text", prefix="older_")
-    batch(source, tmp_path / out, models=HashModels(), text_column="text", probabilities=True, details=True)
+    batch(
+        source,
+        tmp_path / out,
+        models=HashModels(),
+        text_column="text",
+        probabilities=True,
+        details=True,
+    )
     verdict = verify(source, tmp_path / out)
     assert verdict["status"] == "same"
-    assert verdict["rows"] == {"read": 5, "scored": 3, "blank": 2, "rejected": 0, "nonfinite": 0, "written": 5}
+    assert verdict["rows"] == {
+        "read": 5,
+        "scored": 3,
+        "blank": 2,
+        "rejected": 0,
+        "nonfinite": 0,
+        "written": 5,
+    }
     tabs = [path.split(".")[1] == "tsv" for path in (name, out)]
     copied = "sv" in name and "sv" in out and tabs[0] == tabs[1]
     assert verdict["compared"] == ("bytes" if copied else "values")
@@ -79,7 +93,10 @@ def test_every_type_verifies(tmp_path, name, out):
     if name == "in.parquet":
         pq.write_table(table, tmp_path / name, row_group_size=3)
     else:
-        with pa.OSFile(str(tmp_path / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        with (
+            pa.OSFile(str(tmp_path / name), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as writer,
+        ):
             writer.write_table(table)
     batch(tmp_path / name, tmp_path / out, models=HashModels(), chunk_rows=2)
     assert verify(tmp_path / name, tmp_path / out)["status"] == "same"
@@ -116,7 +133,9 @@ def test_without_a_summary_the_rows_are_proven_and_the_rest_is_named(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_flipped_bit_is_found(tmp_path, data):
     """Whichever bit of output, input or summary's hashes is flipped, the files no longer verify."""
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -129,13 +148,17 @@ def test_any_flipped_bit_is_found(tmp_path, data):
     try:
         with pytest.raises(BatchsentError) as caught:
             verify(source, target)
-        assert caught.value.exit_code == 8 if spoilt == target else caught.value.exit_code in {2, 4, 8}
+        assert (
+            caught.value.exit_code == 8 if spoilt == target else caught.value.exit_code in {2, 4, 8}
+        )
     finally:
         spoilt.write_bytes(before)
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_the_user_s_bytes_need_no_hash(tmp_path, data):
     """A changed byte of the user's columns or between the rows is found without a summary too."""
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -164,7 +187,11 @@ def lines(target):
 
 
 DAMAGES = [
-    ("a lost zero", lambda d: d.replace(b"007,", b"7,"), "row 1, line 2, column id: '007' in the input, '7' in"),
+    (
+        "a lost zero",
+        lambda d: d.replace(b"007,", b"7,"),
+        "row 1, line 2, column id: '007' in the input, '7' in",
+    ),
     (
         "a dropped row",
         lambda d: d.replace(d.splitlines(keepends=True)[2], b""),
@@ -180,18 +207,50 @@ DAMAGES = [
         lambda d: b"".join(d.splitlines(keepends=True)[:-1]),
         "row 5, line 7: the output ends ahead of this",
     ),
-    ("a row more", lambda d: d + d.splitlines(keepends=True)[1], "row 6: a row that the input does not have"),
+    (
+        "a row more",
+        lambda d: d + d.splitlines(keepends=True)[1],
+        "row 6: a row that the input does not have",
+    ),
     ("cut short", lambda d: d[:-9], "row 5, column score: not a float32"),
     ("a byte order mark", lambda d: b"\xef\xbb\xbf" + d, "column id: 'id' in the input"),
-    ("a line end", lambda d: d.replace(b"\n008", b"\r\n008"), "row 1, line 2: '\\n' in the input, '\\r\\n' in the"),
-    ("a blank line", lambda d: d.replace(b"\n008", b"\n\n008"), "blank lines or line ends differ in rows 1 to 5"),
-    ("blank lines behind", lambda d: d + b"\n", "blank lines or line ends differ behind the last row"),
-    ("another header", lambda d: d.replace(b"note", b"NOTE", 1), "line 1, column note: 'note' in the input, 'NOTE'"),
-    ("no new columns", lambda d: REVIEWS, "line 1: 3 field(s) in the output where more than 3 are expected"),
+    (
+        "a line end",
+        lambda d: d.replace(b"\n008", b"\r\n008"),
+        "row 1, line 2: '\\n' in the input, '\\r\\n' in the",
+    ),
+    (
+        "a blank line",
+        lambda d: d.replace(b"\n008", b"\n\n008"),
+        "blank lines or line ends differ in rows 1 to 5",
+    ),
+    (
+        "blank lines behind",
+        lambda d: d + b"\n",
+        "blank lines or line ends differ behind the last row",
+    ),
+    (
+        "another header",
+        lambda d: d.replace(b"note", b"NOTE", 1),
+        "line 1, column note: 'note' in the input, 'NOTE'",
+    ),
+    (
+        "no new columns",
+        lambda d: REVIEWS,
+        "line 1: 3 field(s) in the output where more than 3 are expected",
+    ),
     ("an open quote", lambda d: d.replace(b"\n010,", b'\n"010,'), "row 4, line 6, column id"),
     ("a quote less", lambda d: d.replace(b'\nthen",', b"\nthen,"), "row 3, line 4, column text"),
-    ("other names", lambda d: d.replace(b",label,", b",lable,"), "are not label, score and so on but: lable, score"),
-    ("a field less", lambda d: d.replace(b",,\n", b",\n", 1), "row 2, line 3: 4 field(s) in the output where 5"),
+    (
+        "other names",
+        lambda d: d.replace(b",label,", b",lable,"),
+        "are not label, score and so on but: lable, score",
+    ),
+    (
+        "a field less",
+        lambda d: d.replace(b",,\n", b",\n", 1),
+        "row 2, line 3: 4 field(s) in the output where 5",
+    ),
     ("empty", lambda d: b"", "the output is empty"),
 ]
 
@@ -214,23 +273,38 @@ def test_two_rows_swapped_are_found(tmp_path):
     source, target = scored(tmp_path, b"id,text\n1,a\n2,b\n3,c\n")
     head, first, second, third = lines(target)
     target.write_bytes(head + first + third + second)
-    assert "row 2, line 3, column id: '2' in the input, '3' in the output" in refused(source, target).message
+    assert (
+        "row 2, line 3, column id: '2' in the input, '3' in the output"
+        in refused(source, target).message
+    )
 
 
 SCORES = [
-    ("a label without text", "blank", ("POSITIVE", "0.75"), "a label where there is no text: 'POSITIVE'"),
+    (
+        "a label without text",
+        "blank",
+        ("POSITIVE", "0.75"),
+        "a label where there is no text: 'POSITIVE'",
+    ),
     ("a label without score", "good", ("POSITIVE", ""), "label and score must come together"),
     ("a score without label", "good", ("", "0.75"), "label and score must come together"),
     ("no number", "good", ("POSITIVE", "high"), "not a float32 in its shortest form: 'high'"),
     ("not a number", "good", ("POSITIVE", "nan"), "not a probability"),
     ("above one", "good", ("POSITIVE", "1.5"), "not a probability: '1.5'"),
     ("below zero", "good", ("POSITIVE", "-0.5"), "not a probability"),
-    ("more digits than a float32 has", "good", ("POSITIVE", "0.7500000001"), "not a float32 in its shortest form"),
+    (
+        "more digits than a float32 has",
+        "good",
+        ("POSITIVE", "0.7500000001"),
+        "not a float32 in its shortest form",
+    ),
     ("another notation", "good", ("POSITIVE", "7.5e-1"), "not a float32 in its shortest form"),
 ]
 
 
-@pytest.mark.parametrize(("row", "cells", "said"), [s[1:] for s in SCORES], ids=[s[0] for s in SCORES])
+@pytest.mark.parametrize(
+    ("row", "cells", "said"), [s[1:] for s in SCORES], ids=[s[0] for s in SCORES]
+)
 def test_scores_that_no_model_gives_are_found(tmp_path, row, cells, said):
     """Labels and scores must come together, for texts only, as float32 numbers from 0 to 1."""
     source, target = scored(tmp_path, b"text,kind\nfine,good\n  ,blank\n")
@@ -282,7 +356,10 @@ def test_details_must_be_what_they_are(tmp_path, cells, said):
 
 CLAIMS = [
     (("status",), "running"),
-    *((("rows", name), 99) for name in ("read", "scored", "blank", "rejected", "nonfinite", "written")),
+    *(
+        (("rows", name), 99)
+        for name in ("read", "scored", "blank", "rejected", "nonfinite", "written")
+    ),
     (("rows", "read"), "5"),
     (("predictions", "labels", 0, "count"), 77),
     (("outputs", 0, "sha256"), "0" * 64),
@@ -313,7 +390,9 @@ CLAIMS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value"), CLAIMS, ids=[".".join(map(str, p)) + f"={v}"[:20] for p, v in CLAIMS])
+@pytest.mark.parametrize(
+    ("path", "value"), CLAIMS, ids=[".".join(map(str, p)) + f"={v}"[:20] for p, v in CLAIMS]
+)
 def test_a_summary_that_claims_something_else_is_found(tmp_path, path, value):
     """Every count, hash and label of the summary is held against the files."""
     source, target = scored(tmp_path)
@@ -337,14 +416,21 @@ def test_a_changed_score_needs_the_hash(tmp_path):
         verify(source, target)
 
 
-TABLES = {"group_by": "note", "gold_stars": "note", "stars": "1-2:NEGATIVE,4-5:POSITIVE", "disagreements": None}
+TABLES = {
+    "group_by": "note",
+    "gold_stars": "note",
+    "stars": "1-2:NEGATIVE,4-5:POSITIVE",
+    "disagreements": None,
+}
 STARRED = b"text,note\n" + b"".join(b"film %d,%d\n" % (n, n % 6) for n in range(60))
 
 
 def with_tables(folder, out="out.csv", **options):
     """Score with every table beside the output; return input, output, groups and disagreements."""
     worst = folder / "worst.csv"
-    source, target = scored(folder, STARRED, out=out, **{**TABLES, "disagreements": str(worst), **options})
+    source, target = scored(
+        folder, STARRED, out=out, **{**TABLES, "disagreements": str(worst), **options}
+    )
     return source, target, folder / out.replace("out.", "out.groups.", 1), worst
 
 
@@ -370,8 +456,14 @@ def test_a_table_that_was_changed_emptied_or_lost_is_found(tmp_path, which):
     assert f"the table {table} is not there" in refused(source, target).message
     table.write_bytes(whole)
     document = json.loads(summary_of(target).read_bytes())
-    for change, said in (({"rows": 3}, "rows of the table"), ({"role": "other"}, "by its options the run wrote")):
-        spoilt = [entry | change if entry["path"] == str(table) else entry for entry in document["outputs"]]
+    for change, said in (
+        ({"rows": 3}, "rows of the table"),
+        ({"role": "other"}, "by its options the run wrote"),
+    ):
+        spoilt = [
+            entry | change if entry["path"] == str(table) else entry
+            for entry in document["outputs"]
+        ]
         summary_of(target).write_text(json.dumps({**document, "outputs": spoilt}))
         assert said in refused(source, target).message
 
@@ -406,7 +498,9 @@ def flipped(target):
     """Write the output again with true for false and false for true."""
     swap = {b"true": b"false", b"false": b"true"}
     rows = [line.rsplit(b",", 1) for line in target.read_bytes().splitlines()]
-    target.write_bytes(b"".join(b",".join([front, swap.get(last, last)]) + b"\n" for front, last in rows))
+    target.write_bytes(
+        b"".join(b",".join([front, swap.get(last, last)]) + b"\n" for front, last in rows)
+    )
 
 
 @pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
@@ -419,8 +513,13 @@ def test_unsure_must_follow_from_the_score(tmp_path, out):
     else:
         table = pq.read_table(target)
         other = pc.invert(table["unsure"])
-        pq.write_table(table.set_column(table.num_columns - 1, "unsure", other), target, compression="snappy")
-    assert "column unsure: it must say whether the score is under 0.7" in refused(source, target).message
+        pq.write_table(
+            table.set_column(table.num_columns - 1, "unsure", other), target, compression="snappy"
+        )
+    assert (
+        "column unsure: it must say whether the score is under 0.7"
+        in refused(source, target).message
+    )
     summary_of(target).unlink()
     assert "column unsure: no threshold calls" in refused(source, target).message
     assert "no threshold calls" in refused(source, target, chunk_rows=1).message
@@ -432,7 +531,9 @@ def test_unsure_must_follow_from_the_score(tmp_path, out):
 @pytest.mark.parametrize("threshold", [0, 1, 1.0])
 def test_thresholds_at_the_ends_verify(tmp_path, threshold):
     """A threshold that calls no row unsure, or all of them, given as an integer too."""
-    source, target = scored(tmp_path, MANY, unsure_below=threshold, probabilities=True, details=True)
+    source, target = scored(
+        tmp_path, MANY, unsure_below=threshold, probabilities=True, details=True
+    )
     assert verify(source, target)["status"] == "same"
     summary_of(target).unlink()
     assert verify(source, target)["status"] == "same"
@@ -442,7 +543,10 @@ def test_unsure_comes_with_a_score_only(tmp_path):
     """A row without text is neither sure nor unsure."""
     source, target = scored(tmp_path, MANY, unsure_below=0.7)
     target.write_bytes(target.read_bytes().replace(b"  ,,,\n", b"  ,,,true\n"))
-    assert "row 41, column unsure: label and unsure must come together" in refused(source, target).message
+    assert (
+        "row 41, column unsure: label and unsure must come together"
+        in refused(source, target).message
+    )
 
 
 BREAKS = [
@@ -451,14 +555,42 @@ BREAKS = [
         "text,label,score,foo\nab,NEGATIVE,0.75,1\n",
         "score and so on but: label, score, foo",
     ),
-    ("columns in another order", "text,label,score,unsure,prob_A,prob_B\nab,A,1,true,1,0\n", "score and so on but"),
-    ("one probability of two", "text,label,score,prob_A\nab,A,0.75,0.75\n", "the probability of one label, and none"),
-    ("a label without its column", "text,label,score,prob_A,prob_B\nab,C,0.75,0.5,0.5\n", "not one of the labels A, B"),
-    ("a sum that is not 1", "text,label,score,prob_A,prob_B\nab,A,0.75,0.75,0.125\n", "do not add up to 1: '0.875'"),
+    (
+        "columns in another order",
+        "text,label,score,unsure,prob_A,prob_B\nab,A,1,true,1,0\n",
+        "score and so on but",
+    ),
+    (
+        "one probability of two",
+        "text,label,score,prob_A\nab,A,0.75,0.75\n",
+        "the probability of one label, and none",
+    ),
+    (
+        "a label without its column",
+        "text,label,score,prob_A,prob_B\nab,C,0.75,0.5,0.5\n",
+        "not one of the labels A, B",
+    ),
+    (
+        "a sum that is not 1",
+        "text,label,score,prob_A,prob_B\nab,A,0.75,0.75,0.125\n",
+        "do not add up to 1: '0.875'",
+    ),
     ("a winner of nothing", "text,label,score\nab,A,0\n", "too low for the highest"),
-    ("a count too large", "text,label,score,n_tokens,truncated\nab,A,1,99999999999,true\n", "not a count"),
-    ("a count with a zero ahead", "text,label,score,n_tokens,truncated\nab,A,1,02,true\n", "not a count"),
-    ("neither true nor false", "text,label,score,n_tokens,truncated\nab,A,1,2,\n", "not true or false: null"),
+    (
+        "a count too large",
+        "text,label,score,n_tokens,truncated\nab,A,1,99999999999,true\n",
+        "not a count",
+    ),
+    (
+        "a count with a zero ahead",
+        "text,label,score,n_tokens,truncated\nab,A,1,02,true\n",
+        "not a count",
+    ),
+    (
+        "neither true nor false",
+        "text,label,score,n_tokens,truncated\nab,A,1,2,\n",
+        "not true or false: null",
+    ),
 ]
 
 
@@ -477,7 +609,10 @@ def test_tokens_of_no_text_are_found(tmp_path):
     source, target = scored(tmp_path, b"text,n\na b,1\n,2\n", details=True)
     data = target.read_bytes()
     target.write_bytes(data.replace(b",2,,,0,false", b",2,,,7,false"))
-    assert "row 2, column n_tokens: tokens where there is no text: '7'" in refused(source, target).message
+    assert (
+        "row 2, column n_tokens: tokens where there is no text: '7'"
+        in refused(source, target).message
+    )
     target.write_bytes(data.replace(b",2,false", b",3,false"))
     assert "tokens read: '2' in the summary, '3' in the files" in refused(source, target).message
 
@@ -490,7 +625,9 @@ def test_labels_that_are_all_gone_are_named(tmp_path):
     target.write_bytes(b"text,label,score\na,,\nb,,\n")
     assert "rows scored: '2' in the summary, '0' in the files" in refused(source, target).message
     summary_of(target).unlink()
-    assert any("2 rows with text and without label" in said for said in verify(source, target)["unchecked"])
+    assert any(
+        "2 rows with text and without label" in said for said in verify(source, target)["unchecked"]
+    )
 
 
 def test_a_file_without_header_needs_label_and_score(tmp_path):
@@ -499,15 +636,22 @@ def test_a_file_without_header_needs_label_and_score(tmp_path):
     What stands behind two of them is checked by the summary's names.
     """
     data, how = b"1,a b\n2,b\n", {"no_header": True, "text_column_index": 2}
-    source, target = scored(tmp_path, data, **how, probabilities=True, details=True, unsure_below=0.9)
+    source, target = scored(
+        tmp_path, data, **how, probabilities=True, details=True, unsure_below=0.9
+    )
     assert verify(source, target)["unchecked"] == []
     flipped(target)
     assert "column unsure: it must say" in refused(source, target).message
     scored(tmp_path, data, **how)
-    target.write_bytes(b"".join(line.rsplit(b",", 1)[0] + b"\n" for line in target.read_bytes().splitlines()))
+    target.write_bytes(
+        b"".join(line.rsplit(b",", 1)[0] + b"\n" for line in target.read_bytes().splitlines())
+    )
     assert "1 field(s) behind the input's where 2 are expected" in refused(source, target).message
     summary_of(target).unlink()
-    assert "1 field(s) behind the input's where 2 are expected" in refused(source, target, **how).message
+    assert (
+        "1 field(s) behind the input's where 2 are expected"
+        in refused(source, target, **how).message
+    )
     scored(tmp_path, data, **how, details=True)
     summary_of(target).unlink()
     assert "fields behind label and score" in " ".join(verify(source, target, **how)["unchecked"])
@@ -516,7 +660,9 @@ def test_a_file_without_header_needs_label_and_score(tmp_path):
 def test_a_rejects_file_of_nothing_is_found(tmp_path):
     """A rejects file that names rows that are all there belongs to another run."""
     source, target = scored(tmp_path)
-    (tmp_path / "out.csv.rejects.csv").write_bytes(b'"line","byte_offset","reason","raw"\n3,9,"short","2"\n')
+    (tmp_path / "out.csv.rejects.csv").write_bytes(
+        b'"line","byte_offset","reason","raw"\n3,9,"short","2"\n'
+    )
     assert "names rows that can be read" in refused(source, target).message
 
 
@@ -560,21 +706,73 @@ def changed(table, column, row, value):
 
 
 VALUES = [
-    ("a number", lambda t: changed(t, "n", 3, 5), "row 4, column n: '4' in the input, '5' in the output"),
-    ("zero's sign", lambda t: changed(t, "x", 0, -0.0), "row 1, column x: '0.0' in the input, '-0.0' in the output"),
-    ("NaN to null", lambda t: changed(t, "x", 1, None), "row 2, column x: 'nan' in the input, null in the output"),
-    ("null to empty", lambda t: changed(t, "text", 2, ""), "row 3, column text: null in the input, '' in the output"),
+    (
+        "a number",
+        lambda t: changed(t, "n", 3, 5),
+        "row 4, column n: '4' in the input, '5' in the output",
+    ),
+    (
+        "zero's sign",
+        lambda t: changed(t, "x", 0, -0.0),
+        "row 1, column x: '0.0' in the input, '-0.0' in the output",
+    ),
+    (
+        "NaN to null",
+        lambda t: changed(t, "x", 1, None),
+        "row 2, column x: 'nan' in the input, null in the output",
+    ),
+    (
+        "null to empty",
+        lambda t: changed(t, "text", 2, ""),
+        "row 3, column text: null in the input, '' in the output",
+    ),
     ("inside a list", lambda t: changed(t, "list", 4, [1.0, 2.5]), "row 5, column list"),
-    ("a row gone", lambda t: pa.concat_tables([t.slice(0, 2), t.slice(3)]), "row 3, column n: '3' in the input, '4'"),
-    ("the last row gone", lambda t: t.slice(0, 4), "row 5: the output ends ahead of this row: it has 4 rows"),
-    ("a row more", lambda t: pa.concat_tables([t, t.slice(4)]), "row 6: a row that the input does not have"),
-    ("another order", lambda t: t.take([0, 2, 1, 3, 4]), "row 2, column n: '2' in the input, '3' in the output"),
-    ("a type", lambda t: t.set_column(0, "n", t["n"].cast(pa.int64())), "column n: 'pyarrow.Field<n: int32>' in the"),
-    ("a name", lambda t: t.rename_columns(["m", *t.column_names[1:]]), "column n: 'n' in the input, 'm' in the output"),
-    ("metadata", lambda t: t.replace_schema_metadata({"made": "later"}), "the metadata of the schema"),
-    ("a column gone", lambda t: t.drop_columns("list"), "column list: 'list' in the input, 'label' in the output"),
+    (
+        "a row gone",
+        lambda t: pa.concat_tables([t.slice(0, 2), t.slice(3)]),
+        "row 3, column n: '3' in the input, '4'",
+    ),
+    (
+        "the last row gone",
+        lambda t: t.slice(0, 4),
+        "row 5: the output ends ahead of this row: it has 4 rows",
+    ),
+    (
+        "a row more",
+        lambda t: pa.concat_tables([t, t.slice(4)]),
+        "row 6: a row that the input does not have",
+    ),
+    (
+        "another order",
+        lambda t: t.take([0, 2, 1, 3, 4]),
+        "row 2, column n: '2' in the input, '3' in the output",
+    ),
+    (
+        "a type",
+        lambda t: t.set_column(0, "n", t["n"].cast(pa.int64())),
+        "column n: 'pyarrow.Field<n: int32>' in the",
+    ),
+    (
+        "a name",
+        lambda t: t.rename_columns(["m", *t.column_names[1:]]),
+        "column n: 'n' in the input, 'm' in the output",
+    ),
+    (
+        "metadata",
+        lambda t: t.replace_schema_metadata({"made": "later"}),
+        "the metadata of the schema",
+    ),
+    (
+        "a column gone",
+        lambda t: t.drop_columns("list"),
+        "column list: 'list' in the input, 'label' in the output",
+    ),
     ("no label", lambda t: t.drop_columns("label"), "has no column called label"),
-    ("a score of doubles", lambda t: t.set_column(5, "score", t["score"].cast(pa.float64())), "its type is double"),
+    (
+        "a score of doubles",
+        lambda t: t.set_column(5, "score", t["score"].cast(pa.float64())),
+        "its type is double",
+    ),
 ]
 
 
@@ -595,7 +793,11 @@ def test_every_changed_value_is_found(tmp_path, spoil, said, out):
     batch(source, target, models=HashModels())
     summary_of(target).unlink()
     assert verify(source, target)["status"] == "same"
-    whole = pq.read_table(target) if out.endswith("parquet") else pa.ipc.open_stream(target.read_bytes()).read_all()
+    whole = (
+        pq.read_table(target)
+        if out.endswith("parquet")
+        else pa.ipc.open_stream(target.read_bytes()).read_all()
+    )
     write(target, spoil(whole))
     assert said in refused(source, target).message
 
@@ -621,7 +823,10 @@ def test_parquet_keeps_its_layout(tmp_path):
     pq.write_table(out, target, row_group_size=5, compression="zstd")
     assert "row groups" in refused(source, target).message
     pq.write_table(out, target, row_group_size=4, compression="snappy")
-    assert "column text: 'ZSTD' in the input, 'SNAPPY' in the output" in refused(source, target).message
+    assert (
+        "column text: 'ZSTD' in the input, 'SNAPPY' in the output"
+        in refused(source, target).message
+    )
 
 
 def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
@@ -639,7 +844,11 @@ def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
         (b'\n"",', b"\n,", "row 3, column text: '' in the input, null in the output"),
         (b"0.1", b"0.10", "row 2, column price: '0.1' in the input, '0.10' in the output"),
         (b"text,price", b"price,text", "column text: 'text' in the input, 'price' in the output"),
-        (data.splitlines(keepends=True)[1], b"", "row 1, column text: 'a' in the input, null in the output"),
+        (
+            data.splitlines(keepends=True)[1],
+            b"",
+            "row 1, column text: 'a' in the input, null in the output",
+        ),
         (data.splitlines(keepends=True)[3], b"", "row 3: the output ends ahead of this row"),
         (b"price,label", b'price,"label', "so on but: label,score\\na"),
         (b"\n,0.1", b"\n,0.1,,", "6 field(s) in the output where 4 are expected"),
@@ -722,4 +931,7 @@ def test_many_rows_over_many_chunks(tmp_path):
     table = pq.read_table(tmp_path / "out.parquet")
     ids = pc.if_else(pc.equal(table["id"], "31234"), "x", table["id"])
     pq.write_table(table.set_column(0, "id", ids), tmp_path / "out.parquet", compression="snappy")
-    assert "row 31,235, column id: '31234' in the input, 'x' in" in refused(source, tmp_path / "out.parquet").message
+    assert (
+        "row 31,235, column id: '31234' in the input, 'x' in"
+        in refused(source, tmp_path / "out.parquet").message
+    )

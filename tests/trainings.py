@@ -40,15 +40,25 @@ class ForkServer:
         Return its process id.
         """
         environment = {key: str(value) for key, value in env.items()}
-        return self.ask(arguments=[str(a) for a in arguments], folder=str(folder), name=name, env=environment)
+        return self.ask(
+            arguments=[str(a) for a in arguments], folder=str(folder), name=name, env=environment
+        )
 
     def start_pair(self, arguments, folder):
         """Start two processes of one training, as torchrun does; return their process ids."""
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_WORLD_SIZE": 2}
-        return [self.start(arguments, folder, f"rank{rank}", RANK=rank, LOCAL_RANK=rank, **shared) for rank in (0, 1)]
+        shared = {
+            "WORLD_SIZE": 2,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "LOCAL_WORLD_SIZE": 2,
+        }
+        return [
+            self.start(arguments, folder, f"rank{rank}", RANK=rank, LOCAL_RANK=rank, **shared)
+            for rank in (0, 1)
+        ]
 
     def wait(self, pid):
         """Return the exit code of a process, negative for a signal that killed it."""
@@ -111,11 +121,16 @@ def enter(request):
     os.environ.update(request["env"])
     streams = (
         (os.devnull, os.O_RDONLY),
-        *((f"{request['name']}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for end in ("out", "err")),
+        *(
+            (f"{request['name']}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for end in ("out", "err")
+        ),
     )
     for number, (path, flags) in enumerate(streams):
         os.dup2(os.open(path, flags), number)
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w")))
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(n, mode, closefd=False) for n, mode in enumerate(("r", "w", "w"))
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from batchsent.cli import main

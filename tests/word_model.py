@@ -10,8 +10,30 @@ import numpy as np
 from batchsent.chunk import BLANK, SCORED, Scores, is_blank
 from tests.hash_model import HashModels, HashScorer, probability
 
-PRAISE = ("great", "excellent", "wonderful", "best", "love", "loved", "perfect", "amazing", "superb", "brilliant")
-BLAME = ("bad", "worst", "awful", "boring", "terrible", "waste", "poor", "stupid", "horrible", "nothing")
+PRAISE = (
+    "great",
+    "excellent",
+    "wonderful",
+    "best",
+    "love",
+    "loved",
+    "perfect",
+    "amazing",
+    "superb",
+    "brilliant",
+)
+BLAME = (
+    "bad",
+    "worst",
+    "awful",
+    "boring",
+    "terrible",
+    "waste",
+    "poor",
+    "stupid",
+    "horrible",
+    "nothing",
+)
 WORDS = re.compile(r"[a-z]+")
 MAX_TOKENS = 256
 
@@ -31,8 +53,12 @@ class WordScorer(HashScorer):
     def score(self, prepared, *, done=None, stop=None):
         texts = prepared.content
         blank = np.array([is_blank(text) for text in texts], dtype=bool)
-        words = np.array([0 if text is None else len(text.split()) for text in texts], dtype=np.int32)
-        positive = np.array([np.nan if is_blank(text) else praise(text) for text in texts], dtype=np.float32)
+        words = np.array(
+            [0 if text is None else len(text.split()) for text in texts], dtype=np.int32
+        )
+        positive = np.array(
+            [np.nan if is_blank(text) else praise(text) for text in texts], dtype=np.float32
+        )
         return Scores(
             np.stack([np.float32(1) - positive, positive], axis=1),
             np.where(blank, 0, np.minimum(words, MAX_TOKENS)).astype(np.int32),

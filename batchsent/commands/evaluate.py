@@ -40,26 +40,42 @@ class EvaluateOptions(ReadOptions, ModelOptions):
     """How a file is judged."""
 
     gold: str | None = option(None, "Column with the right labels.", metavar="COLUMN")
-    gold_map: str | None = option(None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,...")
-    gold_stars: str | None = option(None, "Column with star ratings, taken as weak labels.", metavar="COLUMN")
-    stars: str | None = option(None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,...")
+    gold_map: str | None = option(
+        None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,..."
+    )
+    gold_stars: str | None = option(
+        None, "Column with star ratings, taken as weak labels.", metavar="COLUMN"
+    )
+    stars: str | None = option(
+        None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,..."
+    )
     prefix: str = option("", "What stands in front of the names of the label and score columns.")
     labels: str | None = option(
         None,
         "Label names in the model's order [default: from the summary beside FILE, its prob_ columns or its labels].",
         metavar="LABEL,...",
     )
-    unsure_below: float | None = option(None, "Score under which a row counts as unsure.", metavar="SCORE")
+    unsure_below: float | None = option(
+        None, "Score under which a row counts as unsure.", metavar="SCORE"
+    )
     fail_under: tuple[str, ...] = option(
-        (), "Exit with 8 where a figure is lower; may be repeated.", metavar="FIGURE=VALUE", multiple=True
+        (),
+        "Exit with 8 where a figure is lower; may be repeated.",
+        metavar="FIGURE=VALUE",
+        multiple=True,
     )
     model: str | None = option(
-        None, "Score FILE with this model instead of reading its label column.", short="-m", metavar="FOLDER|ID"
+        None,
+        "Score FILE with this model instead of reading its label column.",
+        short="-m",
+        metavar="FOLDER|ID",
     )
     revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
 
 
-def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
+def evaluate(
+    file: str | Path, *, reporter: Reporter | None = None, **options: Any
+) -> dict[str, Any]:
     """Judge the labels of a scored file by a gold column; the options are those of EvaluateOptions.
 
     Reads the columns `label` and `score`, and `prob_<label>` and `truncated` where the file has
@@ -71,9 +87,15 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
     """
     settings = build(EvaluateOptions, options)
     if (settings.gold is None) == (settings.gold_stars is None):
-        raise UsageError("name one column to judge by", hint="--gold COLUMN, or --gold-stars COLUMN with --stars RULE")
+        raise UsageError(
+            "name one column to judge by",
+            hint="--gold COLUMN, or --gold-stars COLUMN with --stars RULE",
+        )
     if (settings.gold_stars is None) != (settings.stars is None):
-        raise UsageError("--gold-stars and --stars go together", hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE")
+        raise UsageError(
+            "--gold-stars and --stars go together",
+            hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE",
+        )
     # a misspelt gate is refused before the file is read
     gates.failed_minimums(None, settings.fail_under)
     gates.check_score("--unsure-below", settings.unsure_below)
@@ -91,11 +113,17 @@ def evaluate(file: str | Path, *, reporter: Reporter | None = None, **options: A
     return document
 
 
-def _of_model(path: str, model: str, settings: EvaluateOptions, reporter: Reporter) -> dict[str, Any]:
+def _of_model(
+    path: str, model: str, settings: EvaluateOptions, reporter: Reporter
+) -> dict[str, Any]:
     """Score the texts of a labelled file, writing nothing, and judge what the model says."""
     with closing(open_source(path, settings, gold_column=_gold_column(settings))) as source:
         identity = identify(model, settings.revision)
-        tally = Tally(identity.labels, _gold_rule(identity.labels, settings), unsure_below=settings.unsure_below)
+        tally = Tally(
+            identity.labels,
+            _gold_rule(identity.labels, settings),
+            unsure_below=settings.unsure_below,
+        )
         scorer = ModelScorer.open(identity, settings)
         with closing(scorer):
             for said in scorer.facts()["device"]["warnings"]:
@@ -116,18 +144,25 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
     are columns needed beside each other; what they yield is cut into the same blocks of rows.
     """
     if path == "-":
-        raise UsageError("a scored file is read more than once, which stdin cannot be", hint="save it to a file first")
+        raise UsageError(
+            "a scored file is read more than once, which stdin cannot be",
+            hint="save it to a file first",
+        )
     label_column, score_column = settings.prefix + "label", settings.prefix + "score"
     with ExitStack() as stack:
 
         def opened(text_column: str, other_column: str | None) -> Source:
             options = replace(settings, text_column=text_column, text_column_index=None)
-            return stack.enter_context(closing(open_source(path, options, gold_column=other_column)))
+            return stack.enter_context(
+                closing(open_source(path, options, gold_column=other_column))
+            )
 
         try:
             scored = opened(label_column, score_column)
         except UsageError as error:  # it knows nothing of prefixes
-            raise UsageError(error.message, hint="say which columns batchsent wrote with --prefix") from error
+            raise UsageError(
+                error.message, hint="say which columns batchsent wrote with --prefix"
+            ) from error
         labels = _labels(path, settings, opened(label_column, None))
         gold = _gold_rule(labels, settings)
         text_column = _text_column(scored.columns, settings)
@@ -139,14 +174,21 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
         cut_column = settings.prefix + "truncated"
         cuts = [opened(label_column, cut_column)] if cut_column in scored.columns else []
 
-        tally = Tally(labels, gold, unsure_below=settings.unsure_below, winners_only=len(labels) != 2 and not known)
+        tally = Tally(
+            labels,
+            gold,
+            unsure_below=settings.unsure_below,
+            winners_only=len(labels) != 2 and not known,
+        )
         streams = [_pairs(source) for source in (scored, judged, *others, *cuts)]
         first_row = 0
         while block := list(islice(streams[0], BLOCK_ROWS)):
             texts_gold, *rest = ([*islice(stream, BLOCK_ROWS)] for stream in streams[1:])
             said, score = [label for label, _ in block], [cell for _, cell in block]
             beside = [[cell for _, cell in column] for column in rest]
-            scores = _scores(said, score, beside[: len(others)], beside[len(others) :], labels, first_row)
+            scores = _scores(
+                said, score, beside[: len(others)], beside[len(others) :], labels, first_row
+            )
             texts: list[str | None] = [text if text_column else None for text, _ in texts_gold]
             tally.add(Chunk(first_row, texts, None, [cell for _, cell in texts_gold]), scores)
             first_row += len(block)
@@ -193,7 +235,9 @@ def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, 
     if settings.labels is not None:
         named = tuple(label.strip() for label in settings.labels.split(","))
         if not all(named) or len(set(named)) < len(named):
-            raise UsageError("--labels names a label twice, or none", hint="such as --labels NEGATIVE,POSITIVE")
+            raise UsageError(
+                "--labels names a label twice, or none", hint="such as --labels NEGATIVE,POSITIVE"
+            )
         return named
     found: set[str] = set()
     for chunk in source.chunks():
@@ -235,7 +279,9 @@ def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
 
 def _pairs(source: Source) -> Iterator[tuple[str | None, Any]]:
     for chunk in source.chunks():
-        yield from zip(chunk.texts, repeat(None) if chunk.gold is None else chunk.gold, strict=False)
+        yield from zip(
+            chunk.texts, repeat(None) if chunk.gold is None else chunk.gold, strict=False
+        )
 
 
 def _scores(
@@ -262,7 +308,9 @@ def _scores(
     probabilities = np.full((rows, len(labels)), np.nan, dtype=np.float32)
     if others:
         for column, cells in enumerate(others):
-            probabilities[places, column] = _floats([cells[row] for row in places.tolist()], places, first_row)
+            probabilities[places, column] = _floats(
+                [cells[row] for row in places.tolist()], places, first_row
+            )
     elif len(labels) == 2:
         # float32 softmax may give 0.5 and 0.49999997: the other label's share must not become a
         # tie.
@@ -282,7 +330,9 @@ def _scores(
     nothing = np.zeros(rows, dtype=np.int32)
     truncated = nothing
     if cuts:
-        truncated = np.array([str(cell).strip().lower() in TRUE_WORDS for cell in cuts[0]], dtype=np.int32)
+        truncated = np.array(
+            [str(cell).strip().lower() in TRUE_WORDS for cell in cuts[0]], dtype=np.int32
+        )
     status = np.where(scored, SCORED, BLANK).astype(np.uint8)
     return Scores(probabilities, nothing, truncated, status, distinct=0)
 

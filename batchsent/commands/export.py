@@ -37,19 +37,25 @@ TOLERANCE = 1e-4
 ONNX_FILE_BYTES = 1_900_000_000
 INPUTS = ("input_ids", "attention_mask")
 EXTRA_FILES = ("README.md", calibration.FILE)
-SENTENCE = "This film was great, the plot of the book was not, and I would never watch either again. "
+SENTENCE = (
+    "This film was great, the plot of the book was not, and I would never watch either again. "
+)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What a model is exported to."""
 
-    to: str = option("onnx", "onnx: model.onnx; torch: model.pt2, for torch.export.load.", choices=tuple(FILES))
+    to: str = option(
+        "onnx", "onnx: model.onnx; torch: model.pt2, for torch.export.load.", choices=tuple(FILES)
+    )
     revision: str | None = option(None, "Commit, tag or branch of a Hub model.", metavar="REVISION")
     overwrite: bool = option(default=False, help="Replace the export that is at FOLDER.")
 
 
-def export(model: str, output: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
+def export(
+    model: str, output: str | Path, *, reporter: Reporter | None = None, **options: Any
+) -> dict[str, Any]:
     """Write a model for another runtime: the program, config.json with the labels, and the tokenizer.
 
     The program takes ``input_ids`` and ``attention_mask``, int64 (rows, tokens) with any number of
@@ -96,7 +102,9 @@ def export(model: str, output: str | Path, *, reporter: Reporter | None = None, 
             atomic.publish_directory(temporary, final, overwrite=settings.overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    reporter.notice(f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the largest")
+    reporter.notice(
+        f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the largest"
+    )
     return {
         "format": settings.to,
         "path": str(final),
@@ -113,7 +121,8 @@ def check_packages(kind: str) -> None:
     missing = [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--to {kind} needs {', '.join(missing)}", hint='install them: pip install "batchsent[export]"'
+            f"--to {kind} needs {', '.join(missing)}",
+            hint='install them: pip install "batchsent[export]"',
         )
 
 
@@ -122,11 +131,15 @@ def check_output(final: Path, settings: ExportOptions) -> None:
     if not final.exists():
         return
     if not settings.overwrite:
-        raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
+        raise UsageError(
+            f"{printable(final)} exists already", hint="choose another name or add --overwrite"
+        )
     # Not any model folder: `batchsent export model -o model --overwrite` would remove what it
     # reads.
     if not any((final / name).is_file() for name in FILES.values()):
-        raise UsageError(f"{printable(final)} is no export, so it is not replaced", hint="choose another name")
+        raise UsageError(
+            f"{printable(final)} is no export, so it is not replaced", hint="choose another name"
+        )
 
 
 def trace(loaded: LoadedModel) -> Any:
@@ -147,12 +160,16 @@ def trace(loaded: LoadedModel) -> Any:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
     # Two different texts: with one row, or one token, the tracer would take the 1 for a constant.
-    example = loaded.tokenizer([SENTENCE, "No."], padding=True, truncation=True, max_length=32, return_tensors="pt")
+    example = loaded.tokenizer(
+        [SENTENCE, "No."], padding=True, truncation=True, max_length=32, return_tensors="pt"
+    )
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=loaded.max_length)}
     try:
         with quiet_exporters():
             program = torch.export.export(
-                Logits().eval(), tuple(example[name] for name in INPUTS), dynamic_shapes=dict.fromkeys(INPUTS, axes)
+                Logits().eval(),
+                tuple(example[name] for name in INPUTS),
+                dynamic_shapes=dict.fromkeys(INPUTS, axes),
             )
     except BatchsentError:
         raise  # a signal that came in the middle
@@ -216,12 +233,23 @@ def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> t
     import torch
 
     # From two special tokens and a word to more than the model reads.
-    texts = ["Good", "Bad!", SENTENCE, SENTENCE * 3, SENTENCE * 9, SENTENCE * (loaded.max_length // 8 + 1)]
+    texts = [
+        "Good",
+        "Bad!",
+        SENTENCE,
+        SENTENCE * 3,
+        SENTENCE * 9,
+        SENTENCE * (loaded.max_length // 8 + 1),
+    ]
     largest = 0.0
     for rows in (*([text] for text in texts), texts):
-        batch = loaded.tokenizer(rows, padding=True, truncation=True, max_length=loaded.max_length, return_tensors="pt")
+        batch = loaded.tokenizer(
+            rows, padding=True, truncation=True, max_length=loaded.max_length, return_tensors="pt"
+        )
         with torch.inference_mode():
-            wanted = loaded.module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            wanted = loaded.module(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits
             found = run(batch["input_ids"], batch["attention_mask"])
         if found.shape != wanted.shape or not torch.isfinite(found).all():
             return len(texts), float("inf")

@@ -47,7 +47,9 @@ from batchsent.training.trackers import check_reporting, tensorboard_folder
 SCHEMA = "batchsent.model/1"
 
 
-def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
+def finetune(
+    output: str | Path = OUTPUT, *, reporter: Reporter | None = None, **options: Any
+) -> dict[str, Any]:
     """Fine-tune an encoder on labelled reviews, write a model folder, and return its metrics.json.
 
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
@@ -81,18 +83,30 @@ def finetune(output: str | Path = OUTPUT, *, reporter: Reporter | None = None, *
 
 
 def run(
-    final: Path, settings: FinetuneOptions, reporter: Reporter, signals: Signals, processes: Processes
+    final: Path,
+    settings: FinetuneOptions,
+    reporter: Reporter,
+    signals: Signals,
+    processes: Processes,
 ) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
     with processes.sync_errors():
         found, origin = find_base(settings, reporter)
         names, splits = find_rows(settings, reporter)
         device = choose_device(settings.device, "float32")
-        plan = make_plan(settings, found, device.kind, choose_precision(settings.precision, device), processes.count)
+        plan = make_plan(
+            settings,
+            found,
+            device.kind,
+            choose_precision(settings.precision, device),
+            processes.count,
+        )
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
     if device.warning is not None:
         reporter.warning(device.warning)
-    reporter.notice(f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}")
+    reporter.notice(
+        f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
+    )
     sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
     data = {name: describe(side, names) for name, side in sides.items() if side is not None}
     identity = {
@@ -123,7 +137,15 @@ def run(
         if settings.trials is not None:
             with signals.deferred():
                 runs = search.search(
-                    make_model, tokenizer, splits, names, plan, settings.trials, work, reporter, stop=signals.stop
+                    make_model,
+                    tokenizer,
+                    splits,
+                    names,
+                    plan,
+                    settings.trials,
+                    work,
+                    reporter,
+                    stop=signals.stop,
                 )
             plan, trials = search.choose(runs, plan)
             reporter.notice(search.describe_choice(trials))
@@ -172,7 +194,13 @@ def run(
         with processes.sync_errors():
             if checkpoints is not None:
                 with signals.deferred():
-                    write_folder(final, trained, document, overwrite=settings.overwrite, save=settings.torch_save)
+                    write_folder(
+                        final,
+                        trained,
+                        document,
+                        overwrite=settings.overwrite,
+                        save=settings.torch_save,
+                    )
                 checkpoints.finished = not settings.keep_checkpoints
     reporter.notice(f"model: {printable(final)}")
     if settings.push_to_hub is not None and processes.first:
@@ -201,32 +229,45 @@ def check_inputs(settings: FinetuneOptions) -> None:
 
     Raises InputError or UsageError.
     """
-    names = {"--train": settings.train} | ({"--eval": settings.eval} if settings.eval is not None else {})
+    names = {"--train": settings.train} | (
+        {"--eval": settings.eval} if settings.eval is not None else {}
+    )
     for flag, name in names.items():
         if is_file(name) and not Path(name).expanduser().exists():
             raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
     if all(is_file(name) for name in names.values()):
         for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
             if getattr(settings, name) != getattr(FinetuneOptions, name):
-                raise UsageError(f"--{name.replace('_', '-')} is about data sets of the Hub, not about files")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is about data sets of the Hub, not about files"
+                )
 
 
 def check_output(final: Path, settings: FinetuneOptions) -> None:
     """Refuse an output that would destroy something. Raises UsageError."""
     if final.exists():
         if not settings.overwrite:
-            raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
-        # --overwrite removes the old folder: it must be a model, not somebody's home.
-        if not (final / "config.json").is_file() and not (final.is_dir() and not any(final.iterdir())):
             raise UsageError(
-                f"{printable(final)} is no model folder, so it is not replaced", hint="choose another name"
+                f"{printable(final)} exists already", hint="choose another name or add --overwrite"
+            )
+        # --overwrite removes the old folder: it must be a model, not somebody's home.
+        if not (final / "config.json").is_file() and not (
+            final.is_dir() and not any(final.iterdir())
+        ):
+            raise UsageError(
+                f"{printable(final)} is no model folder, so it is not replaced",
+                hint="choose another name",
             )
     if settings.torch_save is not None:
         saved = Path(settings.torch_save)
         if saved.exists() and not settings.overwrite:
-            raise UsageError(f"{printable(saved)} exists already", hint="choose another name or add --overwrite")
+            raise UsageError(
+                f"{printable(saved)} exists already", hint="choose another name or add --overwrite"
+            )
         if saved.absolute().is_relative_to(final.absolute()):
-            raise UsageError("--torch-save lies inside the model folder", hint="give a place beside it")
+            raise UsageError(
+                "--torch-save lies inside the model folder", hint="give a place beside it"
+            )
         if not saved.absolute().parent.is_dir():
             raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
 
@@ -242,13 +283,16 @@ def check_extras(settings: FinetuneOptions, processes: int) -> None:
         search.check_optuna()
         if processes > 1:
             raise UsageError(
-                "--trials runs in one process", hint="search without torchrun, then train with what it chose"
+                "--trials runs in one process",
+                hint="search without torchrun, then train with what it chose",
             )
     if settings.report_to != "none":
         check_reporting(settings.report_to)
 
 
-def find_base(settings: FinetuneOptions, reporter: Reporter) -> tuple[base.Base | None, dict[str, Any]]:
+def find_base(
+    settings: FinetuneOptions, reporter: Reporter
+) -> tuple[base.Base | None, dict[str, Any]]:
     """Return the base model, None from scratch, and what metrics.json says of it."""
     if settings.from_scratch:
         return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
@@ -289,11 +333,17 @@ def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: P
     import transformers
 
     transformers.set_seed(plan.seed)
-    model = make_classifier(len(tokenizer), names) if found is None else base.load_base(found.path, names)
+    model = (
+        make_classifier(len(tokenizer), names)
+        if found is None
+        else base.load_base(found.path, names)
+    )
     return model if plan.lora is None else add_adapters(model, plan.lora)
 
 
-def make_plan(settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int) -> Plan:
+def make_plan(
+    settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int
+) -> Plan:
     """Resolve the defaults that depend on others.
 
     Raises UsageError for more tokens than the base model can read.

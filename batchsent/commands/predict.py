@@ -64,7 +64,9 @@ class Model:
             raise UsageError("predict takes a list of texts", hint="write predict([text])")
         scores = self._score(_checked(list(texts)))
         rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
-        return [self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows]
+        return [
+            self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows
+        ]
 
     def _prediction(self, winner: int, row: list[float], status: int) -> Prediction:
         if status != SCORED:
@@ -109,7 +111,9 @@ class Model:
         if said is not None:
             warnings.warn(said, stacklevel=2)
         winners = scores.winners
-        label = [self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)]
+        label = [
+            self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)
+        ]
         best = np.full(len(frame), np.nan, dtype=np.float32)
         best[scored] = scores.probabilities[scored, winners[scored]]
         columns: list[Any] = [label, best]
@@ -203,12 +207,15 @@ def _text_column(columns: list[Any], asked: str | None) -> Any:
     if asked is not None:
         if columns.count(asked) != 1:
             many = "several columns" if asked in columns else "no column"
-            raise UsageError(f"the frame has {many} {printable(repr(asked))}", hint=f"its columns are: {there}")
+            raise UsageError(
+                f"the frame has {many} {printable(repr(asked))}", hint=f"its columns are: {there}"
+            )
         return asked
     found = [name for name in columns if name in TEXT_COLUMNS]
     if len(found) != 1:
         raise UsageError(
-            "the frame has no single column 'text' or 'review'", hint=f"name one with text_column=; there are: {there}"
+            "the frame has no single column 'text' or 'review'",
+            hint=f"name one with text_column=; there are: {there}",
         )
     return found[0]
 

@@ -43,10 +43,17 @@ def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
     page = Path(path)
     if not os.path.lexists(page):
         return page
-    if any(Path(summary).exists() and page.exists() and page.samefile(summary) for summary in shown):
-        raise UsageError(f"{printable(page)} is the summary itself", hint="give the page another name")
+    if any(
+        Path(summary).exists() and page.exists() and page.samefile(summary) for summary in shown
+    ):
+        raise UsageError(
+            f"{printable(page)} is the summary itself", hint="give the page another name"
+        )
     if page.is_symlink():
-        raise UsageError(f"{printable(page)} is a symbolic link", hint="give the page another name, or remove the link")
+        raise UsageError(
+            f"{printable(page)} is a symbolic link",
+            hint="give the page another name, or remove the link",
+        )
     if not page.is_file():
         what = "a folder" if page.is_dir() else "a device or pipe"
         raise UsageError(f"{printable(page)} is {what}", hint="name a file for the page")
@@ -57,6 +64,7 @@ def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
         raise OutputError(f"{printable(page)}: cannot be replaced: {reason(error)}") from error
     if head and GENERATOR not in head:
         raise UsageError(
-            f"{printable(page)} exists already and is not a page of batchsent", hint="give the page another name"
+            f"{printable(page)} exists already and is not a page of batchsent",
+            hint="give the page another name",
         )
     return page

@@ -33,7 +33,9 @@ def advise(sections: Mapping[str, Any]) -> list[dict[str, str | None]]:
     ]
 
 
-def _about_scores(rows: Mapping[str, Any], predictions: Mapping[str, Any]) -> list[dict[str, str | None]]:
+def _about_scores(
+    rows: Mapping[str, Any], predictions: Mapping[str, Any]
+) -> list[dict[str, str | None]]:
     found = []
     if rows["nonfinite"]:
         found.append(
@@ -69,7 +71,11 @@ def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
         )
     if not judged:
         found.append(
-            warning("no_gold", "no row has both a score and a gold label", "check the gold column and its mapping")
+            warning(
+                "no_gold",
+                "no row has both a score and a gold label",
+                "check the gold column and its mapping",
+            )
         )
         return found
     if judged >= ENOUGH_ROWS and evaluation["accuracy"] <= evaluation["majority"]["accuracy"]:

@@ -33,7 +33,9 @@ def fixed(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.rint(values.astype(np.float64) * FIXED).astype(np.int64)
 
 
-def count(numbers: NDArray[Any], size: int, weights: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def count(
+    numbers: NDArray[Any], size: int, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Count how often each of 0..size-1 occurs, or sum its integer weights (below 2**53 in all, so exactly)."""
     return np.bincount(numbers, weights=weights, minlength=size).astype(np.int64)
 
@@ -63,16 +65,24 @@ class Lengths:
     def section(self) -> dict[str, Any]:
         """Return count, mean, quantiles (nearest rank), longest and a histogram on SHOWN_EDGES."""
         rows = int(self.counts.sum())
-        section: dict[str, Any] = {"count": rows, "total": self.total, "mean": self.total / rows if rows else None}
+        section: dict[str, Any] = {
+            "count": rows,
+            "total": self.total,
+            "mean": self.total / rows if rows else None,
+        }
         upto = np.cumsum(self.counts)
         for share in QUANTILES:
             rank = max(1, int(np.ceil(share * rows)))
-            section[f"p{share * 100:.0f}"] = self._length(int(np.searchsorted(upto, rank))) if rows else None
+            section[f"p{share * 100:.0f}"] = (
+                self._length(int(np.searchsorted(upto, rank))) if rows else None
+            )
         section["max"] = self.longest if rows else None
         starts = _starts(np.arange(len(self.counts)))
         shown = np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
         # float64 weights count exactly up to 2**53 rows
-        folded = np.bincount(shown, weights=self.counts, minlength=len(SHOWN_EDGES)).astype(np.int64)
+        folded = np.bincount(shown, weights=self.counts, minlength=len(SHOWN_EDGES)).astype(
+            np.int64
+        )
         section["histogram"] = {"edges": SHOWN_EDGES, "counts": folded.tolist()}
         return section
 

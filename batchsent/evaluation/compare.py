@@ -36,7 +36,16 @@ WORDS = {
 }
 
 # What differs in every run and says nothing.
-ALWAYS_NEW = {"output", "overwrite", "restart", "quiet", "json", "log_format", "lock_wait", "report"}
+ALWAYS_NEW = {
+    "output",
+    "overwrite",
+    "restart",
+    "quiet",
+    "json",
+    "log_format",
+    "lock_wait",
+    "report",
+}
 
 Figure = dict[str, Any]
 
@@ -98,7 +107,11 @@ def psi(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
     # 95 % quantile of chi-square by Wilson and Hilferty's cube, to 1 % from one degree of freedom
     # up.
     free = max(k - 1, 1)
-    noise = free * (1 - 2 / (9 * free) + 1.6449 * math.sqrt(2 / (9 * free))) ** 3 * (1 / rows_a + 1 / rows_b)
+    noise = (
+        free
+        * (1 - 2 / (9 * free) + 1.6449 * math.sqrt(2 / (9 * free))) ** 3
+        * (1 / rows_a + 1 / rows_b)
+    )
     return index, noise
 
 
@@ -123,13 +136,21 @@ def _about(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure(name: str, a: float | None, b: float | None, noise: float | None = None) -> Figure:
-    return {"name": name, "a": a, "b": b, "change": None if a is None or b is None else b - a, "noise": noise}
+    return {
+        "name": name,
+        "a": a,
+        "b": b,
+        "change": None if a is None or b is None else b - a,
+        "noise": noise,
+    }
 
 
 def _share(name: str, hits_a: int, rows_a: int, hits_b: int, rows_b: int) -> Figure:
     """Return a share with the noise of the difference of two proportions of one source."""
     if not rows_a or not rows_b:
-        return _figure(name, hits_a / rows_a if rows_a else None, hits_b / rows_b if rows_b else None)
+        return _figure(
+            name, hits_a / rows_a if rows_a else None, hits_b / rows_b if rows_b else None
+        )
     pooled = (hits_a + hits_b) / (rows_a + rows_b)
     noise = Z * math.sqrt(pooled * (1 - pooled) * (1 / rows_a + 1 / rows_b))
     return _figure(name, hits_a / rows_a, hits_b / rows_b, noise)
@@ -156,9 +177,19 @@ def _rates(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
     figures.append(_figure("mean_score", said_a["mean_score"], said_b["mean_score"]))
     # Shares below two different thresholds are two different figures.
     if said_a["unsure_below"] is not None and said_a["unsure_below"] == said_b["unsure_below"]:
-        figures.append(_share("unsure_share", said_a["unsure"], rows_a["scored"], said_b["unsure"], rows_b["scored"]))
+        figures.append(
+            _share(
+                "unsure_share",
+                said_a["unsure"],
+                rows_a["scored"],
+                said_b["unsure"],
+                rows_b["scored"],
+            )
+        )
     figures += [
-        _figure(f"{quantile}_characters", text_a["characters"][quantile], text_b["characters"][quantile])
+        _figure(
+            f"{quantile}_characters", text_a["characters"][quantile], text_b["characters"][quantile]
+        )
         for quantile in ("p50", "p95")
     ]
     return figures
@@ -187,16 +218,26 @@ def _labels(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
 
     A label the other lacks has none of its rows.
     """
-    counts_a, counts_b = ({entry["label"]: entry["count"] for entry in d["predictions"]["labels"]} for d in (a, b))
+    counts_a, counts_b = (
+        {entry["label"]: entry["count"] for entry in d["predictions"]["labels"]} for d in (a, b)
+    )
     return [
-        _share(label, counts_a.get(label, 0), a["rows"]["scored"], counts_b.get(label, 0), b["rows"]["scored"])
+        _share(
+            label,
+            counts_a.get(label, 0),
+            a["rows"]["scored"],
+            counts_b.get(label, 0),
+            b["rows"]["scored"],
+        )
         for label in dict.fromkeys([*counts_a, *counts_b])
     ]
 
 
 def _drift(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, float | None]:
     scores_a, scores_b = _score_cells(a, b)
-    lengths_a, lengths_b = (np.array(d["text"]["characters"]["histogram"]["counts"]) for d in (a, b))
+    lengths_a, lengths_b = (
+        np.array(d["text"]["characters"]["histogram"]["counts"]) for d in (a, b)
+    )
     found: dict[str, float | None] = {}
     for name, cells_a, cells_b in (("", scores_a, scores_b), ("length_", lengths_a, lengths_b)):
         found[f"{name}psi"], found[f"{name}psi_noise"] = psi(cells_a, cells_b)
@@ -210,7 +251,9 @@ def _score_cells(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[NDArray[An
     Of two labels the first comes with falling, the second with rising scores: that is the order of
     the second one's probability, and the KS distance is that of this probability.
     """
-    labels = list(dict.fromkeys(entry["label"] for d in (a, b) for entry in d["predictions"]["labels"]))
+    labels = list(
+        dict.fromkeys(entry["label"] for d in (a, b) for entry in d["predictions"]["labels"])
+    )
     cells = []
     for document in (a, b):
         bins = len(document["predictions"]["score_histogram"]["counts"])
@@ -236,7 +279,9 @@ def _gates(
     changes = {figure["name"]: figure["change"] for figure in figures}
     read_a, read_b = a["rows"]["read"], b["rows"]["read"]
     moved = [abs(label["change"]) for label in labels if label["change"] is not None]
-    values: dict[str, float | None] = {name: drift[name] for name in ("psi", "ks", "length_psi", "length_ks")}
+    values: dict[str, float | None] = {
+        name: drift[name] for name in ("psi", "ks", "length_psi", "length_ks")
+    }
     values["label_share_change"] = max(moved) if moved else None
     values["rows_drop"] = 1 - read_b / read_a if read_a else None
     for name in ("blank", "rejected", "nonfinite", "truncated", "unsure"):
@@ -263,7 +308,8 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, A
         found += [
             {"section": section, "name": name, "a": before.get(name), "b": after.get(name)}
             for name in dict.fromkeys([*before, *after])
-            if before.get(name) != after.get(name) and not (section == "options" and name in ALWAYS_NEW)
+            if before.get(name) != after.get(name)
+            and not (section == "options" and name in ALWAYS_NEW)
         ]
     return found
 

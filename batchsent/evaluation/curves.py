@@ -39,7 +39,9 @@ def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str,
     """
     positives, negatives = int(positive.sum()), int(negative.sum())
     if not positives or not negatives:
-        return dict.fromkeys(("roc_auc", "roc_auc_error", "average_precision", "average_precision_error"))
+        return dict.fromkeys(
+            ("roc_auc", "roc_auc_error", "average_precision", "average_precision_error")
+        )
     pos, neg = positive[::-1].astype(np.float64), negative[::-1].astype(np.float64)
     true_before, false_before = np.cumsum(pos) - pos, np.cumsum(neg) - neg
     pairs = float(positives) * float(negatives)

@@ -22,7 +22,9 @@ class Disagreements:
     `characters`.
     """
 
-    def __init__(self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS) -> None:
+    def __init__(
+        self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS
+    ) -> None:
         self.gold, self.keep, self.characters = gold, keep, characters
         self.rows = 0  # that disagree, kept or not
         # (kept,) of the weak label, rising
@@ -44,13 +46,18 @@ class Disagreements:
         # The lowest of this chunk first, so that texts are copied for no more rows than are kept.
         lowest = np.argsort(chances, kind="stable")[: self.keep]
         rows, chances = differ[lowest], chances[lowest]
-        entries = [self._entry(chunk, scores, row, int(numbers[row]), int(winners[row])) for row in rows.tolist()]
+        entries = [
+            self._entry(chunk, scores, row, int(numbers[row]), int(winners[row]))
+            for row in rows.tolist()
+        ]
         everyone = np.concatenate([self._chances, chances])
         merged = np.argsort(everyone, kind="stable")[: self.keep]
         self._entries = [(self._entries + entries)[place] for place in merged.tolist()]
         self._chances = everyone[merged]
 
-    def _entry(self, chunk: Chunk, scores: Scores, row: int, weak: int, winner: int) -> dict[str, Any]:
+    def _entry(
+        self, chunk: Chunk, scores: Scores, row: int, weak: int, winner: int
+    ) -> dict[str, Any]:
         assert chunk.gold is not None
         text = chunk.texts[row] or ""
         cell = chunk.gold[row]
@@ -80,7 +87,9 @@ class Disagreements:
             "gold_probability": pa.float32(),
             "text": pa.string(),
         }
-        columns = [pa.array([entry[name] for entry in self._entries], kind) for name, kind in kinds.items()]
+        columns = [
+            pa.array([entry[name] for entry in self._entries], kind) for name, kind in kinds.items()
+        ]
         return pa.Table.from_arrays(columns, names=list(kinds))
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from batchsent.errors import UsageError
 from batchsent.text import printable
 
-CONDITION = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*")
+CONDITION = re.compile(
+    r"\s*([a-z][a-z0-9_]*)\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*"
+)
 FLOOR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*")
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
@@ -29,7 +31,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
 }
 
 
-def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> list[dict[str, Any]]:
+def failures(
+    values: Mapping[str, float | None], expressions: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the conditions that hold, each a reason to fail: expression, name, value, limit and a message.
 
     A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure
@@ -39,7 +43,9 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
     Raises UsageError for what is no condition or names no figure.
     """
     found = []
-    for name, sign, limit, expression in [_condition(text, values) for text in as_list(expressions)]:
+    for name, sign, limit, expression in [
+        _condition(text, values) for text in as_list(expressions)
+    ]:
         value = values[name]
         if value is None:
             message = f"{name} cannot be told, so {expression} cannot be ruled out"
@@ -47,11 +53,21 @@ def failures(values: Mapping[str, float | None], expressions: Sequence[str]) -> 
             message = f"{name} is {value:.6g}: {expression}"
         else:
             continue
-        found.append({"expression": expression, "name": name, "value": value, "limit": limit, "message": message})
+        found.append(
+            {
+                "expression": expression,
+                "name": name,
+                "value": value,
+                "limit": limit,
+                "message": message,
+            }
+        )
     return found
 
 
-def failed_minimums(evaluation: Mapping[str, Any] | None, expressions: Sequence[str]) -> list[dict[str, Any]]:
+def failed_minimums(
+    evaluation: Mapping[str, Any] | None, expressions: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under.
 
     A missing figure is under any. Raises UsageError for what is no floor or names no figure of
@@ -68,7 +84,15 @@ def failed_minimums(evaluation: Mapping[str, Any] | None, expressions: Sequence[
             message = f"{name} is {value:.6g}, under {limit:g}"
         else:
             continue
-        found.append({"expression": expression, "name": name, "value": value, "limit": limit, "message": message})
+        found.append(
+            {
+                "expression": expression,
+                "name": name,
+                "value": value,
+                "limit": limit,
+                "message": message,
+            }
+        )
     return found
 
 
@@ -83,7 +107,9 @@ def check_score(option: str, score: float | None) -> None:
     Raises UsageError.
     """
     if score is not None and not 0 <= score <= 1:
-        raise UsageError(f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7")
+        raise UsageError(
+            f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7"
+        )
 
 
 def _condition(text: str, values: Mapping[str, Any]) -> tuple[str, str, float, str]:
@@ -102,7 +128,8 @@ def _floor(text: str) -> tuple[str, float, str]:
     match = FLOOR.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"cannot read the floor '{printable(text)}'", hint="write a figure, = and a number, such as accuracy=0.9"
+            f"cannot read the floor '{printable(text)}'",
+            hint="write a figure, = and a number, such as accuracy=0.9",
         )
     name, number, percent = match.groups()
     _known(name, FLOORS)
@@ -116,5 +143,7 @@ def _number(number: str, percent: str) -> float:
 def _known(name: str, values: Mapping[str, Any]) -> None:
     if name not in values:
         near = difflib.get_close_matches(name, values, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the figures are: {', '.join(sorted(values))}"
+        hint = (
+            f"did you mean {near[0]}?" if near else f"the figures are: {', '.join(sorted(values))}"
+        )
         raise UsageError(f"there is no figure '{name}'", hint=hint)

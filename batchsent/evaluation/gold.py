@@ -39,7 +39,9 @@ class GoldRule:
     cache: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def parse(cls, labels: Sequence[str], mapping_text: str | None = None, stars: str | None = None) -> "GoldRule":
+    def parse(
+        cls, labels: Sequence[str], mapping_text: str | None = None, stars: str | None = None
+    ) -> "GoldRule":
         """Make the rule for a model's labels.
 
         `mapping_text` is
@@ -53,7 +55,10 @@ class GoldRule:
         """
         labels = tuple(labels)
         if mapping_text is not None and stars is not None:
-            raise UsageError("a gold column is read by a mapping or by stars, not both", hint="leave one of them out")
+            raise UsageError(
+                "a gold column is read by a mapping or by stars, not both",
+                hint="leave one of them out",
+            )
         if mapping_text is not None:
             return cls(labels, "mapping", mapping_text, values=_parse_mapping(labels, mapping_text))
         if stars is not None:
@@ -89,7 +94,9 @@ class GoldRule:
             rating = _as_number(name)
             if rating is None:
                 return UNMATCHED
-            return next((label for low, high, label in self.ranges if low <= rating <= high), LEFT_OUT)
+            return next(
+                (label for low, high, label in self.ranges if low <= rating <= high), LEFT_OUT
+            )
         key = _key(name)
         if self.kind == "mapping":
             # Beside the mapping only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0
@@ -123,7 +130,9 @@ def _key(value: str) -> str:
     number = _as_number(value)
     # Beyond 2**53 a float no longer tells whole numbers apart.
     return (
-        str(int(number)) if number is not None and number % 1 == 0 and abs(number) < 2**53 else value.strip().casefold()
+        str(int(number))
+        if number is not None and number % 1 == 0 and abs(number) < 2**53
+        else value.strip().casefold()
     )
 
 
@@ -167,7 +176,10 @@ def _parse_mapping(labels: tuple[str, ...], text: str) -> dict[str, int]:
             )
         number = _target(labels, name.strip(), text) if name.strip() else LEFT_OUT
         if values.setdefault(key, number) != number:
-            raise UsageError(f"the gold mapping gives '{printable(value.strip())}' two labels", hint="keep one of them")
+            raise UsageError(
+                f"the gold mapping gives '{printable(value.strip())}' two labels",
+                hint="keep one of them",
+            )
     return values
 
 
@@ -185,7 +197,10 @@ def _parse_stars(labels: tuple[str, ...], text: str) -> tuple[tuple[float, float
             )
         for other_low, other_high, _ in ranges:
             if low <= other_high and other_low <= high:
-                raise UsageError(f"ranges overlap in the star rule '{printable(text)}'", hint="give each rating once")
+                raise UsageError(
+                    f"ranges overlap in the star rule '{printable(text)}'",
+                    hint="give each rating once",
+                )
         ranges.append((low, high, _target(labels, name.strip(), text)))
     return tuple(ranges)
 

@@ -37,7 +37,12 @@ class Groups:
     """
 
     def __init__(
-        self, labels: tuple[str, ...], name: str, *, unsure_below: float | None = None, cap: int = MOST_GROUPS
+        self,
+        labels: tuple[str, ...],
+        name: str,
+        *,
+        unsure_below: float | None = None,
+        cap: int = MOST_GROUPS,
     ) -> None:
         self.labels, self.name, self.unsure_below = tuple(labels), name, unsure_below
         # rows, sum of scores in 1 / FIXED, unsure, truncated, then a column a label
@@ -63,7 +68,9 @@ class Groups:
         if self._kind is None:
             self._kind = plain.type
         encoded = plain.dictionary_encode(null_encoding="encode")
-        numbers = self._group_numbers(encoded.dictionary)[encoded.indices.to_numpy(zero_copy_only=False)]
+        numbers = self._group_numbers(encoded.dictionary)[
+            encoded.indices.to_numpy(zero_copy_only=False)
+        ]
 
         scored = scores.status == SCORED
         winners = scores.winners
@@ -120,7 +127,11 @@ class Groups:
         threshold; truncated. Behind everything stands the row of the other groups, if there is one;
         the values are text then.
         """
-        values = pa.concat_arrays(self._values) if self._values else pa.array([], self._kind or pa.string())
+        values = (
+            pa.concat_arrays(self._values)
+            if self._values
+            else pa.array([], self._kind or pa.string())
+        )
         counts = self._counts[: len(values)]
         order = _order(values)
         values, counts = values.take(order), counts[order.to_numpy()]
@@ -133,14 +144,23 @@ class Groups:
         for i, label in enumerate(self.labels):
             columns[f"share_{label}"] = _ratio(by_label[:, i], scored)
         columns[MEAN] = _ratio(counts[:, 1] / FIXED, scored)
-        columns[UNSURE] = pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
+        columns[UNSURE] = (
+            pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
+        )
         columns[TRUNCATED] = counts[:, 3]
         name = "group" if self.name in columns else self.name
-        return pa.Table.from_arrays([values, *map(pa.array, columns.values())], names=[name, *columns])
+        return pa.Table.from_arrays(
+            [values, *map(pa.array, columns.values())], names=[name, *columns]
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the summary says of the groups."""
-        return {"column": self.name, "groups": len(self._numbers), "cap": self.cap, "other_rows": self.other_rows}
+        return {
+            "column": self.name,
+            "groups": len(self._numbers),
+            "cap": self.cap,
+            "other_rows": self.other_rows,
+        }
 
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the table."""
@@ -186,7 +206,9 @@ def _keys(distinct: pa.Array) -> list[Any]:
         return list(distinct.cast(pa.large_binary()).to_pylist())
     keys = distinct.to_pylist()
     # NaN differs from itself.
-    return ["nan" if key != key else key for key in keys] if pa.types.is_floating(kind) else list(keys)
+    return (
+        ["nan" if key != key else key for key in keys] if pa.types.is_floating(kind) else list(keys)
+    )
 
 
 def _order(values: pa.Array) -> pa.Array:
@@ -199,8 +221,15 @@ def _order(values: pa.Array) -> pa.Array:
 
 def _words(values: pa.Array) -> pa.Array:
     kind = values.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
+        return pa.array(
+            [None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()],
+            pa.string(),
+        )
     return values.cast(pa.string())
 
 

@@ -48,35 +48,55 @@ def load_metric(labels: Sequence[str]) -> Any:
             # have no HOME.
             return self._data_dir_root  # type: ignore[no-any-return]  # as above
 
-        def _compute(self, *, predictions: Any, references: Any, sample_weight: Any = None) -> dict[str, Any]:
+        def _compute(
+            self, *, predictions: Any, references: Any, sample_weight: Any = None
+        ) -> dict[str, Any]:
             return classification(predictions, references, sample_weight, labels)
 
     # In memory: runs side by side then share no file.
     return Classification(keep_in_memory=True)
 
 
-def classification(predictions: Any, references: Any, sample_weight: Any, labels: Sequence[str]) -> dict[str, Any]:
+def classification(
+    predictions: Any, references: Any, sample_weight: Any, labels: Sequence[str]
+) -> dict[str, Any]:
     """Compute what `load_metric` describes.
 
     Raises ValueError for an index that is no class or for weights of another length.
     """
     from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
-    predicted, gold = np.asarray(predictions, dtype=np.int64), np.asarray(references, dtype=np.int64)
-    weight = np.ones(len(gold)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    predicted, gold = (
+        np.asarray(predictions, dtype=np.int64),
+        np.asarray(references, dtype=np.int64),
+    )
+    weight = (
+        np.ones(len(gold)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    )
     if weight.shape != gold.shape:
         raise ValueError(f"{len(weight)} weights for {len(gold)} pairs")
     for index in (predicted, gold):
         if len(index) and not 0 <= index.min() <= index.max() < len(labels):
-            raise ValueError(f"class indices {index.min()} to {index.max()} for {len(labels)} classes")
+            raise ValueError(
+                f"class indices {index.min()} to {index.max()} for {len(labels)} classes"
+            )
     # scikit-learn warns about classes whose weights are all zero; an empty cell of a confusion
     # matrix is no news.
     predicted, gold, weight = predicted[weight > 0], gold[weight > 0], weight[weight > 0]
     if not len(gold):
         empty = dict.fromkeys(("precision", "recall", "f1"))
-        names = ["accuracy", "balanced_accuracy", "mcc", "macro_precision", "macro_recall", "macro_f1"]
+        names = [
+            "accuracy",
+            "balanced_accuracy",
+            "mcc",
+            "macro_precision",
+            "macro_recall",
+            "macro_f1",
+        ]
         names += ["precision", "recall", "f1"] if len(labels) == 2 else []
-        return dict.fromkeys(names) | {"per_class": {name: {**empty, "support": 0.0} for name in labels}}
+        return dict.fromkeys(names) | {
+            "per_class": {name: {**empty, "support": 0.0} for name in labels}
+        }
     precision, recall, f1, support = (
         column.tolist()
         for column in precision_recall_fscore_support(

@@ -41,7 +41,10 @@ def interval(hits: int, rows: int) -> list[float] | None:
     middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = Z / (1 + z2 / rows) * ((share * (1 - share) / rows + z2 / (4 * rows * rows)) ** 0.5)
     # Rounding may leave 1e-17 where the interval touches its end.
-    return [max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < rows else 1.0]
+    return [
+        max(0.0, middle - half) if hits else 0.0,
+        min(1.0, middle + half) if hits < rows else 1.0,
+    ]
 
 
 class Quality:
@@ -51,7 +54,13 @@ class Quality:
     others, the Brier score and the curves, is None then.
     """
 
-    def __init__(self, labels: Sequence[str], unsure_below: float | None = None, *, winners_only: bool = False) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        unsure_below: float | None = None,
+        *,
+        winners_only: bool = False,
+    ) -> None:
         self.labels = tuple(labels)
         self.unsure_below = unsure_below
         self.winners_only = winners_only
@@ -63,7 +72,9 @@ class Quality:
         self.brier = 0  # in 1 / FIXED
         self.sure = [0, 0]  # rows and hits at or above unsure_below
         # Two labels share one curve: the second one's. More have one each, against all others.
-        self.curved = () if n > LABELS_IN_FULL or winners_only else (1,) if n == 2 else tuple(range(n))
+        self.curved = (
+            () if n > LABELS_IN_FULL or winners_only else (1,) if n == 2 else tuple(range(n))
+        )
         # [label][is gold][bin]
         self.curve_bins = np.zeros((len(self.curved), 2, curves.BINS), dtype=np.int64)
         # [bucket][hit, gold, predicted][label]: length buckets, then whole, then truncated.
@@ -108,7 +119,11 @@ class Quality:
 
         by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
         for bucket in (by_length, len(LENGTH_EDGES) + truncated):
-            for kind, chosen, index in ((0, hit, gold), (1, slice(None), gold), (2, slice(None), winners)):
+            for kind, chosen, index in (
+                (0, hit, gold),
+                (1, slice(None), gold),
+                (2, slice(None), winners),
+            ):
                 where = bucket[chosen] * n + index[chosen]
                 self.buckets[:, kind] += count(where, len(self.buckets) * n).reshape(-1, n)
 
@@ -177,7 +192,9 @@ class Quality:
         # Numbers instead of names: two labels of one name would share an entry.
         metric = load_metric([str(i) for i in range(len(self.labels))])
         weights = self.confusion[gold, predicted]
-        result: dict[str, Any] = metric.compute(predictions=predicted, references=gold, sample_weight=weights)
+        result: dict[str, Any] = metric.compute(
+            predictions=predicted, references=gold, sample_weight=weights
+        )
         return result
 
     def _confusion(self) -> dict[str, Any]:
@@ -191,7 +208,8 @@ class Quality:
         return {
             "counts": self.confusion.tolist() if len(self.labels) <= LABELS_IN_FULL else None,
             "mistakes": [
-                {"gold": self.labels[g], "predicted": self.labels[p], "count": int(wrong[g, p])} for g, p in mistakes
+                {"gold": self.labels[g], "predicted": self.labels[p], "count": int(wrong[g, p])}
+                for g, p in mistakes
             ],
         }
 
@@ -213,12 +231,19 @@ class Quality:
             for i in range(SHOWN)
         ]
         total = int(rows.sum())
-        error = sum(abs(int(s) / FIXED - int(h)) for s, h in zip(sums, hits, strict=True)) / total if total else None
+        error = (
+            sum(abs(int(s) / FIXED - int(h)) for s, h in zip(sums, hits, strict=True)) / total
+            if total
+            else None
+        )
         return error, bins
 
     def _coverage(self, rows: int) -> list[dict[str, Any]]:
         """Return how many rows stay, and how accurate they are, when only scores from a threshold up count."""
-        kept = {at / FINE: (int(self.rows_by_score[at:].sum()), int(self.hits_by_score[at:].sum())) for at in COVERAGE}
+        kept = {
+            at / FINE: (int(self.rows_by_score[at:].sum()), int(self.hits_by_score[at:].sum()))
+            for at in COVERAGE
+        }
         if self.unsure_below is not None:
             kept[float(self.unsure_below)] = self.sure[0], self.sure[1]
         return [

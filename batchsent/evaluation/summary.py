@@ -39,7 +39,17 @@ SECTIONS = (
     "run",
     "package",
 )
-OBJECTS = ("rows", "predictions", "text", "input", "model", "device", "performance", "run", "package")
+OBJECTS = (
+    "rows",
+    "predictions",
+    "text",
+    "input",
+    "model",
+    "device",
+    "performance",
+    "run",
+    "package",
+)
 
 # Versions that can change a score or a byte of the output.
 PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
@@ -55,7 +65,16 @@ MOST_WORD_CHARACTERS = 500
 
 
 # What a figure of another type or size than it should have ends in.
-DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration, RecursionError, csv.Error)
+DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    StopIteration,
+    RecursionError,
+    csv.Error,
+)
 
 
 def build(
@@ -143,7 +162,9 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
         raise InputError(f"cannot read {name}: {error.strerror}", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not JSON: {printable(error)}", hint=hint) from error
-    if not isinstance(document, dict) or not str(document.get("schema", "")).startswith("batchsent.summary/"):
+    if not isinstance(document, dict) or not str(document.get("schema", "")).startswith(
+        "batchsent.summary/"
+    ):
         raise InputError(f"{name} is not a summary of batchsent", hint=hint)
     if document["schema"] != SCHEMA:
         found = printable(document["schema"])[:60]
@@ -173,7 +194,9 @@ def as_input_error(what: str = "the summary", command: str = "batchsent batch") 
         RecursionError,
     ) as error:
         said = printable(f"{type(error).__name__} {error}")[:200]
-        raise InputError(f"{what} is damaged: {said}", hint=f"make it again with {command}") from error
+        raise InputError(
+            f"{what} is damaged: {said}", hint=f"make it again with {command}"
+        ) from error
 
 
 def versions() -> dict[str, str]:
@@ -212,7 +235,9 @@ def _encode(value: Any, line: str) -> str:
     """Return JSON text; `line` is a line break with the indentation of what encloses the value."""
     deeper = line + "  "
     if isinstance(value, dict) and value:
-        fields = (f"{deeper}{json.dumps(key)}: {_encode(item, deeper)}" for key, item in value.items())
+        fields = (
+            f"{deeper}{json.dumps(key)}: {_encode(item, deeper)}" for key, item in value.items()
+        )
         return "{" + ",".join(fields) + line + "}"
     # A histogram of 80 counts is one line to read, not 80.
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):

@@ -53,7 +53,9 @@ class Tally:
         self.score_counts = np.zeros((len(self.labels), SCORE_BINS), dtype=np.int64)
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
-        self.quality = None if gold is None else Quality(self.labels, unsure_below, winners_only=winners_only)
+        self.quality = (
+            None if gold is None else Quality(self.labels, unsure_below, winners_only=winners_only)
+        )
         self.gold_counts = {"missing": 0, "left_out": 0, "unmatched": 0, "not_scored": 0}
         self.unmatched: dict[str, int] = {}
         self.unmatched_others = 0
@@ -66,7 +68,9 @@ class Tally:
         self.by_status += count(status, 4)
         self.distinct += scores.distinct
 
-        lengths = np.array([0 if text is None else len(text) for text in chunk.texts], dtype=np.int64)
+        lengths = np.array(
+            [0 if text is None else len(text) for text in chunk.texts], dtype=np.int64
+        )
         has_text = status != BLANK
         self.characters.add(lengths[has_text])
         cut = scores.truncated_tokens.astype(np.int64)
@@ -81,7 +85,9 @@ class Tally:
         probabilities = scores.probabilities[scored]
         score = probabilities[np.arange(len(winners)), winners]
         place = np.minimum((score.astype(np.float64) * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
-        self.score_counts += count(winners * SCORE_BINS + place, n * SCORE_BINS).reshape(n, SCORE_BINS)
+        self.score_counts += count(winners * SCORE_BINS + place, n * SCORE_BINS).reshape(
+            n, SCORE_BINS
+        )
         self.score_sums += count(winners, n, fixed(score))
         if self.unsure_below is not None:
             self.unsure += int((score < self.unsure_below).sum())
@@ -93,7 +99,13 @@ class Tally:
             matched = numbers >= 0
             judged = scored & matched
             among = matched[scored]
-            self.quality.add(numbers[judged], winners[among], probabilities[among], lengths[judged], truncated[judged])
+            self.quality.add(
+                numbers[judged],
+                winners[among],
+                probabilities[among],
+                lengths[judged],
+                truncated[judged],
+            )
 
     def reject(self, rows: int) -> None:
         """Count rows that were left out of the output because they could not be read."""
@@ -193,7 +205,8 @@ class Tally:
                 **self.gold.facts(),
                 **self.gold_counts,
                 "unmatched_values": [{"value": value, "count": rows} for value, rows in shown],
-                "unmatched_others": self.unmatched_others + sum(rows for _, rows in ranked[UNMATCHED_SHOWN:]),
+                "unmatched_others": self.unmatched_others
+                + sum(rows for _, rows in ranked[UNMATCHED_SHOWN:]),
             },
             **self.quality.section(),
         }

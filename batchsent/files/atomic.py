@@ -212,7 +212,9 @@ def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) 
     `temporary_directory` puts the old one back.
     """
     if final.exists() and not overwrite:
-        raise UsageError(f"{printable(final)} exists already", hint="choose another name or add --overwrite")
+        raise UsageError(
+            f"{printable(final)} exists already", hint="choose another name or add --overwrite"
+        )
     final = Path(os.path.realpath(final))  # a link stays one
     with output_errors(final):
         for folder, _, names in os.walk(temporary):

@@ -34,7 +34,10 @@ class Signals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -59,7 +62,11 @@ class Signals:
         """Raise Interrupted if a signal came."""
         if self.received is not None:
             name = signal.Signals(self.received).name
-            raise Interrupted(self.received, f"stopped by {name}", hint="run the same command again to go on from here")
+            raise Interrupted(
+                self.received,
+                f"stopped by {name}",
+                hint="run the same command again to go on from here",
+            )
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

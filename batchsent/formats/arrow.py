@@ -9,7 +9,14 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.reading import CHUNK_BYTES, ReadOptions, Source, facts_of, find_column, find_text_column
+from batchsent.formats.reading import (
+    CHUNK_BYTES,
+    ReadOptions,
+    Source,
+    facts_of,
+    find_column,
+    find_text_column,
+)
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
@@ -47,14 +54,22 @@ class TextColumn:
         kind = schema.field(self.path[0]).type
         for step in self.path[1:]:
             if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-                raise UsageError(f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}")
+                raise UsageError(
+                    f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}"
+                )
             kind = kind.field(step).type
         self.name = ".".join(map(str, [schema.names[self.path[0]], *self.path[1:]]))
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
         self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-        is_text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+        is_text = (
+            pa.types.is_string(value)
+            or pa.types.is_large_string(value)
+            or pa.types.is_string_view(value)
+        )
         if not (is_text or self.is_binary or pa.types.is_null(value)):
-            inside = [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
+            inside = (
+                [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
+            )
             raise UsageError(
                 f"{name}: column {printable(self.name)} is {kind}, not text",
                 hint=f"name the text inside it, one of {', '.join(map(printable, inside))}"
@@ -77,7 +92,9 @@ class TextColumn:
         texts = []
         for raw in column.to_pylist():
             text = None if raw is None else raw.decode("utf-8", "replace")
-            self.invalid_rows += text is not None and "\ufffd" in text and raw.decode("utf-8", "ignore") != text
+            self.invalid_rows += (
+                text is not None and "\ufffd" in text and raw.decode("utf-8", "ignore") != text
+            )
             texts.append(text)
         return texts
 
@@ -119,11 +136,14 @@ def cells(column: pa.ChunkedArray, name: str) -> list[Any]:
         if pa.types.is_nested(column.type):
             raise InputError(f"column {printable(name)} holds bytes that are not UTF-8") from error
     return [
-        None if raw is None else raw.decode("utf-8", "replace") for raw in column.cast(pa.large_binary()).to_pylist()
+        None if raw is None else raw.decode("utf-8", "replace")
+        for raw in column.cast(pa.large_binary()).to_pylist()
     ]
 
 
-def rechunk(batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, limit: int | None) -> Iterator[pa.Table]:
+def rechunk(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, limit: int | None
+) -> Iterator[pa.Table]:
     """Yield tables of `rows` rows, fewer where CHUNK_BYTES are reached, whatever the batches were."""
     held: list[pa.RecordBatch] = []
     count = size = 0
@@ -152,7 +172,9 @@ class ArrowSource:
 
     format = "arrow"
 
-    def __init__(self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None) -> None:
+    def __init__(
+        self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None
+    ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
         # The file format is a stream between a mark and a table of contents, which reading in order
@@ -168,7 +190,11 @@ class ArrowSource:
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
         self.text = TextColumn(self.schema, options, self.name)
-        self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
+        self._gold = (
+            None
+            if gold_column is None
+            else find_column(self.columns, gold_column, "--gold", self.name)
+        )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -186,8 +212,14 @@ class ArrowSource:
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order. Raises InputError for a damaged stream."""
         start = 0
-        for table in rechunk(self._batches(), self.schema, self._options.chunk_rows, self._options.limit):
-            gold = None if self._gold is None else cells(table.column(self._gold), self.columns[self._gold])
+        for table in rechunk(
+            self._batches(), self.schema, self._options.chunk_rows, self._options.limit
+        ):
+            gold = (
+                None
+                if self._gold is None
+                else cells(table.column(self._gold), self.columns[self._gold])
+            )
             yield Chunk(start, self.text.texts(table), TableRows(table), gold)
             start += table.num_rows
 
@@ -266,7 +298,9 @@ def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
     return schema
 
 
-def joined_table(chunk: Chunk, added: pa.RecordBatch, source_schema: pa.Schema, schema: pa.Schema) -> pa.Table:
+def joined_table(
+    chunk: Chunk, added: pa.RecordBatch, source_schema: pa.Schema, schema: pa.Schema
+) -> pa.Table:
     """Return the rows of a chunk with the new columns behind the user's."""
     table = chunk.carried.table(source_schema)
     return pa.Table.from_arrays([*table.columns, *added.columns], schema=schema)

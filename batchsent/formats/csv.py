@@ -11,7 +11,14 @@ import pyarrow as pa
 from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.dialects import find_dialect, find_encoding
-from batchsent.formats.reading import CHUNK_BYTES, MAX_COLUMNS, ReadOptions, facts_of, find_column, find_text_column
+from batchsent.formats.reading import (
+    CHUNK_BYTES,
+    MAX_COLUMNS,
+    ReadOptions,
+    facts_of,
+    find_column,
+    find_text_column,
+)
 from batchsent.formats.records import Dialect, Records, scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 
@@ -22,7 +29,13 @@ class CsvSource:
     format = "csv"
 
     def __init__(
-        self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None, *, tabs: bool
+        self,
+        stream: InputStream,
+        head: bytes,
+        options: ReadOptions,
+        gold_column: str | None,
+        *,
+        tabs: bool,
     ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
@@ -49,14 +62,20 @@ class CsvSource:
             preamble += first.data[first.begin : first.stop]
             first = run
         if not len(first):
-            raise InputError(f"{self.name}: there are only blank lines", hint="a header line, at least, is expected")
+            raise InputError(
+                f"{self.name}: there are only blank lines",
+                hint="a header line, at least, is expected",
+            )
         width = int(first.field_counts[0])
         if width > MAX_COLUMNS:
             raise InputError(
                 f"{self.name}, line {first.line(int(first.starts[0]))}: {width:,} columns, more than {MAX_COLUMNS:,}"
             )
         if problem := first.problems.get(0):
-            raise InputError(f"{self.name}, line {first.line(problem.offset)}: {problem.what}", hint=self._hint(b""))
+            raise InputError(
+                f"{self.name}, line {first.line(problem.offset)}: {problem.what}",
+                hint=self._hint(b""),
+            )
         top = first.slice(0, 1)
         if options.no_header:
             self.header, self._first = None, first
@@ -72,7 +91,11 @@ class CsvSource:
         self.preamble = preamble
         only = options.no_header and width == 1 and options.text_column is None
         self.text_index = 0 if only else find_text_column(self.columns, options, self.name)
-        self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
+        self._gold = (
+            None
+            if gold_column is None
+            else find_column(self.columns, gold_column, "--gold", self.name)
+        )
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
         self._invalid_rows = 0
         self._trailing_rows = 0
@@ -86,13 +109,17 @@ class CsvSource:
                 rest += more
             end = rest.find(b"\n") + 1
             if not end:
-                raise UsageError(f"{self.name} has {line} whole line(s) only", hint="lower --skip-lines")
+                raise UsageError(
+                    f"{self.name} has {line} whole line(s) only", hint="lower --skip-lines"
+                )
             preamble, rest = preamble + rest[:end], rest[end:]
         return preamble, rest
 
     def _value(self, raw: bytes) -> str:
         """Return a field as text; invalid bytes become U+FFFD."""
-        return self.dialect.unquote(raw).decode("utf-8" if self.encoding in WIDE else self.encoding, "replace")
+        return self.dialect.unquote(raw).decode(
+            "utf-8" if self.encoding in WIDE else self.encoding, "replace"
+        )
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order.
@@ -100,7 +127,9 @@ class CsvSource:
         Raises InputError for a bad row unless they are to be left out.
         """
         start = 0
-        for group in cut(limited(self._sorted_out(), self._options.limit), self._options.chunk_rows):
+        for group in cut(
+            limited(self._sorted_out(), self._options.limit), self._options.chunk_rows
+        ):
             runs = tuple(piece for piece in group if isinstance(piece, Records))
             chunk = Chunk(
                 start_row=start,
@@ -154,7 +183,13 @@ class CsvSource:
         bad[list(run.problems)] = True
         bad |= run.ends - run.starts > longest  # only such a record can hold such a field
         if self._options.encoding_errors == "strict":
-            bad[[n for n in range(len(run)) if not self._decodes(run.data[run.starts[n] : run.ends[n]])]] = True
+            bad[
+                [
+                    n
+                    for n in range(len(run))
+                    if not self._decodes(run.data[run.starts[n] : run.ends[n]])
+                ]
+            ] = True
         for number in np.flatnonzero(bad).tolist():
             offset = int(run.starts[number])
             raw = run.data[offset : int(run.ends[number])]
@@ -163,9 +198,17 @@ class CsvSource:
             if problem := run.problems.get(number):
                 yield number, problem.what, problem.offset, self._hint(raw)
             elif found != width:
-                yield number, f"{found} field(s) where {width} are expected", offset, self._hint(raw)
+                yield (
+                    number,
+                    f"{found} field(s) where {width} are expected",
+                    offset,
+                    self._hint(raw),
+                )
             elif (
-                size := max(int(b - a) for a, b in (map(int, np.concatenate(one.bounds(n))) for n in range(width)))
+                size := max(
+                    int(b - a)
+                    for a, b in (map(int, np.concatenate(one.bounds(n))) for n in range(width))
+                )
             ) > longest:
                 yield (
                     number,
@@ -174,7 +217,12 @@ class CsvSource:
                     self._hint(raw, "--max-field-bytes"),
                 )
             elif not self._decodes(raw):
-                yield number, f"bytes that are not valid {self.encoding}", offset, self._hint(raw, "--encoding")
+                yield (
+                    number,
+                    f"bytes that are not valid {self.encoding}",
+                    offset,
+                    self._hint(raw, "--encoding"),
+                )
 
     def _decodes(self, raw: bytes) -> bool:
         try:
@@ -197,7 +245,10 @@ class CsvSource:
 
     def _texts(self, run: Records) -> list[str | None]:
         """Decode the text column; the file keeps its bytes, whatever they are."""
-        quote, encoding = self.dialect.quotechar, "utf-8" if self.encoding in WIDE else self.encoding
+        quote, encoding = (
+            self.dialect.quotechar,
+            "utf-8" if self.encoding in WIDE else self.encoding,
+        )
         values = run.fields(self.text_index)
         if self.dialect.escapechar is None and not self.dialect.skip_initial_space:
             values = [
@@ -245,7 +296,9 @@ class CsvSource:
             dialect={
                 "delimiter": dialect.delimiter.decode("latin-1"),
                 "quotechar": dialect.quotechar.decode("latin-1"),
-                "escapechar": None if dialect.escapechar is None else dialect.escapechar.decode("latin-1"),
+                "escapechar": None
+                if dialect.escapechar is None
+                else dialect.escapechar.decode("latin-1"),
                 "skip_initial_space": dialect.skip_initial_space,
                 "encoding": self.encoding,
                 "header": self.header is not None,
@@ -335,7 +388,9 @@ class CsvRows:
 
     def column(self, n: int) -> pa.Array:
         """Return the column at a position, counted from 0, as strings, exact after unquoting."""
-        return pa.array([self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string())
+        return pa.array(
+            [self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string()
+        )
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return every column as strings, exact after unquoting."""

@@ -16,7 +16,9 @@ from batchsent.formats.streams import WIDE, Compressed, OutputFile
 from batchsent.text import printable
 
 
-def open_csv_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool) -> Sink:
+def open_csv_sink(
+    file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool
+) -> Sink:
     """Return the sink that copies bytes where input and output are written alike, else one that writes values."""
     if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
         return CopySink(file, path, source, added)
@@ -47,14 +49,17 @@ class CopySink:
                 self._quoted[value] = self._dialect.quote(value.encode(self._encoding))
             except UnicodeEncodeError as error:
                 raise UsageError(
-                    f"{printable(value)} cannot be written in {self._encoding}", hint="convert the input to utf-8"
+                    f"{printable(value)} cannot be written in {self._encoding}",
+                    hint="convert the input to utf-8",
                 ) from error
         return self._quoted[value]
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
         """Write the rows of a chunk with the added columns behind the user's."""
         columns = [pc.fill_null(self._fields(column), b"") for column in added.columns]
-        delimiter, nothing = (pa.scalar(value, pa.binary()) for value in (self._dialect.delimiter, b""))
+        delimiter, nothing = (
+            pa.scalar(value, pa.binary()) for value in (self._dialect.delimiter, b"")
+        )
         # Nothing goes first, so that every field has a delimiter ahead of it.
         fields = pc.binary_join_element_wise(nothing, *columns, delimiter).to_pylist()
         done = 0
@@ -90,13 +95,17 @@ def append(run: Records, fields: list[bytes]) -> bytes:
 class ValueSink:
     """Writes values as CSV: strings quoted, nulls as empty unquoted fields, nested values as JSON."""
 
-    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool) -> None:
+    def __init__(
+        self, file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool
+    ) -> None:
         self._file = Compressed(file, path)
         self._source_schema = source.schema
         self._options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
         dialect = Dialect(b"\t" if tabs else b",")
         names = [*source.schema.names, *added.names]
-        self._file.write(dialect.delimiter.join(dialect.quote(name.encode()) for name in names) + b"\n")
+        self._file.write(
+            dialect.delimiter.join(dialect.quote(name.encode()) for name in names) + b"\n"
+        )
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
         """Write the rows of a chunk with the added columns behind the user's."""
@@ -124,12 +133,22 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
         return column.cast(pa.large_string())
     if pa.types.is_binary_view(kind):
         return flat(column.cast(pa.large_binary()))
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()], pa.string())
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    ):
+        return pa.array(
+            [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()],
+            pa.string(),
+        )
     if pa.types.is_nested(kind):
         import json
 
-        texts = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in column.to_pylist()]
+        texts = [
+            None if v is None else json.dumps(v, default=str, ensure_ascii=False)
+            for v in column.to_pylist()
+        ]
         return pa.array(texts, pa.string())
     if pa.types.is_interval(kind):
         return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())

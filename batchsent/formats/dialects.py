@@ -28,7 +28,10 @@ def find_encoding(head: bytes, asked: str, name: str) -> str:
         return "utf-8"
     encoding = canonical_encoding(asked)
     if encoding == "utf-8" and marked:
-        raise InputError(f"{name}: this looks like {marked[:6].upper()}, not UTF-8", hint=f"add --encoding {marked}")
+        raise InputError(
+            f"{name}: this looks like {marked[:6].upper()}, not UTF-8",
+            hint=f"add --encoding {marked}",
+        )
     # The mark tells the byte order, and is kept because it is decoded as the character it is.
     if marked and encoding in WIDE:
         return marked
@@ -47,7 +50,11 @@ def find_dialect(head: bytes, options: ReadOptions, encoding: str, *, tabs: bool
     Auto looks at `head`. Raises UsageError for characters that cannot tell fields apart.
     """
     quote = one_byte("--quotechar", options.quotechar, encoding)
-    escape = None if options.escapechar is None else one_byte("--escapechar", options.escapechar, encoding)
+    escape = (
+        None
+        if options.escapechar is None
+        else one_byte("--escapechar", options.escapechar, encoding)
+    )
     if options.delimiter == "auto":
         return guess_dialect(head, Dialect(b",", quote, escape, options.skip_initial_space))
     typed = options.delimiter or ("\t" if tabs else ",")
@@ -66,7 +73,8 @@ def one_byte(flag: str, character: str, encoding: str) -> bytes:
         raise UsageError(f"{flag} {printable(character)}: one ASCII character is expected")
     if encoding in MULTIBYTE and ord(character) >= 0x40:
         raise UsageError(
-            f"{flag} {printable(character)} can be half of a character in {encoding}", hint="convert the file to utf-8"
+            f"{flag} {printable(character)} can be half of a character in {encoding}",
+            hint="convert the file to utf-8",
         )
     return character.encode()
 

@@ -42,11 +42,15 @@ def format_of(path: str, *, what: str) -> str | None:
             hint=f"use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say --{what}-format",
         )
     if inner is not name and found == "parquet":
-        raise UsageError(f"{printable(path)}: Parquet is compressed inside", hint="leave out the last suffix")
+        raise UsageError(
+            f"{printable(path)}: Parquet is compressed inside", hint="leave out the last suffix"
+        )
     return found
 
 
-def open_source(path: str, options: ReadOptions | None = None, *, gold_column: str | None = None) -> Source:
+def open_source(
+    path: str, options: ReadOptions | None = None, *, gold_column: str | None = None
+) -> Source:
     """Open an input (`-` is stdin), read its header and find its columns.
 
     Raises InputError for what cannot be read, UsageError for columns or options that do not fit it.
@@ -69,7 +73,9 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
     try:
         head = stream.read(64 << 10)
         if not head:
-            raise InputError(f"{stream.name}: empty input", hint="a header line, at least, is expected")
+            raise InputError(
+                f"{stream.name}: empty input", hint="a header line, at least, is expected"
+            )
         if name == "arrow" or (name is None and head.startswith(ARROW)):
             from batchsent.formats.arrow import ArrowSource
 
@@ -77,7 +83,9 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
         check_compressed_name(head, stream)
         if head.startswith((b"PAR1", *ARROW)):
             found = "parquet" if head.startswith(b"PAR1") else "arrow"
-            raise InputError(f"{stream.name}: this is a {found} file", hint=f"add --input-format {found}")
+            raise InputError(
+                f"{stream.name}: this is a {found} file", hint=f"add --input-format {found}"
+            )
         from batchsent.formats.csv import CsvSource
 
         return CsvSource(stream, head, options, gold_column, tabs=name == "tsv")
@@ -86,7 +94,9 @@ def open_source(path: str, options: ReadOptions | None = None, *, gold_column: s
         raise
 
 
-def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, output_format: str | None) -> Sink:
+def open_sink(
+    file: OutputFile, path: str, source: Source, added: pa.Schema, output_format: str | None
+) -> Sink:
     """Start the output for a source's rows in `file`; `path` tells the format and the compression.
 
     `-` gets the input's own format where that can be streamed. Raises UsageError for columns the
@@ -95,7 +105,9 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
     name = sink_format(path, source, output_format)
     if name == "parquet":
         if path == "-":
-            raise UsageError("Parquet is not written to a pipe", hint="use --output-format arrow, or name a file")
+            raise UsageError(
+                "Parquet is not written to a pipe", hint="use --output-format arrow, or name a file"
+            )
         from batchsent.formats.parquet import ParquetSink
 
         return ParquetSink(file, path, source, added)
@@ -110,7 +122,11 @@ def open_sink(file: OutputFile, path: str, source: Source, added: pa.Schema, out
 
 def sink_format(path: str, source: Source, output_format: str | None) -> str:
     """Return the format that a source's rows are written in."""
-    return output_format or format_of(path, what="output") or {"parquet": "arrow"}.get(source.format, source.format)
+    return (
+        output_format
+        or format_of(path, what="output")
+        or {"parquet": "arrow"}.get(source.format, source.format)
+    )
 
 
 def columns_to_decode(path: str, source: Source, output_format: str | None) -> list[str]:
@@ -123,14 +139,20 @@ def columns_to_decode(path: str, source: Source, output_format: str | None) -> l
     if name == "parquet":
         return []
     kinds = {field.name: field.type for field in source.schema}
-    return [column for column, kind in kinds.items() if pa.types.is_nested(kind) or (name == "arrow" and is_text(kind))]
+    return [
+        column
+        for column, kind in kinds.items()
+        if pa.types.is_nested(kind) or (name == "arrow" and is_text(kind))
+    ]
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether a column has text in it, whatever way it is kept."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def check_sink(path: str, source: Source, added: pa.Schema, output_format: str | None) -> None:
@@ -138,7 +160,9 @@ def check_sink(path: str, source: Source, added: pa.Schema, output_format: str |
     open_sink(typing.cast(OutputFile, io.BytesIO()), path, source, added, output_format)
 
 
-def check_new_columns(source: Source, added: list[str], *, prefix_flag: str = "--prefix pred_") -> None:
+def check_new_columns(
+    source: Source, added: list[str], *, prefix_flag: str = "--prefix pred_"
+) -> None:
     """Refuse to add a column that the input has already. Raises UsageError."""
     for column in added:
         if column in source.columns:

@@ -22,7 +22,9 @@ class OutputOptions:
     probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
     details: bool = option(False, "Add n_tokens and truncated.")
     unsure_below: float | None = option(
-        None, "Add a column unsure, true where the score is lower, and judge coverage by it.", metavar="SCORE"
+        None,
+        "Add a column unsure, true where the score is lower, and judge coverage by it.",
+        metavar="SCORE",
     )
     group_by: str | None = option(
         None,
@@ -30,7 +32,9 @@ class OutputOptions:
         metavar="COLUMN",
     )
     disagreements: str | None = option(
-        None, "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.", metavar="FILE"
+        None,
+        "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.",
+        metavar="FILE",
     )
 
 
@@ -46,7 +50,9 @@ def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
     return pa.schema([(options.prefix + name, kind) for name, kind in fields])
 
 
-def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: OutputOptions) -> pa.RecordBatch:
+def added_batch(
+    scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: OutputOptions
+) -> pa.RecordBatch:
     """Return the new columns of a chunk.
 
     Label, score and probabilities are null where there is no score.
@@ -57,9 +63,15 @@ def added_batch(scores: Scores, labels: tuple[str, ...], schema: pa.Schema, opti
     best = scores.probabilities[np.arange(len(winners)), np.maximum(winners, 0)]
     columns = [names, pa.array(best, pa.float32(), mask=~scored)]
     if options.probabilities:
-        columns += [pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored) for n in range(len(labels))]
+        columns += [
+            pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored)
+            for n in range(len(labels))
+        ]
     if options.details:
-        columns += [pa.array(scores.n_tokens, pa.int32()), pa.array(scores.truncated_tokens > 0, pa.bool_())]
+        columns += [
+            pa.array(scores.n_tokens, pa.int32()),
+            pa.array(scores.truncated_tokens > 0, pa.bool_()),
+        ]
     if options.unsure_below is not None:
         columns += [pa.array(best < options.unsure_below, pa.bool_(), mask=~scored)]
     return pa.record_batch(columns, schema=schema)

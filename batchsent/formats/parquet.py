@@ -12,7 +12,14 @@ import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
 from batchsent.errors import BatchsentError, InputError, UsageError, reason
-from batchsent.formats.arrow import TableRows, TextColumn, cells, joined_schema, joined_table, rechunk
+from batchsent.formats.arrow import (
+    TableRows,
+    TextColumn,
+    cells,
+    joined_schema,
+    joined_table,
+    rechunk,
+)
 from batchsent.formats.reading import ReadOptions, Source, facts_of, find_column, list_columns
 from batchsent.formats.streams import OutputFile
 from batchsent.memory import shortage_of_reader
@@ -52,7 +59,9 @@ class ParquetSource:
         try:
             # Without pre-buffering, a row group streams through buffers of 1 MB a column instead of
             # lying in memory.
-            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+            self._file = pq.ParquetFile(
+                path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
         self._check_sizes()
@@ -61,7 +70,11 @@ class ParquetSource:
         if not self.columns:
             raise UsageError(f"{self.name} has no columns")
         self.text = TextColumn(self.schema, options, self.name)
-        self._gold = None if gold_column is None else find_column(self.columns, gold_column, "--gold", self.name)
+        self._gold = (
+            None
+            if gold_column is None
+            else find_column(self.columns, gold_column, "--gold", self.name)
+        )
 
     def _check_sizes(self) -> None:
         """Refuse a column that is all but nothing on disk and fills the memory.
@@ -121,7 +134,10 @@ class ParquetSource:
             return {}
         group = self._file.metadata.row_group(0)
         columns = [group.column(n) for n in range(group.num_columns)]
-        return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
+        return {
+            c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression
+            for c in columns
+        }
 
     def _batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         rows = min(self._options.chunk_rows, BATCH_ROWS)
@@ -133,8 +149,14 @@ class ParquetSource:
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order. Raises InputError for a damaged page."""
         start = 0
-        for table in rechunk(self._batches(), self.schema, self._options.chunk_rows, self._options.limit):
-            gold = None if self._gold is None else cells(table.column(self._gold), self.columns[self._gold])
+        for table in rechunk(
+            self._batches(), self.schema, self._options.chunk_rows, self._options.limit
+        ):
+            gold = (
+                None
+                if self._gold is None
+                else cells(table.column(self._gold), self.columns[self._gold])
+            )
             yield Chunk(start, self.text.texts(table), TableRows(table), gold)
             start += table.num_rows
 
@@ -228,10 +250,13 @@ class ParquetSink:
         if isinstance(source, ParquetSource) and source.codecs:
             codecs = source.codecs | dict.fromkeys(added.names, next(iter(source.codecs.values())))
         try:
-            self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema, compression=codecs)
+            self._writer = pq.ParquetWriter(
+                pa.PythonFile(file, mode="w"), self._schema, compression=codecs
+            )
         except pa.ArrowNotImplementedError as error:
             raise UsageError(
-                f"{source.name} cannot be written as Parquet: {printable(error)}", hint="write an .arrow file"
+                f"{source.name} cannot be written as Parquet: {printable(error)}",
+                hint="write an .arrow file",
             ) from error
         self._folder = Path(os.path.realpath(path)).parent
         self._held: list[pa.Table] = []
@@ -267,7 +292,9 @@ class ParquetSink:
     def _flush(self) -> None:
         if self._held_rows:
             before = self._spill.read() if self._spill else []
-            self._writer.write_table(pa.concat_tables([*before, *self._held]), row_group_size=self._held_rows)
+            self._writer.write_table(
+                pa.concat_tables([*before, *self._held]), row_group_size=self._held_rows
+            )
         self._held, self._held_rows, self._held_bytes, self._spill = [], 0, 0, None
         self._wanted = self._next_group()
 

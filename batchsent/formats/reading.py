@@ -27,28 +27,42 @@ class ReadOptions:
     Everything here but the chunk size belongs to the file, not to the model.
     """
 
-    text_column: str | None = option(None, "Column with the reviews [default: the one called text or review].")
-    text_column_index: int | None = option(None, "The same by position, counted from 1; for files without a header.")
+    text_column: str | None = option(
+        None, "Column with the reviews [default: the one called text or review]."
+    )
+    text_column_index: int | None = option(
+        None, "The same by position, counted from 1; for files without a header."
+    )
     input_format: str | None = option(
-        None, "Format of the input, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
+        None,
+        "Format of the input, where the name does not tell.",
+        choices=("csv", "tsv", "parquet", "arrow"),
     )
     delimiter: str | None = option(
-        None, "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].", short="-d"
+        None,
+        "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].",
+        short="-d",
     )
     quotechar: str = option('"', "Quote character of CSV.")
     escapechar: str | None = option(
         None, "Escape character of CSV, for instance \\ [default: none, quotes are doubled]."
     )
     skip_initial_space: bool = option(False, "Ignore spaces behind a CSV delimiter.")
-    encoding: str = option("utf-8", "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252).")
+    encoding: str = option(
+        "utf-8", "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252)."
+    )
     encoding_errors: str = option(
         "replace",
         "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are bad rows (strict).",
         choices=("replace", "strict"),
     )
-    no_header: bool = option(False, "The CSV has no header line; columns go by --text-column-index.")
+    no_header: bool = option(
+        False, "The CSV has no header line; columns go by --text-column-index."
+    )
     skip_lines: int = option(0, "Lines ahead of the CSV header, copied as they are.")
-    max_field_bytes: int = option(16 << 20, "Longest field of a CSV; a longer one makes the row a bad row.")
+    max_field_bytes: int = option(
+        16 << 20, "Longest field of a CSV; a longer one makes the row a bad row."
+    )
     bad_rows: str = option(
         "error",
         "Rows that cannot be taken: stop (error), or leave them out and write them to OUTPUT.rejects.csv (reject).",
@@ -125,7 +139,8 @@ def check_numbers(options: ReadOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: at least {least} is needed", hint=f"give {least} or more"
+                f"--{name.replace('_', '-')} {value}: at least {least} is needed",
+                hint=f"give {least} or more",
             )
 
 
@@ -150,7 +165,9 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
             f"{name} has more than one column that could be the text: {listed}",
             hint="name it with --text-column, or give its position with --text-column-index",
         )
-    raise UsageError(f"{name} has no column called text or review; its columns are {listed}", hint=_mend(columns))
+    raise UsageError(
+        f"{name} has no column called text or review; its columns are {listed}", hint=_mend(columns)
+    )
 
 
 def _mend(columns: list[str]) -> str:
@@ -159,7 +176,9 @@ def _mend(columns: list[str]) -> str:
             if character in columns[0]:
                 return f"there is one column only; did you mean --delimiter {typed}?"
     if len(columns) == 1 or columns[0].startswith("#"):
-        return "name it with --text-column; if there are lines ahead of the header, add --skip-lines N"
+        return (
+            "name it with --text-column; if there are lines ahead of the header, add --skip-lines N"
+        )
     return "name it with --text-column"
 
 
@@ -179,9 +198,16 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
             else "rename one of them",
         )
     near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
-    hint = f"did you mean {flag} {printable(near[0])}?" if near else _mend(columns) if len(columns) == 1 else None
+    hint = (
+        f"did you mean {flag} {printable(near[0])}?"
+        if near
+        else _mend(columns)
+        if len(columns) == 1
+        else None
+    )
     raise UsageError(
-        f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}", hint=hint
+        f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}",
+        hint=hint,
     )
 
 

@@ -137,13 +137,23 @@ class Records:
         """Return the records first..last-1, with the blank lines ahead of each, and those behind the last of all."""
         return replace(
             self,
-            begin=self.begin if first == 0 else self.stop if first == len(self) else int(self.line_ends[first - 1]),
-            stop=self.stop if last == len(self) else int(self.line_ends[last - 1]) if last else self.begin,
+            begin=self.begin
+            if first == 0
+            else self.stop
+            if first == len(self)
+            else int(self.line_ends[first - 1]),
+            stop=self.stop
+            if last == len(self)
+            else int(self.line_ends[last - 1])
+            if last
+            else self.begin,
             starts=self.starts[first:last],
             ends=self.ends[first:last],
             line_ends=self.line_ends[first:last],
             field_offsets=self.field_offsets[first : last + 1],
-            problems={n - first: problem for n, problem in self.problems.items() if first <= n < last},
+            problems={
+                n - first: problem for n, problem in self.problems.items() if first <= n < last
+            },
         )
 
     @property
@@ -207,14 +217,19 @@ def scan(
         first_byte += done
         data = data[done:]
         if len(data) > max_record_bytes:
-            raise _record_too_long(split(data, dialect, at_end=True, first_line=first_line), max_record_bytes, name)
+            raise _record_too_long(
+                split(data, dialect, at_end=True, first_line=first_line), max_record_bytes, name
+            )
 
 
 def _record_too_long(records: Records, limit: int, name: str) -> InputError:
     start = int(records.starts[0]) if len(records) else 0
     what, offset = f"a record longer than {limit:,} bytes", start
     if 0 in records.problems:
-        what, offset = f"a quote opened on this line is not closed within {limit:,} bytes", records.problems[0].offset
+        what, offset = (
+            f"a quote opened on this line is not closed within {limit:,} bytes",
+            records.problems[0].offset,
+        )
     line = records.line(offset)
     return InputError(
         f"{name}, line {line}: {what}",
@@ -235,7 +250,9 @@ class _Found:
     stop: int  # behind the last complete record
 
 
-def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, first_line: int = 1) -> Records:
+def split(
+    data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, first_line: int = 1
+) -> Records:
     """Return the complete records of a piece that begins where a record does.
 
     At the end of the file, all of it.
@@ -250,7 +267,8 @@ def split(data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, f
         found.append(run)
         problems = {before + n: problem for n, problem in odd.items()}
     joined = [
-        np.concatenate([getattr(run, name) for run in found]) for name in ("starts", "ends", "line_ends", "field_ends")
+        np.concatenate([getattr(run, name) for run in found])
+        for name in ("starts", "ends", "line_ends", "field_ends")
     ]
     field_counts = np.concatenate([run.field_counts for run in found])
     return Records(
@@ -321,7 +339,11 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
     if at_end and is_rfc4180 and stop < len(data):  # a last record without a line end
         starts, ends = np.append(starts, stop), np.append(ends, len(data))
         line_ends = np.append(line_ends, len(data))
-        at, is_delimiter, is_end = np.append(at, len(data)), np.append(is_delimiter, False), np.append(is_end, True)
+        at, is_delimiter, is_end = (
+            np.append(at, len(data)),
+            np.append(is_delimiter, False),
+            np.append(is_end, True),
+        )
         stop = len(data)
     is_delimiter &= at < stop
     # Field ends in file order: every delimiter and every record end. A CR before the LF belongs to
@@ -336,7 +358,12 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
         keep = np.ones(len(field_ends), bool)
         keep[last_fields[blank]] = False  # a blank line is one empty field
         field_ends = field_ends[keep]
-        starts, ends, line_ends, field_counts = starts[~blank], ends[~blank], line_ends[~blank], field_counts[~blank]
+        starts, ends, line_ends, field_counts = (
+            starts[~blank],
+            ends[~blank],
+            line_ends[~blank],
+            field_counts[~blank],
+        )
     return _Found(starts, ends, line_ends, field_counts, field_ends, stop), is_rfc4180
 
 
@@ -365,7 +392,8 @@ def _split_like_csv_module(
             problem = problem or Problem("a quote opened on this line is never closed", position)
         elif match[3] and (b"\n" in match[1] or b"\r" in match[1]):
             problem = problem or Problem(
-                "a quoted field begins on this line and ends in the middle of a later one (a missing quote?)", position
+                "a quoted field begins on this line and ends in the middle of a later one (a missing quote?)",
+                position,
             )
         # Nothing but the end of the file ends a field whose quote stays open.
         position = size if match.re is dialect.quoted_field and not match[2] else match.end()

@@ -195,9 +195,13 @@ class Compressed(io.RawIOBase):
         compression = compression_of(path)
         if compression == "gzip":
             # No name and no time in the header: the same rows give the same bytes.
-            self._stream: Any = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0)
+            self._stream: Any = gzip.GzipFile(
+                filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0
+            )
         elif compression == "zstd":
-            self._stream = pa.CompressedOutputStream(pa.PythonFile(_KeepOpen(file), mode="w"), "zstd")
+            self._stream = pa.CompressedOutputStream(
+                pa.PythonFile(_KeepOpen(file), mode="w"), "zstd"
+            )
         else:
             self._stream = None
         self._file = file
@@ -254,7 +258,11 @@ def canonical_encoding(name: str) -> str:
     every_byte = bytes(range(256))
     with contextlib.suppress(UnicodeError, LookupError, TypeError):
         text = every_byte.decode(canonical, "replace")
-        if isinstance(text, str) and len(text) == 256 and text[:128] == every_byte[:128].decode("ascii"):
+        if (
+            isinstance(text, str)
+            and len(text) == 256
+            and text[:128] == every_byte[:128].decode("ascii")
+        ):
             return canonical
     raise UsageError(
         f"--encoding {printable(name)}: its bytes cannot be copied unchanged",
@@ -286,7 +294,9 @@ class Transcoded(io.RawIOBase):
             try:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:
-                raise InputError(f"{self._name}: not valid {error.encoding}: {error.reason}") from error
+                raise InputError(
+                    f"{self._name}: not valid {error.encoding}: {error.reason}"
+                ) from error
             if text:
                 return text.encode("utf-8")
         return b""

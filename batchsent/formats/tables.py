@@ -10,7 +10,9 @@ from batchsent.formats.records import Dialect
 from batchsent.formats.streams import Compressed, OutputFile
 
 
-def write_table(file: OutputFile, path: str, table: pa.Table, output_format: str | None = None) -> None:
+def write_table(
+    file: OutputFile, path: str, table: pa.Table, output_format: str | None = None
+) -> None:
     """Write a whole table to `file`.
 
     `path` tells the format and the compression, unless `output_format` does. In CSV strings are
@@ -27,9 +29,17 @@ def write_table(file: OutputFile, path: str, table: pa.Table, output_format: str
     else:
         delimiter = "\t" if name == "tsv" else ","
         dialect = Dialect(delimiter.encode())
-        stream.write(dialect.delimiter.join(dialect.quote(name.encode()) for name in table.column_names) + b"\n")
+        stream.write(
+            dialect.delimiter.join(dialect.quote(name.encode()) for name in table.column_names)
+            + b"\n"
+        )
         # Numbers as names: arrow would refuse a table with the same name twice, which the user's
         # may have.
-        named = pa.table([flat(column) for column in table.columns], names=[str(n) for n in range(table.num_columns)])
-        pa.csv.write_csv(named, stream, pa.csv.WriteOptions(include_header=False, delimiter=delimiter))
+        named = pa.table(
+            [flat(column) for column in table.columns],
+            names=[str(n) for n in range(table.num_columns)],
+        )
+        pa.csv.write_csv(
+            named, stream, pa.csv.WriteOptions(include_header=False, delimiter=delimiter)
+        )
     stream.finish()

@@ -15,7 +15,9 @@ Shape = Literal["equal", "padded", "packed"]
 MOST_TEXTS = 32_768
 
 
-def plan_batches(lengths: NDArray[np.int64], budget_tokens: int, shape: Shape) -> list[NDArray[np.int64]]:
+def plan_batches(
+    lengths: NDArray[np.int64], budget_tokens: int, shape: Shape
+) -> list[NDArray[np.int64]]:
     """Return row numbers, batch by batch, longest texts first.
 
     A batch costs its number of tokens, for "padded" its number of rows times its longest text; it

@@ -69,7 +69,9 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(1 / (low * high) ** 0.5)
 
 
-def calibrate(logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str | None = None) -> Calibration:
+def calibrate(
+    logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str | None = None
+) -> Calibration:
     """Fit a temperature on held-out rows and measure what it mends.
 
     The temperature is fitted on all rows. What it mends is measured by folds, each scored with the
@@ -98,7 +100,9 @@ def calibrate(logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str
     )
 
 
-def apply_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def apply_temperature(
+    probabilities: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
     """Return softmax(log p / T) of probabilities (rows, labels), which is softmax(logits / T).
 
     The most probable label stays the most probable: where rounding to float32 would make a tie of
@@ -115,7 +119,9 @@ def apply_temperature(probabilities: NDArray[np.float32], temperature: float) ->
     best = scaled[rows, winners][:, None]
     # Only what was less probable before: a true tie stays one.
     lower = probabilities[rows] < probabilities[rows, winners][:, None]
-    scaled[rows] = np.where(lower, np.minimum(scaled[rows], np.nextafter(best, np.float32(0))), scaled[rows])
+    scaled[rows] = np.where(
+        lower, np.minimum(scaled[rows], np.nextafter(best, np.float32(0))), scaled[rows]
+    )
     return scaled
 
 
@@ -124,7 +130,9 @@ def calibrated(scores: Scores, temperature: float) -> Scores:
     return replace(scores, probabilities=apply_temperature(scores.probabilities, temperature))
 
 
-def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any], bins: int = BINS) -> float | None:
+def calibration_error(
+    probabilities: NDArray[Any], labels: NDArray[Any], bins: int = BINS
+) -> float | None:
     """Return the expected calibration error: the mean distance of score and accuracy over equal bins of the score.
 
     None of no rows.
@@ -140,7 +148,11 @@ def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any], bins: i
 
 def dumps(calibration: Calibration) -> bytes:
     """Return the content of a model folder's calibration.json."""
-    document = {"schema": SCHEMA, "method": "temperature scaling (Guo et al. 2017)", **asdict(calibration)}
+    document = {
+        "schema": SCHEMA,
+        "method": "temperature scaling (Guo et al. 2017)",
+        **asdict(calibration),
+    }
     return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"
 
 
@@ -151,7 +163,10 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     `weights_sha256`.
     """
     path = folder / FILE
-    name, mend = printable(path), "make the model again with batchsent finetune, or leave out --calibrated"
+    name, mend = (
+        printable(path),
+        "make the model again with batchsent finetune, or leave out --calibrated",
+    )
     try:
         document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
     except FileNotFoundError:
@@ -161,17 +176,24 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     try:
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
-        found = Calibration(**{field: document[field] for field in Calibration.__dataclass_fields__})
+        found = Calibration(
+            **{field: document[field] for field in Calibration.__dataclass_fields__}
+        )
         if isinstance(found.temperature, bool) or not LOWEST <= found.temperature <= HIGHEST:
             raise ValueError(f"a temperature of {found.temperature!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name} is damaged: {printable(error)}", hint=mend) from error
-    if None not in {weights_sha256, found.weights_sha256} and found.weights_sha256 != weights_sha256:
+    if (
+        None not in {weights_sha256, found.weights_sha256}
+        and found.weights_sha256 != weights_sha256
+    ):
         raise ModelError(f"{name} was fitted for other weights than the folder's", hint=mend)
     return found
 
 
-def _checked(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _checked(
+    logits: NDArray[Any], labels: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return logits, the highest of each row 0, and label numbers."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     assert z.ndim == 2

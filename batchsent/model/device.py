@@ -114,7 +114,9 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
     `no_gpu` says why a GPU is not used instead.
     """
     if precision == "float16":
-        raise UsageError("float16 is slow and inexact on a CPU", hint=no_gpu or "use --precision float32")
+        raise UsageError(
+            "float16 is slow and inexact on a CPU", hint=no_gpu or "use --precision float32"
+        )
     if precision == "bfloat16" and not has_fast_bfloat16():
         # Without instructions for it bfloat16 measured 0.7 times the speed of float32; with
         # avx512_bf16 1.6 times.
@@ -145,7 +147,9 @@ def _parse(device: str, precision: str) -> tuple[str, int | None]:
         )
     if precision == "int8":
         if kind not in {"auto", "cpu"}:
-            raise UsageError("int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu")
+            raise UsageError(
+                "int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu"
+            )
         kind = "cpu"
     return kind, int(number) if colon else None
 
@@ -156,7 +160,9 @@ def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
     if available:
         with device_errors("the GPU", "cuda"):
             properties = torch.cuda.get_device_properties(0)
-        unserved = explain_unserved_gpu(torch, properties.name, (properties.major, properties.minor))
+        unserved = explain_unserved_gpu(
+            torch, properties.name, (properties.major, properties.minor)
+        )
         if unserved is None:
             return _cuda(torch, 0, precision)
         warning: str | None = f"the CPU is used: {unserved[0]}; {unserved[1]}"
@@ -171,9 +177,15 @@ def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
 def _cuda(torch: Any, number: int, precision: str) -> Device:
     available, said = cuda_is_available(torch)
     if not available:
-        built = f"PyTorch {torch.__version__} is built without CUDA" if torch.version.cuda is None else "no GPU found"
+        built = (
+            f"PyTorch {torch.__version__} is built without CUDA"
+            if torch.version.cuda is None
+            else "no GPU found"
+        )
         reason = f" ({printable(said)})" if said else ""
-        raise DeviceError(f"--device cuda: {built}{reason}", hint="use --device auto or --device cpu")
+        raise DeviceError(
+            f"--device cuda: {built}{reason}", hint="use --device auto or --device cpu"
+        )
     with device_errors("the GPU", "cuda"):
         count = torch.cuda.device_count()
         if number >= count:
@@ -209,9 +221,13 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
 
 def _mps(torch: Any, precision: str) -> Device:
     if not torch.backends.mps.is_available():
-        raise DeviceError("no Apple GPU is available (mps)", hint="use --device auto or --device cpu")
+        raise DeviceError(
+            "no Apple GPU is available (mps)", hint="use --device auto or --device cpu"
+        )
     if precision == "bfloat16":
-        raise UsageError("bfloat16 is not supported on mps", hint="use --precision float32 or float16")
+        raise UsageError(
+            "bfloat16 is not supported on mps", hint="use --precision float32 or float16"
+        )
     chosen, reason = ("float32", "auto: mps") if precision == "auto" else (precision, "as asked")
     return Device("mps", "Apple GPU", chosen, reason, torch=str(torch.__version__))
 
@@ -276,4 +292,6 @@ def device_error(description: str, error: BaseException, hint: str | None = None
     if lacks_memory(error):
         return DeviceError(said, hint=MORE_MEMORY)
     known = [advice for words, advice in CUDA_HINTS.items() if words in lines[0]]
-    return DeviceError(said, hint=known[0] if known else hint or "run the same command again, or use --device cpu")
+    return DeviceError(
+        said, hint=known[0] if known else hint or "run the same command again, or use --device cpu"
+    )

@@ -109,7 +109,9 @@ def make_encoder(model: LoadedModel) -> Encoder:
     return stock
 
 
-def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max_length: int) -> Encoder:
+def float32_encoder(
+    identity: ModelIdentity, tokenizer: Any, device: Device, max_length: int
+) -> Encoder:
     """Load a model once more, in float32, for texts that half precision gives no finite number for.
 
     Raises ModelError where the folder no longer holds the same weights, or float32 gives no finite
@@ -121,7 +123,9 @@ def float32_encoder(identity: ModelIdentity, tokenizer: Any, device: Device, max
             hint="score again with the model as it is now",
         )
     exact = replace(device, precision="float32", reason="for what half precision cannot hold")
-    return make_encoder(LoadedModel(identity, load_module(identity, exact), tokenizer, exact, max_length))
+    return make_encoder(
+        LoadedModel(identity, load_module(identity, exact), tokenizer, exact, max_length)
+    )
 
 
 def _int8(model: LoadedModel) -> PackedEncoder:
@@ -153,7 +157,9 @@ def _packed(model: LoadedModel) -> PackedEncoder:
     weights = extract_weights(model.module)
     assert weights is not None
     reason = f"no padding, last layer for the first token only ({model.device.description})"
-    return PackedEncoder(weights, model.device.name, VarlenAttention(), "packed, varlen attention", reason)
+    return PackedEncoder(
+        weights, model.device.name, VarlenAttention(), "packed, varlen attention", reason
+    )
 
 
 def _why_not_packed(model: LoadedModel) -> str | None:
@@ -174,7 +180,9 @@ def _why_not_packed(model: LoadedModel) -> str | None:
     return None
 
 
-def _check_against_reference(packed: CheckedEncoder, stock: CheckedEncoder, model: LoadedModel) -> str | None:
+def _check_against_reference(
+    packed: CheckedEncoder, stock: CheckedEncoder, model: LoadedModel
+) -> str | None:
     """Run both ways over a few made-up texts and say how they differ, or None.
 
     Raises what `_reference` raises, and DeviceError where the packed way has no room for the texts.
@@ -201,10 +209,14 @@ def check_texts(model: LoadedModel) -> tuple[NDArray[np.int32], NDArray[np.int64
     The longest is as long as the model reads.
     """
     random = np.random.default_rng(0)
-    lengths = np.minimum(np.array([*CHECK_LENGTHS, model.max_length], dtype=np.int64), model.max_length)
+    lengths = np.minimum(
+        np.array([*CHECK_LENGTHS, model.max_length], dtype=np.int64), model.max_length
+    )
     # Ids from the middle of the vocabulary: special tokens stand at its ends.
     words = int(model.module.config.vocab_size)
-    return random.integers(words // 4, words - words // 4, int(lengths.sum())).astype(np.int32), lengths
+    return random.integers(words // 4, words - words // 4, int(lengths.sum())).astype(
+        np.int32
+    ), lengths
 
 
 def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]:
@@ -257,7 +269,9 @@ def _describe_failure(model: LoadedModel, error: Exception) -> str:
 
 
 def _no_room(model: LoadedModel, error: BaseException) -> DeviceError:
-    return device_error(f"{model.device.description}, with a text of {model.max_length} tokens,", error)
+    return device_error(
+        f"{model.device.description}, with a text of {model.max_length} tokens,", error
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -303,4 +317,6 @@ class StockEncoder:
         equal = bool((lengths == longest).all())
         with torch.inference_mode():
             mask = None if equal else to_device(place.astype(np.int64), self.device)
-            return self.module(input_ids=to_device(table, self.device), attention_mask=mask).logits.float()
+            return self.module(
+                input_ids=to_device(table, self.device), attention_mask=mask
+            ).logits.float()

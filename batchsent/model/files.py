@@ -167,4 +167,6 @@ def _check_empty(path: Path) -> None:
         except OSError:
             empty = False
     if not empty:
-        raise ModelError(f"{printable(path)} is no plain file: it has no size, and is not empty", hint=DAMAGED)
+        raise ModelError(
+            f"{printable(path)} is no plain file: it has no size, and is not empty", hint=DAMAGED
+        )

@@ -28,12 +28,19 @@ TENSOR_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
+    **dict.fromkeys(
+        ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8
+    ),
 }
 # Weights of the last layer of a classifier: BERT and friends, RoBERTa and friends, XLNet and XLM,
 # LLaMA and friends.
 HEADS = ("classifier.weight", "classifier.out_proj.weight", "logits_proj.weight", "score.weight")
-EMBEDDINGS = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "word_embedding.weight")
+EMBEDDINGS = (
+    "word_embeddings.weight",
+    "embed_tokens.weight",
+    "tok_embeddings.weight",
+    "word_embedding.weight",
+)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -61,7 +68,16 @@ VOCABULARIES = (
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 # Position tables of these start counting behind the padding id.
 OFFSET_POSITIONS = {
-    *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text", "ibert"),
+    *(
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "camembert",
+        "longformer",
+        "mpnet",
+        "data2vec-text",
+        "ibert",
+    ),
     *("luke", "roberta-prelayernorm", "xmod", "bertweet"),
 }
 # What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million
@@ -141,12 +157,16 @@ def _inspect_encoder(folder: Path) -> _Encoder:
     check_files(folder)
     config = read_json(folder / "config.json", "the model's configuration")
     tokenizer_config = folder / "tokenizer_config.json"
-    tokenizer_settings = read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
+    tokenizer_settings = (
+        read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
+    )
     _refuse_code(folder, config, tokenizer_settings)
     _refuse_other_files(folder, config, tokenizer_settings)
     weights = weight_files(folder)
     tensors = {name: tensor for path in weights for name, tensor in read_header(path).items()}
-    check_sizes(folder / "config.json", config, {name: tensor.shape for name, tensor in tensors.items()})
+    check_sizes(
+        folder / "config.json", config, {name: tensor.shape for name, tensor in tensors.items()}
+    )
     tokenizer_files = _tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
     positions = _positions(folder, config)
@@ -173,7 +193,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             # The index is somebody else's file: it must not lead out of the folder, nor to a
             # pickle.
             if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelError(f"{printable(folder / INDEX)} names a file it may not: {printable(name)}")
+                raise ModelError(
+                    f"{printable(folder / INDEX)} names a file it may not: {printable(name)}"
+                )
             if not (folder / name).exists():
                 raise ModelError(
                     f"{printable(folder)} lacks the weight file {printable(name)}",
@@ -203,7 +225,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
     """
 
     def damaged(what: str) -> ModelError:
-        return ModelError(f"{printable(path)} is damaged: {what}", hint="copy or download the model again")
+        return ModelError(
+            f"{printable(path)} is damaged: {what}", hint="copy or download the model again"
+        )
 
     try:
         with open_file(path) as file:
@@ -226,7 +250,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
             if name == "__metadata__":
                 continue
             first, last = entry["data_offsets"]
-            tensors[name] = Tensor(entry["dtype"], tuple(map(int, entry["shape"])), int(first), int(last))
+            tensors[name] = Tensor(
+                entry["dtype"], tuple(map(int, entry["shape"])), int(first), int(last)
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged("its header is malformed") from error
     _check_layout(tensors, size - 8 - length, damaged)
@@ -250,7 +276,9 @@ def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> 
     needed = layout[-1].end if layout else 0
     if needed != data_bytes:
         short = "is cut short" if data_bytes < needed else "has bytes that belong to no tensor"
-        raise damaged(f"it {short}: {data_bytes:,} bytes of weights where the header needs {needed:,}")
+        raise damaged(
+            f"it {short}: {data_bytes:,} bytes of weights where the header needs {needed:,}"
+        )
 
 
 def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
@@ -276,7 +304,9 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
         )
 
 
-def _refuse_other_files(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
+def _refuse_other_files(
+    folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]
+) -> None:
     """Refuse a model that makes transformers read other files than those checked here."""
     if (folder / ADAPTER).exists():
         whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
@@ -312,7 +342,11 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     id2label = config.get("id2label")
     if id2label is None:
         count = config.get("num_labels", 2)
-        id2label = {i: f"LABEL_{i}" for i in range(count)} if isinstance(count, int) and 0 <= count <= 100_000 else None
+        id2label = (
+            {i: f"LABEL_{i}" for i in range(count)}
+            if isinstance(count, int) and 0 <= count <= 100_000
+            else None
+        )
     try:
         by_index = {int(index): _label_name(name) for index, name in id2label.items()}  # type: ignore[union-attr]
     except (AttributeError, TypeError, ValueError) as error:
@@ -352,11 +386,17 @@ def _label_name(value: Any) -> str:
     return str(value)
 
 
-def _check_head(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]) -> None:
+def _check_head(
+    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]
+) -> None:
     """Refuse a model without a trained classification head, which transformers would invent at random."""
     named = config.get("architectures")
     architectures = [str(a) for a in named] if isinstance(named, list) else []
-    heads = [tensor for name, tensor in tensors.items() if any(name == h or name.endswith("." + h) for h in HEADS)]
+    heads = [
+        tensor
+        for name, tensor in tensors.items()
+        if any(name == h or name.endswith("." + h) for h in HEADS)
+    ]
     if any(a.endswith("ForSequenceClassification") for a in architectures) and heads:
         rows = {head.shape[0] for head in heads if head.shape}
         if len(labels) not in rows:
@@ -387,7 +427,9 @@ def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Refuse a tokenizer whose ids reach beyond the embedding table, which would crash in the middle of a run."""
-    rows = next((t.shape[0] for name, t in tensors.items() if name.endswith(EMBEDDINGS) and t.shape), None)
+    rows = next(
+        (t.shape[0] for name, t in tensors.items() if name.endswith(EMBEDDINGS) and t.shape), None
+    )
     if rows is None:
         rows = config.get("vocab_size")
     largest = _largest_id(folder)
@@ -405,7 +447,11 @@ def _largest_id(folder: Path) -> int | None:
         try:
             vocabulary = document["model"]["vocab"]
             # Unigram models list their pieces, the others map piece to id.
-            ids = [len(vocabulary) - 1] if isinstance(vocabulary, list) else [int(i) for i in vocabulary.values()]
+            ids = (
+                [len(vocabulary) - 1]
+                if isinstance(vocabulary, list)
+                else [int(i) for i in vocabulary.values()]
+            )
             ids += [int(token["id"]) for token in document.get("added_tokens") or []]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(

@@ -31,9 +31,15 @@ def require_int8() -> None:
 
     if not any(flag in cpu_flags() for flag in ("avx512_vnni", "avx_vnni")):
         # Without VNNI oneDNN adds pairs of products in 16 bits, which overflow.
-        raise UsageError("int8 needs a CPU with VNNI instructions (avx512_vnni or avx_vnni)", hint=FLOAT32_HINT)
-    if not all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")):
-        raise UsageError(f"PyTorch {torch.__version__} has no 8-bit kernels for this CPU", hint=FLOAT32_HINT)
+        raise UsageError(
+            "int8 needs a CPU with VNNI instructions (avx512_vnni or avx_vnni)", hint=FLOAT32_HINT
+        )
+    if not all(
+        hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")
+    ):
+        raise UsageError(
+            f"PyTorch {torch.__version__} has no 8-bit kernels for this CPU", hint=FLOAT32_HINT
+        )
 
 
 def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
@@ -47,7 +53,13 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
     whole = (weight / weight_scale[:, None]).round_().to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(whole, None)
     multiply = torch.ops.onednn.qlinear_pointwise
-    activate = None if activation is None else torch.ops.aten.gelu_ if activation == "gelu" else ACT2FN[activation]
+    activate = (
+        None
+        if activation is None
+        else torch.ops.aten.gelu_
+        if activation == "gelu"
+        else ACT2FN[activation]
+    )
 
     def run(states: Any) -> Any:
         # amax and amin, since abs makes a copy and aminmax is 20 times slower along the last
@@ -58,7 +70,19 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
         inputs = torch.mul(states, scale.reciprocal()).round_().to(torch.int8).view(torch.uint8)
         inputs.bitwise_xor_(ZERO_POINT)
         product = multiply(
-            inputs, 1.0, ZERO_POINT, packed, weight_scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            inputs,
+            1.0,
+            ZERO_POINT,
+            packed,
+            weight_scale,
+            zeros,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
         )
         torch.addcmul(bias, product, scale, out=product)
         return product if activate is None else activate(product)

@@ -86,7 +86,9 @@ def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
         config_sha256=sha256_of(path / "config.json"),
         labels=found.labels,
         max_length=found.max_length,
-        architecture=str(named[0]) if isinstance(named, list) and named else str(found.config.get("model_type")),
+        architecture=str(named[0])
+        if isinstance(named, list) and named
+        else str(found.config.get("model_type")),
         positions=found.positions,
         long_text=found.long_text,
     )
@@ -103,7 +105,9 @@ def locate(source: str | None, revision: str | None) -> tuple[Path, str | None]:
         path = EMBEDDED_FOLDER
     if path.is_dir():
         if revision is not None:
-            raise UsageError(f"a folder has no revision ({printable(path)})", hint="leave --revision out")
+            raise UsageError(
+                f"a folder has no revision ({printable(path)})", hint="leave --revision out"
+            )
         return path, None
     path = fetch(str(source), revision)
     return path, path.name if COMMIT.fullmatch(path.name) else None
@@ -113,7 +117,9 @@ def fetch(source: str, revision: str | None) -> Path:
     """Return the local folder of a Hub model, fetching what is missing."""
     name = printable(source)
     if Path(source).exists():
-        raise ModelError(f"{name} is a file; a model is a folder", hint="give the folder that holds config.json")
+        raise ModelError(
+            f"{name} is a file; a model is a folder", hint="give the folder that holds config.json"
+        )
     if not HUB_ID.fullmatch(source) or source.startswith((".", "~", "/")):
         raise ModelError(f"there is no folder {name}", hint=_nearby(source))
     from huggingface_hub import errors as hub
@@ -143,10 +149,13 @@ def fetch(source: str, revision: str | None) -> Path:
         ) from error
     except hub.RevisionNotFoundError as error:
         raise ModelError(
-            f"the model {name} has no revision {printable(revision)}", hint="give a branch, a tag or a commit"
+            f"the model {name} has no revision {printable(revision)}",
+            hint="give a branch, a tag or a commit",
         ) from error
     except hub.HFValidationError as error:
-        raise ModelError(f"there is no folder {name}, and it is no Hub id", hint=_nearby(source)) from error
+        raise ModelError(
+            f"there is no folder {name}, and it is no Hub id", hint=_nearby(source)
+        ) from error
     except (hub.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2, as the Hub's client has it
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
         why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
@@ -181,7 +190,11 @@ def _nearby(source: str) -> str:
     """Name the model folders beside the one that is not there."""
     path = Path(source).expanduser()
     parent = path.parent
-    there = [p.name for p in parent.iterdir() if (p / "config.json").is_file()] if parent.is_dir() else []
+    there = (
+        [p.name for p in parent.iterdir() if (p / "config.json").is_file()]
+        if parent.is_dir()
+        else []
+    )
     # The likeliest meant first: there may be more folders than an error can name.
     there.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, path.name).ratio(), name))
     if not there:
@@ -191,7 +204,11 @@ def _nearby(source: str) -> str:
 
 
 def load_model(
-    identity: ModelIdentity, *, device: str = "auto", precision: str = "auto", max_length: int | None = None
+    identity: ModelIdentity,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    max_length: int | None = None,
 ) -> LoadedModel:
     """Load weights and tokenizer onto a device, ready to run.
 
@@ -225,7 +242,9 @@ def _load_tokenizer(path: Path) -> Any:
     import transformers
 
     with _loading_errors(path), _quiet(transformers), spared_stdout():
-        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
 
 
 def load_module(identity: ModelIdentity, device: Device) -> Any:
@@ -261,7 +280,9 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
         return module.eval().requires_grad_(requires_grad=False).to(device.name)
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise DeviceError(f"{device.description} has no room for the model", hint=FREE_MEMORY) from error
+            raise DeviceError(
+                f"{device.description} has no room for the model", hint=FREE_MEMORY
+            ) from error
         raise device_error(device.description, error) from error
 
 

@@ -75,7 +75,11 @@ def choose_truncation(backend: Any) -> "TruncationPoints | None":
 
 def is_bert(parts: dict[str, Any]) -> bool:
     """Tell whether a tokenizer's JSON describes BERT's own normalizer, pre-tokenizer and WordPiece."""
-    normalizer, splitter, model = parts["normalizer"] or {}, parts["pre_tokenizer"] or {}, parts["model"]
+    normalizer, splitter, model = (
+        parts["normalizer"] or {},
+        parts["pre_tokenizer"] or {},
+        parts["model"],
+    )
     return (
         (normalizer.get("type"), splitter.get("type"), model.get("type"))
         == ("BertNormalizer", "BertPreTokenizer", "WordPiece")
@@ -91,7 +95,9 @@ def is_gpt2(parts: dict[str, Any]) -> bool:
         parts["normalizer"] is None
         and (splitter.get("type"), model.get("type")) == ("ByteLevel", "BPE")
         and splitter.get("use_regex", True) is True
-        and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and not any(
+            model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+        )
         and not model.get("ignore_merges")
     )
 
@@ -133,7 +139,9 @@ class Gpt2Truncation:
     """
 
     def __init__(self, vocabulary: Iterable[str]) -> None:
-        tokens = [bytes(BYTES[c] for c in token) for token in vocabulary if BYTES.keys() >= set(token)]
+        tokens = [
+            bytes(BYTES[c] for c in token) for token in vocabulary if BYTES.keys() >= set(token)
+        ]
         self.longest_token = max(map(len, tokens), default=1)  # bytes
         self.straddling = [token for token in tokens if straddles(token)]
 
@@ -151,7 +159,11 @@ class Gpt2Truncation:
     def _ends(self, text: str, window: int) -> list[int]:
         start = max(0, window - LOOK_BACK_CHARS)
         # One character more than the window: a break is told by what stands on both of its sides.
-        breaks = [found.start() for found in GPT2_BREAK.finditer(text, start, window + 1) if found.start() > start]
+        breaks = [
+            found.start()
+            for found in GPT2_BREAK.finditer(text, start, window + 1)
+            if found.start() > start
+        ]
         if breaks:
             return breaks[-1:]
         for run in GPT2_RUNS.finditer(text, start, window + 1):

@@ -14,7 +14,9 @@ from typing import Any
 # compatibility).
 CUDA_OF_DRIVER = ((580, 13), (525, 12), (450, 11))
 # The last wheels for GPUs before Turing, by PyTorch's matrix of releases; version 2.15 drops them.
-OLD_BUILD = 'pip install --force-reinstall "torch<2.15" --index-url https://download.pytorch.org/whl/cu126'
+OLD_BUILD = (
+    'pip install --force-reinstall "torch<2.15" --index-url https://download.pytorch.org/whl/cu126'
+)
 NEW_BUILD = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130"
 OLD_BUILD_SERVES = (5, 0)  # and up to 9.0
 NEW_BUILD_SERVES = (7, 5)
@@ -86,7 +88,9 @@ def _advise_build(cuda: int | None) -> str:
     return OLD_BUILD if cuda == 12 else NEW_BUILD
 
 
-def explain_unserved_gpu(torch: Any, name: str, capability: tuple[int, int]) -> tuple[str, str] | None:
+def explain_unserved_gpu(
+    torch: Any, name: str, capability: tuple[int, int]
+) -> tuple[str, str] | None:
     """Say that this build of PyTorch has no kernels for a GPU, and which has; None where it has."""
     builds = torch.cuda.get_arch_list()
     if not builds or any(_serves(build, capability) for build in builds):

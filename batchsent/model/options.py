@@ -19,19 +19,25 @@ SPECIAL_TOKENS = 2
 class ModelOptions:
     """How a model runs."""
 
-    device: str = option("auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE")
+    device: str = option(
+        "auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE"
+    )
     precision: str = option(
         "auto",
         "number format of the model: auto, float32, float16, bfloat16 or int8",
         metavar="FORMAT",
     )
-    max_length: int | None = option(None, "tokens read of a text (default: the model's limit)", metavar="N")
+    max_length: int | None = option(
+        None, "tokens read of a text (default: the model's limit)", metavar="N"
+    )
     long_text: str | None = option(
         None,
         "what is read of a longer text (default: as the model was trained, else head)",
         choices=LONG_TEXT,
     )
-    batch_tokens: int | None = option(None, "tokens in one forward pass (default: from the device)", metavar="N")
+    batch_tokens: int | None = option(
+        None, "tokens in one forward pass (default: from the device)", metavar="N"
+    )
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,18 @@ class Pack:
 class Attention(Protocol):
     """Lets the tokens of each text look at each other."""
 
-    def __call__(self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
+    def __call__(
+        self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
+    ) -> Any:
         """Return (queries, heads, width) of that and twice (tokens, heads, width).
 
         There is a query for every token or, with `first_only`, one for each text.
         """
 
 
-def attention_by_length(queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
+def attention_by_length(
+    queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
+) -> Any:
     """Attend text by text, neighbours of equal length together. Any device; made for CPUs."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -50,7 +54,8 @@ def attention_by_length(queries: Any, keys: Any, values: Any, pack: Pack, *, fir
         asked = slice(text, text + texts) if first_only else here
         # (texts, heads, tokens, width), as views.
         q, k, v = (
-            part.unflatten(0, (texts, -1)).transpose(1, 2) for part in (queries[asked], keys[here], values[here])
+            part.unflatten(0, (texts, -1)).transpose(1, 2)
+            for part in (queries[asked], keys[here], values[here])
         )
         results.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
         token += texts * length
@@ -69,7 +74,9 @@ class VarlenAttention:
             kernel = varlen_attn
         self.kernel = kernel
 
-    def __call__(self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool) -> Any:
+    def __call__(
+        self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
+    ) -> Any:
         """Return (queries, heads, width)."""
         starts, asked = (pack.query_starts, 1) if first_only else (pack.starts, pack.longest)
         return self.kernel(queries, keys, values, starts, pack.starts, asked, pack.longest)
@@ -100,11 +107,17 @@ class PackedEncoder:
         self.path = path
         self.reason = reason
         self.heads = weights.heads
-        self.word_embeddings, self.positions, self.norm = weights.word_embeddings, weights.positions, weights.norm
+        self.word_embeddings, self.positions, self.norm = (
+            weights.word_embeddings,
+            weights.positions,
+            weights.norm,
+        )
         self.first_position = weights.first_position
         self.head = weights.head
         dense = dense or fastest_dense(weights, device)
-        self.layers = [TransformerLayer(layer, weights.activation, dense) for layer in weights.layers[:-1]]
+        self.layers = [
+            TransformerLayer(layer, weights.activation, dense) for layer in weights.layers[:-1]
+        ]
         self.last = _LastLayer(weights.layers[-1], weights.activation, dense)
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
@@ -120,7 +133,11 @@ class PackedEncoder:
 
         starts = np.zeros(len(lengths) + 1, dtype=np.int32)
         np.cumsum(lengths, out=starts[1:])
-        places = np.arange(len(ids), dtype=np.int32) - np.repeat(starts[:-1], lengths) + np.int32(self.first_position)
+        places = (
+            np.arange(len(ids), dtype=np.int32)
+            - np.repeat(starts[:-1], lengths)
+            + np.int32(self.first_position)
+        )
         with torch.inference_mode():
             on_device = [to_device(array, self.device) for array in (ids, places, starts)]
             query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
@@ -144,7 +161,9 @@ class TransformerLayer:
         """Return (tokens, width) of (tokens, width)."""
         mixed = self.query_key_value(states).unflatten(-1, (3, heads, -1))
         query, key, value = mixed.unbind(1)
-        return self.feed_forward.run(attention(query, key, value, pack, first_only=False).flatten(1), states)
+        return self.feed_forward.run(
+            attention(query, key, value, pack, first_only=False).flatten(1), states
+        )
 
 
 class _LastLayer:
@@ -160,7 +179,9 @@ class _LastLayer:
         first = states[pack.starts[:-1]]
         query = self.query(first).unflatten(-1, (heads, -1))
         key, value = self.key_value(states).unflatten(-1, (2, heads, -1)).unbind(1)
-        return self.feed_forward.run(attention(query, key, value, pack, first_only=True).flatten(1), first)
+        return self.feed_forward.run(
+            attention(query, key, value, pack, first_only=True).flatten(1), first
+        )
 
 
 class FeedForward:

@@ -51,7 +51,11 @@ class Scorer(Protocol):
         """Tokenize a chunk."""
 
     def score(
-        self, prepared: Prepared, *, done: Scores | None = None, stop: Callable[[], bool] | None = None
+        self,
+        prepared: Prepared,
+        *,
+        done: Scores | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Scores:
         """Score a chunk; rows that `stop` left undone are PENDING."""
 
@@ -116,9 +120,18 @@ class ModelScorer:
         Raises UsageError, ModelError or DeviceError.
         """
         check_model_options(identity, options)
-        model = load_model(identity, device=options.device, precision=options.precision, max_length=options.max_length)
-        text_encoder = make_text_encoder(model.tokenizer, model.max_length, options.long_text or identity.long_text)
-        open_float32 = partial(float32_encoder, identity, model.tokenizer, model.device, model.max_length)
+        model = load_model(
+            identity,
+            device=options.device,
+            precision=options.precision,
+            max_length=options.max_length,
+        )
+        text_encoder = make_text_encoder(
+            model.tokenizer, model.max_length, options.long_text or identity.long_text
+        )
+        open_float32 = partial(
+            float32_encoder, identity, model.tokenizer, model.device, model.max_length
+        )
         with device_errors(model.device.description, model.device.kind):
             reference = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
@@ -136,7 +149,11 @@ class ModelScorer:
         return Prepared(len(texts), _Distinct(text_of, tokens, batches))
 
     def score(
-        self, prepared: Prepared, *, done: Scores | None = None, stop: Callable[[], bool] | None = None
+        self,
+        prepared: Prepared,
+        *,
+        done: Scores | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Scores:
         """Score a chunk, batch by batch.
 
@@ -172,7 +189,9 @@ class ModelScorer:
             ran[np.concatenate(finished)] = True
             # Windows that ran before a stop run again with the others of their text: only whole
             # texts are kept.
-            rows = np.flatnonzero((status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0))
+            rows = np.flatnonzero(
+                (status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0)
+            )
             values = average(pieces, text_of, texts)[rows]
             finite = np.logical_and.reduce(np.isfinite(values), axis=1)
             if self.open_float32 is not None and not finite.all():
@@ -187,7 +206,9 @@ class ModelScorer:
             probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
         return self._scatter(distinct, probabilities, status)
 
-    def _scatter(self, distinct: _Distinct, probabilities: NDArray[np.float32], status: NDArray[np.uint8]) -> Scores:
+    def _scatter(
+        self, distinct: _Distinct, probabilities: NDArray[np.float32], status: NDArray[np.uint8]
+    ) -> Scores:
         """Give every row the result of its text."""
         rows = len(distinct.text_of)
         has_text = distinct.text_of >= 0
@@ -210,7 +231,12 @@ class ModelScorer:
         assert self.reference is not None
         pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
         ours, reference = (
-            self._fetch([encoder.probabilities(tokens.take(row), tokens.lengths[row]) for row in pieces[:, None]])
+            self._fetch(
+                [
+                    encoder.probabilities(tokens.take(row), tokens.lengths[row])
+                    for row in pieces[:, None]
+                ]
+            )
             for encoder in (self.encoder, self.reference)
         )
         self.agreement = {
@@ -227,8 +253,16 @@ class ModelScorer:
         while waiting:
             rows = waiting.pop(0)
             lengths = tokens.lengths[rows]
-            places = int(lengths.max()) * len(rows) if self.encoder.shape == "padded" else int(lengths.sum())
-            if self.largest_batch_tokens is not None and places > self.largest_batch_tokens and len(rows) > 1:
+            places = (
+                int(lengths.max()) * len(rows)
+                if self.encoder.shape == "padded"
+                else int(lengths.sum())
+            )
+            if (
+                self.largest_batch_tokens is not None
+                and places > self.largest_batch_tokens
+                and len(rows) > 1
+            ):
                 waiting[:0] = halve(rows)
                 continue
             output = self._attempt(self.encoder, tokens.take(rows), lengths)
@@ -302,7 +336,9 @@ class ModelScorer:
         """Translate an accelerator's error; on a CPU it is our mistake, or a lack of memory."""
         if self.device.kind == "cpu" and not lacks_memory(error):
             return error
-        return device_error(self.device.description, error, "run the same command again: finished parts are kept")
+        return device_error(
+            self.device.description, error, "run the same command again: finished parts are kept"
+        )
 
     def _no_memory(self, tokens: int) -> DeviceError:
         return DeviceError(
@@ -336,7 +372,9 @@ class ModelScorer:
             },
             "device": {
                 **device.facts(),
-                "warnings": [said for said in (device.warning, self.encoder.warning) if said is not None],
+                "warnings": [
+                    said for said in (device.warning, self.encoder.warning) if said is not None
+                ],
                 "path": self.encoder.path,
                 "path_reason": self.encoder.reason,
                 "tokenizer_path": self.text_encoder.path,
@@ -345,7 +383,9 @@ class ModelScorer:
                 "oom_backoffs": self.backoffs,
                 "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self._peak_memory_bytes(),
-                "padding_share": 1 - self.tokens_run / self.padded_tokens if self.padded_tokens else 0.0,
+                "padding_share": 1 - self.tokens_run / self.padded_tokens
+                if self.padded_tokens
+                else 0.0,
             },
         }
 
@@ -363,7 +403,9 @@ class ModelScorer:
         self._free()
 
 
-def average(pieces: NDArray[np.float32], text_of: NDArray[np.int64], texts: int) -> NDArray[np.float32]:
+def average(
+    pieces: NDArray[np.float32], text_of: NDArray[np.int64], texts: int
+) -> NDArray[np.float32]:
     """Return (texts, labels) means of the probabilities (pieces, labels) of each text's windows.
 
     A text of one piece gets exactly that piece's numbers.
@@ -386,7 +428,11 @@ def default_budget(model: LoadedModel) -> int:
     if model.device.memory_bytes is None:
         values = CPU_VALUES.get(model.device.precision, CPU_VALUES["float32"])
         return max(512, min(LARGEST_BUDGET, values // hidden))
-    inner = int(getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * hidden)
+    inner = int(
+        getattr(config, "intermediate_size", None)
+        or getattr(config, "hidden_dim", None)
+        or 4 * hidden
+    )
     bytes_per_token = (8 * hidden + 2 * inner) * (4 if model.device.precision == "float32" else 2)
     fitting = int(model.device.memory_bytes * MEMORY_SHARE) // bytes_per_token
     return max(512, min(LARGEST_BUDGET, fitting))

@@ -29,7 +29,9 @@ OWN_HEAD_SIZE = {"head_dim", "d_kv", "d_head", "head_ratio", "attention_head_siz
 # Architectures that run the same layer several times.
 SHARED_LAYERS = {"albert"}
 # Counts of things that are built one by one, in architectures not named above.
-COUNTS = re.compile(r"(^|_)(layers?|blocks|block_sizes|block_repeats|groups|experts|heads|depths|stages|hops)$")
+COUNTS = re.compile(
+    r"(^|_)(layers?|blocks|block_sizes|block_repeats|groups|experts|heads|depths|stages|hops)$"
+)
 MOST_PARTS = 1_024
 # So many layers are built in a moment, and then transformers says which of their weights are
 # missing.
@@ -122,7 +124,9 @@ def _check_count(path: Path, name: str, value: Any, most: int) -> None:
     for number in numbers:
         if isinstance(number, int | float) and not abs(number) <= most:
             found = printable(str(number)[:40])
-            raise ModelError(f"{printable(path)}: {printable(name)} is {found}, more than {most:,}", hint=MEND)
+            raise ModelError(
+                f"{printable(path)}: {printable(name)} is {found}, more than {most:,}", hint=MEND
+            )
 
 
 def _check_heads(path: Path, table: dict[str, Any]) -> None:

@@ -47,7 +47,9 @@ class Tokens:
 
     def take(self, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the ids of some pieces, one behind the other in the order asked for."""
-        return np.concatenate([self.ids[self.offsets[piece] : self.offsets[piece + 1]] for piece in pieces])
+        return np.concatenate(
+            [self.ids[self.offsets[piece] : self.offsets[piece + 1]] for piece in pieces]
+        )
 
 
 class TextEncoder(Protocol):
@@ -149,13 +151,17 @@ class FastEncoder:
         beginning_only = self.truncation is not None and self.long_text == "head"
         if beginning_only and any(len(text) > LONG_CHARS for text in texts):
             return self._encode_with_long(texts)
-        return pack(*self._contents(texts), self.special_tokens, self.content_tokens, self.long_text)
+        return pack(
+            *self._contents(texts), self.special_tokens, self.content_tokens, self.long_text
+        )
 
     def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids, one behind the other, and how many each has."""
         if self.cache is not None:
             return self.cache.contents([as_utf8(text) for text in texts])
-        encodings = self.backend.encode_batch_fast([without_surrogates(t) for t in texts], add_special_tokens=False)
+        encodings = self.backend.encode_batch_fast(
+            [without_surrogates(t) for t in texts], add_special_tokens=False
+        )
         rows = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         return np.concatenate(rows) if rows else np.empty(0, dtype=np.int32), counts
@@ -167,7 +173,9 @@ class FastEncoder:
             if len(text) > LONG_CHARS:
                 rows[row] = self._beginning(without_surrogates(text))
         counts = np.array([len(row) for row in rows], dtype=np.int64)
-        return pack(np.concatenate(rows), counts, self.special_tokens, self.content_tokens, self.long_text)
+        return pack(
+            np.concatenate(rows), counts, self.special_tokens, self.content_tokens, self.long_text
+        )
 
     def _beginning(self, text: str) -> NDArray[np.int32]:
         """Return the first ids of a long text: all, or provably the right ones and more than are kept."""
@@ -178,7 +186,10 @@ class FastEncoder:
             if whole:
                 return ids
             shortest = min(rows, key=len)
-            same = all(np.array_equal(row[: self.content_tokens], shortest[: self.content_tokens]) for row in rows)
+            same = all(
+                np.array_equal(row[: self.content_tokens], shortest[: self.content_tokens])
+                for row in rows
+            )
             if same and len(shortest) > self.content_tokens:
                 return shortest
         raise AssertionError("the last candidate is the whole text")
@@ -205,7 +216,11 @@ def pack(
             ends = np.cumsum(counts)
             place = np.arange(len(ids)) - np.repeat(ends - counts, counts)
             from_end = np.repeat(counts, counts) - 1 - place
-            head = {"head": content_tokens, "tail": 0, "head-tail": int(content_tokens * HEAD_SHARE)}[long_text]
+            head = {
+                "head": content_tokens,
+                "tail": 0,
+                "head-tail": int(content_tokens * HEAD_SHARE),
+            }[long_text]
             # A text that fits is whole either way: what is no head lies within the tail.
             ids = ids[(place < head) | (from_end < content_tokens - head)]
     before, after = special_tokens
@@ -220,7 +235,9 @@ def pack(
     packed[own] = ids
     read = counts if long_text == "window" else kept
     framed = read + len(before) + len(after)
-    return Tokens(packed, offsets, (counts - read).astype(np.int32), framed.astype(np.int32), text_of)
+    return Tokens(
+        packed, offsets, (counts - read).astype(np.int32), framed.astype(np.int32), text_of
+    )
 
 
 def windows(
@@ -239,7 +256,9 @@ def windows(
     length = np.minimum(counts, content_tokens)[text_of]
     rank = np.arange(len(text_of)) - np.repeat(np.cumsum(number) - number, number)
     slack = (counts - np.minimum(counts, content_tokens))[text_of]
-    start = (np.cumsum(counts) - counts)[text_of] + slack * rank // np.maximum(1, number - 1)[text_of]
+    start = (np.cumsum(counts) - counts)[text_of] + slack * rank // np.maximum(1, number - 1)[
+        text_of
+    ]
     ends = np.cumsum(length)
     source = np.repeat(start - (ends - length), length) + np.arange(int(ends[-1]))
     return source, length, text_of
@@ -267,7 +286,9 @@ class SlowEncoder:
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
         rows = [
-            self.tokenizer(without_surrogates(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            self.tokenizer(
+                without_surrogates(text), add_special_tokens=False, split_special_tokens=True
+            )["input_ids"]
             for text in texts
         ]
         counts = np.array([len(row) for row in rows], dtype=np.int64)
@@ -285,7 +306,9 @@ def find_slow_special_tokens(tokenizer: Any) -> SpecialTokens:
     framed = tokenizer("a")["input_ids"]
     for start in range(len(framed) - len(plain) + 1):
         if framed[start : start + len(plain)] == plain:
-            return np.array(framed[:start], np.int32), np.array(framed[start + len(plain) :], np.int32)
+            return np.array(framed[:start], np.int32), np.array(
+                framed[start + len(plain) :], np.int32
+            )
     raise unknown_special_tokens()
 
 

@@ -61,7 +61,11 @@ def extract_weights(module: Any) -> EncoderWeights | None:
     }
     config = module.config
     take = known.get(type(module).__name__)
-    if take is None or getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+    if (
+        take is None
+        or getattr(config, "is_decoder", False)
+        or getattr(config, "add_cross_attention", False)
+    ):
         return None
     if not isinstance(getattr(config, "hidden_act", getattr(config, "activation", None)), str):
         return None
@@ -112,10 +116,17 @@ def _roberta(module: Any) -> EncoderWeights:
     classifier = module.classifier
     # Positions count from behind the padding id; the head takes (texts, tokens, width) and reads
     # token 0.
-    return _bert_like(module, module.roberta, module.config.pad_token_id + 1, lambda first: classifier(first[:, None]))
+    return _bert_like(
+        module,
+        module.roberta,
+        module.config.pad_token_id + 1,
+        lambda first: classifier(first[:, None]),
+    )
 
 
-def _bert_like(module: Any, base: Any, first_position: int, head: Callable[[Any], Any]) -> EncoderWeights:
+def _bert_like(
+    module: Any, base: Any, first_position: int, head: Callable[[Any], Any]
+) -> EncoderWeights:
     embeddings, config = base.embeddings, module.config
     layers = tuple(
         Layer(
@@ -133,7 +144,8 @@ def _bert_like(module: Any, base: Any, first_position: int, head: Callable[[Any]
     return EncoderWeights(
         word_embeddings=embeddings.word_embeddings.weight,
         # A single text is all of token type 0.
-        positions=embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0],
+        positions=embeddings.position_embeddings.weight
+        + embeddings.token_type_embeddings.weight[0],
         first_position=first_position,
         norm=_norm(embeddings.LayerNorm),
         layers=layers,

@@ -135,13 +135,17 @@ class WordCache:
         ids, counts = self._tokenize([piece.decode() for piece in new])
         starts = self._store(ids) + np.cumsum(counts) - counts
         short = []
-        for piece, number, at, tokens in zip(new, new.values(), starts.tolist(), counts.tolist(), strict=True):
+        for piece, number, at, tokens in zip(
+            new, new.values(), starts.tolist(), counts.tolist(), strict=True
+        ):
             found[piece] = at, tokens
             if len(piece) <= KEY_BYTES:
                 short.append((number, at, tokens))
             elif len(piece) <= LONG_PIECE_BYTES and len(self.long) < LONG_PIECES:
                 self.long[piece] = at, tokens
-        start[missing], count[missing] = np.array([found[piece] for piece in pieces], dtype=np.int32).T
+        start[missing], count[missing] = np.array(
+            [found[piece] for piece in pieces], dtype=np.int32
+        ).T
         if short:
             number, at, tokens = np.array(short, dtype=np.int64).T
             # Of two new pieces for one slot exactly one may enter it.

@@ -66,7 +66,12 @@ def histogram(
 
 
 def outlines(
-    before: Sequence[float], after: Sequence[float], ticks: Sequence[Tick], *, title: str, x_title: str
+    before: Sequence[float],
+    after: Sequence[float],
+    ticks: Sequence[Tick],
+    *,
+    title: str,
+    x_title: str,
 ) -> Markup:
     """Draw two distributions of shares over the same bins: the first as a filled shape, the second as a line."""
     most = max([*before, *after, 0.0]) or 1.0
@@ -137,12 +142,16 @@ def dots(
         width = 7 * len(dot.words)
         left = min(cx + 5, WIDTH - width)
         if dot.words and left + width <= taken:
-            parts.append(f'<text x="{left:.1f}" y="{min(cy, top) - 4:.1f}">{escape(dot.words)}</text>')
+            parts.append(
+                f'<text x="{left:.1f}" y="{min(cy, top) - 4:.1f}">{escape(dot.words)}</text>'
+            )
             taken = left
     return _svg(parts, title)
 
 
-def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str) -> Markup:
+def trend(
+    lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str
+) -> Markup:
     """Draw lines over axes that fit them, such as the loss of a training.
 
     Each in a dash of its own. A line of one point, which a dash could not show, is a dot.
@@ -161,7 +170,9 @@ def trend(lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: st
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         else:
             path = _path(*places)
-            parts.append(f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>')
+            parts.append(
+                f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>'
+            )
     return _svg(parts, title)
 
 
@@ -219,14 +230,20 @@ def log_place(value: float, edges: Sequence[int]) -> float | None:
     after = next((i for i, edge in enumerate(edges) if edge > value), None)
     if after is None or after == 0:
         return None
-    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (len(edges) - 1)
+    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (
+        len(edges) - 1
+    )
 
 
 def log_ticks(edges: Sequence[int]) -> list[Tick]:
     """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
     for steps in ((1, 2, 5), (1, 3), (1,)):
         round_lengths = [step * 10**power for power in range(7) for step in steps]
-        ticks = [(place, short(at)) for at in round_lengths if (place := log_place(at, edges)) is not None]
+        ticks = [
+            (place, short(at))
+            for at in round_lengths
+            if (place := log_place(at, edges)) is not None
+        ]
         if len(ticks) <= 8:
             break
     return ticks
@@ -243,13 +260,17 @@ def _drawn(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704 (made here of numbers and escaped words)
 
 
-def _axes(x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str | None = None) -> str:
+def _axes(
+    x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str | None = None
+) -> str:
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     parts = []
     for place, words in y_ticks:
         y = TOP + height * (1 - place)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}h{width}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{escape(words)}</text>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{escape(words)}</text>'
+        )
     for place, words in x_ticks:
         x = LEFT + width * place
         anchor = "end" if place > 0.97 else "middle"
@@ -281,7 +302,9 @@ def round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Ti
     """Return two to six ticks at round numbers within an axis."""
     span = highest - lowest or 1
     power = 10.0 ** math.floor(math.log10(span))
-    step = max(next(power * m for m in (0.1, 0.2, 0.5, 1, 2) if span / (power * m) <= 5), least_step)
+    step = max(
+        next(power * m for m in (0.1, 0.2, 0.5, 1, 2) if span / (power * m) <= 5), least_step
+    )
     places = range(math.ceil(lowest / step - 1e-9), math.floor(highest / step + 1e-9) + 1)
     return [((k * step - lowest) / span, short(k * step)) for k in places]
 

@@ -32,7 +32,9 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
         comparison = compare(a, b)
         content = _content(a, b, comparison)
     failures = check(comparison, conditions)
-    return page("compare.html", {**content, "failures": failures, "conditions": list(as_list(conditions))})
+    return page(
+        "compare.html", {**content, "failures": failures, "conditions": list(as_list(conditions))}
+    )
 
 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
@@ -47,7 +49,12 @@ def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
         "runs": [facts(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
         "figures": [_figure(figure) for figure in comparison["figures"]],
         "labels": [
-            {**label, **_moved(label), "bar_a": charts.bar(label["a"], "soft"), "bar_b": charts.bar(label["b"])}
+            {
+                **label,
+                **_moved(label),
+                "bar_a": charts.bar(label["a"], "soft"),
+                "bar_b": charts.bar(label["b"]),
+            }
             for label in shown
         ],
         "hidden_labels": len(ranked) - len(shown),
@@ -62,7 +69,9 @@ def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
 
 def _name(document: Document) -> str:
     path = document["input"].get("path")
-    return cut("a run" if not path else "standard input" if path in {"-", "stdin"} else Path(path).name)
+    return cut(
+        "a run" if not path else "standard input" if path in {"-", "stdin"} else Path(path).name
+    )
 
 
 def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
@@ -70,12 +79,22 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
     for name, what in (("psi", "scores"), ("length_psi", "text lengths")):
         index, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
         if index is not None:
-            word = "none" if index <= max(noise, SOME_DRIFT) else "much" if index > MUCH_DRIFT else "some"
-            tiles.append((f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}"))
+            word = (
+                "none"
+                if index <= max(noise, SOME_DRIFT)
+                else "much"
+                if index > MUCH_DRIFT
+                else "some"
+            )
+            tiles.append(
+                (f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}")
+            )
     for name, what in (("ks", "scores"), ("length_ks", "text lengths")):
         gap, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
         if gap is not None:
-            tiles.append((f"largest gap of {what}", f"{gap:.1%}", f"KS, by chance up to {noise:.1%}"))
+            tiles.append(
+                (f"largest gap of {what}", f"{gap:.1%}", f"KS, by chance up to {noise:.1%}")
+            )
     for figure in comparison["figures"]:
         if figure["name"] == "accuracy" and figure["change"] is not None:
             note = f"{figure['a']:.1%} to {figure['b']:.1%}, by chance ±{figure['noise']:.1%}"
@@ -99,7 +118,13 @@ def _moved(figure: Document, *, share: bool = True) -> dict[str, Any]:
     change, noise = figure["change"], figure["noise"]
     if change is None:
         return {"change": "-", "moved": False}
-    said = f"{100 * change:+.1f} pts" if share else f"{change:+,d}" if isinstance(change, int) else f"{change:+.3f}"
+    said = (
+        f"{100 * change:+.1f} pts"
+        if share
+        else f"{change:+,d}"
+        if isinstance(change, int)
+        else f"{change:+.3f}"
+    )
     return {"change": said if change else "0", "moved": noise is not None and abs(change) > noise}
 
 
@@ -114,7 +139,9 @@ def _number(value: float | None, *, share: bool) -> str:
 def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
     """Return a chart of the scores of each label that both runs give, or of all where there are many."""
     found: list[tuple[str, str | None, list[int], list[int]]] = []
-    by_label = [{e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)]
+    by_label = [
+        {e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)
+    ]
     shared = [label for label, counts in by_label[0].items() if counts and by_label[1].get(label)]
     if 0 < len(shared) <= MOST_SCORE_CHARTS:
         found = [("Scores of", label, by_label[0][label], by_label[1][label]) for label in shared]
@@ -132,10 +159,16 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         start = edges[first]
         ticks = charts.round_ticks(start, 1)
         svg = charts.outlines(
-            _shares(before)[first:], _shares(after)[first:], ticks, title="Scores of both runs", x_title="score"
+            _shares(before)[first:],
+            _shares(after)[first:],
+            ticks,
+            title="Scores of both runs",
+            x_title="score",
         )
         caption = f"{sum(before):,} rows of A, {sum(after):,} of B"
-        made.append({"name": name, "label": label, "svg": svg, "legend": _legend(), "caption": caption})
+        made.append(
+            {"name": name, "label": label, "svg": svg, "legend": _legend(), "caption": caption}
+        )
     return made
 
 
@@ -156,8 +189,17 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
             title=f"Lengths in {unit} of both runs",
             x_title=f"{unit} (log scale)",
         )
-        halves = [f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)]
-        made.append({"name": f"In {unit}", "svg": svg, "legend": _legend(), "caption": f"Median: {', '.join(halves)}"})
+        halves = [
+            f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)
+        ]
+        made.append(
+            {
+                "name": f"In {unit}",
+                "svg": svg,
+                "legend": _legend(),
+                "caption": f"Median: {', '.join(halves)}",
+            }
+        )
     return made
 
 

@@ -29,11 +29,17 @@ def render(document: Document) -> bytes:
     Raises InputError for a summary whose figures are not what they should be.
     """
     with as_input_error():
-        return page("report.html", {"d": document, "e": document["evaluation"], **_content(document)})
+        return page(
+            "report.html", {"d": document, "e": document["evaluation"], **_content(document)}
+        )
 
 
 def _content(document: Document) -> dict[str, Any]:
-    rows, predictions, evaluation = document["rows"], document["predictions"], document["evaluation"]
+    rows, predictions, evaluation = (
+        document["rows"],
+        document["predictions"],
+        document["evaluation"],
+    )
     ranked = sorted(predictions["labels"], key=lambda label: -label["count"])
     shown = predictions["labels"] if len(ranked) <= MOST_LABELS else ranked[:MOST_LABELS]
     hidden = ranked[MOST_LABELS:]
@@ -86,7 +92,9 @@ def _verdict(document: Document) -> str:
         said += f" The commonest label is {cut(most['label'])}, with {most['share']:.1%} of them."
     if evaluation is not None and evaluation["rows"]:
         low, high = evaluation["accuracy_interval"]
-        what = "agree with the star ratings" if evaluation["gold"]["kind"] == "stars" else "are right"
+        what = (
+            "agree with the star ratings" if evaluation["gold"]["kind"] == "stars" else "are right"
+        )
         said += (
             f" Of {evaluation['rows']:,} rows with a gold label {evaluation['accuracy']:.1%} {what}"
             f" (between {low:.1%} and {high:.1%}, 95 times of 100); always answering"
@@ -129,9 +137,17 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
         note = f"{charts.short(tokens)} tokens/s" if tokens is not None else ""
         tiles.append(("rows a second", f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", note))
     if document["predictions"]["mean_score"] is not None:
-        tiles.append(("mean score", f"{document['predictions']['mean_score']:.3f}", "of the label given"))
+        tiles.append(
+            ("mean score", f"{document['predictions']['mean_score']:.3f}", "of the label given")
+        )
     if document["text"]["truncated_share"] is not None:
-        tiles.append(("texts cut", f"{document['text']['truncated_share']:.1%}", "longer than the model reads"))
+        tiles.append(
+            (
+                "texts cut",
+                f"{document['text']['truncated_share']:.1%}",
+                "longer than the model reads",
+            )
+        )
     return tiles
 
 
@@ -144,7 +160,9 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
     first = min(first, len(histogram["counts"]) // 2)
     start = histogram["edges"][first]
     ticks = charts.round_ticks(start, 1)
-    kept = [label for label in predictions["labels"] if label.get("score_counts") and label["count"]]
+    kept = [
+        label for label in predictions["labels"] if label.get("score_counts") and label["count"]
+    ]
     charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
     found = [("All scores", None, histogram["counts"])] if not charted else []
     found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
@@ -154,7 +172,9 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
         {
             "name": name,
             "label": label,
-            "svg": charts.histogram(counts[first:], ticks, title="Histogram of scores", x_title="score", most=most),
+            "svg": charts.histogram(
+                counts[first:], ticks, title="Histogram of scores", x_title="score", most=most
+            ),
             "caption": f"{sum(counts):,} rows",
         }
         for name, label, counts in found
@@ -194,10 +214,15 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
 
 def _stages(document: Document) -> list[dict[str, Any]]:
     seconds = {
-        name: value for name, value in (document["performance"].get("seconds") or {}).items() if value is not None
+        name: value
+        for name, value in (document["performance"].get("seconds") or {}).items()
+        if value is not None
     }
     longest = max(seconds.values(), default=0) or 1
-    return [{"name": name, "seconds": value, "bar": charts.bar(value / longest)} for name, value in seconds.items()]
+    return [
+        {"name": name, "seconds": value, "bar": charts.bar(value / longest)}
+        for name, value in seconds.items()
+    ]
 
 
 def _facts(document: Document) -> list[dict[str, Any]]:

@@ -23,7 +23,11 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
         "left": _left(evaluation["gold"]),
         "figures": _figures(evaluation),
         "matrix": _matrix(evaluation),
-        "charts": [*_curve_charts(evaluation), _calibration_chart(evaluation), *_coverage_charts(evaluation)],
+        "charts": [
+            *_curve_charts(evaluation),
+            _calibration_chart(evaluation),
+            *_coverage_charts(evaluation),
+        ],
         "coverage": _coverage(evaluation["coverage"], unsure_below),
         "by_length": _by_length(evaluation),
     }
@@ -31,10 +35,22 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
 
 def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
     two = evaluation["positive"] is not None
-    ranked = f"probability of {cut(evaluation['positive'])}" if two else "each label against the others, mean"
+    ranked = (
+        f"probability of {cut(evaluation['positive'])}"
+        if two
+        else "each label against the others, mean"
+    )
     return [
-        (accuracy_word(evaluation), evaluation["accuracy"], f"95%: {bounds(evaluation['accuracy_interval'])}"),
-        ("majority", evaluation["majority"]["accuracy"], f"always answering {cut(evaluation['majority']['label'])}"),
+        (
+            accuracy_word(evaluation),
+            evaluation["accuracy"],
+            f"95%: {bounds(evaluation['accuracy_interval'])}",
+        ),
+        (
+            "majority",
+            evaluation["majority"]["accuracy"],
+            f"always answering {cut(evaluation['majority']['label'])}",
+        ),
         ("balanced accuracy", evaluation["balanced_accuracy"], "mean recall of the labels"),
         ("macro precision", evaluation["macro"]["precision"], ""),
         ("macro recall", evaluation["macro"]["recall"], ""),
@@ -43,7 +59,11 @@ def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
         ("ROC AUC", evaluation["roc_auc"], ranked),
         ("average precision", evaluation["average_precision"], ranked),
         ("Brier score", evaluation["brier"], "0 is best"),
-        ("calibration error", evaluation["calibration_error"], "mean distance of score and accuracy"),
+        (
+            "calibration error",
+            evaluation["calibration_error"],
+            "mean distance of score and accuracy",
+        ),
     ]
 
 
@@ -68,7 +88,12 @@ def _matrix(evaluation: Document) -> dict[str, Any] | None:
     for i, (name, row) in enumerate(zip(names, counts, strict=True)):
         total = sum(row) or 1
         cells = [
-            {"count": count, "share": count / total, "heat": round(4 * count / total), "hit": i == j}
+            {
+                "count": count,
+                "share": count / total,
+                "heat": round(4 * count / total),
+                "hit": i == j,
+            }
             for j, count in enumerate(row)
         ]
         rows.append({"name": name, "cells": cells})
@@ -79,10 +104,16 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
     drawn = evaluation["curves"][: len(charts.DASHES)]
     if not drawn:
         return []
-    legend = [(charts.legend_line(i), curve["label"]) for i, curve in enumerate(drawn)] if len(drawn) > 1 else []
+    legend = (
+        [(charts.legend_line(i), curve["label"]) for i, curve in enumerate(drawn)]
+        if len(drawn) > 1
+        else []
+    )
     base = None
     if len(drawn) == 1:
-        gold = next(label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"])
+        gold = next(
+            label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"]
+        )
         base = (gold / evaluation["rows"],) * 2
     roc = charts.curves(
         [(curve["roc"]["fpr"], curve["roc"]["tpr"]) for curve in drawn],
@@ -92,7 +123,10 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         chance=(0, 1),
     )
     precision = charts.curves(
-        [(curve["precision_recall"]["recall"], curve["precision_recall"]["precision"]) for curve in drawn],
+        [
+            (curve["precision_recall"]["recall"], curve["precision_recall"]["precision"])
+            for curve in drawn
+        ],
         title="Precision-recall curve",
         x_title="recall",
         y_title="precision",
@@ -161,9 +195,7 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
         y_from=_start(points),
         joined=True,
     )
-    caption = (
-        "Beside the dots: the lowest score that is kept, the rightmost dot being all rows; lines are 95% intervals."
-    )
+    caption = "Beside the dots: the lowest score that is kept, the rightmost dot being all rows; lines are 95% intervals."
     return [{"name": "How right are the sure ones?", "svg": svg, "caption": caption}]
 
 
@@ -194,7 +226,10 @@ def _by_length(evaluation: Document) -> dict[str, Any]:
     for bucket in evaluation["by_length"]:
         end = f" to {bucket['to'] - 1:,}" if bucket["to"] is not None else " and more"
         entries.append((f"{bucket['from']:,}{end}", bucket))
-    entries += [("read to the end", evaluation["whole"]), ("cut by the model", evaluation["truncated"])]
+    entries += [
+        ("read to the end", evaluation["whole"]),
+        ("cut by the model", evaluation["truncated"]),
+    ]
     judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
     # The axis starts below the lowest interval, at a round share.
     start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0)

@@ -36,9 +36,17 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: (
+            printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
     )
-    environment.filters |= {"count": count, "percent": percent, "number": number, "interval": bounds, "cut": cut}
+    environment.filters |= {
+        "count": count,
+        "percent": percent,
+        "number": number,
+        "interval": bounds,
+        "cut": cut,
+    }
     css = (FOLDER / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -48,7 +56,10 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
 
 def facts(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section as name and entries of words and value, for a list of facts."""
-    return {"name": name, "entries": [(key.replace("_", " "), fact(value)) for key, value in section.items()]}
+    return {
+        "name": name,
+        "entries": [(key.replace("_", " "), fact(value)) for key, value in section.items()],
+    }
 
 
 def fact(value: Any) -> str:
@@ -64,7 +75,9 @@ def fact(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return cut(", ".join(f"{str(key).replace('_', ' ')} {fact(item)}" for key, item in value.items()))
+        return cut(
+            ", ".join(f"{str(key).replace('_', ' ')} {fact(item)}" for key, item in value.items())
+        )
     if isinstance(value, list | tuple):
         return cut(", ".join(map(fact, value)))
     return cut(moment(str(value)))

@@ -16,7 +16,11 @@ from batchsent.text import elapsed
 # Lines of a chart have this many points at most: a screen has no more to show.
 MOST_POINTS = 400
 
-MEASURED = (("eval_accuracy", "accuracy"), ("eval_macro_f1", "macro F1"), ("eval_mcc", "Matthews correlation"))
+MEASURED = (
+    ("eval_accuracy", "accuracy"),
+    ("eval_macro_f1", "macro F1"),
+    ("eval_mcc", "Matthews correlation"),
+)
 
 Document = Mapping[str, Any]
 Line = tuple[list[float], list[float]]
@@ -52,11 +56,17 @@ def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
             ("accuracy", f"{metrics['accuracy']:.1%}", f"on {count(data['eval']['rows'])} rows"),
             ("macro F1", number(metrics["macro_f1"]), ""),
             ("loss", number(metrics["loss"]), "on the evaluation rows"),
-            ("training rows", count(data["train"]["rows"]), _epochs(document["hyperparameters"]["epochs"])),
+            (
+                "training rows",
+                count(data["train"]["rows"]),
+                _epochs(document["hyperparameters"]["epochs"]),
+            ),
             ("training took", elapsed(training["runtime_s"]), cut(training["device"])),
         ],
         # What a training is stopped by is measured on rows of their own.
-        "charts": _charts(curve, "held-out" if document["hyperparameters"].get("early_stopping") else "evaluation"),
+        "charts": _charts(
+            curve, "held-out" if document["hyperparameters"].get("early_stopping") else "evaluation"
+        ),
         "labels": [
             {
                 **own,
@@ -73,7 +83,9 @@ def _content(document: Document, curve: list[dict[str, str]]) -> dict[str, Any]:
 
 def _verdict(document: Document) -> str:
     metrics, data = document["metrics"], document["data"]
-    said = f"{metrics['accuracy']:.1%} of {data['eval']['rows']:,} evaluation rows got the right label"
+    said = (
+        f"{metrics['accuracy']:.1%} of {data['eval']['rows']:,} evaluation rows got the right label"
+    )
     if metrics.get("majority_baseline") is not None:
         said += f"; always answering the commonest one would get {metrics['majority_baseline']:.1%}"
     return f"{said}."
@@ -84,17 +96,26 @@ def _epochs(number: float) -> str:
 
 
 def _charts(curve: list[dict[str, str]], rows: str) -> list[dict[str, Any]]:
-    losses = [(name, _line(curve, column)) for column, name in (("loss", "training"), ("eval_loss", rows))]
+    losses = [
+        (name, _line(curve, column)) for column, name in (("loss", "training"), ("eval_loss", rows))
+    ]
     measured = [(name, _line(curve, column)) for column, name in MEASURED]
     rates = [("learning rate", _line(curve, "learning_rate"))]
     found = []
-    for title, named in (("Loss", losses), (f"Figures on the {rows} rows", measured), ("Learning rate", rates)):
+    for title, named in (
+        ("Loss", losses),
+        (f"Figures on the {rows} rows", measured),
+        ("Learning rate", rates),
+    ):
         drawn = [(name, line) for name, line in named if line[0]]
         # Where everything was measured once, at the end, there is no course to draw: the tiles have
         # the figures.
         if all(len(line[0]) < 2 for _, line in drawn):
             continue
-        keys = [charts.legend_line(i) if len(line[0]) > 1 else charts.legend_dot() for i, (_, line) in enumerate(drawn)]
+        keys = [
+            charts.legend_line(i) if len(line[0]) > 1 else charts.legend_dot()
+            for i, (_, line) in enumerate(drawn)
+        ]
         legend = list(zip(keys, (name for name, _ in drawn), strict=True)) if len(drawn) > 1 else []
         svg = charts.trend([line for _, line in drawn], title=title, x_title="step")
         found.append({"name": title, "svg": svg, "legend": legend})

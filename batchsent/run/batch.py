@@ -63,7 +63,14 @@ def batch(
     """
     settings = build(BatchOptions, options)
     with Signals() as signals:
-        run = Run(str(input), str(output), settings, models or OneModel(settings), reporter or Reporter(), signals)
+        run = Run(
+            str(input),
+            str(output),
+            settings,
+            models or OneModel(settings),
+            reporter or Reporter(),
+            signals,
+        )
         return run.go()
 
 
@@ -120,7 +127,11 @@ class Run:
         A refusal leaves nothing behind.
         """
         path = self.paths.failure
-        if path is None or not self.begun or Earlier.read(self.paths).foreign({"failed summary": path}):
+        if (
+            path is None
+            or not self.begun
+            or Earlier.read(self.paths).foreign({"failed summary": path})
+        ):
             return
         run = run_facts(self.options, self.started, self.clock)
         content = failure(error, printable(self.paths.input), run, self.tally, self.clock)
@@ -130,7 +141,9 @@ class Run:
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""
         options = self.options
-        source = open_source(self.paths.input, options, gold_column=options.gold or options.gold_stars)
+        source = open_source(
+            self.paths.input, options, gold_column=options.gold or options.gold_stars
+        )
         try:
             plan = prepare(source, self.models, options, self.paths, self.clock)
             earlier = Earlier.read(self.paths)
@@ -160,7 +173,9 @@ class Run:
         if run.get("fingerprint") != plan.fingerprint or run.get("writing") != plan.writing:
             return None
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
-        if not all(is_intact(files.get(written["role"]), written) for written in document["outputs"]):
+        if not all(
+            is_intact(files.get(written["role"]), written) for written in document["outputs"]
+        ):
             return None
         return document
 
@@ -227,13 +242,18 @@ class Run:
     def stream(self, plan: RunPlan, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
         options, paths, tally, checked = self.options, self.paths, self.tally, plan.checked
-        with contextlib.ExitStack() as stack, output_errors(paths.output, checked.bytes if checked else None):
+        with (
+            contextlib.ExitStack() as stack,
+            output_errors(paths.output, checked.bytes if checked else None),
+        ):
             file = (
                 HashedOutput(STDOUT)
                 if paths.data is None
                 else stack.enter_context(PendingFile(paths.data, follow_link=True))
             )
-            rejects = Rejects(paths.rejects) if options.bad_rows == "reject" and paths.rejects else None
+            rejects = (
+                Rejects(paths.rejects) if options.bad_rows == "reject" and paths.rejects else None
+            )
             if rejects:
                 stack.callback(rejects.discard)
             with self.signals.deferred():
@@ -266,7 +286,9 @@ class Run:
             with self.clock.busy("write"):
                 sink.finish()
             if parts and parts.mismatched:
-                self.reporter.warning("the input was not the stream of the earlier run; its work could not be used")
+                self.reporter.warning(
+                    "the input was not the stream of the earlier run; its work could not be used"
+                )
             outputs = [described(paths.output, file, "data", sections["rows"]["written"])]
             if rejects and rejects.rows:
                 outputs.append(described(str(paths.rejects), rejects.file, "rejects", rejects.rows))
@@ -291,7 +313,9 @@ class Run:
 
     def check_budget(self, rows: int) -> None:
         """Raise InputError once more of `rows` rows are bad than the user puts up with."""
-        check_budget(self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input))
+        check_budget(
+            self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input)
+        )
 
     def commit(
         self,
@@ -316,7 +340,9 @@ class Run:
             }
             # An old summary must not stand beside new data, not even for a moment.
             removable = [
-                path for role, path in stale.items() if path and (role in written or earlier.is_own(role, path))
+                path
+                for role, path in stale.items()
+                if path and (role in written or earlier.is_own(role, path))
             ]
             parts.announce(document["outputs"], document["run"]["id"])
             for path in removable:

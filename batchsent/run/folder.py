@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, DeviceError, Interrupted, ModelError, UsageError
+from batchsent.errors import (
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    DeviceError,
+    Interrupted,
+    ModelError,
+    UsageError,
+)
 from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.signals import Signals
 from batchsent.formats.opening import SUFFIXES, format_of
@@ -50,7 +57,9 @@ def batch_all(
         if not several and not output.endswith("/") and not Path(output).is_dir():
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects:
-            raise UsageError("--summary and --rejects name one file, not one an input", hint="leave them out")
+            raise UsageError(
+                "--summary and --rejects name one file, not one an input", hint="leave them out"
+            )
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
         # What is wrong with the options or the model is wrong for every file: it ends the command
@@ -64,7 +73,10 @@ def batch_all(
             made = not folder.exists()
             folder.mkdir(exist_ok=True)
         try:
-            files = [run_file(source, target, settings, models, reporter, signals) for source, target in pairs]
+            files = [
+                run_file(source, target, settings, models, reporter, signals)
+                for source, target in pairs
+            ]
         finally:
             if settings.dry_run and made:  # each run looks whether it could write there
                 folder.rmdir()
@@ -89,7 +101,12 @@ def batch_all(
 
 
 def run_file(
-    source: str, target: Path, settings: BatchOptions, models: Models, reporter: Reporter, signals: Signals
+    source: str,
+    target: Path,
+    settings: BatchOptions,
+    models: Models,
+    reporter: Reporter,
+    signals: Signals,
 ) -> dict[str, Any]:
     """Run one file of several; what goes wrong with it is told and kept in its entry."""
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
@@ -140,7 +157,9 @@ def check_summary(path: Path) -> None:
         )
 
 
-def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> list[tuple[str, Path]]:
+def plan_outputs(
+    inputs: Sequence[str], output: str, settings: BatchOptions
+) -> list[tuple[str, Path]]:
     """Return every input with its output in the folder, named alike.
 
     Raises UsageError for inputs that would share an output.
@@ -150,20 +169,28 @@ def plan_outputs(inputs: Sequence[str], output: str, settings: BatchOptions) -> 
         raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
     if folder.exists() and not folder.is_dir():
         raise UsageError(
-            f"several inputs go into a folder, and {printable(output)} is a file", hint="name a folder with -o"
+            f"several inputs go into a folder, and {printable(output)} is a file",
+            hint="name a folder with -o",
         )
     if not folder.parent.is_dir():
-        raise UsageError(f"the folder {printable(folder.parent)} does not exist", hint="make it first")
+        raise UsageError(
+            f"the folder {printable(folder.parent)} does not exist", hint="make it first"
+        )
     paths: list[str] = []
     for given in inputs:
         if given == "-":
             raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
         if Path(given).is_dir() and folder.exists() and folder.samefile(given):
             # The next run would take the outputs of this one for dumps.
-            raise UsageError(f"{printable(given)} is input and output", hint="name another folder with -o")
+            raise UsageError(
+                f"{printable(given)} is input and output", hint="name another folder with -o"
+            )
         paths += files_in(Path(given)) if Path(given).is_dir() else [given]
     if not paths:
-        raise UsageError("there is no file to score in " + ", ".join(map(printable, inputs)), hint="name the files")
+        raise UsageError(
+            "there is no file to score in " + ", ".join(map(printable, inputs)),
+            hint="name the files",
+        )
     pairs: dict[Path, str] = {}
     for path in paths:
         target = folder / output_name(Path(path).name, settings.output_format)

@@ -54,7 +54,11 @@ def describe(scorer: Scorer) -> list[str]:
     """Return what was chosen for the user, with the reasons."""
     facts = scorer.facts()
     model, device = facts["model"], facts["device"]
-    own = ", which comes with batchsent; --model names another" if model.get("source") == EMBEDDED else ""
+    own = (
+        ", which comes with batchsent; --model names another"
+        if model.get("source") == EMBEDDED
+        else ""
+    )
     return [
         f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))}){own}",
         f"device {printable(device.get('description', device.get('name')))}; "

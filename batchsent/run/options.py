@@ -13,14 +13,21 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     """How a dump is scored."""
 
     calibrated: bool = option(
-        False, "Apply the calibration temperature fitted by finetune; without it scores are the raw softmax."
+        False,
+        "Apply the calibration temperature fitted by finetune; without it scores are the raw softmax.",
     )
     gold: str | None = option(
         None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
     )
-    gold_stars: str | None = option(None, "Column with star ratings, taken as weak labels.", metavar="COLUMN")
-    stars: str | None = option(None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,...")
-    gold_map: str | None = option(None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,...")
+    gold_stars: str | None = option(
+        None, "Column with star ratings, taken as weak labels.", metavar="COLUMN"
+    )
+    stars: str | None = option(
+        None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,..."
+    )
+    gold_map: str | None = option(
+        None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,..."
+    )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
@@ -29,15 +36,27 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     report: bool = option(False, "Also write the summary as a page, OUTPUT.report.html.")
     output_format: str | None = option(
-        None, "Format of the output, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
+        None,
+        "Format of the output, where the name does not tell.",
+        choices=("csv", "tsv", "parquet", "arrow"),
     )
-    summary: str | None = option(None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE")
-    rejects: str | None = option(None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE")
-    max_bad_rows: str | None = option(None, "Maximum bad rows: a count or a percentage.", metavar="N|P%")
+    summary: str | None = option(
+        None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE"
+    )
+    rejects: str | None = option(
+        None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE"
+    )
+    max_bad_rows: str | None = option(
+        None, "Maximum bad rows: a count or a percentage.", metavar="N|P%"
+    )
     overwrite: bool = option(False, "Replace an output that is there already.")
     restart: bool = option(False, "Throw away the unfinished work of an earlier run.")
-    lock_wait: float = option(0.0, "Seconds to wait for another run on the same output.", metavar="S")
-    dry_run: bool = option(False, "Check everything that can be checked, say what would be done, write nothing.")
+    lock_wait: float = option(
+        0.0, "Seconds to wait for another run on the same output.", metavar="S"
+    )
+    dry_run: bool = option(
+        False, "Check everything that can be checked, say what would be done, write nothing."
+    )
 
 
 # What changes the bytes of the output or the summary, beside what changes the scores.

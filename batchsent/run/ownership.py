@@ -90,7 +90,11 @@ class Earlier:
 
     def foreign(self, files: dict[str, Path]) -> dict[str, Path]:
         """Return the files, of those by role, that are there and are not this output's own."""
-        return {role: path for role, path in files.items() if os.path.lexists(path) and not self.is_own(role, path)}
+        return {
+            role: path
+            for role, path in files.items()
+            if os.path.lexists(path) and not self.is_own(role, path)
+        }
 
     def refuse_foreign(self, options: BatchOptions) -> None:
         """Refuse to replace a file that is not this output's own. Raises UsageError."""
@@ -121,7 +125,11 @@ def why_kept(job: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]
     rows = document["rows"].get("read", 0)
     if known.get("input") != job.fingerprint["input"]:
         made_from = printable(document["input"].get("path") or paths.input)
-        now = f"; it has {job.checked.rows:,} now" if job.checked and job.checked.rows is not None else ""
+        now = (
+            f"; it has {job.checked.rows:,} now"
+            if job.checked and job.checked.rows is not None
+            else ""
+        )
         return (
             f"{output} was made from an earlier {made_from} of {rows:,} rows{now}",
             "add --overwrite to score it again",

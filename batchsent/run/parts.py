@@ -106,7 +106,9 @@ class Parts:
 
     def foreign_names(self) -> list[str]:
         """Return the names in the folder that no run put there."""
-        return sorted(path.name for path in self.folder.iterdir() if not OWN_NAME.fullmatch(path.name))
+        return sorted(
+            path.name for path in self.folder.iterdir() if not OWN_NAME.fullmatch(path.name)
+        )
 
     def _path(self, chunk: Chunk) -> Path:
         return self.folder / f"part-{chunk.start_row:012d}"
@@ -178,7 +180,10 @@ def differences(known: Any, fingerprint: dict[str, Any]) -> dict[str, str]:
     if not isinstance(known, dict):
         return {"everything": "it cannot be read"}
     different = [key for key in fingerprint if known.get(key) != fingerprint[key]]
-    return {key: f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}" for key in different[:5]}
+    return {
+        key: f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}"
+        for key in different[:5]
+    }
 
 
 def pack(scores: Scores) -> bytes:

@@ -38,8 +38,12 @@ class RunPaths:
             # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check`
             # refuses.
             target=data and (data if "\0" in output_path else Path(os.path.realpath(data))),
-            summary=Path(options.summary) if options.summary else data and path_beside(data, ".summary.json"),
-            rejects=Path(options.rejects) if options.rejects else data and path_beside(data, ".rejects.csv"),
+            summary=Path(options.summary)
+            if options.summary
+            else data and path_beside(data, ".summary.json"),
+            rejects=Path(options.rejects)
+            if options.rejects
+            else data and path_beside(data, ".rejects.csv"),
             report=data and path_beside(data, ".report.html"),
             failure=data and path_beside(data, ".summary.failed.json"),
             tables=side_table_paths(data, options) if data else {},
@@ -81,24 +85,39 @@ class RunPaths:
         read = {} if self.input == "-" else {"input": Path(self.input)}
         for what, path in (read | self.written).items():
             if "\0" in str(path):
-                raise UsageError(f"{what} {printable(path)}: no file can have this name", hint="choose another name")
-        for (what, path), (other, taken) in itertools.combinations((read | self.written).items(), 2):
+                raise UsageError(
+                    f"{what} {printable(path)}: no file can have this name",
+                    hint="choose another name",
+                )
+        for (what, path), (other, taken) in itertools.combinations(
+            (read | self.written).items(), 2
+        ):
             same = os.path.realpath(path) == os.path.realpath(taken)
             if same or (path.exists() and taken.exists() and path.samefile(taken)):
-                raise UsageError(f"{what} and {other} are the same file", hint=f"choose another name for the {other}")
+                raise UsageError(
+                    f"{what} and {other} are the same file",
+                    hint=f"choose another name for the {other}",
+                )
         for what, path in self.written.items():
             folder = (Path(os.path.realpath(path)) if what == "output" else path.absolute()).parent
             if not folder.is_dir():
-                raise UsageError(f"the folder {printable(folder)} does not exist", hint="make it first")
+                raise UsageError(
+                    f"the folder {printable(folder)} does not exist", hint="make it first"
+                )
             if what == "output" and path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
                 raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
             followed = what == "output" or not path.is_symlink()
             if followed and path.exists() and not path.is_file() and not path.is_dir():
                 # Renaming over it would put a file in the place of /dev/null.
-                raise UsageError(f"{what} {printable(path)} is a device or pipe", hint="write to stdout: -o - > ...")
+                raise UsageError(
+                    f"{what} {printable(path)} is a device or pipe",
+                    hint="write to stdout: -o - > ...",
+                )
         for role, path in self.beside(options).items():
             if path.is_dir() and not path.is_symlink():
-                raise UsageError(f"{role} {printable(path)} is a folder", hint="move it, or choose another name")
+                raise UsageError(
+                    f"{role} {printable(path)} is a folder", hint="move it, or choose another name"
+                )
         if self.data is not None:
             if not options.output_format:
                 format_of(self.output, what="output")

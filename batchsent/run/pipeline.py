@@ -24,7 +24,9 @@ class Prefetch(Generic[T]):
     turns true while waiting.
     """
 
-    def __init__(self, items: Iterable[T], depth: int = 2, stop: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, items: Iterable[T], depth: int = 2, stop: Callable[[], bool] | None = None
+    ) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
         self._closing = threading.Event()

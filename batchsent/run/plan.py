@@ -55,7 +55,9 @@ def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None,
     return gold, temperature_of(identity) if options.calibrated else None
 
 
-def prepare(source: Source, models: Models, options: BatchOptions, paths: RunPaths, clock: Clock) -> RunPlan:
+def prepare(
+    source: Source, models: Models, options: BatchOptions, paths: RunPaths, clock: Clock
+) -> RunPlan:
     """Hold input, model and options against each other.
 
     Raises BatchsentError for what does not fit.
@@ -70,7 +72,12 @@ def prepare(source: Source, models: Models, options: BatchOptions, paths: RunPat
         decoded = columns_to_decode(paths.output, source, options.output_format)
         checked = check_input(paths.input, options, decoded)
     if checked:
-        check_budget(options.max_bad_rows, checked.bad_rows, checked.bad_rows + (checked.rows or 0), source.name)
+        check_budget(
+            options.max_bad_rows,
+            checked.bad_rows,
+            checked.bad_rows + (checked.rows or 0),
+            source.name,
+        )
     values = dataclasses.asdict(options)
     return RunPlan(
         source=source,
@@ -100,7 +107,11 @@ def fingerprint(
     source: Source, identity: ModelIdentity, checked: Checked | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what decides the scores, by the names a person knows the things by."""
-    reading = {field.name: options[field.name] for field in dataclasses.fields(ReadOptions) if field.name != "limit"}
+    reading = {
+        field.name: options[field.name]
+        for field in dataclasses.fields(ReadOptions)
+        if field.name != "limit"
+    }
     return {
         "input": checked.sha256 if checked else source.name,
         "reading": json.dumps(reading, sort_keys=True),

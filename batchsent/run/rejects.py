@@ -30,7 +30,10 @@ class Rejects:
 
     def write(self, rejected: Iterable[Reject]) -> None:
         """Add rows."""
-        rows = [[r.line, r.byte_offset, r.reason, r.raw.decode("utf-8", "surrogateescape")] for r in rejected]
+        rows = [
+            [r.line, r.byte_offset, r.reason, r.raw.decode("utf-8", "surrogateescape")]
+            for r in rejected
+        ]
         if rows:
             self._write(list(rows))
             self.rows += len(rows)
@@ -74,5 +77,7 @@ def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError(f"--max-bad-rows {printable(budget)}: a number such as 100 or a share such as 1% is expected")
+        raise UsageError(
+            f"--max-bad-rows {printable(budget)}: a number such as 100 or a share such as 1% is expected"
+        )
     return bad_rows > allowed

@@ -27,7 +27,12 @@ class Scoring:
     """The part of a run between its source and its sink."""
 
     def __init__(
-        self, source: Source, scorer: Scorer, parts: Parts | None, clock: Clock, interrupted: Callable[[], bool]
+        self,
+        source: Source,
+        scorer: Scorer,
+        parts: Parts | None,
+        clock: Clock,
+        interrupted: Callable[[], bool],
     ) -> None:
         self._source, self._scorer, self._parts, self._clock = source, scorer, parts, clock
         self._interrupted = interrupted
@@ -77,7 +82,11 @@ class Scoring:
         while True:
             since = Clock()
             with self._clock.busy("score"):
-                known = self._scorer.score(ready, done=known, stop=lambda: self._stop() or since.elapsed_s > keep_s)  # noqa: B023 (called at once)
+                known = self._scorer.score(
+                    ready,
+                    done=known,
+                    stop=lambda: self._stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
+                )
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending
             if pending == before:

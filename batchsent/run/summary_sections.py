@@ -36,10 +36,18 @@ def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
 
 def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
     """Return an entry of the summary's outputs."""
-    return {"role": role, "path": printable(path), "bytes": file.size, "sha256": file.sha256, "rows": rows}
+    return {
+        "role": role,
+        "path": printable(path),
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "rows": rows,
+    }
 
 
-def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]) -> dict[str, Any]:
+def performance(
+    clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]
+) -> dict[str, Any]:
     """Return the summary's section on speed.
 
     Rows taken from parts were not scored in this sitting.
@@ -47,7 +55,9 @@ def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dic
     elapsed = clock.elapsed_s
     stages = {name: round(seconds, 3) for name, seconds in sorted(clock.busy_s.items())}
     cpu = {name: round(seconds, 3) for name, seconds in sorted(clock.cpu_s.items())}
-    streaming = {name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")}
+    streaming = {
+        name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")
+    }
     # Speed is that of the stream: checking and loading are told apart, since they do not grow with
     # it.
     span = max(elapsed - clock.busy_s.get("check", 0.0) - clock.busy_s.get("load", 0.0), 1e-9)
@@ -60,7 +70,9 @@ def performance(clock: Clock, sections: dict[str, Any], reused: int, device: dic
         "tokens_per_s": share * sections["text"]["tokens_read"] / span,
         "seconds": stages,
         "cpu_seconds": cpu | {"process": round(clock.process_cpu_s, 3)},
-        "busy_share": {name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()},
+        "busy_share": {
+            name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
+        },
         "bottleneck": {
             "read": "reading the input",
             "tokenize": "the tokenizer",
@@ -95,7 +107,11 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "output": paths.output,
         "summary": None if paths.summary is None else str(paths.summary),
         "new_columns": list(plan.added.names),
-        "model": {"source": identity.source, "labels": list(identity.labels), "max_length": identity.max_length},
+        "model": {
+            "source": identity.source,
+            "labels": list(identity.labels),
+            "max_length": identity.max_length,
+        },
     }
 
 
@@ -138,11 +154,15 @@ def success(
     exit_code = exit_code_of(sections["rows"])
     if gates.failed_minimums(sections["evaluation"], fail_under):
         exit_code = GateFailed.exit_code
-    how = {"scores": "softmax" if plan.temperature is None else "calibrated", "temperature": plan.temperature}
+    how = {
+        "scores": "softmax" if plan.temperature is None else "calibrated",
+        "temperature": plan.temperature,
+    }
     return summaries.build(
         status="complete",
         exit_code=exit_code,
-        run=run | {"resumed_rows": reused_rows, "writing": plan.writing, "fingerprint": plan.fingerprint},
+        run=run
+        | {"resumed_rows": reused_rows, "writing": plan.writing, "fingerprint": plan.fingerprint},
         package=summaries.versions(),
         input=read,
         outputs=outputs,
@@ -150,7 +170,11 @@ def success(
         device=facts["device"],
         tally_sections=sections,
         performance=performance(clock, sections, reused_rows, facts["device"]),
-        warnings=[*plan.source.warnings(), *plan.side_tables.warnings(), *device_warnings(facts["device"])],
+        warnings=[
+            *plan.source.warnings(),
+            *plan.side_tables.warnings(),
+            *device_warnings(facts["device"]),
+        ],
     )
 
 
@@ -160,7 +184,9 @@ def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
     return [warning("device", said)] if said else []
 
 
-def failure(error: BatchsentError, input_name: str, run: dict[str, Any], tally: Tally, clock: Clock) -> bytes:
+def failure(
+    error: BatchsentError, input_name: str, run: dict[str, Any], tally: Tally, clock: Clock
+) -> bytes:
     """Return the summary of a run that failed: the error, and what had been counted until then."""
     sections = tally.sections()
     document = summaries.build(

@@ -77,18 +77,26 @@ def line(document: Mapping[str, Any]) -> str:
     """Return the summary as one plain line, without a line break: what a log keeps of a run."""
     if "files" in document:
         failed = sum(file["status"] == "failed" for file in document["files"])
-        said = f"{len(document['files']):,} files, {failed:,} failed; {_accounting(document['rows'])}"
+        said = (
+            f"{len(document['files']):,} files, {failed:,} failed; {_accounting(document['rows'])}"
+        )
         return f"{printable(document['status'])}: {said}"
     rows, parts = document["rows"], []
     parts.append(f"{printable(document['status'])}: {_accounting(rows)}")
     if _timing(document):
         parts.append(_timing(document))
-    shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in _commonest(document) if label["count"]]
+    shares = [
+        f"{name_of(label['label'])} {label['share']:.1%}"
+        for label in _commonest(document)
+        if label["count"]
+    ]
     if shares:
         parts.append(", ".join(shares))
     evaluation = document["evaluation"]
     if evaluation is not None and evaluation["rows"]:
-        parts.append(f"{accuracy_word(evaluation)} {evaluation['accuracy']:.4f} on {evaluation['rows']:,} rows")
+        parts.append(
+            f"{accuracy_word(evaluation)} {evaluation['accuracy']:.4f} on {evaluation['rows']:,} rows"
+        )
     if document["warnings"]:
         count = len(document["warnings"])
         parts.append(f"{count} warning{'s' if count > 1 else ''}")
@@ -109,7 +117,9 @@ def _show_files(document: Mapping[str, Any], console: Console) -> None:
         if file["error"] is not None:
             said = printable(file["error"].get("message"))
         status = Text(printable(file["status"]).replace("_", " "), style=FAILED if failed else "")
-        table.add_row(status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim")))
+        table.add_row(
+            status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim"))
+        )
     console.print(table)
     console.print(Text(line(document)), soft_wrap=True)
 
@@ -127,8 +137,15 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         drawn = _spark(counts[used:], ASCII_HEIGHTS if ascii_only else HEIGHTS)
         start = predictions["score_histogram"]["edges"][used]
         unsure = predictions["unsure"]
-        note = "" if unsure is None else f", {unsure:,} unsure (below {predictions['unsure_below']:g})"
-        lines.append(("scores", Text(f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}{note}")))
+        note = (
+            "" if unsure is None else f", {unsure:,} unsure (below {predictions['unsure_below']:g})"
+        )
+        lines.append(
+            (
+                "scores",
+                Text(f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}{note}"),
+            )
+        )
     if text["characters"]["count"]:
         lines.append(("text", Text(_lengths(text, document["model"]))))
     if document["evaluation"] is not None:
@@ -191,18 +208,22 @@ def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str,
 
 def _lengths(text: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     characters, tokens = text["characters"], text["tokens"]
-    said = (
-        f"median {characters['p50']:,} characters, {tokens['p50']:,} tokens; longest {characters['max']:,} characters"
-    )
+    said = f"median {characters['p50']:,} characters, {tokens['p50']:,} tokens; longest {characters['max']:,} characters"
     if text["truncated_rows"]:
         limit = f" at {model['max_length']:,} tokens" if model.get("max_length") else ""
         said += f"; {text['truncated_rows']:,} texts ({text['truncated_share']:.1%}) cut{limit}"
     return said
 
 
-def _evaluation(evaluation: Mapping[str, Any], unsure_below: float | None) -> list[tuple[str, Text]]:
+def _evaluation(
+    evaluation: Mapping[str, Any], unsure_below: float | None
+) -> list[tuple[str, Text]]:
     gold = evaluation["gold"]
-    left = [f"{gold[name]:,} {name.replace('_', ' ')}" for name in ("unmatched", "left_out", "missing") if gold[name]]
+    left = [
+        f"{gold[name]:,} {name.replace('_', ' ')}"
+        for name in ("unmatched", "left_out", "missing")
+        if gold[name]
+    ]
     if not evaluation["rows"]:
         return [("gold", Text(", ".join(["no row to judge", *left]), style=WARNED))]
     low, high = evaluation["accuracy_interval"]
@@ -229,7 +250,9 @@ def _evaluation(evaluation: Mapping[str, Any], unsure_below: float | None) -> li
 def _spark(counts: list[int], heights: str) -> str:
     most = max(counts)
     # A bin with anything in it shows at least the lowest mark.
-    return "".join(heights[0 if not n else max(1, round(n / most * (len(heights) - 1)))] for n in counts)
+    return "".join(
+        heights[0 if not n else max(1, round(n / most * (len(heights) - 1)))] for n in counts
+    )
 
 
 def name_of(label: object) -> str:

@@ -28,12 +28,16 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
     console.print(figures)
     if evaluation["rows"]:
         console.print(_labels(evaluation))
-        if evaluation["confusion"]["counts"] is not None and len(evaluation["labels"]) <= SHOWN_MATRIX:
+        if (
+            evaluation["confusion"]["counts"] is not None
+            and len(evaluation["labels"]) <= SHOWN_MATRIX
+        ):
             console.print(_matrix(evaluation))
         console.print(_coverage(evaluation["coverage"], document["predictions"]["unsure_below"]))
     for unmatched in evaluation["gold"]["unmatched_values"]:
         console.print(
-            Text(f"no label: '{printable(unmatched['value'])}' in {unmatched['count']:,} rows"), soft_wrap=True
+            Text(f"no label: '{printable(unmatched['value'])}' in {unmatched['count']:,} rows"),
+            soft_wrap=True,
         )
     for warning in document["warnings"]:
         console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
@@ -43,7 +47,9 @@ def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> Non
     """Print sections of facts, a line each."""
     console = Console(file=target, highlight=False)
     for section, facts in sections.items():
-        table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+        table = Table(
+            title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False
+        )
         for name, value in facts.items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             if shown not in (None, ""):
@@ -72,7 +78,10 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
     interval = evaluation["accuracy_interval"]
     majority = evaluation["majority"]
     gold = evaluation["gold"]
-    left = [f"{gold[name]:,} {name.replace('_', ' ')}" for name in ("missing", "left_out", "unmatched", "not_scored")]
+    left = [
+        f"{gold[name]:,} {name.replace('_', ' ')}"
+        for name in ("missing", "left_out", "unmatched", "not_scored")
+    ]
     return [
         ("rows", evaluation["rows"], ", ".join(said for said in left if not said.startswith("0 "))),
         (
@@ -80,12 +89,20 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
             evaluation["accuracy"],
             f"95%: {interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
         ),
-        ("majority", majority and majority["accuracy"], f"always {name_of(majority['label'])}" if majority else ""),
+        (
+            "majority",
+            majority and majority["accuracy"],
+            f"always {name_of(majority['label'])}" if majority else "",
+        ),
         ("balanced accuracy", evaluation["balanced_accuracy"], ""),
         ("macro F1", evaluation["macro"]["f1"], ""),
         ("MCC", evaluation["mcc"], ""),
         ("ROC AUC", evaluation["roc_auc"], _within(evaluation["roc_auc_error"])),
-        ("average precision", evaluation["average_precision"], _within(evaluation["average_precision_error"])),
+        (
+            "average precision",
+            evaluation["average_precision"],
+            _within(evaluation["average_precision_error"]),
+        ),
         ("Brier score", evaluation["brier"], ""),
         ("calibration error", evaluation["calibration_error"], ""),
     ]
@@ -124,8 +141,14 @@ def _coverage(entries: list[dict[str, Any]], unsure_below: float | None) -> Tabl
         table.add_column(name, justify="right")
     table.add_column("")
     for entry in entries:
-        values = (f"{entry['score_at_least']:g}", *(_number(entry[key]) for key in ("rows", "share", "accuracy")))
-        table.add_row(*map(Text, values), Text("--unsure-below" if entry["score_at_least"] == unsure_below else ""))
+        values = (
+            f"{entry['score_at_least']:g}",
+            *(_number(entry[key]) for key in ("rows", "share", "accuracy")),
+        )
+        table.add_row(
+            *map(Text, values),
+            Text("--unsure-below" if entry["score_at_least"] == unsure_below else ""),
+        )
     return table
 
 
@@ -136,11 +159,19 @@ def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> 
     table.add_column("")
     for side in ("a", "b", "change", "by chance up to"):
         table.add_column(side, justify="right", no_wrap=True)
-    labels = [{**figure, "name": f"share of {name_of(figure['label'])}"} for figure in _largest(comparison["labels"])]
+    labels = [
+        {**figure, "name": f"share of {name_of(figure['label'])}"}
+        for figure in _largest(comparison["labels"])
+    ]
     for figure in [*comparison["figures"], *labels]:
         change, noise = figure["change"], figure["noise"]
         quiet = change in (0, None) or (noise is not None and abs(change) <= noise)
-        values = (_number(figure["a"]), _number(figure["b"]), _number(change, signed=True), _number(noise))
+        values = (
+            _number(figure["a"]),
+            _number(figure["b"]),
+            _number(change, signed=True),
+            _number(noise),
+        )
         name = name_of(figure["name"]).replace("_", " ")
         name = WORDS.get(name, name)
         table.add_row(*map(Text, (name, *values)), style="dim" if quiet else None)
@@ -148,11 +179,17 @@ def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> 
         for key, words in ((name, what), (f"length_{name}", what.replace("scores", "lengths"))):
             value, noise = comparison["drift"][key], comparison["drift"][f"{key}_noise"]
             quiet = value is None or value <= noise
-            table.add_row(*map(Text, (words, "", "", _number(value), _number(noise))), style="dim" if quiet else None)
+            table.add_row(
+                *map(Text, (words, "", "", _number(value), _number(noise))),
+                style="dim" if quiet else None,
+            )
     console.print(table)
     for entry in comparison["differences"]:
         before, after = (path_of(entry[side]) for side in ("a", "b"))
-        console.print(Text(f"{entry['section']} {name_of(entry['name'])}: {before} -> {after}"), soft_wrap=True)
+        console.print(
+            Text(f"{entry['section']} {name_of(entry['name'])}: {before} -> {after}"),
+            soft_wrap=True,
+        )
     console.print(Text(comparison["verdict"]), soft_wrap=True)
 
 

@@ -41,7 +41,9 @@ def load_tokenizer(path: Path) -> Any:
     import transformers
 
     with loading_errors(path), loading.spared_stdout():
-        return transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
 
 
 def load_base(path: Path, names: Sequence[str]) -> Any:

@@ -37,7 +37,8 @@ def make_card(document: dict[str, Any]) -> str:
         tags=["sentiment", "batchsent"],
         metrics=["accuracy", "precision", "recall", "f1"],
         base_model=base["name"] if base["kind"] == "hub" else None,
-        datasets=sorted({side["name"] for side in (train, evaluated) if side["kind"] == "dataset"}) or None,
+        datasets=sorted({side["name"] for side in (train, evaluated) if side["kind"] == "dataset"})
+        or None,
     )
     sections = [
         f"---\n{data.to_yaml()}\n---\n",
@@ -57,7 +58,10 @@ def make_card(document: dict[str, Any]) -> str:
                 ("source", inert(train["name"]), inert(evaluated["name"])),
                 ("split", inert(train.get("split") or "whole"), inert(split_of(evaluated))),
                 ("rows", f"{train['rows']:,}", f"{evaluated['rows']:,}"),
-                *((f"rows {inert(n)}", f"{c:,}", f"{evaluated['labels'][n]:,}") for n, c in train["labels"].items()),
+                *(
+                    (f"rows {inert(n)}", f"{c:,}", f"{evaluated['labels'][n]:,}")
+                    for n, c in train["labels"].items()
+                ),
                 ("rows left out", left_out(train), left_out(evaluated)),
                 ("commit or SHA-256 of the source", inert(source(train)), inert(source(evaluated))),
                 ("SHA-256 of the rows used", train["rows_sha256"], evaluated["rows_sha256"]),
@@ -69,12 +73,20 @@ def make_card(document: dict[str, Any]) -> str:
         "## Evaluation",
         table(
             ("metric", "value"),
-            [(inert(name), f"{value:.4f}") for name, value in metrics.items() if isinstance(value, float)],
+            [
+                (inert(name), f"{value:.4f}")
+                for name, value in metrics.items()
+                if isinstance(value, float)
+            ],
         ),
         table(
             ("class", "precision", "recall", "F1", "rows"),
             [
-                (inert(name), *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+                (
+                    inert(name),
+                    *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")),
+                    f"{row['support']:.0f}",
+                )
                 for name, row in metrics["per_class"].items()
             ],
         ),
@@ -88,7 +100,9 @@ def make_card(document: dict[str, Any]) -> str:
                 if value is not None
             ],
         ),
-        "Versions: " + ", ".join(f"{inert(name)} {inert(v)}" for name, v in document["versions"].items()) + ".",
+        "Versions: "
+        + ", ".join(f"{inert(name)} {inert(v)}" for name, v in document["versions"].items())
+        + ".",
         "## Limits",
         limits(document),
     ]
@@ -114,7 +128,11 @@ def choosing(document: dict[str, Any]) -> list[str]:
         if document["trials"]
         else []
     )
-    chosen += ["the checkpoint with the smallest loss"] if document["hyperparameters"]["early_stopping"] else []
+    chosen += (
+        ["the checkpoint with the smallest loss"]
+        if document["hyperparameters"]["early_stopping"]
+        else []
+    )
     # A search gives its rows back for the training that follows; a checkpoint is chosen during it.
     after = "" if document["hyperparameters"]["early_stopping"] else ", and trained on in the end"
     return [
@@ -157,7 +175,11 @@ def base_sentence(base: dict[str, Any]) -> str:
 
 def left_out(side: dict[str, Any]) -> str:
     """Say which rows of a side were not used."""
-    reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in side["left_out"].items() if count]
+    reasons = [
+        f"{count:,} {reason.replace('_', ' ')}"
+        for reason, count in side["left_out"].items()
+        if count
+    ]
     return ", ".join(reasons) or "none"
 
 

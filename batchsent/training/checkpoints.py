@@ -29,7 +29,9 @@ class Checkpoints:
     Only one process at a time may enter it: finetune holds the lock of the output.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any], *, restart: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, identity: dict[str, Any], *, restart: bool = False, resume: bool = False
+    ) -> None:
         self.path = path
         self.latest: Path | None = None  # the newest whole checkpoint of this very training
         self.finished = False  # set when nothing of the folder is needed any more
@@ -72,7 +74,10 @@ class Checkpoints:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Remove the folder when the model is published, or when there is nothing in it to go on from."""
         # A diverged training would diverge again from its checkpoint.
@@ -100,7 +105,14 @@ def writing(path: Path) -> Iterator[None]:
             # safetensors puts the system's words into its message; torch only names the file of its
             # writer.
             said = str(error)
-            numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+            numbers = (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EFBIG,
+                errno.EROFS,
+                errno.EACCES,
+                errno.EIO,
+            )
             number = next((n for n in numbers if os.strerror(n) in said), None)
             if number is not None:
                 raise OSError(number, os.strerror(number)) from error
@@ -139,5 +151,9 @@ def is_whole(checkpoint: Path) -> bool:
         bool(states)
         and state.get("global_step") == step_of(checkpoint)
         and all(zipfile.is_zipfile(path) for path in archives)
-        and (best is None or Path(best).name == checkpoint.name or is_whole(checkpoint.with_name(Path(best).name)))
+        and (
+            best is None
+            or Path(best).name == checkpoint.name
+            or is_whole(checkpoint.with_name(Path(best).name))
+        )
     )

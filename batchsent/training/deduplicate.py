@@ -6,7 +6,9 @@ Reads no file.
 from batchsent.training.examples import Examples
 
 
-def choose_rows(examples: Examples, measured: Examples | None = None) -> tuple[list[int], dict[str, int]]:
+def choose_rows(
+    examples: Examples, measured: Examples | None = None
+) -> tuple[list[int], dict[str, int]]:
     """Return the row numbers to train on, in their order, and how many others there are by reason.
 
     Texts that differ in white space only are copies. Left out are texts that `measured` has too (a

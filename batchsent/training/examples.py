@@ -46,7 +46,12 @@ class Examples:
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
         """Return the examples of the given row numbers, in that order."""
         targets = None if self.targets is None else self.targets[np.array(rows, dtype=np.int64)]
-        return Examples([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.facts | facts, targets)
+        return Examples(
+            [self.texts[i] for i in rows],
+            [self.labels[i] for i in rows],
+            self.facts | facts,
+            targets,
+        )
 
     def join(self, other: "Examples") -> "Examples":
         """Return these examples and then those of the same source, with these examples' facts."""
@@ -72,7 +77,9 @@ class Examples:
         return digest.hexdigest()
 
 
-def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: str | None) -> GoldRule:
+def decide_labels(
+    table: Table, labels: str | None, mapping: str | None, stars: str | None
+) -> GoldRule:
     """Decide what the classes are called and how the cells of the label column map to them.
 
     Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral:
@@ -87,14 +94,18 @@ def decide_labels(table: Table, labels: str | None, mapping: str | None, stars: 
     elif labels is None:
         names = natural_labels(table)
     elif not all(names) or len(set(names)) < len(names):
-        raise UsageError(f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C")
+        raise UsageError(
+            f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C"
+        )
     names = [name for name in dict.fromkeys(names) if name]
     # says what is wrong with a rule before its classes are counted
     rule = GoldRule.parse(names, mapping, stars)
     if len(names) < 2:
         found = ", ".join(map(printable, names)) or "no label at all"
         raise UsageError(
-            f"{printable(table.name)}: only one class: {found}" if names else f"{printable(table.name)}: {found}",
+            f"{printable(table.name)}: only one class: {found}"
+            if names
+            else f"{printable(table.name)}: {found}",
             hint="a classifier needs reviews of at least two classes; is --label-column the right one?",
         )
     return rule
@@ -128,12 +139,16 @@ def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
         others = [
             name
             for name in names
-            if (values[name] >= COMMONER * count or name.casefold() in NEGATIVE | NEUTRAL | POSITIVE)
+            if (
+                values[name] >= COMMONER * count or name.casefold() in NEGATIVE | NEUTRAL | POSITIVE
+            )
             and DIGITS.sub("", name) != DIGITS.sub("", str(value))
         ]
         near = nearest(str(value), others, likeness=0.85)
         if near is not None:
-            mapping = ",".join(f"{name}={near if name == value else name}" for name in sorted(names)[:6])
+            mapping = ",".join(
+                f"{name}={near if name == value else name}" for name in sorted(names)[:6]
+            )
             raise UsageError(
                 f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks like a typing error of"
                 f" {printable(near)!r} ({values[near]:,} rows)",
@@ -169,20 +184,35 @@ def as_number(value: str) -> float:
         return float("inf")
 
 
-def select_examples(table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None) -> Examples:
+def select_examples(
+    table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None
+) -> Examples:
     """Keep the rows that have a text and a class (and a teacher's `targets`), and count the others by reason.
 
     Raises UsageError for label values that the rule does not cover: silence would be a smaller,
     wrong data set.
     """
     # An unhashable cell (a list in JSONL) is no label; its text says so in the error.
-    cells = [cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells]
+    cells = [
+        cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells
+    ]
     numbers = rule.numbers(cells).tolist()
-    unknown = Counter(str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED)
+    unknown = Counter(
+        str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED
+    )
     if unknown:
-        meant = {value: nearest(value, [*rule.labels, *rule.values]) for value, _ in unknown.most_common(8)}
-        guesses = [f"{printable(value)!r} is nearly {printable(near)!r}; " for value, near in meant.items() if near]
-        listed = ", ".join(f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8))
+        meant = {
+            value: nearest(value, [*rule.labels, *rule.values])
+            for value, _ in unknown.most_common(8)
+        }
+        guesses = [
+            f"{printable(value)!r} is nearly {printable(near)!r}; "
+            for value, near in meant.items()
+            if near
+        ]
+        listed = ", ".join(
+            f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8)
+        )
         raise UsageError(
             f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
             f" {', '.join(map(printable, rule.labels))}: {listed}",
@@ -192,24 +222,38 @@ def select_examples(table: Table, rule: GoldRule, targets: NDArray[np.float32] |
     taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
     if targets is not None:
         taught = np.logical_and.reduce(~np.isnan(targets), axis=1)
-    rows = [i for i, text in enumerate(table.texts) if numbers[i] >= 0 and not is_blank(text) and taught[i]]
+    rows = [
+        i
+        for i, text in enumerate(table.texts)
+        if numbers[i] >= 0 and not is_blank(text) and taught[i]
+    ]
     left_out = {
         "without_label": numbers.count(MISSING),
         "outside_rule": numbers.count(LEFT_OUT),
-        "without_text": sum(numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)),
+        "without_text": sum(
+            numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)
+        ),
     }
     left_out |= {} if targets is None else {"without_probabilities": int((~taught).sum())}
     texts = [encodable(str(table.texts[i])) for i in rows]
     facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
-    return Examples(texts, [numbers[i] for i in rows], facts, None if targets is None else targets[rows])
+    return Examples(
+        texts, [numbers[i] for i in rows], facts, None if targets is None else targets[rows]
+    )
 
 
 def encodable(text: str) -> str:
     """Return the text with U+FFFD for half characters (lone surrogates in JSON), which tokenizers refuse."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if not text.isascii()
+        else text
+    )
 
 
-def sample(examples: Examples, count: int | None, seed: int, rows: Sequence[int] | None = None) -> Examples:
+def sample(
+    examples: Examples, count: int | None, seed: int, rows: Sequence[int] | None = None
+) -> Examples:
     """Take a seeded random `count` of the examples, or of the given `rows` of them.
 
     All where `count` is None.

@@ -38,14 +38,20 @@ def first_token_only(model: Any) -> Iterator[bool]:
         first = hidden_states[:, :1]
         query, key, value = (
             dense(states).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for dense, states in ((layer.query, first), (layer.key, hidden_states), (layer.value, hidden_states))
+            for dense, states in (
+                (layer.query, first),
+                (layer.key, hidden_states),
+                (layer.value, hidden_states),
+            )
         )
         mask = None if attention_mask is None else attention_mask[:, :, :1]
         seen = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=within if drop else 0.0
         )
         mixed = layer.attention_output(seen.transpose(1, 2).flatten(2))
-        mixed = normalized(functional.dropout(mixed, behind_attention, drop) + first, layer.attention_norm)
+        mixed = normalized(
+            functional.dropout(mixed, behind_attention, drop) + first, layer.attention_norm
+        )
         dense = layer.output(activation(layer.intermediate(mixed)))
         return normalized(functional.dropout(dense, behind_dense, drop) + mixed, layer.output_norm)
 
@@ -60,7 +66,11 @@ def dropouts(config: Any) -> tuple[float, float, float]:
     """Return the dropout of the attention, behind it and behind the dense layers, as the architecture places them."""
     if hasattr(config, "attention_dropout"):  # DistilBERT
         return config.attention_dropout, 0.0, config.dropout
-    return config.attention_probs_dropout_prob, config.hidden_dropout_prob, config.hidden_dropout_prob
+    return (
+        config.attention_probs_dropout_prob,
+        config.hidden_dropout_prob,
+        config.hidden_dropout_prob,
+    )
 
 
 def normalized(states: Any, norm: Norm) -> Any:

@@ -42,7 +42,9 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
         show_progress=False,
     )
     rare = dict.fromkeys(map(ord, common[CHARACTERS:]), " ")
-    backend.train_from_iterator((normalizer.normalize_str(text).translate(rare) for text in texts), trainer)
+    backend.train_from_iterator(
+        (normalizer.normalize_str(text).translate(rare) for text in texts), trainer
+    )
     vocabulary = backend.get_vocab()
     # A fresh tokenizer: in the trained one every character is still a special token, split off
     # wherever it stands.

@@ -39,8 +39,13 @@ def encode(examples: Examples, text_encoder: TextEncoder, *, soft_labels: bool =
 
     tokens = text_encoder.encode(examples.texts)
     # The loss is the cross entropy with either.
-    labels = list(examples.targets) if soft_labels and examples.targets is not None else examples.labels
-    columns = {"input_ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids), "labels": pa.array(labels)}
+    labels = (
+        list(examples.targets) if soft_labels and examples.targets is not None else examples.labels
+    )
+    columns = {
+        "input_ids": pa.LargeListArray.from_arrays(tokens.offsets, tokens.ids),
+        "labels": pa.array(labels),
+    }
     data = datasets.Dataset(datasets.table.InMemoryTable(pa.table(columns)))
     return Encoded(data, tokens.lengths.tolist(), int((tokens.truncated_tokens > 0).sum()))
 
@@ -56,12 +61,17 @@ class Measurements:
     def __call__(self, prediction: Any) -> dict[str, float]:
         """Return the figures that the Trainer logs: all but those of each class."""
         winners = prediction.predictions.argmax(axis=-1)
-        self.figures = dict(self._metric.compute(predictions=winners, references=prediction.label_ids))
+        self.figures = dict(
+            self._metric.compute(predictions=winners, references=prediction.label_ids)
+        )
         self.outputs = (prediction.predictions, prediction.label_ids)
         # The Trainer's own loss counts rows twice where several processes share an uneven number of
         # them.
         loss = cross_entropy(prediction.predictions, prediction.label_ids)
-        return {"loss": loss, **{name: value for name, value in self.figures.items() if name != "per_class"}}
+        return {
+            "loss": loss,
+            **{name: value for name, value in self.figures.items() if name != "per_class"},
+        }
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -90,7 +100,9 @@ class Loss:
         logits = outputs.logits.float()
         weights = None if self.class_weights is None else logits.new_tensor(self.class_weights)
         smoothing = self.label_smoothing
-        total = functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
+        total = functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum"
+        )
         if num_items_in_batch is None:
             return total / len(labels)
         return total * labels[0].numel() / num_items_in_batch
@@ -133,7 +145,9 @@ def trainer_class() -> Any:
 
         def __iter__(self) -> Iterator[int]:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+            return iter(
+                get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+            )
 
     class LengthTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped here
         """A Trainer whose batches hold reviews of one length, and whose evaluations have the plain cross entropy."""
@@ -159,7 +173,9 @@ def trainer_class() -> Any:
                 return super().evaluate(*arguments, **settings)
 
         def _inner_training_loop(self, *arguments: Any, **settings: Any) -> Any:
-            model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            model = (
+                self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            )
             if self.args.use_cpu and self.args.bf16:
                 # Fused attention is slow there: of 384 tokens in 12 heads of 32 it makes a step 1.3
                 # times as long.

@@ -42,45 +42,71 @@ class FinetuneOptions:
         "Reviews to measure on. Without it: the test split of the data set, or a held-out share of the file.",
         metavar="FILE|NAME",
     )
-    train_split: str = option("train", "Split of a Hub data set to train on, such as train[:10%].", metavar="SPLIT")
+    train_split: str = option(
+        "train", "Split of a Hub data set to train on, such as train[:10%].", metavar="SPLIT"
+    )
     eval_split: str | None = option(
-        None, "Split to measure on. Without it: test, else validation, else a held-out share.", metavar="SPLIT"
+        None,
+        "Split to measure on. Without it: test, else validation, else a held-out share.",
+        metavar="SPLIT",
     )
-    dataset_config: str | None = option(None, "Configuration of a Hub data set, such as sst2 of glue.", metavar="NAME")
-    dataset_revision: str | None = option(None, "Commit, tag or branch of a Hub data set.", metavar="REVISION")
+    dataset_config: str | None = option(
+        None, "Configuration of a Hub data set, such as sst2 of glue.", metavar="NAME"
+    )
+    dataset_revision: str | None = option(
+        None, "Commit, tag or branch of a Hub data set.", metavar="REVISION"
+    )
     hold_out: float = option(
-        0.1, "Share of every class held out: to measure on without --eval, and for --early-stopping and --trials."
+        0.1,
+        "Share of every class held out: to measure on without --eval, and for --early-stopping and --trials.",
     )
-    text_column: str | None = option(None, "Column of the reviews. Without it: text or review.", metavar="NAME")
+    text_column: str | None = option(
+        None, "Column of the reviews. Without it: text or review.", metavar="NAME"
+    )
     label_column: str | None = option(
         None, "Column of the labels. Without it: label, labels or sentiment.", metavar="NAME"
     )
     labels: str | None = option(
-        None, "Names of the classes 0, 1, ... Without it 0/1 and neg/pos become NEGATIVE,POSITIVE.", metavar="A,B,..."
+        None,
+        "Names of the classes 0, 1, ... Without it 0/1 and neg/pos become NEGATIVE,POSITIVE.",
+        metavar="A,B,...",
     )
     label_map: str | None = option(
-        None, "What values of the label column mean: neg=NEGATIVE,pos=POSITIVE,unsure=", metavar="VALUE=LABEL,..."
+        None,
+        "What values of the label column mean: neg=NEGATIVE,pos=POSITIVE,unsure=",
+        metavar="VALUE=LABEL,...",
     )
     stars: str | None = option(
-        None, "Classes of star ratings; ratings in no range are left out.", metavar="1-4:NEGATIVE,7-10:POSITIVE"
+        None,
+        "Classes of star ratings; ratings in no range are left out.",
+        metavar="1-4:NEGATIVE,7-10:POSITIVE",
     )
     train_samples: int | None = option(
-        None, f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all of others."
+        None,
+        f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all of others.",
     )
     eval_samples: int | None = option(
-        None, f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all of others."
+        None,
+        f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all of others.",
     )
     base_model: str = option(
         BASE_MODEL,
         "Encoder to start from: a folder, a Hub id, or embedded for the small model that comes with batchsent.",
         metavar="FOLDER|ID",
     )
-    revision: str | None = option(None, "Commit, tag or branch of a base model of the Hub.", metavar="REVISION")
-    from_scratch: bool = option(
-        default=False, help="Train a small new model instead, with a vocabulary of the training texts."
+    revision: str | None = option(
+        None, "Commit, tag or branch of a base model of the Hub.", metavar="REVISION"
     )
-    max_length: int | None = option(None, "Tokens read of a review. Without it: what the base model can read.")
-    long_text: str = option("head", "What is read of a longer review, in training and in scoring.", choices=LONG_TEXT)
+    from_scratch: bool = option(
+        default=False,
+        help="Train a small new model instead, with a vocabulary of the training texts.",
+    )
+    max_length: int | None = option(
+        None, "Tokens read of a review. Without it: what the base model can read."
+    )
+    long_text: str = option(
+        "head", "What is read of a longer review, in training and in scoring.", choices=LONG_TEXT
+    )
     distill: bool = option(
         default=False,
         help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch --probabilities` wrote.",
@@ -91,10 +117,13 @@ class FinetuneOptions:
         f" {SCRATCH_LEARNING_RATE} from scratch.",
     )
     batch_size: int = option(16, "Reviews in a forward pass, in each process of a torchrun.")
-    accumulate: int = option(1, "Forward passes in a training step: the batch of a larger device, in less memory.")
+    accumulate: int = option(
+        1, "Forward passes in a training step: the batch of a larger device, in less memory."
+    )
     eval_batch_size: int = option(16, "Reviews measured at a time.")
     epochs: float | None = option(
-        None, f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from scratch."
+        None,
+        f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from scratch.",
     )
     early_stopping: int | None = option(
         None,
@@ -106,36 +135,63 @@ class FinetuneOptions:
         "First try so many learning rates, epochs and batch sizes on held-out training rows (needs optuna).",
         metavar="N",
     )
-    class_weights: str = option("none", "balanced: rare classes weigh as much as frequent ones.", choices=CLASS_WEIGHTS)
+    class_weights: str = option(
+        "none", "balanced: rare classes weigh as much as frequent ones.", choices=CLASS_WEIGHTS
+    )
     label_smoothing: float = option(0.0, "Share of the target that is spread over all classes.")
     lora: int | None = option(
-        None, "Train adapters of this rank, merged into the weights at the end (needs peft).", metavar="RANK"
+        None,
+        "Train adapters of this rank, merged into the weights at the end (needs peft).",
+        metavar="RANK",
     )
     weight_decay: float = option(0.01, "Weight decay.")
-    warmup: float = option(0.0, "Share of the steps (below 1), or number of steps, until the full learning rate.")
+    warmup: float = option(
+        0.0, "Share of the steps (below 1), or number of steps, until the full learning rate."
+    )
     seed: int = option(42, "Seed of samples, initial weights and order.")
     save_strategy: str = option("epoch", "When to checkpoint.", choices=SAVE_STRATEGIES)
     save_steps: int = option(500, "Steps between checkpoints with --save-strategy steps.")
-    keep_checkpoints: bool = option(default=False, help="Keep the checkpoints beside the finished model.")
+    keep_checkpoints: bool = option(
+        default=False, help="Keep the checkpoints beside the finished model."
+    )
     device: str = option("auto", "Where to train.", choices=DEVICES)
     precision: str = option(
-        "auto", "Number format of the forward pass; weights and optimizer stay float32.", choices=PRECISIONS
+        "auto",
+        "Number format of the forward pass; weights and optimizer stay float32.",
+        choices=PRECISIONS,
     )
     report_to: str = option(
-        "none", "Also send the curve to tensorboard, wandb, mlflow, ... as transformers does.", metavar="NAME"
+        "none",
+        "Also send the curve to tensorboard, wandb, mlflow, ... as transformers does.",
+        metavar="NAME",
     )
-    torch_save: str | None = option(None, "Also write the state dict with torch.save.", metavar="FILE")
-    push_to_hub: str | None = option(None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME")
+    torch_save: str | None = option(
+        None, "Also write the state dict with torch.save.", metavar="FILE"
+    )
+    push_to_hub: str | None = option(
+        None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME"
+    )
     overwrite: bool = option(default=False, help="Replace the model that is at OUTPUT.")
     resume: bool = option(
-        default=False, help="Go on with an unfinished run, or fail; without it a run goes on where it can."
+        default=False,
+        help="Go on with an unfinished run, or fail; without it a run goes on where it can.",
     )
-    restart: bool = option(default=False, help="Throw away the checkpoints of an unfinished run and start over.")
+    restart: bool = option(
+        default=False, help="Throw away the checkpoints of an unfinished run and start over."
+    )
 
 
 def check_options(settings: FinetuneOptions) -> None:
     """Refuse numbers and combinations that cannot be meant. Raises UsageError."""
-    positive = ("batch_size", "accumulate", "eval_batch_size", "save_steps", "learning_rate", "epochs", "max_length")
+    positive = (
+        "batch_size",
+        "accumulate",
+        "eval_batch_size",
+        "save_steps",
+        "learning_rate",
+        "epochs",
+        "max_length",
+    )
     for name in (*positive, "early_stopping", "trials", "lora"):
         value = getattr(settings, name)
         if value is not None and not (0 < value < math.inf):
@@ -145,16 +201,28 @@ def check_options(settings: FinetuneOptions) -> None:
         if value is not None and not (0 <= value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
     if not 0 <= settings.label_smoothing < 1:
-        raise UsageError(f"--label-smoothing {settings.label_smoothing}: must be from 0 to below 1", hint="try 0.1")
+        raise UsageError(
+            f"--label-smoothing {settings.label_smoothing}: must be from 0 to below 1",
+            hint="try 0.1",
+        )
     if not 0 < settings.hold_out < 1:
-        raise UsageError(f"--hold-out {settings.hold_out}: must be between 0 and 1", hint="try --hold-out 0.1")
+        raise UsageError(
+            f"--hold-out {settings.hold_out}: must be between 0 and 1", hint="try --hold-out 0.1"
+        )
     if settings.label_map is not None and settings.stars is not None:
-        raise UsageError("--label-map and --stars both say what labels mean", hint="leave one of them out")
-    if settings.from_scratch and (settings.base_model != BASE_MODEL or settings.revision is not None):
-        raise UsageError("--from-scratch starts from no base model", hint="leave out --base-model and --revision")
+        raise UsageError(
+            "--label-map and --stars both say what labels mean", hint="leave one of them out"
+        )
+    if settings.from_scratch and (
+        settings.base_model != BASE_MODEL or settings.revision is not None
+    ):
+        raise UsageError(
+            "--from-scratch starts from no base model", hint="leave out --base-model and --revision"
+        )
     if settings.from_scratch and settings.lora is not None:
         raise UsageError(
-            "--lora keeps a base model as it is, and --from-scratch has none", hint="leave one of them out"
+            "--lora keeps a base model as it is, and --from-scratch has none",
+            hint="leave one of them out",
         )
     if settings.distill and (settings.class_weights != "none" or settings.label_smoothing):
         raise UsageError(
@@ -174,6 +242,8 @@ def public_options(settings: FinetuneOptions) -> dict[str, Any]:
     """Return the options as metrics.json shows them: files by their names, for paths tell of people."""
     shown = dataclasses.asdict(settings)
     for name in ("train", "eval", "base_model", "torch_save"):
-        if shown[name] is not None and (Path(shown[name]).expanduser().exists() or Path(shown[name]).is_absolute()):
+        if shown[name] is not None and (
+            Path(shown[name]).expanduser().exists() or Path(shown[name]).is_absolute()
+        ):
             shown[name] = Path(shown[name]).name
     return shown

@@ -48,8 +48,13 @@ class Processes:
             if error is not None:
                 raise error
             return
-        said = None if error is None else (error.exit_code, error.message, error.hint, error.details)
-        first = next(((rank, found) for rank, found in enumerate(self._gather(said)) if found is not None), None)
+        said = (
+            None if error is None else (error.exit_code, error.message, error.hint, error.details)
+        )
+        first = next(
+            ((rank, found) for rank, found in enumerate(self._gather(said)) if found is not None),
+            None,
+        )
         if first is None:
             return
         rank, (exit_code, message, hint, details) = first
@@ -66,7 +71,11 @@ class Processes:
 
     def first_set(self, value: T | None) -> T | None:
         """Return the first value that is not None, in the order of the ranks."""
-        return value if self.count == 1 else next((found for found in self._gather(value) if found is not None), None)
+        return (
+            value
+            if self.count == 1
+            else next((found for found in self._gather(value) if found is not None), None)
+        )
 
     def _gather(self, value: T) -> list[T]:
         """Return the value of every process, in the order of their ranks."""

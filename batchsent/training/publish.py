@@ -37,7 +37,9 @@ def check_hub(repository: str) -> None:
         validate_repo_id(repository)
         huggingface_hub.HfApi().whoami()
     except hub.HFValidationError as error:
-        raise UsageError(f"--push-to-hub {printable(repository)} is no Hub id", hint="write OWNER/NAME") from error
+        raise UsageError(
+            f"--push-to-hub {printable(repository)} is no Hub id", hint="write OWNER/NAME"
+        ) from error
     except (OSError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
         raise UsageError(
             f"--push-to-hub {printable(repository)}: the Hub cannot be reached, or does not know who you are",
@@ -45,7 +47,9 @@ def check_hub(repository: str) -> None:
         ) from error
 
 
-def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None) -> None:
+def write_folder(
+    final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None
+) -> None:
     """Write the model folder and publish it in one step.
 
     Before that the state dict, where one was asked for. Adds to `document` how well the scores are
@@ -74,7 +78,9 @@ def write_folder(final: Path, trained: Trained, document: dict[str, Any], *, ove
             }
             for name, text in files.items():
                 (temporary / name).write_bytes(text.encode("utf-8", "replace"))
-            (temporary / "report.html").write_bytes(render_training(document, files["training_curve.csv"]))
+            (temporary / "report.html").write_bytes(
+                render_training(document, files["training_curve.csv"])
+            )
             # safetensors makes files that only their owner can read; the others follow the umask.
             for weights in temporary.glob("*.safetensors"):
                 weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
@@ -98,7 +104,10 @@ def curve_csv(curve: list[dict[str, float]]) -> str:
         steps.setdefault(int(entry["step"]), {}).update(entry)
     measured = {key for entry in curve for key in entry if key.startswith("eval_")}
     # How long an evaluation took differs between two runs that are otherwise the same.
-    columns = [*CURVE_COLUMNS, *sorted(k for k in measured if not k.endswith(("_runtime", "_per_second")))]
+    columns = [
+        *CURVE_COLUMNS,
+        *sorted(k for k in measured if not k.endswith(("_runtime", "_per_second"))),
+    ]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -108,7 +117,15 @@ def curve_csv(curve: list[dict[str, float]]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what made the model."""
-    packages = ("torch", "transformers", "tokenizers", "datasets", "evaluate", "scikit-learn", "numpy")
+    packages = (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "datasets",
+        "evaluate",
+        "scikit-learn",
+        "numpy",
+    )
     found = {}
     for package in ("batchsent", *packages):
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -127,7 +144,11 @@ def push(final: Path, repository: str) -> str:
     api = huggingface_hub.HfApi()
     try:
         address = api.create_repo(repository, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=final, commit_message="Upload a model made with batchsent")
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=final,
+            commit_message="Upload a model made with batchsent",
+        )
     except (OSError, ValueError, RuntimeError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OutputError(

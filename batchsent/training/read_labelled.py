@@ -25,7 +25,20 @@ LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
 # What says "file" even where there is none of that name, so that a typing error is not looked up on
 # the Hub.
-SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq", ".arrow", ".arrows", ".gz", ".zst")
+SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".tab",
+    ".jsonl",
+    ".ndjson",
+    ".parquet",
+    ".pq",
+    ".arrow",
+    ".arrows",
+    ".gz",
+    ".zst",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,13 @@ def read_file(name: str, text_column: str | None, label_column: str | None) -> T
     columns = [facts["columns"]["text"], label]
     # A Parquet source reads here and there; its bytes are hashed by whoever needs that.
     sha256 = facts["sha256"] or sha256_of(path)
-    known = {"kind": "file", "name": path.name, "bytes": path.stat().st_size, "sha256": sha256, "columns": columns}
+    known = {
+        "kind": "file",
+        "name": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        "columns": columns,
+    }
     return Table(path.name, texts, cells, known)
 
 
@@ -90,7 +109,10 @@ def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
     lacks a column, InputError for cells that are no probabilities.
     """
     if not is_file(name) or {".jsonl", ".ndjson"} & set(Path(name).suffixes):
-        raise UsageError("--distill takes a CSV, Parquet or Arrow file", hint="write one with batch --probabilities")
+        raise UsageError(
+            "--distill takes a CSV, Parquet or Arrow file",
+            hint="write one with batch --probabilities",
+        )
     path = Path(name).expanduser()
     columns = []
     for label in labels:
@@ -102,7 +124,9 @@ def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
         try:
             columns.append([float(cell) if cell not in (None, "") else math.nan for cell in cells])
         except (TypeError, ValueError) as error:
-            raise InputError(f"{printable(path.name)}: column prob_{printable(label)}: {printable(error)}") from error
+            raise InputError(
+                f"{printable(path.name)}: column prob_{printable(label)}: {printable(error)}"
+            ) from error
     found = np.array(columns, dtype=np.float32).T
     sums = found.sum(axis=1)
     wrong = ~np.isnan(sums) & ((found < 0).any(axis=1) | (np.abs(sums - 1) > PROBABILITY_SLACK))
@@ -137,16 +161,29 @@ def read_jsonl(path: Path, text_column: str | None, label_column: str | None) ->
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name}: line {number} is no JSON: {printable(error)}") from error
         if not isinstance(record, dict):
-            raise InputError(f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}')
+            raise InputError(
+                f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}'
+            )
         records.append((number, record))
     keys = list(dict.fromkeys(key for _, record in records for key in record))
     text = keys[find_text_column(keys, ReadOptions(text_column=text_column), name)]
     label = choose_label(keys, label_column, name)
     for number, record in records:
         if not isinstance(record.get(text), str | None):
-            raise InputError(f"{name}: line {number}: {printable(text)} is not text", hint="name another --text-column")
-    facts = {"kind": "file", "name": path.name, "bytes": stream.size, "sha256": stream.sha256, "columns": [text, label]}
-    return Table(path.name, [r.get(text) for _, r in records], [r.get(label) for _, r in records], facts)
+            raise InputError(
+                f"{name}: line {number}: {printable(text)} is not text",
+                hint="name another --text-column",
+            )
+    facts = {
+        "kind": "file",
+        "name": path.name,
+        "bytes": stream.size,
+        "sha256": stream.sha256,
+        "columns": [text, label],
+    }
+    return Table(
+        path.name, [r.get(text) for _, r in records], [r.get(label) for _, r in records], facts
+    )
 
 
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
@@ -194,11 +231,15 @@ def read_dataset(
             f"{where}: {printable(first_line[:300])}",
             hint="check the name, the split and the network; a file of your own goes with --train FILE",
         ) from error
-    text = data.column_names[find_text_column(data.column_names, ReadOptions(text_column=text_column), where)]
+    text = data.column_names[
+        find_text_column(data.column_names, ReadOptions(text_column=text_column), where)
+    ]
     label = choose_label(data.column_names, label_column, where)
     texts = data.with_format("arrow")[:][text].to_pylist()
     if not all(isinstance(value, str | None) for value in texts):
-        raise UsageError(f"{where}: column {printable(text)} is not text", hint="name another --text-column")
+        raise UsageError(
+            f"{where}: column {printable(text)} is not text", hint="name another --text-column"
+        )
     cells = list(data[label])
     feature = data.features[label]
     if isinstance(feature, datasets.ClassLabel):

@@ -11,7 +11,13 @@ from batchsent.training.deduplicate import choose_rows
 from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
 from batchsent.training.options import DATASET, DATASET_SAMPLES, FinetuneOptions
 from batchsent.training.plan import Splits
-from batchsent.training.read_labelled import Table, is_file, read_dataset, read_file, read_probabilities
+from batchsent.training.read_labelled import (
+    Table,
+    is_file,
+    read_dataset,
+    read_file,
+    read_probabilities,
+)
 
 
 def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str], Splits]:
@@ -27,9 +33,13 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     usual = DATASET_SAMPLES if settings.train == DATASET else (None, None)
     train_count, eval_count = (
         (default if count is None else count) or None
-        for count, default in zip((settings.train_samples, settings.eval_samples), usual, strict=True)
+        for count, default in zip(
+            (settings.train_samples, settings.eval_samples), usual, strict=True
+        )
     )
-    split = settings.eval_split or next((name for name in ("test", "validation") if name in splits), None)
+    split = settings.eval_split or next(
+        (name for name in ("test", "validation") if name in splits), None
+    )
     evaluation = None
     if settings.eval is not None:
         other, _ = read_table(settings, settings.eval, settings.eval_split or "test")
@@ -43,23 +53,32 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
             f"{printable(table.name)}: no row is left to train on: {describe_left_out(left_out) or 'there is none'}",
             hint="give other rows with --train, or leave --eval out to hold some out",
         )
-    examples = examples.take(range(len(examples.texts)), left_out=examples.facts["left_out"] | left_out)
+    examples = examples.take(
+        range(len(examples.texts)), left_out=examples.facts["left_out"] | left_out
+    )
     if evaluation is None:
         examples, evaluation = hold_out(examples.take(rows), settings.hold_out, settings.seed)
         evaluation = sample(evaluation, eval_count, settings.seed)
         examples = sample(examples, train_count, settings.seed)
-        reporter.notice(f"{settings.hold_out:.0%} of {printable(table.name)} is held out to measure on")
+        reporter.notice(
+            f"{settings.hold_out:.0%} of {printable(table.name)} is held out to measure on"
+        )
     else:
         examples = sample(examples, train_count, settings.seed, rows)
     validation = None
     if settings.early_stopping is not None or settings.trials is not None:
         examples, validation = hold_out(examples, settings.hold_out, settings.seed)
-    for verb, side in (("train on", examples), ("choose by", validation), ("measure on", evaluation)):
+    for verb, side in (
+        ("train on", examples),
+        ("choose by", validation),
+        ("measure on", evaluation),
+    ):
         if side is not None:
             tell(verb, side, names, reporter)
     if len(set(examples.labels)) < 2:
         raise UsageError(
-            "the training rows are all of one class", hint="give more rows, or mend --label-column and --labels"
+            "the training rows are all of one class",
+            hint="give more rows, or mend --label-column and --labels",
         )
     return names, Splits(examples, validation, evaluation)
 
@@ -69,12 +88,16 @@ def tell(verb: str, side: Examples, names: list[str], reporter: Reporter) -> Non
     counts = ", ".join(f"{count:,} {printable(name)}" for name, count in side.counts(names).items())
     left = describe_left_out(side.facts["left_out"])
     left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
-    reporter.notice(f"{verb} {len(side.texts):,} rows of {printable(side.facts['name'])}: {counts}{left_out}")
+    reporter.notice(
+        f"{verb} {len(side.texts):,} rows of {printable(side.facts['name'])}: {counts}{left_out}"
+    )
 
 
 def describe_left_out(counts: dict[str, int]) -> str:
     """Return the counts of rows that were left out with their reasons, those that are 0 left out."""
-    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count)
+    return ", ".join(
+        f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count
+    )
 
 
 def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
@@ -82,7 +105,8 @@ def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
     examples = select_examples(table, rule)
     if not examples.texts:
         raise UsageError(
-            f"{printable(table.name)}: no row has a text and a label to measure on", hint="name others with --eval"
+            f"{printable(table.name)}: no row has a text and a label to measure on",
+            hint="name others with --eval",
         )
     return examples
 

@@ -27,7 +27,9 @@ from batchsent.training.watching import LOSS, watcher
 def check_optuna() -> None:
     """Raise UsageError when the package that chooses what to try is not installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise UsageError("--trials needs optuna", hint='install it: pip install "batchsent[search]"')
+        raise UsageError(
+            "--trials needs optuna", hint='install it: pip install "batchsent[search]"'
+        )
 
 
 class Progress(Reporter):
@@ -83,7 +85,9 @@ def search(
             learning_rate=trial.suggest_float(
                 "learning_rate", plan.learning_rate / 4, plan.learning_rate * 4, log=True
             ),
-            epochs=trial.suggest_categorical("epochs", [plan.epochs / 2, plan.epochs, plan.epochs * 2]),
+            epochs=trial.suggest_categorical(
+                "epochs", [plan.epochs / 2, plan.epochs, plan.epochs * 2]
+            ),
             batch_size=trial.suggest_categorical("batch_size", batch_sizes(plan)),
         )
         return {
@@ -118,7 +122,10 @@ def search(
                 if stop():
                     return None
                 losses = [entry[LOSS] for entry in self.state.log_history if LOSS in entry]
-                found = {"loss": losses[-1], **{name: measurements.figures[name] for name in ("accuracy", "macro_f1")}}
+                found = {
+                    "loss": losses[-1],
+                    **{name: measurements.figures[name] for name in ("accuracy", "macro_f1")},
+                }
             except DeviceError as error:
                 if isinstance(error.__cause__, torch.AcceleratorError) and not isinstance(
                     error.__cause__, torch.OutOfMemoryError
@@ -143,7 +150,9 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(storage=storage, study_name="batchsent")
-    study.enqueue_trial({name: getattr(plan, name) for name in ("learning_rate", "epochs", "batch_size")})
+    study.enqueue_trial(
+        {name: getattr(plan, name) for name in ("learning_rate", "epochs", "batch_size")}
+    )
     try:
         trainer.hyperparameter_search(
             hp_space=space,
@@ -182,7 +191,11 @@ def choose(runs: Sequence[dict[str, Any]], plan: Plan) -> tuple[Plan, dict[str, 
         )
     best = min(ended, key=lambda run: float(run["loss"]))
     settings = {name: best[name] for name in ("learning_rate", "epochs", "batch_size")}
-    found = {"seed": plan.seed, "chosen": best["trial"], "chosen_by": "smallest loss on held-out training rows"}
+    found = {
+        "seed": plan.seed,
+        "chosen": best["trial"],
+        "chosen_by": "smallest loss on held-out training rows",
+    }
     return dataclasses.replace(plan, **settings), found | {"runs": list(runs)}
 
 

@@ -29,7 +29,9 @@ def check_reporting(name: str) -> None:
         )
     # flyte is only told inside of a Flyte task, which is for itself to say.
     if name not in {*get_available_reporting_integrations(), "flyte"}:
-        raise UsageError(f"--report-to {name} needs a package that is not installed", hint=f"pip install {name}")
+        raise UsageError(
+            f"--report-to {name} needs a package that is not installed", hint=f"pip install {name}"
+        )
 
 
 @contextmanager

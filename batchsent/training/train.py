@@ -15,10 +15,23 @@ from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.adapters import merge_adapters
 from batchsent.training.checkpoints import step_of, writing
-from batchsent.training.hf_trainer import Encoded, Loss, Measurements, balanced_weights, encode, make_trainer
+from batchsent.training.hf_trainer import (
+    Encoded,
+    Loss,
+    Measurements,
+    balanced_weights,
+    encode,
+    make_trainer,
+)
 from batchsent.training.plan import Plan, Splits, Trained
 from batchsent.training.processes import lost_processes
-from batchsent.training.watching import LOSS, diverged, evaluation_is_missing, stopped_learning, watcher
+from batchsent.training.watching import (
+    LOSS,
+    diverged,
+    evaluation_is_missing,
+    stopped_learning,
+    watcher,
+)
 
 CURVE_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
@@ -67,7 +80,9 @@ def train(
     with device_errors(plan), lost_processes():
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
-        loss = last_loss(trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop())
+        loss = last_loss(
+            trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop()
+        )
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
         raise diverged()
     state = trainer.state
@@ -126,7 +141,9 @@ def last_loss(
         return float(trainer.evaluate(evaluation.data, metric_key_prefix="test")["test_loss"])
     if not measurements.figures:
         trainer.evaluate()  # the last epoch was measured before it was interrupted
-    return next(float(entry[LOSS]) for entry in reversed(trainer.state.log_history) if LOSS in entry)
+    return next(
+        float(entry[LOSS]) for entry in reversed(trainer.state.log_history) if LOSS in entry
+    )
 
 
 @contextmanager

@@ -28,7 +28,11 @@ def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | Non
     transformers' own callback would have forgotten.
     """
     losses = [entry[LOSS] for entry in history if LOSS in entry]
-    return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+    return (
+        patience is not None
+        and bool(losses)
+        and len(losses) - 1 - losses.index(min(losses)) >= patience
+    )
 
 
 def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
@@ -37,8 +41,14 @@ def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
     `state` is its trainer_state.json. Whoever goes on from there must evaluate first.
     """
     by_step = plan.early_stopping is not None and plan.save_strategy == "steps"
-    due = state["global_step"] % plan.save_steps == 0 if by_step else float(state["epoch"]).is_integer()
-    return due and not any(LOSS in entry and entry["step"] == state["global_step"] for entry in state["log_history"])
+    due = (
+        state["global_step"] % plan.save_steps == 0
+        if by_step
+        else float(state["epoch"]).is_integer()
+    )
+    return due and not any(
+        LOSS in entry and entry["step"] == state["global_step"] for entry in state["log_history"]
+    )
 
 
 def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool]) -> Any:
@@ -83,7 +93,9 @@ def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool])
             if stopped_learning(state.log_history, plan.early_stopping):
                 control.should_training_stop = True
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+        ) -> None:
             logs = logs or {}
             if not all(math.isfinite(logs[name]) for name in finite if name in logs):
                 raise diverged()

@@ -27,7 +27,11 @@ SUM_ERROR = 1e-4
 WORDS = {"n_tokens": "a count", "truncated": "true or false", "unsure": "true or false"}
 TYPES = {"n_tokens": pa.int32(), "truncated": pa.bool_(), "unsure": pa.bool_()}
 # As the CSV writer has them: no sign, no leading zero.
-PATTERNS = {"n_tokens": "^(0|[1-9][0-9]{0,9})$", "truncated": "^(true|false)$", "unsure": "^(true|false)$"}
+PATTERNS = {
+    "n_tokens": "^(0|[1-9][0-9]{0,9})$",
+    "truncated": "^(true|false)$",
+    "unsure": "^(true|false)$",
+}
 
 
 class Added:
@@ -38,11 +42,17 @@ class Added:
     """
 
     def __init__(
-        self, names: Sequence[str], prefix: str, labels: Sequence[str] | None, unsure_below: float | None
+        self,
+        names: Sequence[str],
+        prefix: str,
+        labels: Sequence[str] | None,
+        unsure_below: float | None,
     ) -> None:
         self.names, self.prefix, self.unsure_below = list(names), prefix, unsure_below
         self._front = f"{prefix}prob_"
-        told = [name.removeprefix(self._front) for name in self.names if name.startswith(self._front)]
+        told = [
+            name.removeprefix(self._front) for name in self.names if name.startswith(self._front)
+        ]
         self.labels = labels if labels is not None else told or None
         self.counts: Counter[str] = Counter()  # rows of each label
         self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
@@ -54,13 +64,23 @@ class Added:
         bare = [name.removeprefix(self.prefix) for name in self.names]
         probabilities = [name for name in bare if name.startswith("prob_")]
         details = ["n_tokens", "truncated"] if "n_tokens" in bare else []
-        wanted = ["label", "score", *probabilities, *details, *(["unsure"] if "unsure" in bare else [])]
+        wanted = [
+            "label",
+            "score",
+            *probabilities,
+            *details,
+            *(["unsure"] if "unsure" in bare else []),
+        ]
         if self.names != [self.prefix + name for name in wanted] or len(set(bare)) < len(bare):
             found = ", ".join(map(printable, self.names[:8])) or "none"
             first = f"{self.prefix}label, {self.prefix}score"
-            raise Difference(f"the columns behind the input's are not {printable(first)} and so on but: {found}")
+            raise Difference(
+                f"the columns behind the input's are not {printable(first)} and so on but: {found}"
+            )
         if len(probabilities) == 1:
-            raise Difference("there is a column with the probability of one label, and none of the others")
+            raise Difference(
+                "there is a column with the probability of one label, and none of the others"
+            )
 
     def take(self, chunk: Chunk, added: pa.Table) -> Scores:
         """Judge the added columns of a chunk. Raises Difference.
@@ -77,10 +97,22 @@ class Added:
         blank = np.fromiter(map(is_blank, chunk.texts), dtype=bool, count=chunk.rows)
         places, distinct, given = self._labelled(known["label"], blank, start)
         scores = self._numbers(known["score"], "score", start)
-        self._all(given == ~np.isnan(scores), "score", start, known["score"], "label and score must come together")
+        self._all(
+            given == ~np.isnan(scores),
+            "score",
+            start,
+            known["score"],
+            "label and score must come together",
+        )
         most = MOST_LABELS if self.labels is None else len(self.labels)
         right = ~(scores < LEAST_WINNER / most)
-        self._all(right, "score", start, known["score"], f"too low for the highest of {most:,} probabilities")
+        self._all(
+            right,
+            "score",
+            start,
+            known["score"],
+            f"too low for the highest of {most:,} probabilities",
+        )
         self._probabilities(known, places, distinct, scores, start)
         tokens, cut = self._details(known, blank, start)
         if "unsure" in known:
@@ -93,7 +125,11 @@ class Added:
         self.truncated += int(cut.sum())
         status = np.where(given, SCORED, np.where(blank, BLANK, NONFINITE)).astype(np.uint8)
         labels = self.labels or []
-        said = np.where(given[:, None], np.float32(0), np.full((chunk.rows, len(labels)), np.nan, dtype=np.float32))
+        said = np.where(
+            given[:, None],
+            np.float32(0),
+            np.full((chunk.rows, len(labels)), np.nan, dtype=np.float32),
+        )
         if labels:
             number = {label: n for n, label in enumerate(labels)}
             winners = np.array([number[label] for label in distinct], dtype=np.intp)
@@ -105,7 +141,9 @@ class Added:
     ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_]]:
         """Return which of the distinct labels each row has (-1 for none), the distinct labels, and who has one."""
         if label.type != pa.string():
-            raise Difference(f"its type is {label.type}, not string", Location(column=f"{self.prefix}label"))
+            raise Difference(
+                f"its type is {label.type}, not string", Location(column=f"{self.prefix}label")
+            )
         given = np.array(label.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
         self._all(~(blank & given), "label", start, label, "a label where there is no text")
         encoded = label.combine_chunks().dictionary_encode()
@@ -114,11 +152,17 @@ class Added:
         if self.labels is not None:
             foreign = [n for n, name in enumerate(distinct) if name not in self.labels]
             listed = ", ".join(map(printable, self.labels[:20]))
-            self._all(~np.isin(places, foreign), "label", start, label, f"not one of the labels {listed}")
-        for n, rows in enumerate(np.bincount(places[places >= 0], minlength=len(distinct)).tolist()):
+            self._all(
+                ~np.isin(places, foreign), "label", start, label, f"not one of the labels {listed}"
+            )
+        for n, rows in enumerate(
+            np.bincount(places[places >= 0], minlength=len(distinct)).tolist()
+        ):
             self.counts[distinct[n]] += rows
         if len(self.counts) > MOST_LABELS:
-            raise Difference(f"the column {printable(self.prefix)}label holds more than {MOST_LABELS:,} labels")
+            raise Difference(
+                f"the column {printable(self.prefix)}label holds more than {MOST_LABELS:,} labels"
+            )
         return places, distinct, given
 
     def _probabilities(
@@ -135,16 +179,22 @@ class Added:
         for name in names:
             values = self._numbers(known[name], name, start)
             together = np.isnan(values) == np.isnan(scores)
-            self._all(together, name, start, known[name], "label and probability must come together")
+            self._all(
+                together, name, start, known[name], "label and probability must come together"
+            )
             self._all(~(values > scores), name, start, known[name], "higher than the score")
             label = name.removeprefix("prob_")
             own = places == (distinct.index(label) if label in distinct else -2)
-            self._all(~own | (values == scores), name, start, known[name], "not the score of its label")
+            self._all(
+                ~own | (values == scores), name, start, known[name], "not the score of its label"
+            )
             total += values
         if names:
             off = np.abs(total - 1) > SUM_ERROR
             said = pa.chunked_array([pa.array(np.round(total, 6))])
-            self._all(~off, names[0], start, said, "the probabilities of this row do not add up to 1")
+            self._all(
+                ~off, names[0], start, said, "the probabilities of this row do not add up to 1"
+            )
 
     def _details(
         self, known: dict[str, pa.ChunkedArray], blank: NDArray[np.bool_], start: int
@@ -157,8 +207,20 @@ class Added:
             self._all(right, "n_tokens", start, known["n_tokens"], "not a count")
             cut, missing = self._typed(known["truncated"], "truncated", start)
             self._all(~missing, "truncated", start, known["truncated"], "not true or false")
-            self._all(~blank | (tokens == 0), "n_tokens", start, known["n_tokens"], "tokens where there is no text")
-            self._all(~blank | (cut == 0), "truncated", start, known["truncated"], "cut, where there is no text")
+            self._all(
+                ~blank | (tokens == 0),
+                "n_tokens",
+                start,
+                known["n_tokens"],
+                "tokens where there is no text",
+            )
+            self._all(
+                ~blank | (cut == 0),
+                "truncated",
+                start,
+                known["truncated"],
+                "cut, where there is no text",
+            )
         return tokens, cut
 
     def _unsure(self, column: pa.ChunkedArray, scores: NDArray[np.float32], start: int) -> None:
@@ -179,11 +241,17 @@ class Added:
                 f"it must say whether the score is under {self.unsure_below:g}, and says",
             )
             return
-        self._unsure_most = float(np.max(scores[given & unsure], initial=np.float32(self._unsure_most)))
-        self._sure_least = float(np.min(scores[given & ~unsure], initial=np.float32(self._sure_least)))
+        self._unsure_most = float(
+            np.max(scores[given & unsure], initial=np.float32(self._unsure_most))
+        )
+        self._sure_least = float(
+            np.min(scores[given & ~unsure], initial=np.float32(self._sure_least))
+        )
         if self._unsure_most >= self._sure_least:
             right = ~given | np.where(unsure, scores < self._sure_least, scores > self._unsure_most)
-            words = f"no threshold calls {self._unsure_most:.6g} unsure and {self._sure_least:.6g} not"
+            words = (
+                f"no threshold calls {self._unsure_most:.6g} unsure and {self._sure_least:.6g} not"
+            )
             self._all(right, "unsure", start, column, words)
 
     def _numbers(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
@@ -192,21 +260,29 @@ class Added:
             try:
                 parsed = pc.cast(column, pa.float32())
             except pa.ArrowInvalid:
-                parsed = pa.chunked_array([pa.array([_float32(text) for text in column.to_pylist()], pa.float32())])
+                parsed = pa.chunked_array(
+                    [pa.array([_float32(text) for text in column.to_pylist()], pa.float32())]
+                )
             # What was written is the shortest decimal that gives this float32: any other digits
             # were put there later.
             written = pc.fill_null(pc.equal(pc.cast(parsed, pa.string()), column), False)  # noqa: FBT003 (a value)
-            right = np.array(pc.or_(written, column.is_null()).to_numpy(zero_copy_only=False), dtype=bool)
+            right = np.array(
+                pc.or_(written, column.is_null()).to_numpy(zero_copy_only=False), dtype=bool
+            )
             self._all(right, name, start, column, "not a float32 in its shortest form")
             column = parsed
         if column.type != pa.float32():
-            raise Difference(f"its type is {column.type}, not float", Location(column=self.prefix + name))
+            raise Difference(
+                f"its type is {column.type}, not float", Location(column=self.prefix + name)
+            )
         missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
         values = column.fill_null(0).to_numpy(zero_copy_only=False)
         self._all((values >= 0) & (values <= 1), name, start, column, "not a probability")
         return np.where(missing, np.float32("nan"), values)
 
-    def _typed(self, column: pa.ChunkedArray, name: str, start: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def _typed(
+        self, column: pa.ChunkedArray, name: str, start: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Return counts, or 0 and 1 for false and true, and which are null.
 
         Raises Difference for what is neither.
@@ -222,7 +298,9 @@ class Added:
                 return wide.astype(np.int32), missing
             column = pc.equal(column, "true")
         elif column.type != TYPES[name]:
-            raise Difference(f"its type is {column.type}, not {TYPES[name]}", Location(column=self.prefix + name))
+            raise Difference(
+                f"its type is {column.type}, not {TYPES[name]}", Location(column=self.prefix + name)
+            )
         return column.cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False), missing
 
     def _all(self, right: NDArray[np.bool_], name: str, start: int, column: Any, what: str) -> None:
@@ -230,7 +308,11 @@ class Added:
         if not right.all():
             row = int((~right).argmax())
             found = shown(column[row].as_py())
-            raise Difference(f"{what}: {found}", Location(start + row + 1, column=self.prefix + name), found=found)
+            raise Difference(
+                f"{what}: {found}",
+                Location(start + row + 1, column=self.prefix + name),
+                found=found,
+            )
 
 
 def _float32(text: str | None) -> float | None:

@@ -47,7 +47,10 @@ def same_file(what: str, claimed: Mapping[str, Any], path: Path) -> None:
 
 
 def same_tables(
-    outputs: Sequence[Mapping[str, Any]], paths: Mapping[str, Path], output: Path, output_format: str | None
+    outputs: Sequence[Mapping[str, Any]],
+    paths: Mapping[str, Path],
+    output: Path,
+    output_format: str | None,
 ) -> Iterator[tuple[Path, int]]:
     """Yield path and rows of each table beside an output, held against the summary's `outputs`.
 
@@ -59,13 +62,19 @@ def same_tables(
     data = Path(entries["data"]["path"])
     tables = {role: entry for role, entry in entries.items() if role not in {"data", "rejects"}}
     if set(tables) != set(paths):
-        named, asked = (", ".join(sorted(roles)) or "none" for roles in (map(printable, tables), paths))
-        raise Difference(f"tables among the outputs of the summary: {named}; by its options the run wrote: {asked}")
+        named, asked = (
+            ", ".join(sorted(roles)) or "none" for roles in (map(printable, tables), paths)
+        )
+        raise Difference(
+            f"tables among the outputs of the summary: {named}; by its options the run wrote: {asked}"
+        )
     for role, entry in tables.items():
         moved = output.parent / os.path.relpath(entry["path"], data.parent)
         there = [path for path in (paths[role], moved) if path.is_file()]
         if not there:
-            raise Difference(f"the table {printable(paths[role])} is not there; the summary has it as the run's {role}")
+            raise Difference(
+                f"the table {printable(paths[role])} is not there; the summary has it as the run's {role}"
+            )
         path = next((path for path in there if sha256_of(path) == entry["sha256"]), there[0])
         what = f"the table {printable(path)}"
         same_file(what, entry, path)
@@ -84,7 +93,11 @@ def rows_of(path: Path, output_format: str | None) -> int:
         if name == "parquet":
             return int(pq.read_metadata(path).num_rows)
         if name == "arrow":
-            return sum(batch.num_rows for batch in pa.ipc.open_stream(pa.PythonFile(stream, mode="r")))
+            return sum(
+                batch.num_rows for batch in pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
+            )
         dialect = Dialect(b"\t" if name == "tsv" else b",")
         longest = longest_record(ReadOptions())
-        return sum(map(len, scan(stream, dialect, max_record_bytes=longest, name=printable(path)))) - 1
+        return (
+            sum(map(len, scan(stream, dialect, max_record_bytes=longest, name=printable(path)))) - 1
+        )

@@ -46,7 +46,9 @@ class Output(Protocol):
         """Close the file."""
 
 
-def open_output(path: str, source: Source, options: ReadOptions, output_format: str | None, label: str) -> Output:
+def open_output(
+    path: str, source: Source, options: ReadOptions, output_format: str | None, label: str
+) -> Output:
     """Open an output to go through it beside `source`, which was opened with `options`.
 
     `label` is the name of the first column added. Raises InputError where the file is not there,
@@ -55,7 +57,9 @@ def open_output(path: str, source: Source, options: ReadOptions, output_format: 
     try:
         Path(path).open("rb").close()
     except OSError as error:
-        raise InputError(f"{printable(path)}: {reason(error)}", hint="name the output of batchsent batch") from error
+        raise InputError(
+            f"{printable(path)}: {reason(error)}", hint="name the output of batchsent batch"
+        ) from error
     name = output_format or format_of(path, what="output") or source.format
     with as_difference(), contextlib.ExitStack() as stack:
         output: Output
@@ -78,10 +82,17 @@ class CsvValues:
 
     compared = "values"
 
-    def __init__(self, stream: InputStream, source: Source, options: ReadOptions, *, tabs: bool) -> None:
+    def __init__(
+        self, stream: InputStream, source: Source, options: ReadOptions, *, tabs: bool
+    ) -> None:
         self._source, self._stream, self._dialect = source, stream, Dialect(b"\t" if tabs else b",")
         self._records = Cursor(
-            scan(self._stream, self._dialect, max_record_bytes=longest_record(options), name="the output")
+            scan(
+                self._stream,
+                self._dialect,
+                max_record_bytes=longest_record(options),
+                name="the output",
+            )
         )
         self._rows, self._width = 0, len(source.columns)
         header = self._records.take(1)
@@ -99,7 +110,9 @@ class CsvValues:
         with as_difference():
             pieces = self._records.take(chunk.rows)
         for piece in pieces:
-            wrong = (piece.field_counts != self._width + self._count).nonzero()[0].tolist() + list(piece.problems)
+            wrong = (piece.field_counts != self._width + self._count).nonzero()[0].tolist() + list(
+                piece.problems
+            )
             if wrong:
                 row = self._rows + min(wrong) + 1
                 raise Difference(
@@ -115,9 +128,14 @@ class CsvValues:
             return pa.array([unquote(raw) if raw else None for raw in raws], pa.large_binary())
 
         # What is compared is bytes: a column may say utf-8 and hold something else.
-        given = [in_type_of(pa.large_string(), flat(each)).cast(pa.large_binary()) for each in table.columns]
+        given = [
+            in_type_of(pa.large_string(), flat(each)).cast(pa.large_binary())
+            for each in table.columns
+        ]
         compare_columns(self._source.columns, given, [column(n) for n in range(self._width)], chunk)
-        return as_texts(pieces, self._width, self._count, lambda raw: unquote(raw).decode("utf-8", "replace"))
+        return as_texts(
+            pieces, self._width, self._count, lambda raw: unquote(raw).decode("utf-8", "replace")
+        )
 
     def finish(self) -> None:
         """Raise Difference if the output goes on."""
@@ -147,7 +165,11 @@ class Tables:
         source, output = self._source, self._output
         wanted = source.schema
         if output.format != source.format:
-            wanted = as_parquet_has_it(wanted) if isinstance(output, ParquetSource) else as_arrow_has_it(wanted)
+            wanted = (
+                as_parquet_has_it(wanted)
+                if isinstance(output, ParquetSource)
+                else as_arrow_has_it(wanted)
+            )
         for n, given in enumerate(wanted):
             if not output.schema.field(n).equals(given, check_metadata=True):
                 raise differs(Location(column=given.name), given, output.schema.field(n))
@@ -239,7 +261,11 @@ def compare_columns(names: list[str], given: list[Any], found: list[Any], chunk:
             f"the output ends ahead of this row: it has {chunk.start_row + row:,} rows",
             Location(chunk.start_row + row + 1),
         )
-    raise differs(Location(chunk.start_row + row + 1, column=names[n]), value(given[n], row), value(found[n], row))
+    raise differs(
+        Location(chunk.start_row + row + 1, column=names[n]),
+        value(given[n], row),
+        value(found[n], row),
+    )
 
 
 def value(column: Any, row: int) -> Any:

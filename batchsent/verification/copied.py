@@ -50,7 +50,9 @@ class CopiedCsv:
     def __init__(self, stream: InputStream, source: CsvSource, options: ReadOptions) -> None:
         self._source, self._stream = source, stream
         self._width = len(source.columns)
-        reader: Any = Transcoded(self._stream, source.encoding) if source.encoding in WIDE else self._stream
+        reader: Any = (
+            Transcoded(self._stream, source.encoding) if source.encoding in WIDE else self._stream
+        )
         head = b""
         while len(head) < len(source.preamble) and (more := reader.read(64 << 10)):
             head += more
@@ -76,11 +78,15 @@ class CopiedCsv:
                 raise Difference("the output is empty")
             self._count = int(pieces[-1].field_counts[0]) - self._width
             self._compare([source.header], pieces, None)
-            self.added = [self._value(pieces[-1].fields(self._width + n)[0]) for n in range(self._count)]
+            self.added = [
+                self._value(pieces[-1].fields(self._width + n)[0]) for n in range(self._count)
+            ]
 
     def _value(self, raw: bytes) -> str:
         encoding = self._source.encoding
-        return self._source.dialect.unquote(raw).decode("utf-8" if encoding in WIDE else encoding, "replace")
+        return self._source.dialect.unquote(raw).decode(
+            "utf-8" if encoding in WIDE else encoding, "replace"
+        )
 
     def take(self, chunk: Chunk) -> pa.Table:
         """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
@@ -97,10 +103,14 @@ class CopiedCsv:
         wanted = sum(map(len, runs))
         count = self._count or 0
         right = (count > 0 or not wanted) and sum(map(len, pieces)) == wanted
-        right = right and all((p.field_counts == self._width + count).all() and not p.problems for p in pieces)
+        right = right and all(
+            (p.field_counts == self._width + count).all() and not p.problems for p in pieces
+        )
         if right:
             given = self._ahead[0] + b"".join(run.data[run.begin : run.stop] for run in runs)
-            found = self._ahead[1] + b"".join(without_fields(piece, self._width) for piece in pieces)
+            found = self._ahead[1] + b"".join(
+                without_fields(piece, self._width) for piece in pieces
+            )
             n = min(len(given), len(found))
             # Blank lines at the edge of a piece may come with the next one on the other side.
             right = given[:n] == found[:n]
@@ -108,7 +118,9 @@ class CopiedCsv:
         if not right:
             raise self._difference(runs, pieces, start_row, count)
 
-    def _difference(self, runs: list[Records], pieces: list[Records], start: int | None, count: int) -> Difference:
+    def _difference(
+        self, runs: list[Records], pieces: list[Records], start: int | None, count: int
+    ) -> Difference:
         """Return the first difference of records that are known to differ somewhere."""
         ours = [(run, n) for run in runs for n in range(len(run))]
         theirs = [(piece, n) for piece in pieces for n in range(len(piece))]
@@ -119,7 +131,8 @@ class CopiedCsv:
             line = run.line(int(run.starts[n]))
             if number >= len(theirs):
                 return Difference(
-                    f"the output ends ahead of this row: it has {row and row - 1} rows", Location(row, line)
+                    f"the output ends ahead of this row: it has {row and row - 1} rows",
+                    Location(row, line),
                 )
             piece, m = theirs[number]
             one, other = run.slice(n, n + 1), piece.slice(m, m + 1)
@@ -132,7 +145,10 @@ class CopiedCsv:
                 return Difference(next(iter(other.problems.values())).what, Location(row, line))
             if found != width + max(count, 1):
                 wanted = f"{width + count}" if count > 0 else f"more than {width}"
-                return Difference(f"{found} field(s) in the output where {wanted} are expected", Location(row, line))
+                return Difference(
+                    f"{found} field(s) in the output where {wanted} are expected",
+                    Location(row, line),
+                )
             ends = [r.data[r.ends[i] : r.line_ends[i]] for r, i in ((run, n), (piece, m))]
             if ends[0] != ends[1] and ending is None:
                 ending = differs(Location(row, line, None), *ends)
@@ -155,10 +171,15 @@ class CopiedCsv:
         self._stream.close()
 
 
-def as_texts(pieces: list[Records], first: int, count: int, value: Callable[[bytes], str]) -> pa.Table:
+def as_texts(
+    pieces: list[Records], first: int, count: int, value: Callable[[bytes], str]
+) -> pa.Table:
     """Return `count` columns of fields from the `first` on as text, null for a field of no bytes."""
     columns = [
-        pa.array([value(raw) if raw else None for piece in pieces for raw in piece.fields(first + n)], pa.string())
+        pa.array(
+            [value(raw) if raw else None for piece in pieces for raw in piece.fields(first + n)],
+            pa.string(),
+        )
         for n in range(count)
     ]
     return pa.table(columns, names=[str(n) for n in range(count)])

@@ -22,21 +22,33 @@ class Location:
     def __str__(self) -> str:
         parts = [] if self.row is None else [f"row {self.row:,}"]
         parts += [] if self.line is None else [f"line {self.line:,}"]
-        return ", ".join(parts + ([] if self.column is None else [f"column {printable(self.column)}"]))
+        return ", ".join(
+            parts + ([] if self.column is None else [f"column {printable(self.column)}"])
+        )
 
 
 class Difference(Exception):
     """The first thing in an output that is not as the input has it, or as it should be."""
 
-    def __init__(self, what: str, location: Location | None = None, given: Any = None, found: Any = None) -> None:
-        self.what, self.location, self.given, self.found = what, location or Location(), given, found
+    def __init__(
+        self, what: str, location: Location | None = None, given: Any = None, found: Any = None
+    ) -> None:
+        self.what, self.location, self.given, self.found = (
+            what,
+            location or Location(),
+            given,
+            found,
+        )
         super().__init__(f"{self.location}: {what}" if str(self.location) else what)
 
 
 def differs(location: Location, given: Any, found: Any) -> Difference:
     """Return the difference of two values."""
     return Difference(
-        f"{shown(given)} in the input, {shown(found)} in the output", location, shown(given), shown(found)
+        f"{shown(given)} in the input, {shown(found)} in the output",
+        location,
+        shown(given),
+        shown(found),
     )
 
 

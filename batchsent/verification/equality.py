@@ -86,4 +86,6 @@ def has_floats(kind: pa.DataType) -> bool:
         return has_floats(kind.value_type)
     if pa.types.is_run_end_encoded(kind):
         return True  # compared by notation
-    return pa.types.is_floating(kind) or any(has_floats(kind.field(n).type) for n in range(kind.num_fields))
+    return pa.types.is_floating(kind) or any(
+        has_floats(kind.field(n).type) for n in range(kind.num_fields)
+    )

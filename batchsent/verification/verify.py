@@ -44,10 +44,16 @@ class VerifyOptions(ReadOptions):
 
     prefix: str = option("", "What stands in front of the names of the new columns.")
     output_format: str | None = option(
-        None, "Format of the output, where the name does not tell.", choices=("csv", "tsv", "parquet", "arrow")
+        None,
+        "Format of the output, where the name does not tell.",
+        choices=("csv", "tsv", "parquet", "arrow"),
     )
-    summary: str | None = option(None, "Where the summary is [default: OUTPUT.summary.json].", metavar="FILE")
-    rejects: str | None = option(None, "Where rejected rows are [default: OUTPUT.rejects.csv].", metavar="FILE")
+    summary: str | None = option(
+        None, "Where the summary is [default: OUTPUT.summary.json].", metavar="FILE"
+    )
+    rejects: str | None = option(
+        None, "Where rejected rows are [default: OUTPUT.rejects.csv].", metavar="FILE"
+    )
 
 
 def verify(
@@ -83,7 +89,9 @@ def verify(
 class Verification:
     """One input, one output."""
 
-    def __init__(self, source: str, output: str, options: VerifyOptions, reporter: Reporter) -> None:
+    def __init__(
+        self, source: str, output: str, options: VerifyOptions, reporter: Reporter
+    ) -> None:
         if output == "-":
             raise UsageError("an output is verified once it is a file", hint="name the file")
         self.input, self.output, self.reporter = source, output, reporter
@@ -95,7 +103,9 @@ class Verification:
         self.rejects_path = Path(self.options.rejects or f"{output}.rejects.csv")
         if self.options.bad_rows == "error" and self.summary is None and self.rejects_path.exists():
             self.options = dataclasses.replace(self.options, bad_rows="reject")
-        self.rows = dict.fromkeys(("read", "scored", "blank", "rejected", "nonfinite", "written"), 0)
+        self.rows = dict.fromkeys(
+            ("read", "scored", "blank", "rejected", "nonfinite", "written"), 0
+        )
         self.written_by = self._options_of_the_writer()
         self.tally: Tally | None = None  # counts what the summary did, where there is one
         self.compared = ""
@@ -152,7 +162,9 @@ class Verification:
         with closing(open_source(self.input, options)) as source:
             self.columns = source.columns
             label = f"{options.prefix}label"
-            with closing(open_output(self.output, source, options, options.output_format, label)) as output:
+            with closing(
+                open_output(self.output, source, options, options.output_format, label)
+            ) as output:
                 self.compared = output.compared
                 added = self._columns_added(output)
                 with closing(self._rejects()) as rejects:
@@ -174,10 +186,14 @@ class Verification:
             input_facts = source.facts()
         self.rows |= added.rows
         kind = "byte for byte" if self.compared == "bytes" else "value for value"
-        self.checked.append(f"{self.rows['written']:,} rows, each once, in order, the input's columns {kind}")
+        self.checked.append(
+            f"{self.rows['written']:,} rows, each once, in order, the input's columns {kind}"
+        )
         self.checked.append("labels and scores of every row; none where there is no text")
         if self.rows["rejected"]:
-            self.checked.append(f"{self.rows['rejected']:,} rejected rows, each in {printable(self.rejects_path)}")
+            self.checked.append(
+                f"{self.rows['rejected']:,} rejected rows, each in {printable(self.rejects_path)}"
+            )
         if self.summary is None:
             self._say_what_is_not_known(output)
         else:
@@ -201,23 +217,31 @@ class Verification:
         added = Added(self.added, prefix, labels, None if run is None else run.unsure_below)
         added.check_names()
         if run is not None and self.added != expected:
-            there, wanted = (", ".join(map(printable, names[:20])) for names in (self.added, expected))
+            there, wanted = (
+                ", ".join(map(printable, names[:20])) for names in (self.added, expected)
+            )
             raise Difference(f"the columns behind the input's are {there}; the run added {wanted}")
         return added
 
     def _say_what_is_not_known(self, output: Output) -> None:
         """Name what only a summary could tell."""
-        self.unchecked.append("hashes, counts and label names: there is no summary beside the output")
+        self.unchecked.append(
+            "hashes, counts and label names: there is no summary beside the output"
+        )
         if self.rows["nonfinite"]:
             self.unchecked.append(
                 f"{self.rows['nonfinite']:,} rows with text and without label: only a summary says that the model gave "
                 "no number for them"
             )
         if output.added is None:
-            self.unchecked.append("fields behind label and score: there is no header that names them")
+            self.unchecked.append(
+                "fields behind label and score: there is no header that names them"
+            )
         groups = side_table_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
         if groups.exists():
-            self.unchecked.append(f"the table {printable(groups)}: there is no summary with its hash")
+            self.unchecked.append(
+                f"the table {printable(groups)}: there is no summary with its hash"
+            )
 
     def _label_names(self) -> list[str] | None:
         """Return the model's labels, as the summary has them; None without one.
@@ -227,7 +251,11 @@ class Verification:
         if self.summary is None:
             return None
         names = self.summary["model"].get("labels")
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        if (
+            not isinstance(names, list)
+            or not names
+            or not all(isinstance(name, str) for name in names)
+        ):
             raise self._damaged("the model has no labels")
         return names
 
@@ -241,7 +269,8 @@ class Verification:
         if not self.rejects_path.exists():
             if reject is not None:
                 raise Difference(
-                    f"this row was left out, and there is no {name} to name it", Location(line=reject.line)
+                    f"this row was left out, and there is no {name} to name it",
+                    Location(line=reject.line),
                 )
             yield
             return
@@ -250,16 +279,26 @@ class Verification:
             next(entries, None)  # the header
             while reject is not None:
                 entry = next(entries, None)
-                if entry is None or entry[:2] != [str(reject.line).encode(), str(reject.byte_offset).encode()]:
-                    raise Difference(f"this row was left out, and {name} does not name it", Location(line=reject.line))
+                if entry is None or entry[:2] != [
+                    str(reject.line).encode(),
+                    str(reject.byte_offset).encode(),
+                ]:
+                    raise Difference(
+                        f"this row was left out, and {name} does not name it",
+                        Location(line=reject.line),
+                    )
                 if entry[3:] != [reject.raw]:
-                    raise Difference(f"{name} has another row in its place", Location(line=reject.line))
+                    raise Difference(
+                        f"{name} has another row in its place", Location(line=reject.line)
+                    )
                 reject = yield
             if next(entries, None) is not None:
                 raise Difference(f"{name} names rows that can be read")
         yield
 
-    def _check_summary(self, document: dict[str, Any], input_facts: dict[str, Any], added: Added) -> None:
+    def _check_summary(
+        self, document: dict[str, Any], input_facts: dict[str, Any], added: Added
+    ) -> None:
         """Hold the summary's claims against what was found. Raises Difference."""
         assert self.tally is not None
         assert self.written_by is not None
@@ -268,7 +307,9 @@ class Verification:
             same(f"rows {name}", document["rows"][name], rows)
         counted = self.tally.sections()
         same_section("predictions", document["predictions"], counted["predictions"])
-        same_section("text characters", document["text"]["characters"], counted["text"]["characters"])
+        same_section(
+            "text characters", document["text"]["characters"], counted["text"]["characters"]
+        )
         if self.written_by.details:
             same("truncated rows", document["text"]["truncated_rows"], added.truncated)
             same("tokens read", document["text"]["tokens_read"], added.n_tokens)
@@ -278,19 +319,31 @@ class Verification:
         same("rows of the output", data["rows"], self.rows["written"])
         same_file("the output", data, Path(self.output))
         rejects = [entry for entry in document["outputs"] if entry["role"] == "rejects"]
-        same("rows of the rejects file", sum(entry["rows"] for entry in rejects), self.rows["rejected"])
+        same(
+            "rows of the rejects file",
+            sum(entry["rows"] for entry in rejects),
+            self.rows["rejected"],
+        )
         for entry in rejects:
             same_file("the rejects file", entry, self.rejects_path)
         self._check_input(document, input_facts)
         self.checked.append("sizes and SHA-256 of input and output against the summary")
         tables = side_table_paths(Path(self.output), self.written_by)
-        for path, rows in same_tables(document["outputs"], tables, Path(self.output), self.options.output_format):
-            self.checked.append(f"the table {printable(path)}: size, SHA-256 and {rows:,} rows against the summary")
+        for path, rows in same_tables(
+            document["outputs"], tables, Path(self.output), self.options.output_format
+        ):
+            self.checked.append(
+                f"the table {printable(path)}: size, SHA-256 and {rows:,} rows against the summary"
+            )
         page = path_beside(Path(self.output), ".report.html")
         if page.exists():
-            self.unchecked.append(f"the page {printable(page)}: batchsent report draws it again from the summary")
+            self.unchecked.append(
+                f"the page {printable(page)}: batchsent report draws it again from the summary"
+            )
         if document["evaluation"] is not None:
-            self.unchecked.append("the evaluation: batchsent evaluate computes it again from the output")
+            self.unchecked.append(
+                "the evaluation: batchsent evaluate computes it again from the output"
+            )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
         if self.input == "-" or not Path(self.input).is_file():
