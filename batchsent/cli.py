@@ -236,9 +236,10 @@ def report_command(summary: str, output: str | None) -> int:
     "--fail-on",
     multiple=True,
     metavar="CONDITION",
-    help="Exit with 8 where it holds, such as psi>0.2; may be repeated. psi and ks are of the scores, length_psi and "
-    "length_ks of the texts; others are label_share_change, mean_score_change, rows_drop, blank_share_rise, "
-    "accuracy_drop (all are under gates in --json).",
+    help="Exit with 8 where it holds, such as psi>0.2; may be repeated. psi and ks are of the "
+    "scores, length_psi and length_ks of the texts; others are label_share_change, "
+    "mean_score_change, rows_drop, blank_share_rise, accuracy_drop (all are under gates in "
+    "--json).",
 )
 @click.option("--html", metavar="FILE", help="Also write the comparison as a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")

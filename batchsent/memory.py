@@ -46,8 +46,10 @@ def check_room(library: str) -> None:
         if error.errno != errno.ENOMEM:
             return
         raise DeviceError(
-            f"the memory limit of this process leaves less than {needed_bytes >> 20:,} MB of address space",
-            hint="raise it (ulimit -v unlimited); to limit what is used, systemd-run -p MemoryMax=... is better",
+            f"the memory limit of this process leaves less than {needed_bytes >> 20:,} MB of "
+            "address space",
+            hint="raise it (ulimit -v unlimited); to limit what is used, systemd-run -p "
+            "MemoryMax=... is better",
         ) from error
 
 
@@ -64,8 +66,8 @@ def shortage(error: BaseException) -> DeviceError | None:
     what = said.strip().splitlines()[0][:300] if said.strip() else ""
     return DeviceError(
         "there is not enough memory" + (f": {printable(what)}" if what else ""),
-        hint="lower --chunk-rows and --batch-tokens (finetune: --batch-size), end other programs, or raise the"
-        " limit (ulimit -v, ulimit -u, MemoryMax)",
+        hint="lower --chunk-rows and --batch-tokens (finetune: --batch-size), end other programs, "
+        "or raise the limit (ulimit -v, ulimit -u, MemoryMax)",
     )
 
 

@@ -451,7 +451,8 @@ def main() -> None:
         ids = tokenizer(texts, truncation=True, max_length=max_length(options.model))["input_ids"]
         lengths = np.array([len(row) for row in ids])
         print(
-            f"{len(texts):,} reviews, {lengths.mean():.0f} tokens on average; {os.cpu_count()} CPUs, {options.device}"
+            f"{len(texts):,} reviews, {lengths.mean():.0f} tokens on average; {os.cpu_count()} "
+            f"CPUs, {options.device}"
         )
         forwarded = [
             f"--{key.replace('_', '-')}={value}"

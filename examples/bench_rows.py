@@ -110,7 +110,8 @@ def short_rows(rows: int) -> str:
         read = summary["input"]["bytes"] / 1e6
     return stages(
         summary,
-        f"{rows:,} rows, {read:,.0f} MB of CSV, {summary['text']['tokens_read'] / rows:.0f} tokens each",
+        f"{rows:,} rows, {read:,.0f} MB of CSV, {summary['text']['tokens_read'] / rows:.0f} tokens "
+        "each",
     )
 
 

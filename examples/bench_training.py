@@ -97,14 +97,16 @@ def main() -> None:
         )
         seconds[name] = float(done.stdout.strip().splitlines()[-1])
     print(
-        f"{time.strftime('%Y-%m-%d')}, {options.rows} reviews, {options.max_length} tokens, batch {BATCH}"
+        f"{time.strftime('%Y-%m-%d')}, {options.rows} reviews, {options.max_length} tokens, batch "
+        f"{BATCH}"
     )
     for name, label in (
         ("stock", "transformers.Trainer as it comes"),
         ("ours", "batchsent finetune"),
     ):
         print(
-            f"{label:35} {options.rows / seconds[name]:8.1f} reviews/s  {seconds['stock'] / seconds[name]:5.2f} x"
+            f"{label:35} {options.rows / seconds[name]:8.1f} reviews/s  "
+            f"{seconds['stock'] / seconds[name]:5.2f} x"
         )
 
 

@@ -78,7 +78,8 @@ def test_two_samples_of_one_source_are_alike(monday, tuesday):
     """Chance alone fires no gate and no verdict."""
     comparison = compare(monday, tuesday)
     assert comparison["verdict"] == (
-        "the scores are alike; the text lengths are alike; accuracy changed no more than chance would"
+        "the scores are alike; the text lengths are alike; accuracy changed no more than chance "
+        "would"
     )
     assert (
         check(comparison, ["psi>0.1", "ks>0.1", "accuracy_drop>0.03", "label_share_change>5%"])

@@ -197,7 +197,8 @@ def test_a_gpu_with_kernels_is_fine(builds, capability):
     ("said", "hint"),
     [
         (
-            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with TORCH_USE_CUDA_DSA",
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with "
+            "TORCH_USE_CUDA_DSA",
             "holds it",
         ),
         (

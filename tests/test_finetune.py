@@ -243,11 +243,11 @@ def test_the_vocabulary_does_not_hang_on_the_process():
     not.
     """
     program = (
-        "import csv, hashlib, sys\n"
-        "from batchsent.training.from_scratch import train_tokenizer\n"
-        "texts = [row['text'] for row in csv.DictReader(open(sys.argv[1], encoding='utf-8', newline=''))]\n"
-        "words = train_tokenizer(texts).get_vocab()\n"
-        "print(len(words), hashlib.sha256(repr(sorted(words.items())).encode()).hexdigest())"
+        "import csv, hashlib, sys\nfrom batchsent.training.from_scratch import "
+        "train_tokenizer\ntexts = [row['text'] for row in csv.DictReader(open(sys.argv[1], "
+        "encoding='utf-8', newline=''))]\nwords = "
+        "train_tokenizer(texts).get_vocab()\nprint(len(words), "
+        "hashlib.sha256(repr(sorted(words.items())).encode()).hexdigest())"
     )
     command = [sys.executable, "-c", program, str(EXAMPLES)]
     first, second = (
@@ -566,11 +566,10 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
     gives the same.
     """
     program = (
-        "import json, os, signal, sys, torch\n"
-        "from batchsent.commands.finetune import finetune\n"
-        "from tests.test_finetune import Listener\n"
-        "torch.set_num_threads(1)\n"
-        "finetune(sys.argv[1], reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
+        "import json, os, signal, sys, torch\nfrom batchsent.commands.finetune import "
+        "finetune\nfrom tests.test_finetune import "
+        "Listener\ntorch.set_num_threads(1)\nfinetune(sys.argv[1], "
+        "reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
     killed = subprocess.run(

@@ -111,7 +111,8 @@ def test_k14_memory_that_runs_out_in_a_run_is_a_plain_error(long_dump, tmp_path,
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         OSError(12, "Cannot allocate memory"),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried ..."
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you "
+            "tried ..."
         ),
         RuntimeError("could not create a primitive"),
         RuntimeError("std::bad_alloc"),

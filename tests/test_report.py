@@ -394,7 +394,8 @@ def test_the_page_of_a_model():
     reader = Reader(render_training(trained(), CURVE))
     for said in (
         "Fine-tuned from reviews.csv",
-        "90.0% of 48 evaluation rows got the right label; always answering the commonest one would get 50.0%.",
+        "90.0% of 48 evaluation rows got the right label; always answering the commonest one "
+        "would get 50.0%.",
         "1 min 15 s",
         "Loss",
         "Learning rate",

@@ -108,8 +108,8 @@ def test_the_best_is_chosen_by_rows_that_are_neither_trained_nor_measured_on(tmp
     )
     card = (tmp_path / "out" / "README.md").read_text()
     assert (
-        "8 rows (10% of the training data) were held out to choose the checkpoint with the smallest loss"
-        in card
+        "8 rows (10% of the training data) were held out to choose the checkpoint with the "
+        "smallest loss" in card
     )
 
 

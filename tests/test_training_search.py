@@ -68,8 +68,8 @@ def test_the_trials_are_told_and_the_best_is_trained(folder, searched):
     assert f"trial {best['trial']} is the best of 3" in said
     card = (folder / "out" / "README.md").read_text()
     assert (
-        "were held out to choose learning rate, epochs and batch size by 3 trials, and trained on in the end"
-        in card
+        "were held out to choose learning rate, epochs and batch size by 3 trials, and trained on "
+        "in the end" in card
     )
     assert not (folder / "out.training").exists()
 

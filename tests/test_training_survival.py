@@ -93,7 +93,8 @@ def test_kills_at_random_moments_leave_no_half_model(
     ).read_text()
     assert not (tmp_path / "out.training").exists()
     print(
-        f"{killed} kills, {gone_on} runs went on from a checkpoint, {finished} finished in time, losses 0"
+        f"{killed} kills, {gone_on} runs went on from a checkpoint, {finished} finished in time, "
+        "losses 0"
     )
 
 

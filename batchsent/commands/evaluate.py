@@ -52,7 +52,8 @@ class EvaluateOptions(ReadOptions, ModelOptions):
     prefix: str = option("", "What stands in front of the names of the label and score columns.")
     labels: str | None = option(
         None,
-        "Label names in the model's order [default: from the summary beside FILE, its prob_ columns or its labels].",
+        "Label names in the model's order [default: from the summary beside FILE, its prob_ "
+        "columns or its labels].",
         metavar="LABEL,...",
     )
     unsure_below: float | None = option(
@@ -244,7 +245,8 @@ def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, 
         found.update(text for text in set(chunk.texts) if text)
         if len(found) > MOST_LABELS:
             raise InputError(
-                f"{source.name}: the column {printable(settings.prefix)}label holds more than {MOST_LABELS:,} labels",
+                f"{source.name}: the column {printable(settings.prefix)}label holds more than "
+                f"{MOST_LABELS:,} labels",
                 hint="say which columns batchsent wrote with --prefix",
             )
     for known in (_labels_of_summary(path), _labels_of_columns(source.columns, settings.prefix)):
@@ -252,7 +254,8 @@ def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, 
             return known
     if len(found) == 1:
         raise InputError(
-            f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others cannot be told",
+            f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others "
+            "cannot be told",
             hint="name all labels of the model with --labels",
         )
     return tuple(sorted(found))
@@ -301,7 +304,8 @@ def _scores(
         winners = np.array([number[said[row]] for row in places.tolist()], dtype=np.intp)  # type: ignore[index]  # a text
     except KeyError as error:
         raise InputError(
-            f"the label '{printable(error.args[0])}' is none of {', '.join(map(printable, labels[:20]))}",
+            f"the label '{printable(error.args[0])}' is none of "
+            f"{', '.join(map(printable, labels[:20]))}",
             hint="name all of them with --labels",
         ) from error
     best = _floats([score[row] for row in places.tolist()], places, first_row)
@@ -324,8 +328,10 @@ def _scores(
     if wrong.any():
         row = first_row + int(places[wrong.argmax()]) + 1
         raise InputError(
-            f"row {row:,}: its label cannot have the highest probability with a score of {best[wrong.argmax()]:.6g}",
-            hint="the score must be the probability of the label; were the columns changed since they were written?",
+            f"row {row:,}: its label cannot have the highest probability with a score of "
+            f"{best[wrong.argmax()]:.6g}",
+            hint="the score must be the probability of the label; were the columns changed since "
+            "they were written?",
         )
     nothing = np.zeros(rows, dtype=np.int32)
     truncated = nothing
@@ -346,7 +352,8 @@ def _floats(cells: list[Any], places: NDArray[np.intp], first_row: int) -> NDArr
     bad = np.nonzero(~((values >= 0) & (values <= 1)))[0]
     if len(bad):
         raise InputError(
-            f"row {first_row + int(places[bad[0]]) + 1:,}: '{printable(str(cells[bad[0]])[:60])}' is not a probability",
+            f"row {first_row + int(places[bad[0]]) + 1:,}: '{printable(str(cells[bad[0]])[:60])}' "
+            "is not a probability",
             hint="say which columns batchsent wrote with --prefix",
         )
     return values.astype(np.float32)

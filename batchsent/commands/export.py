@@ -94,8 +94,9 @@ def export(
             texts, difference = largest_difference(loaded, run)
             if not difference <= TOLERANCE:
                 raise ModelError(
-                    f"the exported {printable(identity.architecture)} gives other numbers: logits differ by"
-                    f" {difference:.1e} of the largest, more than {TOLERANCE:.0e}; nothing was written",
+                    f"the exported {printable(identity.architecture)} gives other numbers: logits "
+                    f"differ by {difference:.1e} of the largest, more than {TOLERANCE:.0e}; "
+                    "nothing was written",
                     hint=f"try --to {next(kind for kind in FILES if kind != settings.to)}",
                 )
             written = sorted(path.name for path in temporary.iterdir())
@@ -103,7 +104,8 @@ def export(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     reporter.notice(
-        f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the largest"
+        f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the "
+        "largest"
     )
     return {
         "format": settings.to,
@@ -177,7 +179,8 @@ def trace(loaded: LoadedModel) -> Any:
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"{printable(loaded.identity.architecture)} cannot be exported: {printable(lines[0][:300])}",
+            f"{printable(loaded.identity.architecture)} cannot be exported: "
+            f"{printable(lines[0][:300])}",
             hint="encoders such as DistilBERT, BERT and RoBERTa can",
         ) from error
     for node in program.graph.nodes:

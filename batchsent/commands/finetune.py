@@ -303,7 +303,8 @@ def find_base(
         if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
             raise
         reporter.warning(
-            f"the Hub cannot be reached for {name}: starting from the small model that comes with batchsent"
+            f"the Hub cannot be reached for {name}: starting from the small model that comes with "
+            "batchsent"
         )
         name = EMBEDDED
         found = base.locate_base(name, None)

@@ -229,7 +229,8 @@ def _checked(texts: list[Any]) -> list[str | None]:
     for number, text in enumerate(texts):
         if text is not None and not isinstance(text, str):
             raise UsageError(
-                f"text {number} is not text but {type(text).__name__}: {printable(repr(text)[:60])}",
+                f"text {number} is not text but {type(text).__name__}: "
+                f"{printable(repr(text)[:60])}",
                 hint="convert it first: str(value)",
             )
     return texts

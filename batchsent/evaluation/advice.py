@@ -66,7 +66,8 @@ def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
             warning(
                 "unmatched_gold",
                 f"{gold['unmatched']:,} gold values match no label and are not in the evaluation",
-                "see evaluation.gold.unmatched_values; name them with a mapping such as neg=NEGATIVE,pos=POSITIVE",
+                "see evaluation.gold.unmatched_values; name them with a mapping such as "
+                "neg=NEGATIVE,pos=POSITIVE",
             )
         )
     if not judged:
@@ -82,16 +83,18 @@ def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
         found.append(
             warning(
                 "below_majority",
-                f"accuracy {evaluation['accuracy']:.3f} is no better than always answering the commonest label "
-                f"({evaluation['majority']['accuracy']:.3f})",
-                "check that the gold values mean what the labels mean; they may be the wrong way round",
+                f"accuracy {evaluation['accuracy']:.3f} is no better than always answering the "
+                f"commonest label ({evaluation['majority']['accuracy']:.3f})",
+                "check that the gold values mean what the labels mean; they may be the wrong way "
+                "round",
             )
         )
     if judged >= ENOUGH_ROWS and evaluation["calibration_error"] > POORLY_CALIBRATED:
         found.append(
             warning(
                 "calibration",
-                f"scores are off by {evaluation['calibration_error']:.2f} on average: do not read them as chances",
+                f"scores are off by {evaluation['calibration_error']:.2f} on average: do not read "
+                "them as chances",
                 "rank by them, or fit a threshold on labelled rows",
             )
         )
@@ -123,8 +126,8 @@ def _about_rows(rows: Mapping[str, Any], text: Mapping[str, Any]) -> list[dict[s
                 "truncated",
                 f"{share:.0%} of the texts are longer than the model reads; "
                 f"it did not see {text['tokens_cut_at_least']:,} tokens or more",
-                "try --long-text head-tail, or window, which reads all of it; compare the figures of truncated and"
-                " whole texts before trusting the labels of long ones",
+                "try --long-text head-tail, or window, which reads all of it; compare the figures "
+                "of truncated and whole texts before trusting the labels of long ones",
             )
         )
     return found

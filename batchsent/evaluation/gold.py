@@ -172,7 +172,8 @@ def _parse_mapping(labels: tuple[str, ...], text: str) -> dict[str, int]:
         if not sign or not key:
             raise UsageError(
                 f"cannot read '{printable(entry)}' in the gold mapping '{printable(text)}'",
-                hint="write value=LABEL pairs with commas between them, such as neg=NEGATIVE,pos=POSITIVE",
+                hint="write value=LABEL pairs with commas between them, such as "
+                "neg=NEGATIVE,pos=POSITIVE",
             )
         number = _target(labels, name.strip(), text) if name.strip() else LEFT_OUT
         if values.setdefault(key, number) != number:
@@ -212,8 +213,10 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
     found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
     said = f"its values are: {found}" if found else "it holds no value for any scored row"
     raise InputError(
-        f"{name}: no value of the gold column is a label of the model, so nothing can be evaluated; {said}",
-        hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold column",
+        f"{name}: no value of the gold column is a label of the model, so nothing can be "
+        f"evaluated; {said}",
+        hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name "
+        "another --gold column",
     )
 
 

@@ -169,8 +169,8 @@ class Groups:
         return [
             warning(
                 "groups_capped",
-                f"the column {printable(self.name)} has more than {len(self._numbers):,} different values: "
-                f"{self.other_rows:,} rows are counted together as {OTHERS}",
+                f"the column {printable(self.name)} has more than {len(self._numbers):,} different "
+                f"values: {self.other_rows:,} rows are counted together as {OTHERS}",
                 "group by a column with fewer values, or group the scored file itself",
             )
         ]

@@ -35,9 +35,11 @@ def load_metric(labels: Sequence[str]) -> Any:
 
         def _info(self) -> Any:
             return evaluate.MetricInfo(
-                description="Accuracy, balanced accuracy, MCC, and precision, recall and F1 by class and macro.",
+                description="Accuracy, balanced accuracy, MCC, and precision, recall and F1 by "
+                "class and macro.",
                 citation="",
-                inputs_description="predictions and references: class indices; sample_weight: one number a pair.",
+                inputs_description="predictions and references: class indices; sample_weight: one "
+                "number a pair.",
                 features=datasets.Features(
                     {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
                 ),

@@ -69,7 +69,8 @@ class CsvSource:
         width = int(first.field_counts[0])
         if width > MAX_COLUMNS:
             raise InputError(
-                f"{self.name}, line {first.line(int(first.starts[0]))}: {width:,} columns, more than {MAX_COLUMNS:,}"
+                f"{self.name}, line {first.line(int(first.starts[0]))}: {width:,} columns, more "
+                f"than {MAX_COLUMNS:,}"
             )
         if problem := first.problems.get(0):
             raise InputError(
@@ -312,9 +313,11 @@ class CsvSource:
             found.append(
                 {
                     "code": "invalid_encoding",
-                    "message": f"{self._invalid_rows:,} text(s) hold bytes that are not valid {self.encoding}; "
-                    "the model read U+FFFD in their place, the output keeps the bytes",
-                    "hint": "give the right --encoding, or --encoding-errors strict to treat them as bad rows",
+                    "message": f"{self._invalid_rows:,} text(s) hold bytes that are not valid "
+                    f"{self.encoding}; the model read U+FFFD in their place, the output keeps the "
+                    "bytes",
+                    "hint": "give the right --encoding, or --encoding-errors strict to treat them "
+                    "as bad rows",
                 }
             )
         if self._trailing_rows:

@@ -39,7 +39,8 @@ def format_of(path: str, *, what: str) -> str | None:
     if found is None:
         raise UsageError(
             f"{printable(path)}: the {what}'s format does not show in its name",
-            hint=f"use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say --{what}-format",
+            hint=f"use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
+            f"--{what}-format",
         )
     if inner is not name and found == "parquet":
         raise UsageError(

@@ -28,7 +28,8 @@ class OutputOptions:
     )
     group_by: str | None = option(
         None,
-        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with .groups.",
+        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with "
+        ".groups.",
         metavar="COLUMN",
     )
     disagreements: str | None = option(

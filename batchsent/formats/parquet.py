@@ -89,9 +89,10 @@ class ParquetSource:
                 packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
                 if unpacked >= BOMB_BYTES and unpacked > BOMB_RATIO * packed:
                     raise InputError(
-                        f"{self.name}: column {printable(column.path_in_schema)} has {packed:,} bytes that would "
-                        f"become {unpacked:,}",
-                        hint="a file made to fill the memory does this; write it again with smaller row groups",
+                        f"{self.name}: column {printable(column.path_in_schema)} has {packed:,} "
+                        f"bytes that would become {unpacked:,}",
+                        hint="a file made to fill the memory does this; write it again with "
+                        "smaller row groups",
                     )
 
     def _damaged(self, error: Exception) -> BatchsentError:
@@ -107,7 +108,8 @@ class ParquetSource:
             )
         return InputError(
             f"{self.name}: not a readable Parquet file: {text[:300]}",
-            hint="if it is cut short, copy it again; if it is CSV, rename it or add --input-format csv",
+            hint="if it is cut short, copy it again; if it is CSV, rename it or add "
+            "--input-format csv",
         )
 
     @property
@@ -175,9 +177,10 @@ class ParquetSource:
                 if found := first_undecodable(batch):
                     row, column = start + found[0] + 1, printable(found[1])
                     raise InputError(
-                        f"{self.name}, row {row:,}: column {column} holds bytes that are not UTF-8, which the output's "
-                        "format cannot hold",
-                        hint="write Parquet, which copies them, or convert the column to binary where the file is made",
+                        f"{self.name}, row {row:,}: column {column} holds bytes that are not "
+                        "UTF-8, which the output's format cannot hold",
+                        hint="write Parquet, which copies them, or convert the column to binary "
+                        "where the file is made",
                         row=row,
                     ) from error
             start += batch.num_rows
@@ -241,7 +244,8 @@ class ParquetSink:
         repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
         if repeated and not isinstance(source, ParquetSource):
             raise UsageError(
-                f"{source.name} has more than one column called {list_columns(repeated)}, which few read from Parquet",
+                f"{source.name} has more than one column called {list_columns(repeated)}, which "
+                "few read from Parquet",
                 hint="write CSV, or rename them",
             )
         self._schema = joined_schema(source.schema, added)

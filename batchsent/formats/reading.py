@@ -53,7 +53,8 @@ class ReadOptions:
     )
     encoding_errors: str = option(
         "replace",
-        "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are bad rows (strict).",
+        "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are "
+        "bad rows (strict).",
         choices=("replace", "strict"),
     )
     no_header: bool = option(
@@ -65,7 +66,8 @@ class ReadOptions:
     )
     bad_rows: str = option(
         "error",
-        "Rows that cannot be taken: stop (error), or leave them out and write them to OUTPUT.rejects.csv (reject).",
+        "Rows that cannot be taken: stop (error), or leave them out and write them to "
+        "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
     )
     chunk_rows: int = option(8192, "Rows read, scored and committed together.")
@@ -150,7 +152,8 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
         index = options.text_column_index - 1
         if not 0 <= index < len(columns):
             raise UsageError(
-                f"{name} has {len(columns)} column(s), so there is no column {options.text_column_index}",
+                f"{name} has {len(columns)} column(s), so there is no column "
+                f"{options.text_column_index}",
                 hint="--text-column-index counts from 1",
             )
         return index

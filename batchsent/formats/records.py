@@ -392,7 +392,8 @@ def _split_like_csv_module(
             problem = problem or Problem("a quote opened on this line is never closed", position)
         elif match[3] and (b"\n" in match[1] or b"\r" in match[1]):
             problem = problem or Problem(
-                "a quoted field begins on this line and ends in the middle of a later one (a missing quote?)",
+                "a quoted field begins on this line and ends in the middle of a later one (a "
+                "missing quote?)",
                 position,
             )
         # Nothing but the end of the file ends a field whose quote stays open.

@@ -109,7 +109,8 @@ class InputStream(io.RawIOBase):
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.name}: damaged {self.compression} data near byte {self.size:,}: {printable(error)}",
+            f"{self.name}: damaged {self.compression} data near byte {self.size:,}: "
+            f"{printable(error)}",
             hint="copy the file again from where it came from",
         )
 

@@ -37,7 +37,8 @@ MORE_MEMORY = "end other programs, or let this one use more memory (ulimit -v, a
 FREE_MEMORY = "end other programs on it, or use --device cpu"
 # What CUDA says, and what to do about it.
 CUDA_HINTS = {
-    "busy or unavailable": "another program holds it (nvidia-smi lists them): end that one, or use --device cpu",
+    "busy or unavailable": "another program holds it (nvidia-smi lists them): end that one, or use "
+    "--device cpu",
     "no kernel image": "install a build of PyTorch that serves this GPU, or use --device cpu",
     "driver": "update the NVIDIA driver, or use --device cpu",
 }

@@ -243,7 +243,8 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
             raise device_error(model.device.description, error) from error
         raise ModelError(
             f"{name} does not run: {printable(_first_line(error))}",
-            hint="copy or download the model again, or fine-tune it again with this version of transformers",
+            hint="copy or download the model again, or fine-tune it again with this version of "
+            "transformers",
         ) from error
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if not broken:
@@ -253,8 +254,8 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
         return logits
     raise ModelError(
         f"{name} gives no finite number for {broken} of {len(texts)} test texts (NaN or infinity)",
-        hint="its weights are damaged or its training diverged: use another copy, or train it again with a lower "
-        "learning rate",
+        hint="its weights are damaged or its training diverged: use another copy, or train it "
+        "again with a lower learning rate",
     )
 
 

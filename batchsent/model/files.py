@@ -111,7 +111,8 @@ def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[st
     except FileNotFoundError as error:
         raise ModelError(
             f"{printable(path.parent)} has no {path.name} ({what})",
-            hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
+            hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all "
+            "of its files",
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{printable(path)} is damaged: not JSON", hint=DAMAGED) from error
@@ -154,8 +155,10 @@ def _check_kind(path: Path, mode: int) -> None:
 def _check_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
         raise ModelError(
-            f"{printable(path)} is too large for a model's {path.suffix} file: {size:,} bytes, {limit:,} may be read",
-            hint="copy or download the model again; move the file elsewhere if it is no part of the model",
+            f"{printable(path)} is too large for a model's {path.suffix} file: {size:,} bytes, "
+            f"{limit:,} may be read",
+            hint="copy or download the model again; move the file elsewhere if it is no part of "
+            "the model",
         )
 
 

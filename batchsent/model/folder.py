@@ -173,8 +173,8 @@ def _inspect_encoder(folder: Path) -> _Encoder:
     limit = _max_length(positions, tokenizer_settings)
     if limit < LEAST_LENGTH:
         raise ModelError(
-            f"{printable(folder)} reads {limit} tokens of a text, special tokens included: at least {LEAST_LENGTH} "
-            "are needed",
+            f"{printable(folder)} reads {limit} tokens of a text, special tokens included: at "
+            f"least {LEAST_LENGTH} are needed",
             hint="mend model_max_length in tokenizer_config.json, or copy the model again",
         )
     return _Encoder(config, weights, tensors, tokenizer_files, limit, positions)
@@ -205,14 +205,15 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
     if pickles:
         raise ModelError(
-            f"{printable(folder)} has its weights only as {printable(pickles[0])}, a format that can run code when it "
-            "is opened; it was not opened",
-            hint="where you trust it, convert it once: AutoModelForSequenceClassification.from_pretrained(FOLDER)"
-            ".save_pretrained(NEW_FOLDER)",
+            f"{printable(folder)} has its weights only as {printable(pickles[0])}, a format that "
+            "can run code when it is opened; it was not opened",
+            hint="where you trust it, convert it once: "
+            "AutoModelForSequenceClassification.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)",
         )
     raise ModelError(
         f"{printable(folder)} has no weights ({WEIGHTS})",
-        hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of its files",
+        hint="give the folder that `batchsent finetune` or save_pretrained() wrote, with all of "
+        "its files",
     )
 
 
@@ -286,8 +287,10 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
     for name, document in (("config.json", config), ("tokenizer_config.json", tokenizer_settings)):
         if document.get("auto_map") or document.get("custom_pipelines"):
             raise ModelError(
-                f"{printable(folder / name)} asks to run code that came with the model; it was not run",
-                hint="batchsent runs only architectures that transformers ships: choose such a model",
+                f"{printable(folder / name)} asks to run code that came with the model; it was not "
+                "run",
+                hint="batchsent runs only architectures that transformers ships: choose such a "
+                "model",
             )
     for key, value in config.items():
         # transformers takes "owner/name" here for a kernel to download and run.
@@ -300,7 +303,8 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
     if config.get("quantization_config"):
         raise ModelError(
             f"{printable(folder)} holds quantized weights, which need a library of their own",
-            hint="give the model in float32 or float16; batchsent quantizes itself with --precision int8",
+            hint="give the model in float32 or float16; batchsent quantizes itself with "
+            "--precision int8",
         )
 
 
@@ -312,7 +316,8 @@ def _refuse_other_files(
         whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
         raise ModelError(
             f"{printable(folder)} holds an adapter, {'beside' if whole else 'not'} a whole model",
-            hint="merge it into its base model first: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
+            hint="merge it into its base model first: "
+            "PeftModel.merge_and_unload().save_pretrained(FOLDER)",
         )
     for name, document, key in (
         ("config.json", config, "transformers_weights"),
@@ -363,12 +368,14 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
         )
     if len(labels) < 2 or config.get("problem_type") == "regression":
         raise ModelError(
-            f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one of several labels",
+            f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one "
+            "of several labels",
             hint="batchsent needs a classifier with two labels or more",
         )
     if config.get("problem_type") == "multi_label_classification":
         raise ModelError(
-            f"{printable(folder)} gives any number of labels to a text (multi-label), batchsent exactly one",
+            f"{printable(folder)} gives any number of labels to a text (multi-label), batchsent "
+            "exactly one",
             hint="give a model trained with problem_type single_label_classification",
         )
     doubles = sorted({name for name in labels if labels.count(name) > 1})
@@ -402,7 +409,8 @@ def _check_head(
         if len(labels) not in rows:
             found = ", ".join(map(str, sorted(rows)))
             raise ModelError(
-                f"{printable(folder)}: config.json names {len(labels)} labels, the classifier has {found} outputs",
+                f"{printable(folder)}: config.json names {len(labels)} labels, the classifier has "
+                f"{found} outputs",
                 hint="copy or download the model again, or mend id2label in config.json",
             )
         return
@@ -420,7 +428,8 @@ def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
     if not any((folder / name).exists() for name in VOCABULARIES):
         raise ModelError(
             f"{printable(folder)} has no tokenizer (tokenizer.json, vocab.txt, ...)",
-            hint="save it into the same folder: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(FOLDER)",
+            hint="save it into the same folder: "
+            "AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained(FOLDER)",
         )
     return files
 
@@ -435,7 +444,8 @@ def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, T
     largest = _largest_id(folder)
     if isinstance(rows, int) and largest is not None and largest >= rows:
         raise ModelError(
-            f"{printable(folder)}: the tokenizer has ids up to {largest:,}, the model knows {rows:,} words",
+            f"{printable(folder)}: the tokenizer has ids up to {largest:,}, the model knows "
+            f"{rows:,} words",
             hint="the tokenizer belongs to another model: save the right one into the folder",
         )
 

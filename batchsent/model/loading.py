@@ -160,8 +160,10 @@ def fetch(source: str, revision: str | None) -> Path:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
         why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
         raise ModelError(
-            f"there is no folder {name}, and no whole model of this name in the local cache ({why})",
-            hint=f"give a model folder, or download it once where there is a network: hf download {name}; {both}",
+            f"there is no folder {name}, and no whole model of this name in the local cache "
+            f"({why})",
+            hint="give a model folder, or download it once where there is a network: hf download "
+            f"{name}; {both}",
             unreachable=True,
         ) from error
 
@@ -232,7 +234,8 @@ def _check_ids(path: Path, tokenizer: Any, module: Any) -> None:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= words:
         raise ModelError(
-            f"{printable(path)}: the tokenizer has ids up to {largest:,}, the model knows {words:,} words",
+            f"{printable(path)}: the tokenizer has ids up to {largest:,}, the model knows "
+            f"{words:,} words",
             hint="the tokenizer belongs to another model: save the right one into the folder",
         )
 
@@ -299,7 +302,8 @@ def _loading_errors(path: Path) -> Iterator[None]:
             raise DeviceError(message, hint=MORE_MEMORY) from error
         raise ModelError(
             f"{printable(path)} cannot be loaded: {printable(_first_line(error))}",
-            hint="copy or download the model again, or fine-tune it again with this version of transformers",
+            hint="copy or download the model again, or fine-tune it again with this version of "
+            "transformers",
         ) from error
 
 

@@ -98,8 +98,8 @@ def _check_layers(path: Path, table: dict[str, Any], name: str, shown: int) -> N
     shared = str(table.get("model_type")) in SHARED_LAYERS and name != "num_hidden_groups"
     if claimed is not None and claimed > FEW_LAYERS and 0 < shown < claimed and not shared:
         raise ModelError(
-            f"{printable(path.parent)} lacks weights: {path.name} has {claimed:,} layers ({name}), the "
-            f"weights have {shown:,}",
+            f"{printable(path.parent)} lacks weights: {path.name} has {claimed:,} layers ({name}), "
+            f"the weights have {shown:,}",
             hint=MEND,
         )
     _check_number(path, table, name, MOST_PARTS)
@@ -136,6 +136,7 @@ def _check_heads(path: Path, table: dict[str, Any]) -> None:
         return
     if table[width] % table[heads]:
         raise ModelError(
-            f"{printable(path)}: {width} is {table[width]:,}, which {table[heads]:,} heads ({heads}) do not divide",
+            f"{printable(path)}: {width} is {table[width]:,}, which {table[heads]:,} heads "
+            f"({heads}) do not divide",
             hint=MEND,
         )

@@ -102,7 +102,8 @@ def check_long_text(long_text: str, room: int) -> None:
     least = math.ceil(1 / HEAD_SHARE) if long_text == "head-tail" else 1
     if room < least:
         raise UsageError(
-            f"--long-text {long_text} needs {least} tokens of a text or more, --max-length leaves {max(0, room)}",
+            f"--long-text {long_text} needs {least} tokens of a text or more, --max-length leaves "
+            f"{max(0, room)}",
             hint="give a larger --max-length; special tokens count too",
         )
 

@@ -60,7 +60,8 @@ def histogram(
         anchor, words_x = ("end", x - 4) if mark[0] > 0.5 else ("start", x + 4)
         parts.append(f'<path class="mark" d="M{x:.1f} {TOP - 4}v{height + 4}"/>')
         parts.append(
-            f'<text class="note" x="{words_x:.1f}" y="{TOP - 6}" text-anchor="{anchor}">{escape(mark[1])}</text>'
+            f'<text class="note" x="{words_x:.1f}" y="{TOP - 6}" '
+            f'text-anchor="{anchor}">{escape(mark[1])}</text>'
         )
     return _svg(parts, title)
 
@@ -183,8 +184,9 @@ def bar(share: float | None, kind: str = "bar") -> Markup:
     """
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
     return _drawn(
-        '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="rail" width="100" height="10"/><rect class="{kind}" width="{width:.2f}" height="10"/></svg>'
+        '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect class="rail" width="100" height="10"/><rect class="{kind}" '
+        f'width="{width:.2f}" height="10"/></svg>'
     )
 
 
@@ -211,14 +213,16 @@ def legend_line(number: int) -> Markup:
 def legend_dot() -> Markup:
     """Draw the dot of a line of `trend` that has one point, for a legend."""
     return _drawn(
-        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" cy="4" r="4"/></svg>'
+        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" '
+        'cy="4" r="4"/></svg>'
     )
 
 
 def legend_area() -> Markup:
     """Draw a piece of the filled shape of `outlines`, for a legend."""
     return _drawn(
-        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" height="8"/></svg>'
+        '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" '
+        'height="8"/></svg>'
     )
 
 
@@ -252,7 +256,8 @@ def log_ticks(edges: Sequence[int]) -> list[Tick]:
 def _svg(parts: Sequence[str], title: str) -> Markup:
     drawn = "".join(parts)
     return _drawn(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{drawn}</svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">{drawn}</svg>'
     )
 
 
@@ -269,18 +274,21 @@ def _axes(
         y = TOP + height * (1 - place)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}h{width}"/>')
         parts.append(
-            f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{escape(words)}</text>'
+            f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" '
+            f'text-anchor="end">{escape(words)}</text>'
         )
     for place, words in x_ticks:
         x = LEFT + width * place
         anchor = "end" if place > 0.97 else "middle"
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP + height}v4"/>')
         parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{TOP + height + 15}" text-anchor="{anchor}">{escape(words)}</text>'
+            f'<text class="tick" x="{x:.1f}" y="{TOP + height + 15}" '
+            f'text-anchor="{anchor}">{escape(words)}</text>'
         )
     parts.append(f'<path class="axis" d="M{LEFT} {TOP + height}h{width}"/>')
     parts.append(
-        f'<text class="title" x="{LEFT + width / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text>'
+        f'<text class="title" x="{LEFT + width / 2}" y="{HEIGHT - 4}" '
+        f'text-anchor="middle">{escape(x_title)}</text>'
     )
     if y_title is not None:
         y = TOP + height / 2

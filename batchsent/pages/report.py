@@ -96,9 +96,10 @@ def _verdict(document: Document) -> str:
             "agree with the star ratings" if evaluation["gold"]["kind"] == "stars" else "are right"
         )
         said += (
-            f" Of {evaluation['rows']:,} rows with a gold label {evaluation['accuracy']:.1%} {what}"
-            f" (between {low:.1%} and {high:.1%}, 95 times of 100); always answering"
-            f" {cut(evaluation['majority']['label'])} would get {evaluation['majority']['accuracy']:.1%}."
+            f" Of {evaluation['rows']:,} rows with a gold label {evaluation['accuracy']:.1%} "
+            f"{what} (between {low:.1%} and {high:.1%}, 95 times of 100); always answering "
+            f"{cut(evaluation['majority']['label'])} would get "
+            f"{evaluation['majority']['accuracy']:.1%}."
         )
     return said
 
@@ -205,8 +206,8 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
                     x_title=f"{unit} (log scale)",
                     mark=mark,
                 ),
-                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have {lengths['p95']:,} or "
-                f"less; the longest has {lengths['max']:,}.",
+                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have "
+                f"{lengths['p95']:,} or less; the longest has {lengths['max']:,}.",
             }
         )
     return found

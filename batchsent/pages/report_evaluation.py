@@ -164,8 +164,8 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
         chance=True,
     )
     caption = (
-        f"On the dashed line they can. Off by {number(evaluation['calibration_error'])} on average; larger dots hold "
-        "more rows, lines are 95% intervals."
+        f"On the dashed line they can. Off by {number(evaluation['calibration_error'])} on "
+        "average; larger dots hold more rows, lines are 95% intervals."
     )
     return {"name": "Can the scores be read as chances?", "svg": svg, "caption": caption}
 

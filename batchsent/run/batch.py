@@ -233,8 +233,9 @@ class Run:
                 self.reporter.notice("resuming an earlier run")
             else:
                 self.reporter.warning(
-                    f"the earlier run scored on {in_words(kept)}, this one scores on {in_words(parts.stamp)}: "
-                    "the same text may get other last digits, so its rows are scored again"
+                    f"the earlier run scored on {in_words(kept)}, this one scores on "
+                    f"{in_words(parts.stamp)}: the same text may get other last digits, so its "
+                    "rows are scored again"
                 )
         self.begun = True
         return parts

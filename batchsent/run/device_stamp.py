@@ -23,7 +23,8 @@ def check_gpu_still_there(kept: dict[str, Any], stamp: dict[str, Any]) -> None:
         return
     raise DeviceError(
         f"the earlier run scored on {in_words(kept)}, and there is no GPU now",
-        hint="run the same command where the GPU is there, or add --restart to score everything here",
+        hint="run the same command where the GPU is there, or add --restart to score everything "
+        "here",
     )
 
 

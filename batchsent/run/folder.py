@@ -196,7 +196,8 @@ def plan_outputs(
         target = folder / output_name(Path(path).name, settings.output_format)
         if target in pairs:
             raise UsageError(
-                f"{printable(path)} and {printable(pairs[target])} would both become {printable(target)}",
+                f"{printable(path)} and {printable(pairs[target])} would both become "
+                f"{printable(target)}",
                 hint="score them into different folders",
             )
         pairs[target] = path

@@ -60,7 +60,8 @@ def describe(scorer: Scorer) -> list[str]:
         else ""
     )
     return [
-        f"model {printable(model.get('source'))} ({', '.join(map(printable, scorer.labels[:6]))}){own}",
+        f"model {printable(model.get('source'))} "
+        f"({', '.join(map(printable, scorer.labels[:6]))}){own}",
         f"device {printable(device.get('description', device.get('name')))}; "
         f"precision {model.get('precision')} ({model.get('precision_reason')})",
     ]

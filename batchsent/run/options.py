@@ -14,7 +14,8 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
 
     calibrated: bool = option(
         False,
-        "Apply the calibration temperature fitted by finetune; without it scores are the raw softmax.",
+        "Apply the calibration temperature fitted by finetune; without it scores are the raw "
+        "softmax.",
     )
     gold: str | None = option(
         None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"

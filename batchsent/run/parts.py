@@ -70,8 +70,10 @@ class Parts:
         different = differences(manifest.get("fingerprint"), fingerprint)
         if different:
             raise UsageError(
-                f"{printable(self.folder)} holds the unfinished work of another run: {'; '.join(different.values())}",
-                hint="repeat that run's command to finish it, or add --restart to throw its work away",
+                f"{printable(self.folder)} holds the unfinished work of another run: "
+                f"{'; '.join(different.values())}",
+                hint="repeat that run's command to finish it, or add --restart to throw its work "
+                "away",
                 differs=list(different),
             )
 

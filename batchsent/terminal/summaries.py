@@ -95,7 +95,8 @@ def line(document: Mapping[str, Any]) -> str:
     evaluation = document["evaluation"]
     if evaluation is not None and evaluation["rows"]:
         parts.append(
-            f"{accuracy_word(evaluation)} {evaluation['accuracy']:.4f} on {evaluation['rows']:,} rows"
+            f"{accuracy_word(evaluation)} {evaluation['accuracy']:.4f} on {evaluation['rows']:,} "
+            "rows"
         )
     if document["warnings"]:
         count = len(document["warnings"])

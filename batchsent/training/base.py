@@ -77,8 +77,8 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
     absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.")}
     if absent:
         raise ModelError(
-            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, {printable(min(absent))}"
-            " among them",
+            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, "
+            f"{printable(min(absent))} among them",
             hint="copy or download it again",
         )
     return model

@@ -67,8 +67,8 @@ def make_card(document: dict[str, Any]) -> str:
                 ("SHA-256 of the rows used", train["rows_sha256"], evaluated["rows_sha256"]),
             ],
         ),
-        "Texts were read as they are, HTML such as `<br />` included, and scoring does the same. No evaluation text"
-        " is among the training texts.",
+        "Texts were read as they are, HTML such as `<br />` included, and scoring does the same. "
+        "No evaluation text is among the training texts.",
         *choosing(document),
         "## Evaluation",
         table(
@@ -90,7 +90,8 @@ def make_card(document: dict[str, Any]) -> str:
                 for name, row in metrics["per_class"].items()
             ],
         ),
-        f"Always saying the most frequent class would be right in {metrics['majority_baseline']:.4f} of the rows.",
+        "Always saying the most frequent class would be right in "
+        f"{metrics['majority_baseline']:.4f} of the rows.",
         "## Training",
         table(
             ("setting", "value"),
@@ -109,7 +110,8 @@ def make_card(document: dict[str, Any]) -> str:
     if document["torch_save"]:
         sections += [
             "## State dict",
-            "The same weights were also saved with torch.save. They load without running anything of the file:",
+            "The same weights were also saved with torch.save. They load without running anything "
+            "of the file:",
             "    from transformers import AutoModelForSequenceClassification, AutoConfig\n"
             '    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained("FOLDER"))\n'
             '    model.load_state_dict(torch.load("FILE", weights_only=True))',
@@ -136,8 +138,8 @@ def choosing(document: dict[str, Any]) -> list[str]:
     # A search gives its rows back for the training that follows; a checkpoint is chosen during it.
     after = "" if document["hyperparameters"]["early_stopping"] else ", and trained on in the end"
     return [
-        f"{found['rows']:,} rows ({found['held_out']:.0%} of the training data) were held out to choose"
-        f" {' and '.join(chosen)}{after}; the figures below are of other rows."
+        f"{found['rows']:,} rows ({found['held_out']:.0%} of the training data) were held out to "
+        f"choose {' and '.join(chosen)}{after}; the figures below are of other rows."
     ]
 
 
@@ -150,10 +152,13 @@ def limits(document: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"- It reads {part} {length:,} tokens of a text{seen}; the rest has no say.",
-            "- The figures above hold for texts like the evaluation data. Other products, languages, lengths or"
-            " times can be worse: measure on some labelled texts of your own.",
-            "- Every text gets one of its labels, also mixed or unrelated ones; a low score is the only sign of it.",
-            "- Irony, quotations and names can mislead it, and it repeats the biases of its base model and data.",
+            "- The figures above hold for texts like the evaluation data. Other products, "
+            "languages, lengths or times can be worse: measure on some labelled texts of your "
+            "own.",
+            "- Every text gets one of its labels, also mixed or unrelated ones; a low score is "
+            "the only sign of it.",
+            "- Irony, quotations and names can mislead it, and it repeats the biases of its base "
+            "model and data.",
             "- It judges texts. Do not decide about people with it.",
         ]
     )
@@ -163,8 +168,8 @@ def base_sentence(base: dict[str, Any]) -> str:
     """Say what the model was made from."""
     if base["kind"] == "scratch":
         return (
-            "None: trained from scratch on the training data alone (a compact DistilBERT with its own WordPiece"
-            " vocabulary). It knows no more of the language than those texts."
+            "None: trained from scratch on the training data alone (a compact DistilBERT with its "
+            "own WordPiece vocabulary). It knows no more of the language than those texts."
         )
     if base["kind"] == "embedded":
         return f"The model that comes with batchsent; SHA-256 of its weights: {base['weights_sha256']}."

@@ -59,8 +59,10 @@ class Checkpoints:
         if (old or self._trials.exists()) and known != self._identity and not self._restart:
             other = sorted(key for key in self._identity if known.get(key) != self._identity[key])
             raise UsageError(
-                f"{printable(self.path)} holds checkpoints of another training (other {', '.join(other)})",
-                hint="run the same command as before to go on with it, or add --restart to throw them away",
+                f"{printable(self.path)} holds checkpoints of another training (other "
+                f"{', '.join(other)})",
+                hint="run the same command as before to go on with it, or add --restart to throw "
+                "them away",
             )
         with atomic.output_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,8 @@ def writing(path: Path) -> Iterator[None]:
             if "inline_container" in said or "PytorchStreamWriter" in said:
                 raise OutputError(
                     f"{printable(path)}: torch could not write to it",
-                    hint="make room, then run the same command again; --save-strategy no needs less",
+                    hint="make room, then run the same command again; --save-strategy no needs "
+                    "less",
                 ) from error
             raise
 

@@ -106,7 +106,8 @@ def decide_labels(
             f"{printable(table.name)}: only one class: {found}"
             if names
             else f"{printable(table.name)}: {found}",
-            hint="a classifier needs reviews of at least two classes; is --label-column the right one?",
+            hint="a classifier needs reviews of at least two classes; is --label-column the right "
+            "one?",
         )
     return rule
 
@@ -126,7 +127,8 @@ def natural_labels(table: Table) -> list[str]:
         raise UsageError(
             f"{printable(table.name)}: the label column has {len(values):,} different values in"
             f" {len(table.cells):,} rows",
-            hint="name the right one with --label-column, or the classes with --labels, --label-map or --stars",
+            hint="name the right one with --label-column, or the classes with --labels, "
+            "--label-map or --stars",
         )
     refuse_misspelled(table, values)
     return sorted((str(value) for value in values), key=lambda value: (as_number(value), value))
@@ -150,10 +152,10 @@ def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
                 f"{name}={near if name == value else name}" for name in sorted(names)[:6]
             )
             raise UsageError(
-                f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks like a typing error of"
-                f" {printable(near)!r} ({values[near]:,} rows)",
-                hint=f"mend it there, or with --label-map '{printable(mapping)}'; if it is a class of its own, name all"
-                " classes with --labels",
+                f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks "
+                f"like a typing error of {printable(near)!r} ({values[near]:,} rows)",
+                hint=f"mend it there, or with --label-map '{printable(mapping)}'; if it is a class "
+                "of its own, name all classes with --labels",
             )
 
 
@@ -217,7 +219,8 @@ def select_examples(
             f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
             f" {', '.join(map(printable, rule.labels))}: {listed}",
             hint="".join(guesses[:2])
-            + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or --stars",
+            + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or "
+            "--stars",
         )
     taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
     if targets is not None:

@@ -33,13 +33,14 @@ class FinetuneOptions:
 
     train: str = option(
         DATASET,
-        "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub. Texts are read as they are,"
-        " HTML included, as in scoring.",
+        "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub. Texts are "
+        "read as they are, HTML included, as in scoring.",
         metavar="FILE|NAME",
     )
     eval: str | None = option(
         None,
-        "Reviews to measure on. Without it: the test split of the data set, or a held-out share of the file.",
+        "Reviews to measure on. Without it: the test split of the data set, or a held-out share "
+        "of the file.",
         metavar="FILE|NAME",
     )
     train_split: str = option(
@@ -58,7 +59,8 @@ class FinetuneOptions:
     )
     hold_out: float = option(
         0.1,
-        "Share of every class held out: to measure on without --eval, and for --early-stopping and --trials.",
+        "Share of every class held out: to measure on without --eval, and for --early-stopping "
+        "and --trials.",
     )
     text_column: str | None = option(
         None, "Column of the reviews. Without it: text or review.", metavar="NAME"
@@ -83,15 +85,18 @@ class FinetuneOptions:
     )
     train_samples: int | None = option(
         None,
-        f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all of others.",
+        f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all "
+        "of others.",
     )
     eval_samples: int | None = option(
         None,
-        f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all of others.",
+        f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all "
+        "of others.",
     )
     base_model: str = option(
         BASE_MODEL,
-        "Encoder to start from: a folder, a Hub id, or embedded for the small model that comes with batchsent.",
+        "Encoder to start from: a folder, a Hub id, or embedded for the small model that comes "
+        "with batchsent.",
         metavar="FOLDER|ID",
     )
     revision: str | None = option(
@@ -109,7 +114,8 @@ class FinetuneOptions:
     )
     distill: bool = option(
         default=False,
-        help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch --probabilities` wrote.",
+        help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch "
+        "--probabilities` wrote.",
     )
     learning_rate: float | None = option(
         None,
@@ -123,16 +129,19 @@ class FinetuneOptions:
     eval_batch_size: int = option(16, "Reviews measured at a time.")
     epochs: float | None = option(
         None,
-        f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from scratch.",
+        f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from "
+        "scratch.",
     )
     early_stopping: int | None = option(
         None,
-        "Stop after so many evaluations without a smaller loss on held-out training rows, and keep the best weights.",
+        "Stop after so many evaluations without a smaller loss on held-out training rows, and "
+        "keep the best weights.",
         metavar="N",
     )
     trials: int | None = option(
         None,
-        "First try so many learning rates, epochs and batch sizes on held-out training rows (needs optuna).",
+        "First try so many learning rates, epochs and batch sizes on held-out training rows "
+        "(needs optuna).",
         metavar="N",
     )
     class_weights: str = option(
@@ -226,7 +235,8 @@ def check_options(settings: FinetuneOptions) -> None:
         )
     if settings.distill and (settings.class_weights != "none" or settings.label_smoothing):
         raise UsageError(
-            "--class-weights and --label-smoothing are about labels, --distill learns probabilities",
+            "--class-weights and --label-smoothing are about labels, --distill learns "
+            "probabilities",
             hint="leave them out",
         )
     if settings.early_stopping is not None and settings.save_strategy == "no":

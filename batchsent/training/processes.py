@@ -109,7 +109,8 @@ def launched(device: str) -> Iterator[Processes]:
             torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     except ValueError as error:  # a part of the address of the others is missing
         raise UsageError(
-            f"RANK and WORLD_SIZE in the environment say that a launcher started this process: {printable(error)}",
+            "RANK and WORLD_SIZE in the environment say that a launcher started this process: "
+            f"{printable(error)}",
             hint="start it with torchrun or accelerate launch, or unset both",
         ) from error
     try:

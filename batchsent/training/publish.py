@@ -42,7 +42,8 @@ def check_hub(repository: str) -> None:
         ) from error
     except (OSError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
         raise UsageError(
-            f"--push-to-hub {printable(repository)}: the Hub cannot be reached, or does not know who you are",
+            f"--push-to-hub {printable(repository)}: the Hub cannot be reached, or does not know "
+            "who you are",
             hint="log in first: hf auth login",
         ) from error
 
@@ -153,6 +154,7 @@ def push(final: Path, repository: str) -> str:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OutputError(
             f"the model is in {printable(final)}, but was not uploaded: {printable(first_line)}",
-            hint=f"try again without training: hf upload {printable(repository)} {printable(final)}",
+            hint=f"try again without training: hf upload {printable(repository)} "
+            f"{printable(final)}",
         ) from error
     return str(address)

@@ -133,8 +133,8 @@ def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise InputError(
-            f"{printable(path.name)}: row {row + 1}: the columns prob_LABEL are {found[row].tolist()}, which do not"
-            " make 1",
+            f"{printable(path.name)}: row {row + 1}: the columns prob_LABEL are "
+            f"{found[row].tolist()}, which do not make 1",
             hint="give the probabilities of one teacher as batch --probabilities writes them",
         )
     return found
@@ -197,7 +197,8 @@ def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
     if len(found) != 1:
         problem = "more than one column" if found else "no column"
         raise UsageError(
-            f"{name} has {problem} called {', '.join(LABEL_NAMES)}; its columns are {list_columns(list(columns))}",
+            f"{name} has {problem} called {', '.join(LABEL_NAMES)}; its columns are "
+            f"{list_columns(list(columns))}",
             hint="name the column of the labels with --label-column",
         )
     return found[0]
@@ -229,7 +230,8 @@ def read_dataset(
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{where}: {printable(first_line[:300])}",
-            hint="check the name, the split and the network; a file of your own goes with --train FILE",
+            hint="check the name, the split and the network; a file of your own goes with --train "
+            "FILE",
         ) from error
     text = data.column_names[
         find_text_column(data.column_names, ReadOptions(text_column=text_column), where)

@@ -50,7 +50,8 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     rows, left_out = choose_rows(examples, evaluation)
     if not rows:
         raise UsageError(
-            f"{printable(table.name)}: no row is left to train on: {describe_left_out(left_out) or 'there is none'}",
+            f"{printable(table.name)}: no row is left to train on: "
+            f"{describe_left_out(left_out) or 'there is none'}",
             hint="give other rows with --train, or leave --eval out to hold some out",
         )
     examples = examples.take(

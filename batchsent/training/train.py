@@ -156,7 +156,8 @@ def device_errors(plan: Plan) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "out of memory while training",
-            hint=f"use a --batch-size below {plan.batch_size} with --accumulate 2 or more, or a smaller --max-length",
+            hint=f"use a --batch-size below {plan.batch_size} with --accumulate 2 or more, or a "
+            "smaller --max-length",
         ) from error
     except torch.AcceleratorError as error:
         raise DeviceError(

@@ -66,14 +66,16 @@ def same_tables(
             ", ".join(sorted(roles)) or "none" for roles in (map(printable, tables), paths)
         )
         raise Difference(
-            f"tables among the outputs of the summary: {named}; by its options the run wrote: {asked}"
+            f"tables among the outputs of the summary: {named}; by its options the run wrote: "
+            f"{asked}"
         )
     for role, entry in tables.items():
         moved = output.parent / os.path.relpath(entry["path"], data.parent)
         there = [path for path in (paths[role], moved) if path.is_file()]
         if not there:
             raise Difference(
-                f"the table {printable(paths[role])} is not there; the summary has it as the run's {role}"
+                f"the table {printable(paths[role])} is not there; the summary has it as the run's "
+                f"{role}"
             )
         path = next((path for path in there if sha256_of(path) == entry["sha256"]), there[0])
         what = f"the table {printable(path)}"

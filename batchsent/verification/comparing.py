@@ -206,8 +206,8 @@ class Tables:
         if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
             if source.row_groups != output.row_groups:
                 raise Difference(
-                    f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} in the input, or "
-                    "other rows in one of them"
+                    f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} "
+                    "in the input, or other rows in one of them"
                 )
             for column, codec in source.codecs.items():
                 if output.codecs.get(column, codec) != codec:

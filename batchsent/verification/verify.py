@@ -230,8 +230,8 @@ class Verification:
         )
         if self.rows["nonfinite"]:
             self.unchecked.append(
-                f"{self.rows['nonfinite']:,} rows with text and without label: only a summary says that the model gave "
-                "no number for them"
+                f"{self.rows['nonfinite']:,} rows with text and without label: only a summary says "
+                "that the model gave no number for them"
             )
         if output.added is None:
             self.unchecked.append(
