@@ -1,4 +1,4 @@
-"""Score review dumps of any size with a Hugging Face encoder, exact about rows, impossible to corrupt, fast.
+"""Score review dumps of any size with a Hugging Face encoder.
 
 The functions here do what the commands of the same name do. Importing them loads neither torch nor
 transformers.

@@ -1,17 +1,20 @@
-"""The commands: parse, call the function of the same name, print. Data to stdout, everything else to stderr."""
+"""The commands: each parses, calls the function of its name and prints.
 
+Data goes to stdout, everything else to stderr.
+"""
+
+import argparse
 import dataclasses
-import importlib
 import json
 import os
 import sys
-import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from batchsent.command_options import GroupedOption, LazyCommand
 from batchsent.errors import (
     EXIT_BUG,
     EXIT_ROWS_REJECTED,
@@ -36,59 +39,6 @@ COMMANDS = {
 }
 
 
-class LazyOptions(click.Command):
-    """A command whose options are the fields of a dataclass, read when the command is used or asked for help."""
-
-    options_class: str | None = None
-    _loaded = False
-
-    def load_options(self) -> None:
-        """Add an option for every field of the dataclass."""
-        if self.options_class is None or self._loaded:
-            return
-        module, name = self.options_class.split(":")
-        cls = getattr(importlib.import_module(module), name)
-        hints = typing.get_type_hints(cls)
-        own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
-        arguments = [
-            parameter for parameter in self.params if not isinstance(parameter, click.Option)
-        ]
-        self.params = [
-            *arguments,
-            *(click_option(field, hints[field.name]) for field in dataclasses.fields(cls)),
-            *own,
-        ]
-        self._loaded = True
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the parameters, options included."""
-        self.load_options()
-        return super().get_params(ctx)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse with the options there."""
-        self.load_options()
-        return super().parse_args(ctx, args)
-
-
-def click_option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
-    """Return the click option of a field: its default is the field's, and stands nowhere else."""
-    settings = dict(field.metadata)
-    flag = "--" + field.name.replace("_", "-")
-    names = [flag, *([settings.pop("short")] if "short" in settings else []), field.name]
-    choices = settings.pop("choices", None)
-    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if choices:
-        settings["type"] = click.Choice(choices)
-    elif hint is bool:
-        settings["is_flag"] = True
-    else:
-        settings.setdefault("type", str if typing.get_origin(hint) is tuple else hint)
-    shown = field.default not in (None, False, "", ())
-    return click.Option(names, default=field.default, show_default=shown, **settings)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="batchsent")
 def cli() -> None:
@@ -99,34 +49,84 @@ def cli() -> None:
     check_room("pyarrow")
 
 
-def command(name: str) -> Callable[[Callable[..., int]], LazyOptions]:
-    """Declare a command whose options are those of its dataclass."""
+def command(name: str, examples: str = "") -> Callable[[Callable[..., int]], LazyCommand]:
+    """Declare a command whose options are those of its dataclass, with examples for its help."""
 
-    def declare(function: Callable[..., int]) -> LazyOptions:
-        made = typing.cast(LazyOptions, cli.command(name, cls=LazyOptions)(function))
+    def declare(function: Callable[..., int]) -> LazyCommand:
+        made = typing.cast(LazyCommand, cli.command(name, cls=LazyCommand)(function))
         made.options_class = COMMANDS[name]
+        made.examples = examples
         return made
 
     return declare
 
 
-@command("batch")
+def common_option(*names: str, group: str = "Common", **settings: Any) -> Callable[[Any], Any]:
+    """Declare an option of a command itself, which is not a field of its options dataclass."""
+    return click.option(*names, cls=GroupedOption, group=group, **settings)
+
+
+def json_option(what: str) -> Callable[[Any], Any]:
+    """Declare --json."""
+    return common_option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+
+Document = dict[str, Any]
+
+
+def with_gates(function: Callable[[], Document]) -> tuple[Document, GateFailed | None]:
+    """Return what a function returns, and the gate that failed; that is raised after printing."""
+    try:
+        return function(), None
+    except GateFailed as error:
+        return error.document, error
+
+
+def print_document(
+    document: Document,
+    failure: GateFailed | None,
+    show: Callable[[Document, TextIO], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a document to stdout, as JSON or for a person, then raise the gate that failed."""
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    else:
+        show(document, sys.stdout)
+    if failure is not None:
+        raise failure
+
+
+@command(
+    "batch",
+    examples="""
+    batchsent batch reviews.csv -o scored.csv
+    batchsent batch reviews.parquet -o scored.parquet --model ./model --gold sentiment --report
+    batchsent batch dumps/ -o scored/ --overwrite --bad-rows reject --quiet
+    """,
+)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
+@common_option(
     "-o",
     "--output",
     required=True,
     metavar="OUTPUT",
     help="File to write, a folder for several inputs, or -.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing on success.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary to stdout as JSON.")
-@click.option(
+@common_option(
+    "-q", "--quiet", is_flag=True, help="Print errors and rows without a score only, for cron."
+)
+@common_option(
+    "--json", "as_json", group="Run", is_flag=True, help="Print the summary to stdout as JSON."
+)
+@common_option(
     "--log-format",
+    group="Run",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Form of stderr.",
+    help="Form of what is printed to stderr.",
 )
 def batch_command(
     inputs: tuple[str, ...],
@@ -140,21 +140,19 @@ def batch_command(
 
     CSV, TSV and Parquet, gzip and zstd by suffix; - is stdin or stdout (CSV or an Arrow stream).
     The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
-    goes on where it stopped.
+    resumes where it stopped.
     """
     if as_json and output == "-":
         raise UsageError(
             "--json and -o - would share stdout", hint="leave out --json, or use --summary FILE"
         )
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
-    failure: GateFailed | None = None
     with reporter:
         from batchsent.run.folder import batch_all
 
-        try:
-            document = batch_all(inputs, output, reporter=reporter, **options)
-        except GateFailed as error:
-            failure, document = error, error.document
+        document, failure = with_gates(
+            lambda: batch_all(inputs, output, reporter=reporter, **options)
+        )
         reporter.finished(document)
     if as_json:
         from batchsent.evaluation.summary import dumps
@@ -165,10 +163,17 @@ def batch_command(
     return int(document.get("exit_code", 0))
 
 
-@command("finetune")
-@click.option("-o", "--output", metavar="FOLDER", help="Model folder to write [default: model].")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+@command(
+    "finetune",
+    examples="""
+    batchsent finetune -o model --train reviews.csv --text-column review --label-column sentiment
+    batchsent finetune -o model --train stars.csv --label-column stars --stars 1-2:neg,4-5:pos
+    batchsent finetune -o model --train reviews.csv --base-model embedded --resume
+    """,
+)
+@common_option("-o", "--output", metavar="FOLDER", help="Model folder to write [default: model].")
+@common_option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@json_option("the metrics")
 def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
     """Fine-tune an encoder on labelled reviews and write a model folder.
 
@@ -183,46 +188,42 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
         document = finetune(output or OUTPUT, reporter=reporter, **options)
     if not is_main_process():
         return 0
-    if as_json:
-        click.echo(json.dumps(document, indent=1))
-    else:
-        show_metrics(document["metrics"], sys.stdout)
+    print_document(
+        document, None, lambda found, out: show_metrics(found["metrics"], out), as_json=as_json
+    )
     return 0
 
 
 @command("evaluate")
 @click.argument("file", metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="Print the document as JSON.")
+@json_option("the document")
 def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
-    """Judge the labels of a scored FILE by a gold column, without a model (or a labelled FILE, with --model)."""
+    """Compare the labels of a scored FILE with a gold column.
+
+    With --model the texts of FILE are scored first, and nothing is written.
+    """
     from batchsent.commands.evaluate import evaluate
     from batchsent.terminal.tables import show_evaluation
 
-    failure: GateFailed | None = None
     with TerminalReporter() as reporter:
-        try:
-            document = evaluate(file, reporter=reporter, **options)
-        except GateFailed as error:
-            failure, document = error, error.document
-    if as_json:
-        click.echo(json.dumps(document, indent=1))
-    else:
-        show_evaluation(document, sys.stdout)
-    if failure is not None:
-        raise failure
+        document, failure = with_gates(lambda: evaluate(file, reporter=reporter, **options))
+    print_document(document, failure, show_evaluation, as_json=as_json)
     return 0
 
 
 @cli.command("report")
 @click.argument("summary", metavar="SUMMARY")
-@click.option(
+@common_option(
     "-o",
     "--output",
     metavar="FILE",
     help="Page to write [default: OUTPUT.report.html beside SUMMARY].",
 )
 def report_command(summary: str, output: str | None) -> int:
-    """Write the HTML page of a SUMMARY and print its path: one file, no script, nothing from the network."""
+    """Write the HTML page of a SUMMARY and print its path.
+
+    The page is one file without scripts; it loads nothing from the network.
+    """
     from batchsent.commands.report import report
 
     click.echo(printable(report(summary, output)))
@@ -232,7 +233,7 @@ def report_command(summary: str, output: str | None) -> int:
 @cli.command("compare")
 @click.argument("first", metavar="SUMMARY")
 @click.argument("second", metavar="SUMMARY")
-@click.option(
+@common_option(
     "--fail-on",
     multiple=True,
     metavar="CONDITION",
@@ -241,8 +242,8 @@ def report_command(summary: str, output: str | None) -> int:
     "mean_score_change, rows_drop, blank_share_rise, accuracy_drop (all are under gates in "
     "--json).",
 )
-@click.option("--html", metavar="FILE", help="Also write the comparison as a page.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@common_option("--html", metavar="FILE", help="Also write the comparison as a page.")
+@json_option("the comparison")
 def compare_command(
     first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool
 ) -> int:
@@ -250,23 +251,14 @@ def compare_command(
     from batchsent.commands.compare import compare
     from batchsent.terminal.tables import show_comparison
 
-    failure: GateFailed | None = None
-    try:
-        comparison = compare(first, second, fail_on=fail_on, html=html)
-    except GateFailed as error:
-        failure, comparison = error, error.document
-    if as_json:
-        click.echo(json.dumps(comparison, indent=1))
-    else:
-        show_comparison(comparison, sys.stdout)
-    if failure is not None:
-        raise failure
+    comparison, failure = with_gates(lambda: compare(first, second, fail_on=fail_on, html=html))
+    print_document(comparison, failure, show_comparison, as_json=as_json)
     return 0
 
 
 @command("predict")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option(
+@common_option(
     "--json",
     "as_json",
     is_flag=True,
@@ -293,32 +285,31 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
 @command("verify")
 @click.argument("input_file", metavar="INPUT")
 @click.argument("output_file", metavar="OUTPUT")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@json_option("the verdict")
 def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
-    """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with a label and a score each."""
+    """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores."""
     from batchsent.verification.verify import verify
 
-    failure: GateFailed | None = None
     with TerminalReporter() as reporter:
-        try:
-            document = verify(input_file, output_file, reporter=reporter, **options)
-        except GateFailed as error:
-            failure, document = error, error.document
-    if as_json:
-        click.echo(json.dumps(document, indent=1))
-    elif failure is None:
-        click.echo(printable(document["verdict"]))
+        document, failure = with_gates(
+            lambda: verify(input_file, output_file, reporter=reporter, **options)
+        )
+
+    def show(verdict: Document, out: TextIO) -> None:
+        if failure is not None:
+            return  # the error says what differs
+        click.echo(printable(verdict["verdict"]), out)
         for what in ("checked", "unchecked"):
-            for item in document[what]:
-                click.echo(f"  {what}: {printable(item)}")
-    if failure is not None:
-        raise failure
+            for item in verdict[what]:
+                click.echo(f"  {what}: {printable(item)}", out)
+
+    print_document(document, failure, show, as_json=as_json)
     return 0
 
 
 @command("export")
 @click.argument("model", metavar="MODEL")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
+@common_option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
 def export_command(model: str, output: str, **options: Any) -> int:
     """Write MODEL for another runtime, check that it gives the same numbers, and print the path.
 
@@ -335,26 +326,20 @@ def export_command(model: str, output: str, **options: Any) -> int:
 
 @command("info")
 @click.argument("model", required=False, metavar="[MODEL]")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option("what is found")
 def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     """Show versions, the device and precision that would be used and why, and what MODEL is."""
     from batchsent.commands.info import info
     from batchsent.terminal.tables import show_facts
 
-    found = info(model, **options)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-    else:
-        show_facts(found, sys.stdout)
+    print_document(info(model, **options), None, show_facts, as_json=as_json)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of the documented codes."""
     open_missing()
-    as_json = "--log-format=json" in sys.argv or any(
-        pair == ("--log-format", "json") for pair in zip(sys.argv, sys.argv[1:], strict=False)
-    )
+    as_json = wants_json_log(sys.argv[1:] if arguments is None else arguments)
     code = EXIT_BUG
     try:
         with memory_errors():
@@ -393,6 +378,17 @@ def main(arguments: list[str] | None = None) -> None:
         )
     finally:
         leave(code)
+
+
+def wants_json_log(arguments: list[str]) -> bool:
+    """Tell whether errors go to stderr as JSON, also where the other arguments cannot be parsed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--log-format")
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # --log-format without a value
+        return False
+    return bool(found.log_format == "json")
 
 
 def usage_hint(error: click.ClickException) -> str | None:

@@ -6,20 +6,37 @@ summary records it.
 
 import dataclasses
 import difflib
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from batchsent.errors import UsageError
 
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, **click: Any) -> Any:  # noqa: A002 (click's own word for it)
+# What an option changes: the scores themselves, or only how they are written.
+Affects = Literal["scores", "writing"]
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 (click's own word for it)
+    *,
+    affects: Affects | None = None,
+    **click: Any,
+) -> Any:
     """Declare an option with its default and help text.
 
-    `choices` limits its values, `short` is its one-letter form; what else is given (`metavar`...)
-    goes to click.
+    `affects` says what a run with another value would write: other scores, or the same scores in
+    another way. `group` is its group in the help, `choices` limits its values, `short` is its
+    one-letter form; what else is given (`metavar`...) goes to click.
     """
-    return dataclasses.field(default=default, metadata={"help": help, **click})
+    metadata = {"help": help, "affects": affects, **click}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def names_affecting(cls: type, what: Affects) -> list[str]:
+    """Return the names of the options that change the scores, or how they are written."""
+    return [field.name for field in dataclasses.fields(cls) if field.metadata["affects"] == what]
 
 
 def build(cls: type[T], values: dict[str, Any]) -> T:

@@ -29,6 +29,7 @@ LAYERS = {
     "batchsent": 6,  # the package itself: what it offers is imported when it is asked for
     "batchsent.__main__": 6,
     "batchsent.cli": 6,
+    "batchsent.command_options": 6,
     "batchsent.commands": 5,
     "batchsent.verification": 4,
     "batchsent.run": 4,

@@ -1,4 +1,4 @@
-"""Figures of a file that has been scored already, or of a model on a labelled file, against gold labels."""
+"""Compare labels with gold labels: of a scored file, or of a model on a labelled file."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -275,7 +275,7 @@ def _labels_of_summary(path: str) -> tuple[str, ...]:
 
 
 def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
-    """Return the labels whose probabilities have a column, in the order of the columns, which is the model's."""
+    """Return the labels that have a prob_ column, in the model's order."""
     start = f"{prefix}prob_"
     return tuple(column.removeprefix(start) for column in columns if column.startswith(start))
 
@@ -344,7 +344,7 @@ def _scores(
 
 
 def _floats(cells: list[Any], places: NDArray[np.intp], first_row: int) -> NDArray[np.float32]:
-    """Return probabilities as float32, which the shortest decimal of a CSV reads back to exactly."""
+    """Return probabilities as float32: the decimals of a CSV read back exactly."""
     try:
         values = np.array(cells, dtype=np.float64)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What batchsent would do here and why: versions, device, precision, and what a model is and how it would run."""
+"""What batchsent would do here and why: versions, device, precision, model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class InfoOptions(ModelOptions):
 
 
 def info(model: str | None = None, **options: Any) -> dict[str, Any]:
-    """Return versions, the device that would be used, and with a folder or Hub id the model's own facts.
+    """Return versions, the device that would be used, and the facts of a model if one is named.
 
     A model is loaded, so that the way it would run is what a scoring run takes. Options are those
     of InfoOptions. Raises ModelError, DeviceError or UsageError.

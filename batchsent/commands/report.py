@@ -15,7 +15,7 @@ HEAD_BYTES = 4096
 
 
 def report(summary: str | PathLike[str], output: str | PathLike[str] | None = None) -> Path:
-    """Write the HTML page of a summary and return its path: one file, no script, nothing from the network.
+    """Write the HTML page of a summary, one file without scripts, and return its path.
 
     Without `output` the page stands beside the summary, named as `batch --report` names it:
     OUTPUT.report.html. A page of batchsent that is there already is replaced, any other file is
@@ -30,7 +30,7 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
 
 
 def default_page(summary: Path) -> Path:
-    """Return OUTPUT.report.html for OUTPUT.summary.json, and NAME.report.html for any other NAME.json."""
+    """Return OUTPUT.report.html for OUTPUT.summary.json, NAME.report.html for NAME.json."""
     name = summary.name.removesuffix(".json").removesuffix(".summary")
     return summary.with_name(f"{name}.report.html")
 

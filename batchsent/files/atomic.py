@@ -69,7 +69,7 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the bytes free to this user on the file system of `folder`, 0 where that cannot be told."""
+    """Return the bytes free to this user on the file system of `folder`, 0 if unknown."""
     with suppress(OSError):
         return shutil.disk_usage(folder).free
     return 0

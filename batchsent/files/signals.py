@@ -1,4 +1,4 @@
-"""Signals: the first asks a run to stop with everything kept, a second interrupt ends it at once."""
+"""Signals: the first stops a run with its work kept, a second SIGINT ends it at once."""
 
 import os
 import signal
@@ -14,7 +14,9 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted, or wait for the end of a `deferred` block.
+    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted.
+
+    Inside a `deferred` block they wait for its end.
 
     In a thread that is not the main one nothing is handled: Python delivers signals to the main
     thread only.

@@ -18,24 +18,37 @@ from batchsent.options import option
 class OutputOptions:
     """Which columns are added, and which tables are written beside the output."""
 
-    prefix: str = option("", "Put this in front of the names of the new columns.")
-    probabilities: bool = option(False, "Add the probability of every label as prob_LABEL.")
-    details: bool = option(False, "Add n_tokens and truncated.")
+    prefix: str = option(
+        "", "Put this in front of the names of the new columns.", affects="writing", group="Common"
+    )
+    probabilities: bool = option(
+        False,
+        "Add the probability of every label as prob_LABEL.",
+        affects="writing",
+        group="Columns",
+    )
+    details: bool = option(False, "Add n_tokens and truncated.", affects="writing", group="Columns")
     unsure_below: float | None = option(
         None,
         "Add a column unsure, true where the score is lower, and judge coverage by it.",
         metavar="SCORE",
+        affects="writing",
+        group="Columns",
     )
     group_by: str | None = option(
         None,
         "Also write counts, shares and mean score per value of this column, to OUTPUT's name with "
         ".groups.",
         metavar="COLUMN",
+        affects="writing",
+        group="Quality",
     )
     disagreements: str | None = option(
         None,
         "With --gold or --gold-stars: write the 1,000 rows furthest from them to this CSV.",
         metavar="FILE",
+        affects="writing",
+        group="Quality",
     )
 
 

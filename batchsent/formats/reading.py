@@ -28,50 +28,79 @@ class ReadOptions:
     """
 
     text_column: str | None = option(
-        None, "Column with the reviews [default: the one called text or review]."
+        None,
+        "Column with the reviews [default: the one called text or review].",
+        group="Common",
     )
     text_column_index: int | None = option(
-        None, "The same by position, counted from 1; for files without a header."
+        None,
+        "The same by position, counted from 1; for files without a header.",
+        group="Columns",
     )
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
         choices=("csv", "tsv", "parquet", "arrow"),
+        group="Run",
     )
     delimiter: str | None = option(
         None,
         "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].",
         short="-d",
+        group="Reading CSV",
     )
-    quotechar: str = option('"', "Quote character of CSV.")
+    quotechar: str = option('"', "Quote character of CSV.", group="Reading CSV")
     escapechar: str | None = option(
-        None, "Escape character of CSV, for instance \\ [default: none, quotes are doubled]."
+        None,
+        "Escape character of CSV, for instance \\ [default: none, quotes are doubled].",
+        group="Reading CSV",
     )
-    skip_initial_space: bool = option(False, "Ignore spaces behind a CSV delimiter.")
+    skip_initial_space: bool = option(
+        False, "Ignore spaces behind a CSV delimiter.", group="Reading CSV"
+    )
     encoding: str = option(
-        "utf-8", "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252)."
+        "utf-8",
+        "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252).",
+        group="Reading CSV",
     )
     encoding_errors: str = option(
         "replace",
         "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are "
         "bad rows (strict).",
         choices=("replace", "strict"),
+        group="Reading CSV",
     )
     no_header: bool = option(
-        False, "The CSV has no header line; columns go by --text-column-index."
+        False,
+        "The CSV has no header line; columns go by --text-column-index.",
+        group="Reading CSV",
     )
-    skip_lines: int = option(0, "Lines ahead of the CSV header, copied as they are.")
+    skip_lines: int = option(
+        0, "Lines ahead of the CSV header, copied as they are.", group="Reading CSV"
+    )
     max_field_bytes: int = option(
-        16 << 20, "Longest field of a CSV; a longer one makes the row a bad row."
+        16 << 20,
+        "Longest field of a CSV; a longer one makes the row a bad row.",
+        group="Reading CSV",
     )
     bad_rows: str = option(
         "error",
         "Rows that cannot be taken: stop (error), or leave them out and write them to "
         "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
+        group="Run",
     )
-    chunk_rows: int = option(8192, "Rows read, scored and committed together.")
-    limit: int | None = option(None, "Score the first N rows only.", short="-n", metavar="N")
+    chunk_rows: int = option(
+        8192, "Rows read, scored and committed together.", affects="scores", group="Run"
+    )
+    limit: int | None = option(
+        None,
+        "Score the first N rows only.",
+        short="-n",
+        metavar="N",
+        affects="writing",
+        group="Common",
+    )
 
 
 class Source(Protocol):

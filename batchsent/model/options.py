@@ -20,23 +20,39 @@ class ModelOptions:
     """How a model runs."""
 
     device: str = option(
-        "auto", "where the model runs: auto, cpu, cuda, cuda:N or mps", metavar="DEVICE"
+        "auto",
+        "where the model runs: auto, cpu, cuda, cuda:N or mps",
+        metavar="DEVICE",
+        affects="scores",
+        group="Model and device",
     )
     precision: str = option(
         "auto",
         "number format of the model: auto, float32, float16, bfloat16 or int8",
         metavar="FORMAT",
+        affects="scores",
+        group="Model and device",
     )
     max_length: int | None = option(
-        None, "tokens read of a text (default: the model's limit)", metavar="N"
+        None,
+        "tokens read of a text (default: the model's limit)",
+        metavar="N",
+        affects="scores",
+        group="Model and device",
     )
     long_text: str | None = option(
         None,
         "what is read of a longer text (default: as the model was trained, else head)",
         choices=LONG_TEXT,
+        affects="scores",
+        group="Model and device",
     )
     batch_tokens: int | None = option(
-        None, "tokens in one forward pass (default: from the device)", metavar="N"
+        None,
+        "tokens in one forward pass (default: from the device)",
+        metavar="N",
+        affects="scores",
+        group="Model and device",
     )
 
 
@@ -49,8 +65,11 @@ class NamedModelOptions(ModelOptions):
         "Model folder, or id on the Hugging Face Hub [default: the one that comes with batchsent].",
         short="-m",
         metavar="FOLDER|ID",
+        group="Common",
     )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+    revision: str | None = option(
+        None, "Commit, tag or branch of a Hub model.", group="Model and device"
+    )
 
 
 def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> None:

@@ -162,7 +162,7 @@ class Run:
             source.close()
 
     def finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
-        """Return the summary of an output that this very run would make again, None if there is none.
+        """Return the summary of an output that this run would only make again; else None.
 
         The output is believed only after its bytes have been hashed again.
         """

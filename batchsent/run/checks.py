@@ -1,4 +1,4 @@
-"""What is checked before the model is loaded: that the options fit together, that every row can be read."""
+"""Checks before the model is loaded: do the options fit together, can every row be read."""
 
 import hashlib
 import sys

@@ -1,4 +1,4 @@
-"""What the last digits of a score depend on, beside text and model: the device and how it computes."""
+"""The device stamp: what the last digits of a score depend on, apart from text and model."""
 
 from typing import Any
 

@@ -218,7 +218,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def output_name(name: str, output_format: str | None) -> str:
-    """Return an input's name with the suffix of the format that is written, its own where none is asked for."""
+    """Return an input's name with the suffix of the output format, its own without one."""
     path = Path(name)
     packed = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
     inner = Path(path.stem) if packed else path

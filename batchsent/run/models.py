@@ -16,7 +16,7 @@ class Models(Protocol):
         """Return which model it is, without loading it."""
 
     def check(self) -> None:
-        """Refuse options that this model or this machine cannot serve, without loading the model."""
+        """Refuse options that this model or machine cannot serve; does not load the model."""
 
     def open(self) -> Scorer:
         """Load the model, once."""

@@ -16,64 +16,82 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         False,
         "Apply the calibration temperature fitted by finetune; without it scores are the raw "
         "softmax.",
+        affects="writing",
+        group="Columns",
     )
     gold: str | None = option(
-        None, "Column with the right labels: adds an evaluation to the summary.", metavar="COLUMN"
+        None,
+        "Column with the right labels: adds an evaluation to the summary.",
+        metavar="COLUMN",
+        affects="writing",
+        group="Quality",
     )
     gold_stars: str | None = option(
-        None, "Column with star ratings, taken as weak labels.", metavar="COLUMN"
+        None,
+        "Column with star ratings, taken as weak labels.",
+        metavar="COLUMN",
+        affects="writing",
+        group="Quality",
     )
     stars: str | None = option(
-        None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,..."
+        None,
+        "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.",
+        metavar="FROM-TO:LABEL,...",
+        affects="writing",
+        group="Quality",
     )
     gold_map: str | None = option(
-        None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,..."
+        None,
+        "What gold values mean: neg=NEGATIVE,pos=POSITIVE.",
+        metavar="VALUE=LABEL,...",
+        affects="writing",
+        group="Quality",
     )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
         metavar="FIGURE=VALUE",
         multiple=True,
+        group="Quality",
     )
-    report: bool = option(False, "Also write the summary as a page, OUTPUT.report.html.")
+    report: bool = option(
+        False, "Also write the summary as a page, OUTPUT.report.html.", group="Common"
+    )
     output_format: str | None = option(
         None,
         "Format of the output, where the name does not tell.",
         choices=("csv", "tsv", "parquet", "arrow"),
+        affects="writing",
+        group="Run",
     )
     summary: str | None = option(
-        None, "Where the summary goes [default: OUTPUT.summary.json].", metavar="FILE"
+        None,
+        "Where the summary goes [default: OUTPUT.summary.json].",
+        metavar="FILE",
+        group="Run",
     )
     rejects: str | None = option(
-        None, "Where rejected rows go [default: OUTPUT.rejects.csv].", metavar="FILE"
+        None,
+        "Where rejected rows go [default: OUTPUT.rejects.csv].",
+        metavar="FILE",
+        group="Run",
     )
     max_bad_rows: str | None = option(
-        None, "Maximum bad rows: a count or a percentage.", metavar="N|P%"
+        None,
+        "Maximum bad rows: a count or a percentage.",
+        metavar="N|P%",
+        group="Run",
     )
-    overwrite: bool = option(False, "Replace an output that is there already.")
-    restart: bool = option(False, "Throw away the unfinished work of an earlier run.")
+    overwrite: bool = option(False, "Replace an output that is there already.", group="Common")
+    restart: bool = option(False, "Throw away the unfinished work of an earlier run.", group="Run")
     lock_wait: float = option(
-        0.0, "Seconds to wait for another run on the same output.", metavar="S"
+        0.0,
+        "Seconds to wait for another run on the same output.",
+        metavar="S",
+        group="Run",
     )
     dry_run: bool = option(
-        False, "Check everything that can be checked, say what would be done, write nothing."
+        False,
+        "Check everything that can be checked, say what would be done, write nothing.",
+        group="Common",
     )
-
-
-# What changes the bytes of the output or the summary, beside what changes the scores.
-OUTPUT_OPTIONS = (
-    "prefix",
-    "probabilities",
-    "details",
-    "calibrated",
-    "output_format",
-    "limit",
-    "gold",
-    "gold_map",
-    "gold_stars",
-    "stars",
-    "unsure_below",
-    "group_by",
-    "disagreements",
-)
-SCORE_OPTIONS = ("device", "precision", "max_length", "long_text", "batch_tokens", "chunk_rows")

@@ -1,4 +1,4 @@
-"""Which files beside an output are its own: no other file is replaced or removed without --overwrite.
+"""Which files are an output's own: without --overwrite no other is replaced or removed.
 
 A file is provably an output's own where what an earlier run of that output left behind says so:
 
@@ -112,7 +112,7 @@ class Earlier:
 
 
 def why_kept(job: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]:
-    """Return why an output that is there is not replaced, and what to type: for a person who meets it every night."""
+    """Return why an existing output is not replaced, and what to type next."""
     output, document = printable(paths.output), earlier.document
     if document is None:
         return f"{output} exists already", "choose another name or add --overwrite"

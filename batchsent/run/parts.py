@@ -63,7 +63,10 @@ class Parts:
     mismatched: bool = False
 
     def check(self, fingerprint: dict[str, Any], *, restart: bool) -> None:
-        """Raise UsageError, naming what differs, where scored work of another input, model or option would be lost."""
+        """Refuse to lose scored work of another input, model or option.
+
+        Raises UsageError that names what differs.
+        """
         manifest = self.manifest()
         if manifest is None or restart or not any(self.folder.glob("part-*")):
             return
@@ -116,7 +119,7 @@ class Parts:
         return self.folder / f"part-{chunk.start_row:012d}"
 
     def load(self, chunk: Chunk, labels: int) -> Scores | None:
-        """Return the scores kept for a chunk, unfinished ones with PENDING rows, None where there are none.
+        """Return the scores kept for a chunk, or None; unfinished ones have PENDING rows.
 
         A part that is damaged, or belongs to other texts, is no part: its chunk is scored again.
         """
@@ -152,12 +155,12 @@ class Parts:
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
 
     def announce(self, outputs: list[dict[str, Any]], run_id: str) -> None:
-        """Write down which files are about to get their names, so that a resumed run knows them as its own."""
+        """Record which files are about to get their names: a resumed run owns them."""
         content = {"outputs": outputs, "run": run_id}
         write_file(self.folder / COMMITTING, json.dumps(content).encode())
 
     def announced(self) -> dict[str, Any]:
-        """Return what `announce` wrote down: outputs as the summary lists them, and the run's id; or nothing."""
+        """Return what `announce` recorded: "outputs" as in the summary and "run"; or {}."""
         with suppress(OSError, ValueError):
             found = json.loads((self.folder / COMMITTING).read_bytes())
             if isinstance(found, dict) and isinstance(found.get("outputs"), list):

@@ -82,7 +82,7 @@ class Prefetch(Generic[T]):
 
 
 class Clock:
-    """Seconds that each stage was busy, and seconds of processor time that its thread took, for the summary."""
+    """Wall-clock and processor seconds of each stage, for the summary."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

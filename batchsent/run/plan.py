@@ -15,9 +15,10 @@ from batchsent.formats.opening import check_new_columns, check_sink, columns_to_
 from batchsent.formats.outputs import added_schema
 from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
+from batchsent.options import names_affecting
 from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
-from batchsent.run.options import OUTPUT_OPTIONS, SCORE_OPTIONS, BatchOptions
+from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.rejects import check_budget
@@ -88,7 +89,7 @@ def prepare(
         side_tables=side_tables,
         checked=checked,
         fingerprint=fingerprint(source, identity, checked, values),
-        writing={name: values[name] for name in OUTPUT_OPTIONS},
+        writing={name: values[name] for name in names_affecting(BatchOptions, "writing")},
     )
 
 
@@ -110,7 +111,7 @@ def fingerprint(
     reading = {
         field.name: options[field.name]
         for field in dataclasses.fields(ReadOptions)
-        if field.name != "limit"
+        if field.metadata["affects"] != "writing"
     }
     return {
         "input": checked.sha256 if checked else source.name,
@@ -118,6 +119,9 @@ def fingerprint(
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
-        **{f"--{name.replace('_', '-')}": options[name] for name in SCORE_OPTIONS},
+        **{
+            f"--{name.replace('_', '-')}": options[name]
+            for name in names_affecting(BatchOptions, "scores")
+        },
         "versions": ", ".join(f"{name} {found}" for name, found in summaries.versions().items()),
     }

@@ -61,7 +61,7 @@ def check_budget(budget: str | None, bad_rows: int, rows: int, name: str) -> Non
 
 
 def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:
-    """Tell whether there are more bad rows than `budget` allows, a number or a percentage of the rows.
+    """Tell whether there are more bad rows than `budget` allows: a count or a percentage.
 
     Raises UsageError for a budget that is neither.
     """

@@ -1,4 +1,4 @@
-"""Tables that a run writes beside its output: a roll-up by a column, and the rows furthest from their gold label."""
+"""Tables that a run writes beside its output: groups and disagreements."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

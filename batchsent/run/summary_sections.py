@@ -116,7 +116,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
 
 
 def exit_code_of(rows: dict[str, int]) -> int:
-    """Return the exit code of a finished run, gates aside: whether every row that has text has a label."""
+    """Return the exit code of a finished run, gates aside: 3 where rows lack a score."""
     return EXIT_ROWS_REJECTED if rows["rejected"] or rows["nonfinite"] else 0
 
 
