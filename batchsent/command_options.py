@@ -33,7 +33,8 @@ class GroupedOption(click.Option):
 class LazyCommand(click.Command):
     """A command whose options are the fields of a dataclass.
 
-    They are read when the command is used or asked for help. `options_class` is "module:name". With `examples` the help ends with them.
+    They are read when the command is used or asked for help. `options_class` is "module:name".
+    With `examples` the help ends with them.
     """
 
     options_class: str | None = None

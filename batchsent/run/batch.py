@@ -1,4 +1,19 @@
-"""The story of a scoring run: check, lock, stream, commit."""
+"""A scoring run: check, lock, stream, commit.
+
+The life of a row, top to bottom. Each stage but the last has a thread of its own; at most two
+chunks wait between two stages, so memory does not grow with the input.
+
+    stage      thread     does                                                   in
+    read       Prefetch   file -> Chunk: 8,192 rows, or fewer long ones          formats/
+    tokenize   Prefetch   looks for a kept part; else texts -> tokens, batches   scoring.py, model/
+    score      Prefetch   tokens -> Scores; keeps them as a part                 scoring, parts
+    write      main       the rows with their scores -> output, counts, tables   writing.py
+    commit     main       output, rejects, tables, page, and last the summary    writing.py
+
+An error surfaces at its place in the stream, in the main thread. A signal sets a flag that the
+stages look at: the score stage keeps what it has of its chunk and ends, and so do the others. On
+the way out every stage is closed, the last first.
+"""
 
 import contextlib
 import datetime
@@ -6,15 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError
-from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import failed_minimums
 from batchsent.evaluation.tally import Tally
-from batchsent.files.atomic import PendingFile, output_errors, remove, write_file
-from batchsent.files.hashing import STDOUT, HashedOutput
+from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.formats import open_sink, open_source
-from batchsent.formats.outputs import added_batch
+from batchsent.formats import open_source
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
@@ -29,11 +41,10 @@ from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock, Prefetch
 from batchsent.run.plan import RunPlan, prepare
-from batchsent.run.rejects import Rejects, check_budget
+from batchsent.run.rejects import check_budget
 from batchsent.run.scoring import Scoring
 from batchsent.run.summary_sections import (
     check_result,
-    described,
     device_warnings,
     dry_run_document,
     exit_code_of,
@@ -42,6 +53,7 @@ from batchsent.run.summary_sections import (
     run_facts,
     success,
 )
+from batchsent.run.writing import RunFiles
 from batchsent.text import printable
 
 
@@ -58,7 +70,7 @@ def batch(
     `input` and `output` are paths, `-` for stdin and stdout; the options are those of BatchOptions.
     Returns the summary that is written beside the output; its `status` is complete, or up_to_date
     when the output was there already, made of the same input by the same model and options. Rerun
-    after an interruption, it goes on where the first run stopped and writes the same bytes. Raises
+    after an interruption, it resumes where the first run stopped and writes the same bytes. Raises
     BatchsentError.
     """
     settings = build(BatchOptions, options)
@@ -242,122 +254,66 @@ class Run:
 
     def stream(self, plan: RunPlan, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
-        options, paths, tally, checked = self.options, self.paths, self.tally, plan.checked
-        with (
-            contextlib.ExitStack() as stack,
-            output_errors(paths.output, checked.bytes if checked else None),
-        ):
-            file = (
-                HashedOutput(STDOUT)
-                if paths.data is None
-                else stack.enter_context(PendingFile(paths.data, follow_link=True))
-            )
-            rejects = (
-                Rejects(paths.rejects) if options.bad_rows == "reject" and paths.rejects else None
-            )
-            if rejects:
-                stack.callback(rejects.discard)
+        paths, checked = self.paths, plan.checked
+        total_rows = checked.rows if checked else None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(output_errors(paths.output, checked.bytes if checked else None))
+            files = stack.enter_context(RunFiles(plan, paths, self.options))
             with self.signals.deferred():
-                sink = open_sink(file, paths.output, plan.source, plan.added, options.output_format)
-                scoring = Scoring(plan.source, scorer, parts, self.clock, self.signals.stop)
-                flow = Prefetch(scoring, 2)
-                stack.callback(flow.close)
+                scoring = Scoring(scorer, parts, self.clock, self.signals.stop)
+                read = Prefetch(self.clock.each("read", plan.source.chunks()), 2, scoring.stop)
+                stack.callback(read.close)
+                tokenized = Prefetch(scoring.tokenize(read), 2, scoring.stop)
+                stack.callback(tokenized.close)
+                scored = Prefetch(scoring.score(tokenized), 2)
+                stack.callback(scored.close)
                 stack.callback(scoring.close)
-                for chunk, scores in flow:
+                for chunk, scores in scored:
                     # Parts keep the raw softmax, so that a resumed run may ask for the other.
                     if plan.temperature is not None:
                         scores = calibrated(scores, plan.temperature)
                     with self.clock.busy("write"):
-                        sink.write(chunk, added_batch(scores, scorer.labels, plan.added, options))
-                        tally.add(chunk, scores)
-                        plan.side_tables.add(chunk, scores)
-                        tally.reject(len(chunk.rejected))
-                        if rejects:
-                            rejects.write(chunk.rejected)
+                        files.write(chunk, scores)
+                        self.tally.add(chunk, scores)
+                        self.tally.reject(len(chunk.rejected))
                     seen = chunk.start_row + chunk.rows
-                    self.reporter.progress(seen, checked.rows if checked else None)
-                    self.check_budget(max(seen + tally.rejected, 1000))
+                    self.reporter.progress(seen, total_rows)
+                    self.check_budget(max(seen + self.tally.rejected, 1000))
             # A signal that came meanwhile has been raised by now: from here on there is nothing
             # left to lose.
-            sections = tally.sections()
-            self.check_budget(sections["rows"]["read"])
-            check_result(sections, paths)
-            if checked:
-                ensure_unchanged(paths.input, checked)
-            with self.clock.busy("write"):
-                sink.finish()
-            if parts and parts.mismatched:
-                self.reporter.warning(
-                    "the input was not the stream of the earlier run; its work could not be used"
-                )
-            outputs = [described(paths.output, file, "data", sections["rows"]["written"])]
-            if rejects and rejects.rows:
-                outputs.append(described(str(paths.rejects), rejects.file, "rejects", rejects.rows))
-            tables: list[PendingFile] = []
-            for table in plan.side_tables.write():
-                stack.callback(table.file.close)
-                tables.append(table.file)
-                outputs.append(described(str(table.file.final), table.file, table.role, table.rows))
-            document = success(
-                plan,
-                run_facts(options, self.started, self.clock),
-                sections,
-                outputs,
-                scorer,
-                self.clock,
-                reused_rows=parts.reused_rows if parts else 0,
-                fail_under=options.fail_under,
-            )
+            document = self.finish(plan, scorer, parts, files)
             with self.signals.deferred():
-                self.commit(file, rejects, tables, parts, document)
+                files.commit(document, parts)
         return document
 
+    def finish(
+        self, plan: RunPlan, scorer: Scorer, parts: Parts | None, files: RunFiles
+    ) -> dict[str, Any]:
+        """Write the ends of all files and return the summary. Raises BatchsentError."""
+        sections = self.tally.sections()
+        self.check_budget(sections["rows"]["read"])
+        check_result(sections, self.paths)
+        if plan.checked:
+            ensure_unchanged(self.paths.input, plan.checked)
+        if parts and parts.mismatched:
+            self.reporter.warning(
+                "the input was not the stream of the earlier run; its work could not be used"
+            )
+        with self.clock.busy("write"):
+            outputs = files.finish(sections["rows"]["written"])
+        return success(
+            plan,
+            run_facts(self.options, self.started, self.clock),
+            sections,
+            outputs,
+            scorer,
+            self.clock,
+            reused_rows=parts.reused_rows if parts else 0,
+            fail_under=self.options.fail_under,
+        )
+
     def check_budget(self, rows: int) -> None:
-        """Raise InputError once more of `rows` rows are bad than the user puts up with."""
+        """Raise InputError once more of `rows` rows are bad than --max-bad-rows allows."""
         check_budget(
             self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input)
         )
-
-    def commit(
-        self,
-        file: HashedOutput,
-        rejects: Rejects | None,
-        tables: list[PendingFile],
-        parts: Parts | None,
-        document: dict[str, Any],
-    ) -> None:
-        """Put everything in its place: data first, summary last as the mark of success."""
-        content, paths = summaries.dumps(document), self.paths
-        # Hours may have passed since the first look.
-        earlier = Earlier.read(paths)
-        earlier.refuse_foreign(self.options)
-        if parts and isinstance(file, PendingFile):
-            written = paths.beside(self.options)
-            stale = {
-                "summary": paths.summary,
-                "rejects": paths.rejects,
-                "report": paths.report,
-                "failed summary": paths.failure,
-            }
-            # An old summary must not stand beside new data, not even for a moment.
-            removable = [
-                path
-                for role, path in stale.items()
-                if path and (role in written or earlier.is_own(role, path))
-            ]
-            parts.announce(document["outputs"], document["run"]["id"])
-            for path in removable:
-                remove(path)
-            file.commit()
-        if rejects:
-            rejects.commit()
-        for table in tables:
-            table.commit()
-        if self.options.report and paths.report is not None:
-            from batchsent.pages.report import render
-
-            write_file(paths.report, render(document))
-        if paths.summary is not None:
-            write_file(paths.summary, content)
-        if parts:
-            parts.remove()

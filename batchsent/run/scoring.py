@@ -5,16 +5,15 @@ Keeps parts, stops when asked.
 
 import ctypes
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from batchsent.chunk import PENDING, Chunk, Scores
-from batchsent.formats import Source
 from batchsent.model.scorer import Scorer
 from batchsent.run.parts import Parts
-from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.pipeline import Clock
 
 # An unfinished chunk is kept this often: what kill -9 can cost.
 KEEP_S = 60.0
@@ -23,18 +22,21 @@ KEEP_S = 60.0
 TRIM_S = 2.0
 
 
+# A chunk, its tokens (None where they are not needed), and the scores that are known of it.
+Tokenized = tuple[Chunk, Any, Scores | None]
+
+
 class Scoring:
-    """The part of a run between its source and its sink."""
+    """The two middle stages of a run: tokenize and score. Each is called in a thread of its own."""
 
     def __init__(
         self,
-        source: Source,
         scorer: Scorer,
         parts: Parts | None,
         clock: Clock,
         interrupted: Callable[[], bool],
     ) -> None:
-        self._source, self._scorer, self._parts, self._clock = source, scorer, parts, clock
+        self._scorer, self._parts, self._clock = scorer, parts, clock
         self._interrupted = interrupted
         self._closing = False
 
@@ -42,16 +44,17 @@ class Scoring:
         """Make the scoring end at its next batch: what was written of it is being thrown away."""
         self._closing = True
 
-    def _stop(self) -> bool:
+    def stop(self) -> bool:
+        """Tell whether to stop: a signal came, or what is written is being thrown away."""
         return self._closing or self._interrupted()
 
-    def __iter__(self) -> Iterator[tuple[Chunk, Scores]]:
+    def score(self, tokenized: Iterable[Tokenized]) -> Iterator[tuple[Chunk, Scores]]:
         """Yield chunks with their scores, in order.
 
-        Ends early when a signal asks for it, with the unfinished chunk's scores kept.
+        Ends early when `stop` says so, with the unfinished chunk's scores kept.
         """
         trimmed = time.monotonic()
-        for chunk, ready, known in Prefetch(self._prepared(), 2, self._stop):
+        for chunk, ready, known in tokenized:
             if self._parts and known is not None:
                 self._parts.reused_rows += int((known.status != PENDING).sum())
             scores = known if ready is None else self._score(chunk, ready, known)
@@ -62,10 +65,10 @@ class Scoring:
                 give_back_memory()
                 trimmed = time.monotonic()
 
-    def _prepared(self) -> Iterator[tuple[Chunk, Any, Scores | None]]:
+    def tokenize(self, chunks: Iterable[Chunk]) -> Iterator[Tokenized]:
         """Yield chunks with their tokens, or without where a part has all their scores already."""
         labels = len(self._scorer.labels)
-        for chunk in Prefetch(self._clock.each("read", self._source.chunks()), 2, self._stop):
+        for chunk in chunks:
             known = self._parts.load(chunk, labels) if self._parts else None
             if not chunk.rows:
                 yield chunk, None, no_scores(labels)
@@ -85,7 +88,7 @@ class Scoring:
                 known = self._scorer.score(
                     ready,
                     done=known,
-                    stop=lambda: self._stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
+                    stop=lambda: self.stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
                 )
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending
@@ -96,7 +99,7 @@ class Scoring:
                 self._parts.save(chunk, known)
             if finished:
                 return known
-            if self._stop():
+            if self.stop():
                 return None
 
 

@@ -1,0 +1,116 @@
+"""The files of one run while they are written, and how they get their names together."""
+
+import contextlib
+from types import TracebackType
+from typing import Any
+
+from batchsent.chunk import Chunk, Scores
+from batchsent.evaluation import summary as summaries
+from batchsent.files.atomic import PendingFile, remove, write_file
+from batchsent.files.hashing import STDOUT, HashedOutput
+from batchsent.formats import open_sink
+from batchsent.formats.outputs import added_batch
+from batchsent.run.options import BatchOptions
+from batchsent.run.ownership import Earlier
+from batchsent.run.parts import Parts
+from batchsent.run.paths import RunPaths
+from batchsent.run.plan import RunPlan
+from batchsent.run.rejects import Rejects
+from batchsent.run.summary_sections import described
+
+
+class RunFiles:
+    """Output, rejects and tables of one run. What is not committed on leaving is removed.
+
+    Raises OSError; wrap the use in `output_errors`.
+    """
+
+    def __init__(self, plan: RunPlan, paths: RunPaths, options: BatchOptions) -> None:
+        self._plan, self._paths, self._options = plan, paths, options
+        self._stack = contextlib.ExitStack()
+        self._tables: list[PendingFile] = []
+        self._rejects: Rejects | None = None
+        self._data: HashedOutput
+        if paths.data is None:
+            self._data = HashedOutput(STDOUT)
+        else:
+            self._data = self._stack.enter_context(PendingFile(paths.data, follow_link=True))
+        try:
+            if options.bad_rows == "reject" and paths.rejects is not None:
+                self._rejects = Rejects(paths.rejects)
+                self._stack.callback(self._rejects.discard)
+            self._sink = open_sink(
+                self._data, paths.output, plan.source, plan.added, options.output_format
+            )
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> "RunFiles":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def write(self, chunk: Chunk, scores: Scores) -> None:
+        """Write the rows of a finished chunk."""
+        labels = self._plan.identity.labels
+        self._sink.write(chunk, added_batch(scores, labels, self._plan.added, self._options))
+        self._plan.side_tables.add(chunk, scores)
+        if self._rejects is not None:
+            self._rejects.write(chunk.rejected)
+
+    def finish(self, rows: int) -> list[dict[str, Any]]:
+        """Write the ends of all files; return the summary's list of them. `rows` were written."""
+        paths = self._paths
+        self._sink.finish()
+        outputs = [described(paths.output, self._data, "data", rows)]
+        if self._rejects is not None and self._rejects.rows:
+            rejected = self._rejects
+            outputs.append(described(str(paths.rejects), rejected.file, "rejects", rejected.rows))
+        for table in self._plan.side_tables.write():
+            self._stack.callback(table.file.close)
+            self._tables.append(table.file)
+            outputs.append(described(str(table.file.final), table.file, table.role, table.rows))
+        return outputs
+
+    def commit(self, document: dict[str, Any], parts: Parts | None) -> None:
+        """Give every file its name: data first, the summary last as the mark of success."""
+        paths, content = self._paths, summaries.dumps(document)
+        # Hours may have passed since the first look.
+        earlier = Earlier.read(paths)
+        earlier.refuse_foreign(self._options)
+        if parts is not None and isinstance(self._data, PendingFile):
+            parts.announce(document["outputs"], document["run"]["id"])
+            self._remove_stale(earlier)
+            self._data.commit()
+        if self._rejects is not None:
+            self._rejects.commit()
+        for table in self._tables:
+            table.commit()
+        if self._options.report and paths.report is not None:
+            from batchsent.pages.report import render
+
+            write_file(paths.report, render(document))
+        if paths.summary is not None:
+            write_file(paths.summary, content)
+        if parts is not None:
+            parts.remove()
+
+    def _remove_stale(self, earlier: Earlier) -> None:
+        """Remove what describes the old output: it must not stand beside the new one."""
+        paths, written = self._paths, self._paths.beside(self._options)
+        described_before = {
+            "summary": paths.summary,
+            "rejects": paths.rejects,
+            "report": paths.report,
+            "failed summary": paths.failure,
+        }
+        for role, path in described_before.items():
+            if path is not None and (role in written or earlier.is_own(role, path)):
+                remove(path)
