@@ -42,6 +42,12 @@ BOMB_RATIO = 1000
 HELD_BYTES = 192 << 20
 
 
+# Codecs that pyarrow writes. It also reads the LZ4 of old Hadoop and Impala files, which it calls
+# UNKNOWN; its "LZ4" is LZ4_RAW of the Parquet format.
+WRITTEN_CODECS = ("NONE", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4")
+LZ4_RAW = "LZ4"
+
+
 class ParquetSource:
     """A Parquet file whose footer has been read."""
 
@@ -131,15 +137,25 @@ class ParquetSource:
 
     @property
     def codecs(self) -> dict[str, str]:
-        """Compression codec by column path, of the first row group."""
+        """Compression codec by column path, of the first row group, as the writer takes it."""
         if not self._file.metadata.num_row_groups:
             return {}
+        found = {}
         group = self._file.metadata.row_group(0)
-        columns = [group.column(n) for n in range(group.num_columns)]
-        return {
-            c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression
-            for c in columns
-        }
+        for column in (group.column(n) for n in range(group.num_columns)):
+            codec = "NONE" if column.compression == "UNCOMPRESSED" else column.compression
+            found[column.path_in_schema] = codec if codec in WRITTEN_CODECS else LZ4_RAW
+        return found
+
+    def _deprecated_codecs(self) -> list[str]:
+        """Return the paths of columns whose codec is read but not written any more."""
+        metadata, known = self._file.metadata, {*WRITTEN_CODECS, "UNCOMPRESSED"}
+        found = set()
+        for group in (metadata.row_group(n) for n in range(metadata.num_row_groups)):
+            for column in (group.column(n) for n in range(group.num_columns)):
+                if column.compression not in known:
+                    found.add(column.path_in_schema)
+        return sorted(found)
 
     def _batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         rows = min(self._options.chunk_rows, BATCH_ROWS)
@@ -194,7 +210,18 @@ class ParquetSource:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        return self.text.warnings()
+        found = self.text.warnings()
+        deprecated = self._deprecated_codecs()
+        if deprecated:
+            found.append(
+                {
+                    "code": "deprecated_codec",
+                    "message": f"{len(deprecated)} column(s) are compressed with the deprecated LZ4 "
+                    f"codec ({list_columns(deprecated)}); Parquet output has LZ4_RAW instead",
+                    "hint": "nothing has to be done: every reader of Parquet knows LZ4_RAW",
+                }
+            )
+        return found
 
     def close(self) -> None:
         """Close the file."""
