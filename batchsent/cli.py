@@ -349,6 +349,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        code = 2
+        print(error.format_message(), file=sys.stderr)  # noqa: T201 (help, as it is)
     except click.ClickException as error:
         code = 2
         say_error(error.format_message(), usage_hint(error), 2, as_json=as_json)

@@ -87,7 +87,8 @@ class LazyCommand(click.Command):
 
 def click_option(field: dataclasses.Field[Any], hint: Any) -> GroupedOption:
     """Return the click option of a field: its default is the field's, and stands nowhere else."""
-    settings = {name: value for name, value in field.metadata.items() if name != "affects"}
+    ours = {"affects", "minimum"}
+    settings = {name: value for name, value in field.metadata.items() if name not in ours}
     names = ["--" + field.name.replace("_", "-"), field.name]
     if "short" in settings:
         names.insert(1, settings.pop("short"))

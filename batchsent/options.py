@@ -6,6 +6,7 @@ summary records it.
 
 import dataclasses
 import difflib
+import math
 from typing import Any, Literal, TypeVar
 
 from batchsent.errors import UsageError
@@ -27,7 +28,7 @@ def option(
     """Declare an option with its default and help text.
 
     `affects` says what a run with another value would write: other scores, or the same scores in
-    another way. `group` is its group in the help, `choices` limits its values, `short` is its
+    another way. `minimum` is the least value of a number. `group` is its group in the help, `choices` limits its values, `short` is its
     one-letter form; what else is given (`metavar`...) goes to click.
     """
     metadata = {"help": help, "affects": affects, **click}
@@ -55,4 +56,20 @@ def build(cls: type[T], values: dict[str, Any]) -> T:
         choices = fields[name].metadata.get("choices")
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r} is not one of {', '.join(choices)}")
+        check_value(fields[name], value)
     return cls(**values)
+
+
+def check_value(field: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a number that is none or too small, and an empty name. Raises UsageError."""
+    flag = "--" + field.name.replace("_", "-")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{flag} {value}: not a number", hint="give a number")
+    minimum = field.metadata.get("minimum")
+    if minimum is not None and value is not None and value < minimum:
+        raise UsageError(
+            f"{flag} {value}: at least {minimum} is needed", hint=f"give {minimum} or more"
+        )
+    # The default of an option that may be empty is the empty text.
+    if value == "" and field.default != "":
+        raise UsageError(f"{flag} is empty", hint="leave it out, or give a value")

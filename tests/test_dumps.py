@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import time
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from batchsent.errors import UsageError
@@ -178,3 +180,18 @@ def test_the_list_of_failures_is_on_stderr(dumps, tmp_path):
     (first, *_) = stderr.splitlines()
     assert first.startswith("warning: ")
     assert "b.csv, line 2" in first
+
+
+@pytest.mark.parametrize("kind", ["complete", "with_errors", "dry_run", "up_to_date"])
+def test_the_summary_of_a_folder_has_a_schema(dumps, tmp_path, kind):
+    """batchsent.dumps/1 says what stands in it, and real runs keep to it."""
+    schema = json.loads(
+        resources.files("batchsent.run").joinpath("folder.schema.json").read_bytes()
+    )
+    if kind != "with_errors":
+        (dumps / "b.csv").write_text("id,text\n1,a\n")
+    document = score([dumps], tmp_path / "scored", dry_run=kind == "dry_run")
+    if kind == "up_to_date":
+        document = score([dumps], tmp_path / "scored")
+    jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(document)))
+    assert document["schema"] == schema["properties"]["schema"]["const"]

@@ -208,7 +208,7 @@ def test_a_floor_is_a_gate(reviews, tmp_path):
         ({"gold": "gold", "stars": "1:NEGATIVE"}, "go together"),
         ({"gold": "gold", "fail_under": ("acuracy=1",)}, "no figure"),
         ({"gold": "gold", "unsure_below": 70.0}, "--unsure-below 70 is no score"),
-        ({"gold": "gold", "unsure_below": float("nan")}, "--unsure-below nan is no score"),
+        ({"gold": "gold", "unsure_below": float("nan")}, "--unsure-below nan: not a number"),
         ({"gold": "golden"}, "no column called golden"),
         ({"gold": "gold", "prefix": "my_"}, "no column called my_label"),
     ],

@@ -17,7 +17,7 @@ from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
-from batchsent.formats.reading import TEXT_NAMES
+from batchsent.formats.reading import is_text_name
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -223,7 +223,7 @@ def _text_column(columns: list[str], settings: EvaluateOptions) -> str | None:
     """Return the text column, for the figures by length; None where it cannot be told."""
     if settings.text_column is not None:
         return settings.text_column
-    found = [column for column in columns if column.strip().lower() in TEXT_NAMES]
+    found = [column for column in columns if is_text_name(column)]
     return found[0] if len(found) == 1 else None
 
 

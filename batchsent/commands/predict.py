@@ -10,6 +10,7 @@ import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import ModelError, UsageError
+from batchsent.formats.reading import is_text_name
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions, NamedModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 # Rows scored together: enough to sort by length, little enough to hold beside a large frame.
 SLICE_ROWS = 8_192
-TEXT_COLUMNS = ("text", "review")
 STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
 
 
@@ -211,7 +211,7 @@ def _text_column(columns: list[Any], asked: str | None) -> Any:
                 f"the frame has {many} {printable(repr(asked))}", hint=f"its columns are: {there}"
             )
         return asked
-    found = [name for name in columns if name in TEXT_COLUMNS]
+    found = [name for name in columns if is_text_name(name)]
     if len(found) != 1:
         raise UsageError(
             "the frame has no single column 'text' or 'review'",

@@ -11,10 +11,12 @@ full disk.
 
 import errno
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,14 @@ def fault(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if action == "enotsup":
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     if action == "raise":
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     raise AssertionError(f"BATCHSENT_FAULT: unknown action {action!r}")
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -56,23 +63,46 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
         raise PipeClosed(f"{printable(path)}: nobody reads it any more") from error
     except OSError as error:
         where = "stdout" if str(path) == "-" else printable(path)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            free = free_bytes(Path(os.path.realpath(path)).parent)
-            need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
+        if error.errno in FULL:
+            figures = room(path, error.errno, needed_bytes)
             raise OutputError(
-                f"{where}: {reason(error)} ({free:,} bytes are free{need})",
+                f"{where}: {reason(error)}{figures.sentence}",
                 hint="make room or write to another disk with -o, then run the same command again",
                 needed_bytes=needed_bytes,
-                free_bytes=free,
+                free_bytes=figures.free_bytes,
+                free_inodes=figures.free_inodes,
             ) from error
         raise OutputError(f"{where}: cannot be written: {reason(error)}") from error
 
 
-def free_bytes(folder: Path) -> int:
-    """Return the bytes free to this user on the file system of `folder`, 0 if unknown."""
-    with suppress(OSError):
-        return shutil.disk_usage(folder).free
-    return 0
+@dataclass(frozen=True)
+class Room:
+    """What is left where a file could not be written; None where it cannot be told."""
+
+    sentence: str
+    free_bytes: int | None = None
+    free_inodes: int | None = None
+
+
+def room(path: Path | str, number: int | None, needed_bytes: int | None) -> Room:
+    """Return the figures of the file system that refused `path` with this error number."""
+    if str(path) == "-":
+        return Room("")  # nobody knows where stdout goes
+    need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
+    if number == errno.EFBIG:
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        most = "" if limit == resource.RLIM_INFINITY else f"{limit:,} bytes are allowed (ulimit -f)"
+        return Room(f" ({most}{need})" if most else "")
+    try:
+        found = os.statvfs(Path(os.path.realpath(path)).parent)
+    except OSError:
+        return Room("")
+    free_bytes, free_inodes = found.f_bavail * found.f_frsize, found.f_favail
+    if found.f_files and not free_inodes and free_bytes > (needed_bytes or 0):
+        said = f" (no more files can be made: all {found.f_files:,} inodes are in use)"
+    else:
+        said = f" ({free_bytes:,} bytes are free{need})"
+    return Room(said, free_bytes, free_inodes)
 
 
 def temporary_path(final: Path) -> Path:
@@ -117,8 +147,7 @@ class PendingFile(HashedOutput):
 
     def commit(self) -> None:
         """Make the file durable and give it its final name."""
-        fault("fsync")
-        os.fsync(self._fd)
+        fsync(self._fd, "fsync")
         with suppress(FileNotFoundError):
             # a file that is replaced keeps its permissions
             os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)
@@ -162,12 +191,25 @@ def remove(path: Path) -> None:
         fsync_directory(path.parent)
 
 
+# What some network file systems answer: they have no fsync, of files or of folders.
+NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def fsync(fd: int, point: str) -> None:
+    """Make an open file or folder durable, where its file system can. Raises OSError."""
+    try:
+        fault(point)
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
+
+
 def fsync_directory(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    fault("fsync-directory")
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        fsync(fd, "fsync-directory")
     finally:
         os.close(fd)
 
@@ -219,9 +261,8 @@ def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) 
     with output_errors(final):
         for folder, _, names in os.walk(temporary):
             for name in names:
-                fault("fsync")
                 with (Path(folder) / name).open("rb") as file:
-                    os.fsync(file.fileno())
+                    fsync(file.fileno(), "fsync")
             fsync_directory(Path(folder))
         old = replaced_path(final)
         if final.exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.reading import ReadOptions, Sink, Source, check_numbers
+from batchsent.formats.reading import ReadOptions, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 from batchsent.text import printable
 
@@ -57,7 +57,6 @@ def open_source(
     Raises InputError for what cannot be read, UsageError for columns or options that do not fit it.
     """
     options = options or ReadOptions()
-    check_numbers(options)
     name = options.input_format or format_of(path, what="input")
     if path != "-" and Path(path).is_dir():
         raise UsageError(f"{printable(path)} is a folder", hint="name the files in it")

@@ -76,11 +76,12 @@ class ReadOptions:
         group="Reading CSV",
     )
     skip_lines: int = option(
-        0, "Lines ahead of the CSV header, copied as they are.", group="Reading CSV"
+        0, "Lines ahead of the CSV header, copied as they are.", minimum=0, group="Reading CSV"
     )
     max_field_bytes: int = option(
         16 << 20,
         "Longest field of a CSV; a longer one makes the row a bad row.",
+        minimum=1,
         group="Reading CSV",
     )
     bad_rows: str = option(
@@ -91,13 +92,18 @@ class ReadOptions:
         group="Run",
     )
     chunk_rows: int = option(
-        8192, "Rows read, scored and committed together.", affects="scores", group="Run"
+        8192,
+        "Rows read, scored and committed together.",
+        minimum=1,
+        affects="scores",
+        group="Run",
     )
     limit: int | None = option(
         None,
         "Score the first N rows only.",
         short="-n",
         metavar="N",
+        minimum=0,
         affects="writing",
         group="Common",
     )
@@ -164,17 +170,6 @@ def facts_of(
     }
 
 
-def check_numbers(options: ReadOptions) -> None:
-    """Refuse numbers that cannot be meant. Raises UsageError."""
-    for name, least in (("chunk_rows", 1), ("max_field_bytes", 1), ("skip_lines", 0), ("limit", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}: at least {least} is needed",
-                hint=f"give {least} or more",
-            )
-
-
 def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
     """Return the position of the text column. Raises UsageError that lists the columns."""
     if options.text_column_index is not None:
@@ -188,7 +183,7 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
         return index
     if options.text_column is not None:
         return find_column(columns, options.text_column, "--text-column", name)
-    matches = [n for n, column in enumerate(columns) if column.strip().lower() in TEXT_NAMES]
+    matches = [n for n, column in enumerate(columns) if is_text_name(column)]
     if len(matches) == 1:
         return matches[0]
     listed = list_columns(columns)
@@ -198,8 +193,24 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
             hint="name it with --text-column, or give its position with --text-column-index",
         )
     raise UsageError(
-        f"{name} has no column called text or review; its columns are {listed}", hint=_mend(columns)
+        f"{name} has no column called text or review; its columns are {listed}",
+        hint=_near_text_name(columns) or _mend(columns),
     )
+
+
+def is_text_name(column: object) -> bool:
+    """Tell whether a column is taken for the text without being named: text or review, in any case."""
+    return isinstance(column, str) and column.lower() in TEXT_NAMES
+
+
+def _near_text_name(columns: list[str]) -> str | None:
+    """Propose the column whose name is text or review but for white space around it."""
+    for column in columns:
+        if is_text_name(column.strip()):
+            return (
+                f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
+            )
+    return None
 
 
 def _mend(columns: list[str]) -> str:

@@ -172,6 +172,11 @@ def plan_outputs(
             f"several inputs go into a folder, and {printable(output)} is a file",
             hint="name a folder with -o",
         )
+    if not folder.exists() and not output.endswith("/") and is_file_name(output):
+        raise UsageError(
+            f"several inputs go into a folder, and {printable(output)} is the name of a file",
+            hint=f"name a folder with -o, or write -o {printable(output)}/ to have one of this name",
+        )
     if not folder.parent.is_dir():
         raise UsageError(
             f"the folder {printable(folder.parent)} does not exist", hint="make it first"
@@ -202,6 +207,14 @@ def plan_outputs(
             )
         pairs[target] = path
     return [(path, target) for target, path in pairs.items()]
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a name has the suffix of a format."""
+    try:
+        return format_of(name, what="output") is not None
+    except UsageError:
+        return False
 
 
 def files_in(folder: Path) -> list[str]:

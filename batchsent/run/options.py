@@ -87,6 +87,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     lock_wait: float = option(
         0.0,
         "Seconds to wait for another run on the same output.",
+        minimum=0,
         metavar="S",
         group="Run",
     )
