@@ -45,6 +45,7 @@ LAYERS = {
     "batchsent.options": 0,
     "batchsent.reporting": 0,
     "batchsent.text": 0,
+    "batchsent.filenames": 0,
     "batchsent.memory": 0,
     "batchsent.standard_streams": 0,
 }

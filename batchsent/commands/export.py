@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError, UsageError
+from batchsent.filenames import check_new, exists, expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
@@ -70,7 +71,7 @@ def export(
     """
     settings = build(ExportOptions, options)
     reporter = reporter or Reporter()
-    final = Path(output).expanduser()
+    final = expand(output)
     check_packages(settings.to)
     check_output(final, settings)
     identity = identify(model, settings.revision)
@@ -130,7 +131,8 @@ def check_packages(kind: str) -> None:
 
 def check_output(final: Path, settings: ExportOptions) -> None:
     """Refuse an output that would destroy something. Raises UsageError."""
-    if not final.exists():
+    check_new(final, atomic.temporary_path(final))
+    if not exists(final):
         return
     if not settings.overwrite:
         raise UsageError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, ModelError, UsageError
+from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
@@ -64,7 +65,7 @@ def finetune(
     written, Locked when another run is at it, Interrupted after a signal.
     """
     settings = build(FinetuneOptions, options)
-    final = Path(output).expanduser()
+    final = expand(output)
     with launched(settings.device) as processes, Signals() as signals, ExitStack() as stack:
         with processes.sync_errors():
             check_options(settings)
@@ -233,7 +234,7 @@ def check_inputs(settings: FinetuneOptions) -> None:
         {"--eval": settings.eval} if settings.eval is not None else {}
     )
     for flag, name in names.items():
-        if is_file(name) and not Path(name).expanduser().exists():
+        if is_file(name) and not exists(expand(name)):
             raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
     if all(is_file(name) for name in names.values()):
         for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
@@ -245,14 +246,15 @@ def check_inputs(settings: FinetuneOptions) -> None:
 
 def check_output(final: Path, settings: FinetuneOptions) -> None:
     """Refuse an output that would destroy something. Raises UsageError."""
-    if final.exists():
+    check_new(final, atomic.temporary_path(final))
+    if exists(final):
         if not settings.overwrite:
             raise UsageError(
                 f"{printable(final)} exists already", hint="choose another name or add --overwrite"
             )
         # --overwrite removes the old folder: it must be a model, not somebody's home.
-        if not (final / "config.json").is_file() and not (
-            final.is_dir() and not any(final.iterdir())
+        if not is_regular(final / "config.json") and not (
+            is_folder(final) and not any(final.iterdir())
         ):
             raise UsageError(
                 f"{printable(final)} is no model folder, so it is not replaced",
@@ -260,7 +262,8 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
             )
     if settings.torch_save is not None:
         saved = Path(settings.torch_save)
-        if saved.exists() and not settings.overwrite:
+        check_new(saved, atomic.temporary_path(saved))
+        if exists(saved) and not settings.overwrite:
             raise UsageError(
                 f"{printable(saved)} exists already", hint="choose another name or add --overwrite"
             )
@@ -268,7 +271,7 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
             raise UsageError(
                 "--torch-save lies inside the model folder", hint="give a place beside it"
             )
-        if not saved.absolute().parent.is_dir():
+        if not is_folder(saved.absolute().parent):
             raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
 
 
@@ -308,7 +311,7 @@ def find_base(
         )
         name = EMBEDDED
         found = base.locate_base(name, None)
-    local = Path(name).expanduser().is_dir()
+    local = is_folder(expand(name))
     return found, {
         "kind": "embedded" if found.path == EMBEDDED_FOLDER else "folder" if local else "hub",
         "name": found.path.resolve().name if local else name,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from batchsent.errors import OutputError, UsageError, reason
 from batchsent.evaluation import summary as summaries
-from batchsent.files.atomic import write_file
+from batchsent.filenames import check_new, exists, is_folder, is_regular
+from batchsent.files.atomic import temporary_path, write_file
 from batchsent.text import printable
 
 # Every page says in its head who made it: a file that does not is somebody's own.
@@ -24,8 +25,9 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
     """
     from batchsent.pages.report import render
 
+    document = summaries.read(summary)
     path = page_path(output if output is not None else default_page(Path(summary)), summary)
-    write_file(path, render(summaries.read(summary)))
+    write_file(path, render(document))
     return path
 
 
@@ -41,11 +43,10 @@ def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
     Raises UsageError where one of them, or any file that is not a page of batchsent, would be lost.
     """
     page = Path(path)
+    check_new(page, temporary_path(page))
     if not os.path.lexists(page):
         return page
-    if any(
-        Path(summary).exists() and page.exists() and page.samefile(summary) for summary in shown
-    ):
+    if any(exists(summary) and exists(page) and page.samefile(summary) for summary in shown):
         raise UsageError(
             f"{printable(page)} is the summary itself", hint="give the page another name"
         )
@@ -54,8 +55,8 @@ def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
             f"{printable(page)} is a symbolic link",
             hint="give the page another name, or remove the link",
         )
-    if not page.is_file():
-        what = "a folder" if page.is_dir() else "a device or pipe"
+    if not is_regular(page):
+        what = "a folder" if is_folder(page) else "a device or pipe"
         raise UsageError(f"{printable(page)} is {what}", hint="name a file for the page")
     try:
         with page.open("rb") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError
+from batchsent.filenames import is_folder
 from batchsent.formats.reading import ReadOptions, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 from batchsent.text import printable
@@ -58,7 +59,7 @@ def open_source(
     """
     options = options or ReadOptions()
     name = options.input_format or format_of(path, what="input")
-    if path != "-" and Path(path).is_dir():
+    if path != "-" and is_folder(path):
         raise UsageError(f"{printable(path)} is a folder", hint="name the files in it")
     if name == "parquet":
         if path == "-":

@@ -60,6 +60,8 @@ class ParquetSource:
             self._file_size = os.stat(path).st_size  # noqa: PTH116 (Path.stat gives the same)
         except OSError as error:
             raise InputError(f"{self.name}: {reason(error)}", hint="check the spelling") from error
+        except ValueError as error:
+            raise InputError(f"{self.name}: no file can have this name") from error
         if self._file_size == 0:
             raise InputError(f"{self.name}: empty input", hint="a Parquet file is expected")
         try:

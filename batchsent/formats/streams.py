@@ -134,6 +134,8 @@ class _HashingReader(io.RawIOBase):
         else:
             try:
                 self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except ValueError as error:
+                raise InputError(f"{name}: no file can have this name") from error
             except OSError as error:
                 raise InputError(
                     f"{name}: {reason(error)}",

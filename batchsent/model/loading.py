@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
+from batchsent.filenames import exists, expand, is_folder, is_regular
 from batchsent.model.device import (
     FREE_MEMORY,
     MORE_MEMORY,
@@ -100,10 +101,10 @@ def locate(source: str | None, revision: str | None) -> tuple[Path, str | None]:
     A folder that exists wins over the name of the embedded model, and that over a Hub id. Raises
     ModelError, and UsageError for a revision of what has none.
     """
-    path = EMBEDDED_FOLDER if source is None else Path(source).expanduser()
-    if source == EMBEDDED and not path.is_dir():
+    path = EMBEDDED_FOLDER if source is None else expand(source)
+    if source == EMBEDDED and not is_folder(path):
         path = EMBEDDED_FOLDER
-    if path.is_dir():
+    if is_folder(path):
         if revision is not None:
             raise UsageError(
                 f"a folder has no revision ({printable(path)})", hint="leave --revision out"
@@ -116,7 +117,7 @@ def locate(source: str | None, revision: str | None) -> tuple[Path, str | None]:
 def fetch(source: str, revision: str | None) -> Path:
     """Return the local folder of a Hub model, fetching what is missing."""
     name = printable(source)
-    if Path(source).exists():
+    if exists(source):
         raise ModelError(
             f"{name} is a file; a model is a folder", hint="give the folder that holds config.json"
         )
@@ -190,11 +191,11 @@ def _hub_answers(source: str, revision: str | None) -> bool:
 
 def _nearby(source: str) -> str:
     """Name the model folders beside the one that is not there."""
-    path = Path(source).expanduser()
+    path = expand(source)
     parent = path.parent
     there = (
-        [p.name for p in parent.iterdir() if (p / "config.json").is_file()]
-        if parent.is_dir()
+        [p.name for p in parent.iterdir() if is_regular(p / "config.json")]
+        if is_folder(parent)
         else []
     )
     # The likeliest meant first: there may be more folders than an error can name.

@@ -15,7 +15,8 @@ from batchsent.errors import (
     ModelError,
     UsageError,
 )
-from batchsent.files.atomic import output_errors, write_file
+from batchsent.filenames import check_new, exists, is_folder, is_regular
+from batchsent.files.atomic import output_errors, temporary_path, write_file
 from batchsent.files.signals import Signals
 from batchsent.formats.opening import SUFFIXES, format_of
 from batchsent.formats.streams import COMPRESSIONS
@@ -52,9 +53,9 @@ def batch_all(
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
-    several = len(inputs) != 1 or (inputs[0] != "-" and Path(inputs[0]).is_dir())
+    several = len(inputs) != 1 or (inputs[0] != "-" and is_folder(inputs[0]))
     with Signals() as signals:
-        if not several and not output.endswith("/") and not Path(output).is_dir():
+        if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects:
             raise UsageError(
@@ -70,7 +71,7 @@ def batch_all(
         if not settings.dry_run and not settings.overwrite:
             check_summary(folder / SUMMARY_NAME)
         with output_errors(folder):
-            made = not folder.exists()
+            made = not exists(folder)
             folder.mkdir(exist_ok=True)
         try:
             files = [
@@ -167,17 +168,18 @@ def plan_outputs(
     folder = Path(output)
     if output == "-":
         raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
-    if folder.exists() and not folder.is_dir():
+    check_new(folder, temporary_path(folder))
+    if exists(folder) and not is_folder(folder):
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is a file",
             hint="name a folder with -o",
         )
-    if not folder.exists() and not output.endswith("/") and is_file_name(output):
+    if not exists(folder) and not output.endswith("/") and is_file_name(output):
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is the name of a file",
             hint=f"name a folder with -o, or write -o {printable(output)}/ to have one of this name",
         )
-    if not folder.parent.is_dir():
+    if not is_folder(folder.parent):
         raise UsageError(
             f"the folder {printable(folder.parent)} does not exist", hint="make it first"
         )
@@ -185,12 +187,12 @@ def plan_outputs(
     for given in inputs:
         if given == "-":
             raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
-        if Path(given).is_dir() and folder.exists() and folder.samefile(given):
+        if is_folder(given) and exists(folder) and folder.samefile(given):
             # The next run would take the outputs of this one for dumps.
             raise UsageError(
                 f"{printable(given)} is input and output", hint="name another folder with -o"
             )
-        paths += files_in(Path(given)) if Path(given).is_dir() else [given]
+        paths += files_in(Path(given)) if is_folder(given) else [given]
     if not paths:
         raise UsageError(
             "there is no file to score in " + ", ".join(map(printable, inputs)),
@@ -225,7 +227,7 @@ def files_in(folder: Path) -> list[str]:
             known = format_of(path.name, what="input")
         except UsageError:
             continue
-        if known and path.is_file() and not path.name.startswith("."):
+        if known and is_regular(path) and not path.name.startswith("."):
             found.append(str(path))
     return found
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchsent.errors import UsageError
+from batchsent.filenames import check_new, exists, is_folder, is_regular
+from batchsent.files.atomic import temporary_path
 from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import path_beside, side_table_paths
 from batchsent.run.options import BatchOptions
@@ -89,37 +91,40 @@ class RunPaths:
                     f"{what} {printable(path)}: no file can have this name",
                     hint="choose another name",
                 )
+        for what, path in self.written.items():
+            final = Path(os.path.realpath(path)) if what == "output" else path
+            if what == "output" and final.is_symlink():
+                raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
+            check_new(path, temporary_path(final))
         for (what, path), (other, taken) in itertools.combinations(
             (read | self.written).items(), 2
         ):
             same = os.path.realpath(path) == os.path.realpath(taken)
-            if same or (path.exists() and taken.exists() and path.samefile(taken)):
+            if same or (exists(path) and exists(taken) and path.samefile(taken)):
                 raise UsageError(
                     f"{what} and {other} are the same file",
                     hint=f"choose another name for the {other}",
                 )
         for what, path in self.written.items():
             folder = (Path(os.path.realpath(path)) if what == "output" else path.absolute()).parent
-            if not folder.is_dir():
+            if not is_folder(folder):
                 raise UsageError(
                     f"the folder {printable(folder)} does not exist", hint="make it first"
                 )
-            if what == "output" and path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
-                raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
             followed = what == "output" or not path.is_symlink()
-            if followed and path.exists() and not path.is_file() and not path.is_dir():
+            if followed and exists(path) and not is_regular(path) and not is_folder(path):
                 # Renaming over it would put a file in the place of /dev/null.
                 raise UsageError(
                     f"{what} {printable(path)} is a device or pipe",
                     hint="write to stdout: -o - > ...",
                 )
         for role, path in self.beside(options).items():
-            if path.is_dir() and not path.is_symlink():
+            if is_folder(path) and not path.is_symlink():
                 raise UsageError(
                     f"{role} {printable(path)} is a folder", hint="move it, or choose another name"
                 )
         if self.data is not None:
             if not options.output_format:
                 format_of(self.output, what="output")
-            if self.data.is_dir():
+            if is_folder(self.data):
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")

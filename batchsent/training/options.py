@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import UsageError
+from batchsent.filenames import exists, expand
 from batchsent.options import option
 
 OUTPUT = "model"
@@ -253,7 +254,7 @@ def public_options(settings: FinetuneOptions) -> dict[str, Any]:
     shown = dataclasses.asdict(settings)
     for name in ("train", "eval", "base_model", "torch_save"):
         if shown[name] is not None and (
-            Path(shown[name]).expanduser().exists() or Path(shown[name]).is_absolute()
+            exists(expand(shown[name])) or Path(shown[name]).is_absolute()
         ):
             shown[name] = Path(shown[name]).name
     return shown

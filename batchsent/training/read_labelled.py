@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.errors import InputError, UsageError
+from batchsent.filenames import expand, is_folder, is_regular
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
@@ -56,8 +57,8 @@ def is_file(name: str) -> bool:
 
     Folders and everything else are data sets.
     """
-    path = Path(name).expanduser()
-    return path.is_file() or (path.suffix.lower() in SUFFIXES and not path.is_dir())
+    path = expand(name)
+    return is_regular(path) or (path.suffix.lower() in SUFFIXES and not is_folder(path))
 
 
 def read_file(name: str, text_column: str | None, label_column: str | None) -> Table:
@@ -66,7 +67,7 @@ def read_file(name: str, text_column: str | None, label_column: str | None) -> T
     Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. Raises InputError for a file
     that cannot be read as its suffix says, UsageError for a column it does not have.
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if {".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]}:
         return read_jsonl(path, text_column, label_column)
     options = ReadOptions(text_column=text_column)
@@ -113,7 +114,7 @@ def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
             "--distill takes a CSV, Parquet or Arrow file",
             hint="write one with batch --probabilities",
         )
-    path = Path(name).expanduser()
+    path = expand(name)
     columns = []
     for label in labels:
         source = open_source(str(path), ReadOptions(), gold_column=f"prob_{label}")
@@ -248,10 +249,10 @@ def read_dataset(
         # -1 is the Hub's sign for "no label", as in test splits of contests.
         named = feature.int2str if not keep_numbers else int
         cells = [None if cell is None or cell < 0 else named(cell) for cell in cells]
-    local = Path(name).expanduser().is_dir()
+    local = is_folder(expand(name))
     facts = {
         "kind": "folder" if local else "dataset",
-        "name": Path(name).expanduser().resolve().name if local else name,
+        "name": expand(name).resolve().name if local else name,
         "config": data.info.config_name,
         "split": split,
         "revision": revision if local else commit_of(data) or revision,

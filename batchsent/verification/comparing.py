@@ -60,6 +60,8 @@ def open_output(
         raise InputError(
             f"{printable(path)}: {reason(error)}", hint="name the output of batchsent batch"
         ) from error
+    except ValueError as error:
+        raise InputError(f"{printable(path)}: no file can have this name") from error
     name = output_format or format_of(path, what="output") or source.format
     with as_difference(), contextlib.ExitStack() as stack:
         output: Output

@@ -16,6 +16,7 @@ from batchsent.chunk import Reject
 from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
+from batchsent.filenames import exists, is_regular
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.records import Dialect, scan
@@ -97,11 +98,11 @@ class Verification:
         self.input, self.output, self.reporter = source, output, reporter
         self.summary_path = options.summary or f"{output}.summary.json"
         self.summary: dict[str, Any] | None = None
-        if options.summary is not None or Path(self.summary_path).exists():
+        if options.summary is not None or exists(self.summary_path):
             self.summary = summaries.read(self.summary_path)
         self.options = self._options_of_the_run(options)
         self.rejects_path = Path(self.options.rejects or f"{output}.rejects.csv")
-        if self.options.bad_rows == "error" and self.summary is None and self.rejects_path.exists():
+        if self.options.bad_rows == "error" and self.summary is None and exists(self.rejects_path):
             self.options = dataclasses.replace(self.options, bad_rows="reject")
         self.rows = dict.fromkeys(
             ("read", "scored", "blank", "rejected", "nonfinite", "written"), 0
@@ -238,7 +239,7 @@ class Verification:
                 "fields behind label and score: there is no header that names them"
             )
         groups = side_table_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
-        if groups.exists():
+        if exists(groups):
             self.unchecked.append(
                 f"the table {printable(groups)}: there is no summary with its hash"
             )
@@ -266,7 +267,7 @@ class Verification:
         """
         reject = yield
         name = printable(self.rejects_path)
-        if not self.rejects_path.exists():
+        if not exists(self.rejects_path):
             if reject is not None:
                 raise Difference(
                     f"this row was left out, and there is no {name} to name it",
@@ -336,7 +337,7 @@ class Verification:
                 f"the table {printable(path)}: size, SHA-256 and {rows:,} rows against the summary"
             )
         page = path_beside(Path(self.output), ".report.html")
-        if page.exists():
+        if exists(page):
             self.unchecked.append(
                 f"the page {printable(page)}: batchsent report draws it again from the summary"
             )
@@ -346,7 +347,7 @@ class Verification:
             )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
-        if self.input == "-" or not Path(self.input).is_file():
+        if self.input == "-" or not is_regular(self.input):
             same("sha256 of the input", document["input"]["sha256"], facts["sha256"])
         elif document["input"]["path"] == "stdin" and self.options.limit is not None:
             # A run that read a pipe up to a limit hashed what it had read.

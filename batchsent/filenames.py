@@ -1,0 +1,92 @@
+"""What is at a path, also where the name is one that the system does not take.
+
+pathlib's exists, is_file and is_dir raise for a name that is too long or has a NUL in it (until
+Python 3.14), and expanduser for a user that does not exist. These say "nothing": opening the file
+says why.
+"""
+
+import errno
+import os
+import stat
+from os import PathLike
+from pathlib import Path
+
+from batchsent.errors import OutputError, UsageError, reason
+from batchsent.text import printable
+
+AnyPath = str | PathLike[str]
+
+
+def exists(path: AnyPath) -> bool:
+    """Tell whether there is something at `path`, links followed."""
+    return _mode(path) is not None
+
+
+def is_folder(path: AnyPath) -> bool:
+    """Tell whether there is a folder at `path`, links followed."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_regular(path: AnyPath) -> bool:
+    """Tell whether there is a file of bytes at `path`, links followed: no folder, device or pipe."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def expand(path: AnyPath) -> Path:
+    """Return a path with ~ as the user's home; ~NAME stays as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises)
+
+
+def check_new(path: Path, longest: Path) -> None:
+    """Refuse a file that cannot be made, before the work that it is to hold.
+
+    `longest` is the longest name that the file has while it is written. Raises OutputError for
+    names that the system does not take and folders that cannot be written to; a folder that is not
+    there is the caller's business.
+    """
+    for name in (path, longest):
+        try:
+            os.stat(name)  # noqa: PTH116 (Path.stat gives the same)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise UsageError(
+                f"{printable(path)}: no file can have this name", hint="choose another name"
+            ) from error
+        except OSError as error:
+            hint = shorter(longest) if error.errno == errno.ENAMETOOLONG else None
+            raise OutputError(f"{printable(path)}: {reason(error)}", hint=hint) from error
+    folder = path.absolute().parent
+    if is_folder(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        why = (
+            "is on a read-only file system"
+            if os.statvfs(folder).f_flag & os.ST_RDONLY
+            else "cannot be written to"
+        )
+        raise OutputError(
+            f"{printable(path)}: the folder {printable(folder)} {why}", hint="choose another folder"
+        )
+
+
+def shorter(longest: Path) -> str:
+    """Say by how much a name must be shorter for `longest` to be possible."""
+    size = len(os.fsencode(longest.name))
+    try:
+        most = os.pathconf(longest.absolute().parent, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        most = 255
+    if size <= most:
+        return "choose a folder with a shorter path"
+    return (
+        f"choose a name that is {size - most} bytes shorter: while it is written the file has a "
+        f"name of {size} bytes, and {most} are possible here"
+    )
+
+
+def _mode(path: AnyPath) -> int | None:
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 (Path.stat gives the same)
+    except (OSError, ValueError):
+        return None
