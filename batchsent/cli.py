@@ -365,9 +365,10 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    except OSError as error:  # stdout is full, or gone
+    except OSError as error:  # without a name it is stdout, which is full or gone
         code = 5
-        say_error(f"stdout: {error.strerror or error}", None, code, as_json=as_json)
+        name = "stdout" if error.filename is None else printable(error.filename)
+        say_error(f"{name}: {error.strerror or error}", None, code, as_json=as_json)
     except Exception as error:  # noqa: BLE001 (the last border: a bug still ends with its documented code)
         import traceback
 

@@ -34,6 +34,19 @@ def is_regular(path: AnyPath) -> bool:
     return mode is not None and stat.S_ISREG(mode)
 
 
+def is_link(path: AnyPath) -> bool:
+    """Tell whether there is a symbolic link at `path`."""
+    return os.path.islink(path)  # noqa: PTH114 (Path.is_symlink raises)
+
+
+def names_in(folder: AnyPath) -> list[str]:
+    """Return the names in a folder, none where it may not be looked into."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 (the names are what is asked for)
+    except OSError:
+        return []
+
+
 def expand(path: AnyPath) -> Path:
     """Return a path with ~ as the user's home; ~NAME stays as it is where there is no such user."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises)
@@ -59,7 +72,7 @@ def check_new(path: Path, longest: Path) -> None:
             hint = shorter(longest) if error.errno == errno.ENAMETOOLONG else None
             raise OutputError(f"{printable(path)}: {reason(error)}", hint=hint) from error
     folder = path.absolute().parent
-    if is_folder(folder) and not os.access(folder, os.W_OK | os.X_OK):
+    if is_folder(folder) and not may_write(folder):
         why = (
             "is on a read-only file system"
             if os.statvfs(folder).f_flag & os.ST_RDONLY
@@ -68,6 +81,12 @@ def check_new(path: Path, longest: Path) -> None:
         raise OutputError(
             f"{printable(path)}: the folder {printable(folder)} {why}", hint="choose another folder"
         )
+
+
+def may_write(folder: Path) -> bool:
+    """Tell whether this process may make files in a folder, by its effective rights where known."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
 
 def shorter(longest: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
-from batchsent.filenames import exists, expand, is_folder, is_regular
+from batchsent.filenames import exists, expand, is_folder, is_regular, names_in
 from batchsent.model.device import (
     FREE_MEMORY,
     MORE_MEMORY,
@@ -193,11 +193,7 @@ def _nearby(source: str) -> str:
     """Name the model folders beside the one that is not there."""
     path = expand(source)
     parent = path.parent
-    there = (
-        [p.name for p in parent.iterdir() if is_regular(p / "config.json")]
-        if is_folder(parent)
-        else []
-    )
+    there = [name for name in names_in(parent) if is_regular(parent / name / "config.json")]
     # The likeliest meant first: there may be more folders than an error can name.
     there.sort(key=lambda name: (-difflib.SequenceMatcher(None, name, path.name).ratio(), name))
     if not there:

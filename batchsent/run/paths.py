@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchsent.errors import UsageError
-from batchsent.filenames import check_new, exists, is_folder, is_regular
+from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
 from batchsent.files.atomic import temporary_path
 from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import path_beside, side_table_paths
@@ -93,7 +93,7 @@ class RunPaths:
                 )
         for what, path in self.written.items():
             final = Path(os.path.realpath(path)) if what == "output" else path
-            if what == "output" and final.is_symlink():
+            if what == "output" and is_link(final):
                 raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
             check_new(path, temporary_path(final))
         for (what, path), (other, taken) in itertools.combinations(
