@@ -15,7 +15,7 @@ INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
 def is_blank(text: str | None) -> bool:
-    """Tell whether a row has nothing to score: null, empty, white space or zero-width characters only."""
+    """Tell whether a row has nothing to score: null, empty, white space or invisible only."""
     if text is None:
         return True
     # Nearly every text answers here: its first character is visible.

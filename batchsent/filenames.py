@@ -29,7 +29,7 @@ def is_folder(path: AnyPath) -> bool:
 
 
 def is_regular(path: AnyPath) -> bool:
-    """Tell whether there is a file of bytes at `path`, links followed: no folder, device or pipe."""
+    """Tell whether there is a regular file at `path`, links followed."""
     mode = _mode(path)
     return mode is not None and stat.S_ISREG(mode)
 

@@ -30,7 +30,7 @@ SIGNS = (
 
 
 def check_room(library: str) -> None:
-    """Raise DeviceError where a memory limit leaves no room to import pyarrow (with numpy) or torch.
+    """Raise DeviceError where a memory limit leaves no room to import a library.
 
     OpenBLAS, inside numpy and scipy, kills the process or waits for ever where it gets no memory,
     which cannot be caught. Nothing is touched here, so this costs no memory.
@@ -54,7 +54,7 @@ def check_room(library: str) -> None:
 
 
 def shortage(error: BaseException) -> DeviceError | None:
-    """Return the error to tell where `error` means that there was no memory, None where it means something else."""
+    """Return the error to report where `error` means too little memory, else None."""
     if isinstance(error, BatchsentError):
         return None
     said = str(error)
@@ -72,7 +72,7 @@ def shortage(error: BaseException) -> DeviceError | None:
 
 
 def shortage_of_reader(error: BaseException) -> DeviceError | None:
-    """Return what `shortage` does for an error of a file's reader, None also where the file is at fault.
+    """Return what `shortage` does for a reader's error, or None where the file is at fault.
 
     A damaged file makes its reader ask for more memory than the machine has.
     """

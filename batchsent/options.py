@@ -28,7 +28,8 @@ def option(
     """Declare an option with its default and help text.
 
     `affects` says what a run with another value would write: other scores, or the same scores in
-    another way. `minimum` is the least value of a number. `group` is its group in the help, `choices` limits its values, `short` is its
+    another way. `minimum` is the least value of a number. `group` is its group in the help,
+    `choices` limits its values, `short` is its
     one-letter form; what else is given (`metavar`...) goes to click.
     """
     metadata = {"help": help, "affects": affects, **click}

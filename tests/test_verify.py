@@ -646,12 +646,9 @@ def test_a_file_without_header_needs_label_and_score(tmp_path):
     target.write_bytes(
         b"".join(line.rsplit(b",", 1)[0] + b"\n" for line in target.read_bytes().splitlines())
     )
-    assert "1 field(s) behind the input's where 2 are expected" in refused(source, target).message
+    assert "1 field(s) after the input's where 2 are due" in refused(source, target).message
     summary_of(target).unlink()
-    assert (
-        "1 field(s) behind the input's where 2 are expected"
-        in refused(source, target, **how).message
-    )
+    assert "1 field(s) after the input's where 2 are due" in refused(source, target, **how).message
     scored(tmp_path, data, **how, details=True)
     summary_of(target).unlink()
     assert "fields behind label and score" in " ".join(verify(source, target, **how)["unchecked"])

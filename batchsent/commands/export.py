@@ -1,4 +1,4 @@
-"""A model folder -> a folder for another runtime, ONNX or torch.export, published when it gives the same numbers.
+"""Write a model folder for another runtime, ONNX or torch.export, once its numbers agree.
 
 Knows nothing of how batchsent itself runs a model: what is exported is transformers' own forward
 pass in float32.
@@ -57,7 +57,7 @@ class ExportOptions:
 def export(
     model: str, output: str | Path, *, reporter: Reporter | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Write a model for another runtime: the program, config.json with the labels, and the tokenizer.
+    """Write a model for another runtime: program, config.json with the labels, tokenizer.
 
     The program takes ``input_ids`` and ``attention_mask``, int64 (rows, tokens) with any number of
     rows and up to as many tokens as the model reads, and gives ``logits`` float32 (rows, labels).
@@ -192,7 +192,7 @@ def trace(loaded: LoadedModel) -> Any:
 
 
 def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
-    """Write the program as ONNX and return a function that runs what was written, in ONNX Runtime."""
+    """Write the program as ONNX and return a function that runs it in ONNX Runtime."""
     import onnxruntime
     import torch
 
@@ -230,7 +230,7 @@ WRITERS = {"onnx": write_onnx, "torch": write_torch}
 
 
 def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> tuple[int, float]:
-    """Hold a runtime against the model: return the number of texts and the largest difference of a logit.
+    """Compare a runtime with the model; return how many texts and the largest difference.
 
     The difference is a share of the largest logit; infinity where a number is missing. Every text
     is run alone, and all of them padded together.
@@ -264,7 +264,7 @@ def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> t
 
 @contextlib.contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """Keep what torch's exporters warn their own developers of (missing torchvision, old tree functions) off stderr."""
+    """Keep the warnings of torch's exporters to their own developers off stderr."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Labelled reviews -> a model folder: what `batchsent finetune` does, from the checks to the published folder.
+"""`batchsent finetune`: labelled reviews to a model folder, from the checks to publishing.
 
 Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen
 (training/rows.py).
@@ -210,7 +210,7 @@ def run(
 
 
 def choose_precision(wanted: str, device: Device) -> str:
-    """Return the number format of the forward pass: what was asked for, or bfloat16 where it is the faster one.
+    """Return the number format of the forward pass: as asked, or bfloat16 where faster.
 
     Raises UsageError for float16 on a CPU, whose small gradients nothing would rescue.
     """
@@ -321,7 +321,7 @@ def find_base(
 
 
 def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
-    """Return the base model's tokenizer, or from scratch one whose vocabulary was learned from the training texts."""
+    """Return the base model's tokenizer, or one learned from the training texts."""
     if found is not None:
         return base.load_tokenizer(found.path)
     tokenizer = train_tokenizer(train.texts)

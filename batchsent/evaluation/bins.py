@@ -36,12 +36,12 @@ def fixed(values: NDArray[Any]) -> NDArray[np.int64]:
 def count(
     numbers: NDArray[Any], size: int, weights: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Count how often each of 0..size-1 occurs, or sum its integer weights (below 2**53 in all, so exactly)."""
+    """Count each of 0..size-1, or sum its integer weights (exact below 2**53 in all)."""
     return np.bincount(numbers, weights=weights, minlength=size).astype(np.int64)
 
 
 class Lengths:
-    """Lengths of any number of texts: count, sum and longest exactly, quantiles from 61,440 bins (480 kB)."""
+    """Lengths of texts: count, sum and maximum exactly, quantiles from 61,440 bins."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(EXACT + (LONGEST_BITS - EXACT_BITS) * EXACT // 2, dtype=np.int64)

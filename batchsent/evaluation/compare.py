@@ -76,7 +76,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(comparison: Mapping[str, Any], expressions: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the conditions, such as ``psi>0.2`` or ``accuracy_drop>1%``, that hold for a comparison.
+    """Return the conditions that hold for a comparison, such as ``psi>0.2``.
 
     Raises UsageError for what is no condition or names no figure of `comparison["gates"]`.
     """
@@ -116,7 +116,7 @@ def psi(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
 
 
 def ks_distance(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, float | None]:
-    """Return the Kolmogorov-Smirnov distance of two counts over the same ordered cells, and its 95 % noise."""
+    """Return the Kolmogorov-Smirnov distance of two histograms, and its 95 % noise."""
     rows_a, rows_b = float(a.sum()), float(b.sum())
     if not rows_a or not rows_b:
         return None, None

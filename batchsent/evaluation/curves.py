@@ -1,4 +1,4 @@
-"""ROC and precision-recall from counts in fixed bins of the probability, each area with the error the bins can cause.
+"""ROC and precision-recall from binned probabilities, with the error the bins can cause.
 
 Knows neither rows nor labels: two arrays of counts, one of positives and one of negatives, from low
 to high.
@@ -30,7 +30,7 @@ def bin_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str, float | None]:
-    """Return the area under the ROC curve and the average precision, each with the most it can be off.
+    """Return ROC AUC and average precision, each with its largest possible error.
 
     The area counts a pair within a bin as half right, so it is off by at most half the share of
     such pairs. Average precision is bounded by the best and the worst order within each bin. Both

@@ -15,7 +15,7 @@ TEXT_CHARACTERS = 2_000
 
 
 class Disagreements:
-    """Keeps the `keep` rows whose weak label the model finds least probable, of those it labels otherwise.
+    """Keeps the `keep` rows whose weak label the model finds least probable.
 
     `gold` says what the cells of the weak column mean. Chunks are added in order; equal
     probabilities go by row, so the rows kept depend on the input alone. Texts are cut at

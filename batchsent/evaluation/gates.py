@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 def failures(
     values: Mapping[str, float | None], expressions: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the conditions that hold, each a reason to fail: expression, name, value, limit and a message.
+    """Return the conditions that hold: expression, name, value, limit and message of each.
 
     A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure
     that could not be computed fails too: a gate in a cron job must not pass because its input is
@@ -97,7 +97,7 @@ def failed_minimums(
 
 
 def as_list(expressions: Sequence[str]) -> Sequence[str]:
-    """Return conditions one by one: a single one may stand for itself, and is not a list of letters."""
+    """Return conditions as a list; a single string is one condition."""
     return [expressions] if isinstance(expressions, str) else expressions
 
 

@@ -45,7 +45,8 @@ class GoldRule:
         """Make the rule for a model's labels.
 
         `mapping_text` is
-        ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``); `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``,
+        ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``);
+        `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``,
         both ends included, ratings in no range left out. With neither, a value is a label's name in
         any case, one of neg/negative, neu/neutral, pos/positive where the model has such a label,
         or the label's number from 0.
@@ -123,7 +124,7 @@ class GoldRule:
 
 
 def _key(value: str) -> str:
-    """Return the form in which values are compared: case and outer space do not count, and 1.0 is 1.
+    """Return the form in which values are compared: case and outer space do not count.
 
     pandas writes 1 as 1.0 where a column has gaps.
     """
@@ -145,7 +146,7 @@ def _as_number(value: str) -> float | None:
 
 
 def _label_number(labels: tuple[str, ...], name: str) -> int:
-    """Find a label by its exact name, or in any case where only one label is written so; else UNMATCHED."""
+    """Find a label by its exact name, or by any case where only one fits; else UNMATCHED."""
     if name in labels:
         return labels.index(name)
     folded = name.strip().casefold()
@@ -207,7 +208,7 @@ def _parse_stars(labels: tuple[str, ...], text: str) -> tuple[tuple[float, float
 
 
 def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
-    """Raise InputError, naming the values found, for an evaluation of the input `name` that has no row."""
+    """Raise InputError, with the values found, where an evaluation has no row."""
     if evaluation is None or evaluation["rows"]:
         return
     found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
@@ -221,5 +222,5 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
 
 
 def accuracy_word(evaluation: Mapping[str, Any]) -> str:
-    """Return what the share of equal labels is: with stars, which are weak labels, no more than agreement."""
+    """Return what the share of equal labels is called: with star ratings, agreement."""
     return "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"

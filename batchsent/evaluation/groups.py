@@ -92,7 +92,7 @@ class Groups:
         self._others += found[~known].sum(axis=0)
 
     def _group_numbers(self, distinct: pa.Array) -> NDArray[np.int64]:
-        """Return the group number of each of some distinct values, -1 for those that came too late."""
+        """Return the group number of each distinct value, -1 for one beyond the cap."""
         found = np.full(len(distinct), -1, dtype=np.int64)
         new = []
         for place, key in enumerate(_keys(distinct)):
@@ -119,7 +119,7 @@ class Groups:
         return int(self._others[0])
 
     def table(self) -> pa.Table:
-        """Return a row a group, sorted by value with null behind: the same table however the rows were cut.
+        """Return a row for each group, sorted by value, null last; chunks do not matter.
 
         Columns: the group, under the user's name for it (`group`, where that is one of the
         following) and in the user's type; n, its rows; scored, those with a label; share_<label> of
@@ -196,7 +196,7 @@ def _plain(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
 
 
 def _keys(distinct: pa.Array) -> list[Any]:
-    """Return each value in a form that a dict can look up: one that equals itself, and costs little."""
+    """Return each value as a cheap dictionary key that equals itself."""
     kind = distinct.type
     if pa.types.is_temporal(kind):
         width = pa.int64() if kind.bit_width == 64 else pa.int32()

@@ -185,7 +185,7 @@ class Quality:
         return section
 
     def _figures(self) -> dict[str, Any]:
-        """Ask the metric of the package, feeding each cell of the confusion matrix as one weighted pair."""
+        """Compute the package's metric from the confusion matrix, one weighted pair a cell."""
         from batchsent.evaluation.metrics import load_metric
 
         gold, predicted = np.nonzero(self.confusion)
@@ -214,7 +214,7 @@ class Quality:
         }
 
     def _calibration(self) -> tuple[float | None, list[dict[str, Any]]]:
-        """Return the expected calibration error of the winning label's score (Naeini et al. 2015), and its bins."""
+        """Return the expected calibration error (Naeini et al. 2015) and its bins."""
         fold = FINE // SHOWN
         rows, hits, sums = (
             values.reshape(SHOWN, fold).sum(axis=1)
@@ -239,7 +239,7 @@ class Quality:
         return error, bins
 
     def _coverage(self, rows: int) -> list[dict[str, Any]]:
-        """Return how many rows stay, and how accurate they are, when only scores from a threshold up count."""
+        """Return for each threshold how many rows score that much, and their accuracy."""
         kept = {
             at / FINE: (int(self.rows_by_score[at:].sum()), int(self.hits_by_score[at:].sum()))
             for at in COVERAGE
@@ -258,7 +258,7 @@ class Quality:
 
 
 def _brief(bucket: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the main figures of one bucket from its hits, gold and predicted counts, each (labels,)."""
+    """Return the main figures of one bucket from its counts, each (labels,)."""
     hit, gold, predicted = bucket.astype(np.float64)
     rows, hits = int(gold.sum()), int(hit.sum())
     names = ("accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "mcc")

@@ -137,7 +137,7 @@ def _command(run: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:
-    """Return the document as strict JSON in ASCII, indented, a list of plain values on one line, newline at the end.
+    """Return the document as strict, indented ASCII JSON with a newline at the end.
 
     ASCII, because names and labels may hold what a terminal obeys, and people read summaries with
     cat.

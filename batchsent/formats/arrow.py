@@ -144,7 +144,7 @@ def cells(column: pa.ChunkedArray, name: str) -> list[Any]:
 def rechunk(
     batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: int, limit: int | None
 ) -> Iterator[pa.Table]:
-    """Yield tables of `rows` rows, fewer where CHUNK_BYTES are reached, whatever the batches were."""
+    """Yield tables of `rows` rows, or fewer that reach CHUNK_BYTES, whatever the batches."""
     held: list[pa.RecordBatch] = []
     count = size = 0
     left = limit

@@ -178,7 +178,7 @@ class CsvSource:
                 yield run.slice(first, len(run))
 
     def _bad_rows(self, run: Records) -> Iterator[tuple[int, str, int, str]]:
-        """Yield number, reason, offset of the trouble and hint of every row that cannot be taken."""
+        """Yield number, reason, byte offset and hint of every row that cannot be taken."""
         width, longest = len(self.columns), self._options.max_field_bytes
         bad = run.field_counts != width
         bad[list(run.problems)] = True

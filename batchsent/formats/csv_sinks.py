@@ -19,7 +19,7 @@ from batchsent.text import printable
 def open_csv_sink(
     file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool
 ) -> Sink:
-    """Return the sink that copies bytes where input and output are written alike, else one that writes values."""
+    """Return the sink that copies bytes where both sides are written alike, else values."""
     if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
         return CopySink(file, path, source, added)
     return ValueSink(file, path, source, added, tabs=tabs)
@@ -82,7 +82,7 @@ class CopySink:
 
 
 def append(run: Records, fields: list[bytes]) -> bytes:
-    """Return the bytes of a run with `fields[n]` put in at the end of record n, ahead of its line end."""
+    """Return the bytes of a run with `fields[n]` added at the end of record n."""
     data, at = run.data, run.begin
     pieces: list[bytes] = []
     for end, new in zip(run.ends.tolist(), fields, strict=True):
@@ -93,7 +93,7 @@ def append(run: Records, fields: list[bytes]) -> bytes:
 
 
 class ValueSink:
-    """Writes values as CSV: strings quoted, nulls as empty unquoted fields, nested values as JSON."""
+    """Writes values as CSV: strings quoted, nulls empty and unquoted, nested as JSON."""
 
     def __init__(
         self, file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool
@@ -122,7 +122,7 @@ class ValueSink:
 
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Return a column in a type that CSV has: dictionaries decoded, nested values as JSON, bytes as text."""
+    """Return a column in a type that CSV has; nested values become JSON."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         column = column.cast(kind.storage_type)

@@ -1,4 +1,4 @@
-"""How the bytes of a CSV are to be read: its encoding and its dialect, as asked for or as they look."""
+"""How the bytes of a CSV are read: its encoding and its dialect, given or detected."""
 
 import codecs
 
@@ -39,7 +39,7 @@ def find_encoding(head: bytes, asked: str, name: str) -> str:
 
 
 def unmarked(head: bytes) -> str | None:
-    """Return the UTF-16 that a file without a mark begins in: every other byte of two ASCII characters is NUL."""
+    """Return the UTF-16 of a file without a mark: every other byte of its start is NUL."""
     zeros = "".join("0" if byte == 0 else "x" for byte in head[:4])
     return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros)
 
@@ -80,7 +80,7 @@ def one_byte(flag: str, character: str, encoding: str) -> bytes:
 
 
 def guess_dialect(head: bytes, like: Dialect) -> Dialect:
-    """Return the dialect whose delimiter gives the widest rows of equal width in the first 64 kB."""
+    """Return the dialect with the widest rows of equal width in the first 64 kB."""
     best, width = like, 1
     for delimiter in DELIMITERS:
         dialect = Dialect(delimiter, like.quotechar, like.escapechar, like.skip_initial_space)

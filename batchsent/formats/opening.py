@@ -131,7 +131,7 @@ def sink_format(path: str, source: Source, output_format: str | None) -> str:
 
 
 def columns_to_decode(path: str, source: Source, output_format: str | None) -> list[str]:
-    """Return the columns whose text must be UTF-8 to be written: Parquet may hold any bytes, and get them back.
+    """Return the columns whose text must be UTF-8 to be written.
 
     An Arrow stream with such bytes is refused by its readers. In CSV bytes are bytes, but nested
     values become JSON.
@@ -157,7 +157,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def check_sink(path: str, source: Source, added: pa.Schema, output_format: str | None) -> None:
-    """Raise UsageError, before anything is scored, for columns that the output's format or encoding cannot hold."""
+    """Raise UsageError for columns that the output's format or encoding cannot hold."""
     open_sink(typing.cast(OutputFile, io.BytesIO()), path, source, added, output_format)
 
 

@@ -181,7 +181,7 @@ class ParquetSource:
             start += table.num_rows
 
     def check_utf8(self, columns: list[str]) -> None:
-        """Read these columns to see that all text in them is UTF-8, which Parquet promises and does not enforce.
+        """Check that all text in these columns is UTF-8, which Parquet does not enforce.
 
         Raises InputError that names the first row and column where it is not.
         """
@@ -218,7 +218,7 @@ class ParquetSource:
             found.append(
                 {
                     "code": "deprecated_codec",
-                    "message": f"{len(deprecated)} column(s) are compressed with the deprecated LZ4 "
+                    "message": f"{len(deprecated)} column(s) have the deprecated LZ4 "
                     f"codec ({list_columns(deprecated)}); Parquet output has LZ4_RAW instead",
                     "hint": "nothing has to be done: every reader of Parquet knows LZ4_RAW",
                 }
@@ -231,7 +231,7 @@ class ParquetSource:
 
 
 def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
-    """Return row and column of the first text in a batch that is not UTF-8, None where all of it is."""
+    """Return row and column of the first text in a batch that is not UTF-8, or None."""
     for row in range(batch.num_rows):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             try:
@@ -244,7 +244,7 @@ def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
 
 
 class SpillFile:
-    """Rows of an unfinished row group, in a file without a name on the output's disk, so that no crash leaves it."""
+    """Rows of an unfinished row group, in an unnamed file that no crash leaves behind."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)
@@ -257,7 +257,7 @@ class SpillFile:
             self._writer.write_table(table)
 
     def read(self) -> list[pa.Table]:
-        """Return the rows, mapped: the kernel reads them as they are written on, and drops them when it needs to."""
+        """Return the rows as mapped memory, which the kernel drops when it needs to."""
         self._writer.close()
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -266,7 +266,7 @@ class SpillFile:
 
 
 class ParquetSink:
-    """Writes Parquet with the row groups and codecs of a Parquet source, or its own for other inputs."""
+    """Writes Parquet with the row groups and codecs of a Parquet source, else its own."""
 
     def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
         self._source_schema = source.schema

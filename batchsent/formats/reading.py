@@ -1,4 +1,4 @@
-"""What every format agrees on: how reading is asked for, what a source and a sink are, which column is the text."""
+"""What every format shares: reading options, sources and sinks, finding the text column."""
 
 import difflib
 from collections.abc import Iterator
@@ -199,7 +199,7 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
 
 
 def is_text_name(column: object) -> bool:
-    """Tell whether a column is taken for the text without being named: text or review, in any case."""
+    """Tell whether a column is the text without being named: text or review, any case."""
     return isinstance(column, str) and column.lower() in TEXT_NAMES
 
 

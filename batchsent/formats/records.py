@@ -45,7 +45,7 @@ class Dialect:
 
     @cached_property
     def quoted_field(self) -> re.Pattern[bytes]:
-        """A field that begins with a quote: its body, the closing quote if there is one, the text behind it."""
+        """A field that begins with a quote: body, closing quote if any, text after it."""
         quote, stop = re.escape(self.quotechar), self._stop
         if self.escapechar is None:
             body, tail = b"(?:[^%b]|%b%b)*+" % (quote, quote, quote), b"[^%b]*+" % stop
@@ -134,7 +134,7 @@ class Records:
         return len(self.starts)
 
     def slice(self, first: int, last: int) -> "Records":
-        """Return the records first..last-1, with the blank lines ahead of each, and those behind the last of all."""
+        """Return the records first..last-1 with the blank lines before each."""
         return replace(
             self,
             begin=self.begin

@@ -133,7 +133,7 @@ def calibrated(scores: Scores, temperature: float) -> Scores:
 def calibration_error(
     probabilities: NDArray[Any], labels: NDArray[Any], bins: int = BINS
 ) -> float | None:
-    """Return the expected calibration error: the mean distance of score and accuracy over equal bins of the score.
+    """Return the expected calibration error over equal bins of the score.
 
     None of no rows.
     """

@@ -261,7 +261,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> None:
-    """Check that the tensors fill the data exactly, each with as many bytes as its type and shape need."""
+    """Check that the tensors fill the data exactly, each with the bytes of its shape."""
     layout = sorted(tensors.values(), key=lambda t: (t.start, t.end))
     for name, tensor in tensors.items():
         bits = TENSOR_BITS.get(tensor.dtype)
@@ -396,7 +396,7 @@ def _label_name(value: Any) -> str:
 def _check_head(
     folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]
 ) -> None:
-    """Refuse a model without a trained classification head, which transformers would invent at random."""
+    """Refuse a model without a classification head: transformers would invent one."""
     named = config.get("architectures")
     architectures = [str(a) for a in named] if isinstance(named, list) else []
     heads = [
@@ -435,7 +435,7 @@ def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Refuse a tokenizer whose ids reach beyond the embedding table, which would crash in the middle of a run."""
+    """Refuse a tokenizer whose ids reach beyond the embedding table."""
     rows = next(
         (t.shape[0] for name, t in tensors.items() if name.endswith(EMBEDDINGS) and t.shape), None
     )
@@ -451,7 +451,7 @@ def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, T
 
 
 def _largest_id(folder: Path) -> int | None:
-    """Return the largest token id that the tokenizer files can give, or None where they do not say."""
+    """Return the largest token id of the tokenizer files, or None where unknown."""
     if (folder / "tokenizer.json").exists():
         document = read_json(folder / "tokenizer.json", "the tokenizer", MAX_TEXT_BYTES)
         try:
@@ -496,7 +496,7 @@ def _positions(folder: Path, config: dict[str, Any]) -> int | None:
 
 
 def _max_length(positions: int | None, tokenizer_settings: dict[str, Any]) -> int:
-    """Return how many tokens the model reads, special tokens included: its own limit or its tokenizer's."""
+    """Return how many tokens the model reads, special tokens included."""
     limits = [] if positions is None else [positions]
     stated = tokenizer_settings.get("model_max_length")
     if isinstance(stated, int | float) and 0 < stated < NO_LIMIT:

@@ -1,4 +1,4 @@
-"""Dense layers in 8-bit integers on CPUs with VNNI: torch's oneDNN kernels, a scale for every token.
+"""Dense layers in int8 on CPUs with VNNI: torch's oneDNN kernels, a scale for every token.
 
 Weights get a scale for each output, once; inputs a scale for each token as they come, so that a
 text's scores do not depend on the texts beside it. All but the dense layers stays float32.
@@ -43,7 +43,7 @@ def require_int8() -> None:
 
 
 def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
-    """Make a dense layer of linear modules side by side, with 8-bit weights and inputs and float32 outputs."""
+    """Make one dense layer of linear modules: int8 weights and inputs, float32 outputs."""
     import torch
     from transformers.activations import ACT2FN
 

@@ -70,7 +70,7 @@ class LoadedModel:
 
 
 def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
-    """Find a model by folder or Hub id, without either the one that comes with batchsent, and check its files.
+    """Find a model by folder or Hub id, or the embedded one, and check its files.
 
     Hub models come from the local cache where the Hub cannot be reached. Raises ModelError for a
     model that is not there, is damaged, is no classifier or would run code of its own.

@@ -74,7 +74,7 @@ def choose_truncation(backend: Any) -> "TruncationPoints | None":
 
 
 def is_bert(parts: dict[str, Any]) -> bool:
-    """Tell whether a tokenizer's JSON describes BERT's own normalizer, pre-tokenizer and WordPiece."""
+    """Tell whether a tokenizer's JSON describes BERT's own tokenizer."""
     normalizer, splitter, model = (
         parts["normalizer"] or {},
         parts["pre_tokenizer"] or {},
@@ -124,7 +124,7 @@ class BertTruncation:
 
 
 class Gpt2Truncation:
-    """Cuts for GPT-2's byte-level BPE: between classes of characters, or within one by trying every place.
+    """Cuts for GPT-2's byte-level BPE, between or within classes of characters.
 
     Within one class of characters there is no boundary that is always one. But wherever the whole
     text has one, its tokens up to there are those of the prefix that ends there, since no merge
@@ -195,7 +195,7 @@ class Gpt2Truncation:
 
 
 def straddles(token: bytes) -> bool:
-    """Tell whether bytes begin or end within a character and have the beginning of another one inside them."""
+    """Tell whether a token has the end of one character and the start of another in it."""
     try:
         token.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The forward pass without padding: the tokens of many texts one behind the other, each text attending to itself.
+"""The forward pass without padding: the tokens of many texts in one sequence.
 
 Everything but attention treats tokens one by one, so it runs over the whole pack at once. The last
 layer needs keys and values of all tokens but everything else of the first token only, which is all
@@ -64,10 +64,10 @@ def attention_by_length(
 
 
 class VarlenAttention:
-    """Attend in one kernel over the whole pack: CUDA, float16 or bfloat16, compute capability 8.0 and up."""
+    """Attend in one CUDA kernel over the whole pack: float16 or bfloat16, capability 8.0 up."""
 
     def __init__(self, kernel: Callable[..., Any] | None = None) -> None:
-        """`kernel` has the signature of torch.nn.attention.varlen.varlen_attn, which is the default."""
+        """Take a `kernel` with the signature of torch's varlen_attn, which is the default."""
         if kernel is None:
             from torch.nn.attention.varlen import varlen_attn
 

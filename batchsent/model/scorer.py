@@ -1,4 +1,4 @@
-"""Texts of a chunk to scores: distinct texts, batches, back-off when memory runs out, results by row number."""
+"""Texts of a chunk to scores: distinct texts, batches, back-off, results by row number."""
 
 import resource
 import sys
@@ -87,7 +87,7 @@ class ModelScorer:
         reference: Encoder | None = None,
         open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """`reference` is what the first texts are compared with, where `encoder` is not exact.
+        """Take the encoder to run, and `reference` for the first texts where it is not exact.
 
         `open_float32` makes the encoder for texts that half precision gives no finite number for;
         it is called once, when there is such a text.
@@ -227,7 +227,7 @@ class ModelScorer:
         return scores
 
     def _compare(self, tokens: Tokens) -> None:
-        """Run the first texts of the run both ways, remember how far they agree, and let the exact way go."""
+        """Run the first texts both ways and record how far they agree."""
         assert self.reference is not None
         pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
         ours, reference = (
@@ -418,7 +418,7 @@ def average(
 
 
 def default_budget(model: LoadedModel) -> int:
-    """Return the tokens of a batch that a device should take, from its size and the model's, not from what is free.
+    """Return the default tokens of a batch, from the sizes of device and model.
 
     The plan of batches must be the same in a run that is repeated or resumed beside another
     program.

@@ -30,7 +30,7 @@ RARE = "\u16a0 \U0001f732 \ua66e"
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of several texts, one behind the other: a piece for each text, or several windows of a long one."""
+    """Token ids of several texts in one array, each text as one piece or several windows."""
 
     ids: NDArray[np.int32]  # (total,) special tokens included
     offsets: NDArray[np.int64]  # (pieces + 1,) piece i has ids[offsets[i]:offsets[i + 1]]
@@ -109,7 +109,7 @@ def check_long_text(long_text: str, room: int) -> None:
 
 
 def without_surrogates(text: str) -> str:
-    """Return a text that can be written as UTF-8: halves of surrogate pairs are joined, lone ones become U+FFFD."""
+    """Return a text that UTF-8 can hold: lone surrogates become U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -179,7 +179,7 @@ class FastEncoder:
         )
 
     def _beginning(self, text: str) -> NDArray[np.int32]:
-        """Return the first ids of a long text: all, or provably the right ones and more than are kept."""
+        """Return the first ids of a long text: all, or more than are kept."""
         assert self.truncation is not None
         for texts, whole in self.truncation.candidates(text, self.content_tokens):
             ids, counts = self._contents(texts)
@@ -203,7 +203,7 @@ def pack(
     content_tokens: int,
     long_text: str,
 ) -> Tokens:
-    """Cut each text's own ids to the room there is, or into windows, and put special tokens around them.
+    """Cut each text's ids to the length, or into windows, and add special tokens.
 
     `ids` are the texts' own, one behind the other, `counts` (texts,) how many each has.
     """
@@ -244,7 +244,7 @@ def pack(
 def windows(
     counts: NDArray[np.int64], content_tokens: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cut texts into as few windows of at most `content_tokens` tokens as overlap by a quarter of it or more.
+    """Cut texts into the fewest windows that overlap by a quarter or more.
 
     The windows of a text are of one length and evenly spread from its first token to its last.
     Returns the places of the windows' ids among the texts' ids, how many each window has, and each
@@ -302,7 +302,7 @@ SpecialTokens = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 def find_slow_special_tokens(tokenizer: Any) -> SpecialTokens:
-    """Return the special tokens that a tokenizer written in Python puts before and behind every text."""
+    """Return the special tokens that a slow tokenizer puts before and after a text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = tokenizer("a")["input_ids"]
     for start in range(len(framed) - len(plain) + 1):

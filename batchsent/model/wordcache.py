@@ -1,4 +1,4 @@
-"""BERT WordPiece at memory speed: words known already are looked up, only new ones go to the tokenizer.
+"""BERT WordPiece with a cache of words: only new words go to the tokenizer.
 
 BERT's pre-tokenizer sets white space and every ASCII punctuation mark apart wherever they stand, so
 a text's tokens are those of the pieces between them, one behind the other. The pieces are found,
@@ -64,7 +64,7 @@ class WordCache:
         self.pooled = 0
 
     def contents(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of UTF-8 texts, one behind the other and without special tokens, and how many each has."""
+        """Return the ids of UTF-8 texts in one array, without special tokens, and their counts."""
         ids, counts, first = [], [], 0
         while first < len(texts):
             last, size = first, 0
@@ -121,7 +121,7 @@ class WordCache:
         start: NDArray[np.int32],
         count: NDArray[np.int32],
     ) -> None:
-        """Tokenize the pieces that no slot holds, store them, and fill in their `start` and `count`."""
+        """Tokenize the pieces that no slot holds, store them, fill in `start` and `count`."""
         found: dict[bytes, tuple[int, int]] = {}
         new: dict[bytes, int] = {}  # piece -> one of its places in the block
         begin_of, length_of = begins[missing].tolist(), lengths[missing].tolist()
@@ -170,7 +170,7 @@ class WordCache:
 
 
 def _pieces(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return begin and length of each piece: a punctuation mark, or a run of anything but those and white space."""
+    """Return start and length of each piece: a punctuation mark, or a run of word bytes."""
     kind = CLASS_OF_BYTE[buffer]
     mark, word = kind == MARK, kind == WORD
     begin, end = word.copy(), word.copy()
@@ -186,7 +186,7 @@ def _pieces(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.in
 def _keys(
     buffer: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return two numbers a piece that are equal for equal pieces only, where it has KEY_BYTES bytes or fewer.
+    """Return two numbers a piece, equal for equal pieces only (up to KEY_BYTES bytes).
 
     A longer piece gets a length that no slot holds.
     """

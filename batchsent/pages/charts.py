@@ -74,7 +74,7 @@ def outlines(
     title: str,
     x_title: str,
 ) -> Markup:
-    """Draw two distributions of shares over the same bins: the first as a filled shape, the second as a line."""
+    """Draw two distributions over the same bins: the first as an area, the second as a line."""
     most = max([*before, *after, 0.0]) or 1.0
     parts = [_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
     bins = max(len(before), 1)

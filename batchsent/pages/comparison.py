@@ -114,7 +114,7 @@ def _figure(figure: Document) -> dict[str, Any]:
 
 
 def _moved(figure: Document, *, share: bool = True) -> dict[str, Any]:
-    """Return how a change is written, and whether it is more than chance: None where chance cannot be told."""
+    """Return how a change is written and whether it is beyond chance (None: unknown)."""
     change, noise = figure["change"], figure["noise"]
     if change is None:
         return {"change": "-", "moved": False}
@@ -137,7 +137,7 @@ def _number(value: float | None, *, share: bool) -> str:
 
 
 def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
-    """Return a chart of the scores of each label that both runs give, or of all where there are many."""
+    """Return a chart of the scores of each shared label, or of all where there are many."""
     found: list[tuple[str, str | None, list[int], list[int]]] = []
     by_label = [
         {e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)

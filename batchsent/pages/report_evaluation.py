@@ -18,7 +18,7 @@ Document = Mapping[str, Any]
 
 
 def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict[str, Any]:
-    """Return what the page shows of an evaluation of at least one row, by the names that the template knows."""
+    """Return what the page shows of an evaluation, by the template's names."""
     return {
         "left": _left(evaluation["gold"]),
         "figures": _figures(evaluation),
@@ -195,7 +195,10 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
         y_from=_start(points),
         joined=True,
     )
-    caption = "Beside the dots: the lowest score that is kept, the rightmost dot being all rows; lines are 95% intervals."
+    caption = (
+        "Beside the dots: the lowest score that is kept; the rightmost dot is all rows. "
+        "Lines are 95% intervals."
+    )
     return [{"name": "How right are the sure ones?", "svg": svg, "caption": caption}]
 
 

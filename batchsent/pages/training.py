@@ -27,7 +27,7 @@ Line = tuple[list[float], list[float]]
 
 
 def render_training(document: Document, curve: str) -> bytes:
-    """Return the page of a model from its metrics.json and the text of its training_curve.csv, in UTF-8.
+    """Return a model's page from its metrics.json and training_curve.csv, in UTF-8.
 
     Raises InputError for documents that are not what finetune writes.
     """

@@ -177,7 +177,7 @@ def plan_outputs(
     if not exists(folder) and not output.endswith("/") and is_file_name(output):
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is the name of a file",
-            hint=f"name a folder with -o, or write -o {printable(output)}/ to have one of this name",
+            hint=f"name a folder with -o; -o {printable(output)}/ makes one of this name",
         )
     if not is_folder(folder.parent):
         raise UsageError(

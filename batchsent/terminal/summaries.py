@@ -59,7 +59,7 @@ NEEDED = ("rejected", "nonfinite")
 
 
 def warnings(document: Mapping[str, Any], *, needed_only: bool = False) -> list[str]:
-    """Return each warning of a summary as one line, with `needed_only` those that must be seen even under --quiet."""
+    """Return each warning of a summary as one line; with `needed_only` the urgent ones."""
     if "files" in document or document["status"] == "dry_run":
         return []
     rejects = [entry["path"] for entry in document["outputs"] if entry.get("role") == "rejects"]
@@ -181,7 +181,7 @@ def _timing(document: Mapping[str, Any]) -> str:
 
 
 def _commonest(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the labels to show: in the model's order, or the commonest where there are too many."""
+    """Return the labels to show: in the model's order, or the most frequent of many."""
     labels: list[Mapping[str, Any]] = document["predictions"]["labels"]
     if len(labels) <= SHOWN_LABELS:
         return labels
@@ -198,7 +198,8 @@ def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str,
     for name, label in zip(names, shown, strict=True):
         bar = ("#" if ascii_only else "█") * round(label["share"] * BAR_WIDTH)
         mean = "" if label["mean_score"] is None else f"mean {label['mean_score']:.3f}"
-        numbers = f"{' ' * (width - name.cell_len)}  {label['count']:>{digits},}  {label['share']:>6.1%}  "
+        padding = " " * (width - name.cell_len)
+        numbers = f"{padding}  {label['count']:>{digits},}  {label['share']:>6.1%}  "
         value = Text.assemble(name, numbers, (bar.ljust(BAR_WIDTH), "cyan"), f"  {mean}")
         lines.append(("labels" if not lines else "", value))
     hidden = len(document["predictions"]["labels"]) - len(shown)
@@ -209,7 +210,10 @@ def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str,
 
 def _lengths(text: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     characters, tokens = text["characters"], text["tokens"]
-    said = f"median {characters['p50']:,} characters, {tokens['p50']:,} tokens; longest {characters['max']:,} characters"
+    said = (
+        f"median {characters['p50']:,} characters, {tokens['p50']:,} tokens; "
+        f"longest {characters['max']:,} characters"
+    )
     if text["truncated_rows"]:
         limit = f" at {model['max_length']:,} tokens" if model.get("max_length") else ""
         said += f"; {text['truncated_rows']:,} texts ({text['truncated_share']:.1%}) cut{limit}"
@@ -241,7 +245,8 @@ def _evaluation(
     lines = [(word, first), ("", Text(", ".join(figures)))]
     for entry in evaluation["coverage"]:
         if entry["score_at_least"] == unsure_below and entry["rows"]:
-            said = f"{entry['accuracy']:.4f} of the {entry['share']:.1%} with a score of {unsure_below:g} or more"
+            kept = f"the {entry['share']:.1%} with a score of {unsure_below:g} or more"
+            said = f"{entry['accuracy']:.4f} of {kept}"
             lines.append(("", Text(said)))
     if left:
         lines.append(("gold", Text(", ".join(left))))

@@ -16,7 +16,7 @@ SHOWN_MATRIX = 8
 
 
 def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> None:
-    """Print the evaluation of a document that has one: figures, labels, the confusion matrix and warnings."""
+    """Print an evaluation: figures, labels, the confusion matrix and warnings."""
     console = target if isinstance(target, Console) else Console(file=target, highlight=False)
     evaluation = document["evaluation"]
     figures = Table(box=None, padding=(0, 2, 0, 0), show_header=False)

@@ -1,4 +1,4 @@
-"""LoRA: a base model whose encoder is frozen behind small adapters, and the plain model that comes out of it."""
+"""LoRA: small adapters on a frozen encoder, merged into a plain model at the end."""
 
 import importlib.util
 import warnings

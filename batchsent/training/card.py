@@ -113,7 +113,8 @@ def make_card(document: dict[str, Any]) -> str:
             "The same weights were also saved with torch.save. They load without running anything "
             "of the file:",
             "    from transformers import AutoModelForSequenceClassification, AutoConfig\n"
-            '    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained("FOLDER"))\n'
+            '    config = AutoConfig.from_pretrained("FOLDER")\n'
+            "    model = AutoModelForSequenceClassification.from_config(config)\n"
             '    model.load_state_dict(torch.load("FILE", weights_only=True))',
         ]
     # ModelCard reads its own metadata back, which proves that the block in front is sound YAML.
@@ -171,11 +172,12 @@ def base_sentence(base: dict[str, Any]) -> str:
             "None: trained from scratch on the training data alone (a compact DistilBERT with its "
             "own WordPiece vocabulary). It knows no more of the language than those texts."
         )
+    weights = base["weights_sha256"]
     if base["kind"] == "embedded":
-        return f"The model that comes with batchsent; SHA-256 of its weights: {base['weights_sha256']}."
+        return f"The model that comes with batchsent; SHA-256 of its weights: {weights}."
     commit = f", commit {inert(base['revision'])}" if base["revision"] else ""
     where = "from the Hugging Face Hub" if base["kind"] == "hub" else "a local folder"
-    return f"{inert(base['name'])} ({where}{commit}); SHA-256 of its weights: {base['weights_sha256']}."
+    return f"{inert(base['name'])} ({where}{commit}); SHA-256 of its weights: {weights}."
 
 
 def left_out(side: dict[str, Any]) -> str:
@@ -212,5 +214,5 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def inert(value: object) -> str:
-    """Return a value as Markdown text that is only text: no HTML, markup, table border, link or line break."""
+    """Return a value as plain Markdown text: no HTML, markup, link or line break."""
     return MARKDOWN.sub(r"\\\1", html.escape(printable(value), quote=False))

@@ -81,7 +81,7 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the folder when the model is published, or when there is nothing in it to go on from."""
+        """Remove the folder once the model is published, or where there is nothing to resume."""
         # A diverged training would diverge again from its checkpoint.
         hopeless = (isinstance(error, DeviceError) and error.details.get("diverged")) or not (
             any(self.path.glob("checkpoint-*")) or self._trials.exists()
@@ -97,7 +97,7 @@ class Checkpoints:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise on a full or broken disk into an OutputError about `path`."""
+    """Turn errors of torch and safetensors on a full or broken disk into OutputError."""
     import safetensors
 
     with atomic.output_errors(path):
@@ -134,7 +134,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint can be gone on from: a killed Trainer leaves a half-written one behind.
+    """Tell whether a checkpoint is whole: a killed Trainer leaves a half-written one.
 
     With adapters it holds them alone. Where the best checkpoint until then is another one, that
     must be whole too: it may be the model in the end.

@@ -135,7 +135,7 @@ def natural_labels(table: Table) -> list[str]:
 
 
 def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
-    """Raise UsageError for a rare class whose name is nearly that of a frequent one, but for its numbers."""
+    """Raise UsageError for a rare class named like a frequent one but for its numbers."""
     names = [str(value) for value in values]
     for value, count in values.items():
         others = [
@@ -179,7 +179,7 @@ def spelling(cell: Any) -> str | None:
 
 
 def as_number(value: str) -> float:
-    """Return the number that a class name is, infinity where it is none: numbers sort before words."""
+    """Return the number that a class name is, else infinity: numbers sort before words."""
     try:
         return float(value)
     except ValueError:
@@ -189,7 +189,7 @@ def as_number(value: str) -> float:
 def select_examples(
     table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None
 ) -> Examples:
-    """Keep the rows that have a text and a class (and a teacher's `targets`), and count the others by reason.
+    """Keep the rows that have a text and a class, and count the others by reason.
 
     Raises UsageError for label values that the rule does not cover: silence would be a smaller,
     wrong data set.
@@ -246,7 +246,7 @@ def select_examples(
 
 
 def encodable(text: str) -> str:
-    """Return the text with U+FFFD for half characters (lone surrogates in JSON), which tokenizers refuse."""
+    """Return the text with U+FFFD for lone surrogates, which tokenizers refuse."""
     return (
         text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if not text.isascii()
@@ -299,7 +299,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
 
 
 def describe(examples: Examples, names: Sequence[str]) -> dict[str, Any]:
-    """Return what metrics.json says of a side: source, rows, classes and a hash of exactly what was used."""
+    """Return what metrics.json says of a side: source, rows, classes and a hash."""
     return examples.facts | {
         "rows": len(examples.texts),
         "labels": examples.counts(names),

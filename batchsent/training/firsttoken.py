@@ -15,7 +15,7 @@ from batchsent.model.weights import Norm, extract_weights
 
 @contextmanager
 def first_token_only(model: Any) -> Iterator[bool]:
-    """Compute the last layer of a transformers classifier for the first token only while the block runs.
+    """Compute the last layer for the first token only while the block runs.
 
     Yields whether that is so: an architecture that is not known stays as it is.
     """
@@ -63,7 +63,7 @@ def first_token_only(model: Any) -> Iterator[bool]:
 
 
 def dropouts(config: Any) -> tuple[float, float, float]:
-    """Return the dropout of the attention, behind it and behind the dense layers, as the architecture places them."""
+    """Return the dropouts of the attention and after it, and after the dense layers."""
     if hasattr(config, "attention_dropout"):  # DistilBERT
         return config.attention_dropout, 0.0, config.dropout
     return (

@@ -56,7 +56,7 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
 
 
 def make_classifier(vocabulary: int, names: Sequence[str]) -> Any:
-    """Return an untrained DistilBERT classifier, 2 layers of 128, for a vocabulary and the names of its classes.
+    """Return an untrained DistilBERT classifier with 2 layers of width 128.
 
     Its weights come from torch's current random state.
     """

@@ -30,7 +30,7 @@ class Encoded:
 
 
 def encode(examples: Examples, text_encoder: TextEncoder, *, soft_labels: bool = False) -> Encoded:
-    """Tokenize examples as scoring does; with `soft_labels` a teacher's probabilities are the labels.
+    """Tokenize examples as scoring does; `soft_labels` are a teacher's probabilities.
 
     Measured is on labels always: a student that agrees with its teacher need not be right.
     """
@@ -83,7 +83,7 @@ def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> flo
 
 @dataclass(frozen=True)
 class Loss:
-    """Cross entropy with class numbers (rows,) or with probabilities (rows, labels), averaged over a step."""
+    """Cross entropy with class numbers (rows,) or probabilities (rows, labels)."""
 
     class_weights: list[float] | None = None  # (labels,)
     label_smoothing: float = 0.0
@@ -109,7 +109,7 @@ class Loss:
 
 
 def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
-    """Return weights that give every class the same say: rows / (classes x rows of the class), as in scikit-learn."""
+    """Return class weights, rows / (classes x rows of the class), as scikit-learn has."""
     counts = [max(1, labels.count(number)) for number in range(classes)]
     return [len(labels) / (classes * count) for count in counts]
 
@@ -124,7 +124,7 @@ def trainer_class() -> Any:
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     class LengthGroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
-        """Random batches of similar lengths, the same for an epoch whether or not the training was interrupted.
+        """Random batches of similar lengths, the same in an epoch that was interrupted.
 
         Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random
         order, 2 % in this one (19 % and 1 % at 256). transformers' own group_by_length draws from
@@ -150,7 +150,7 @@ def trainer_class() -> Any:
             )
 
     class LengthTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped here
-        """A Trainer whose batches hold reviews of one length, and whose evaluations have the plain cross entropy."""
+        """A Trainer with batches of one length; evaluations have the plain cross entropy."""
 
         def __init__(self, *, lengths: list[int], training_loss: Loss, **settings: Any) -> None:
             self.lengths, self.training_loss = lengths, training_loss
@@ -184,7 +184,7 @@ def trainer_class() -> Any:
                 return super()._inner_training_loop(*arguments, **settings)
 
         def take_best(self, checkpoint: Path) -> None:
-            """Become what a training was at its end that a checkpoint is the last of, with its best weights."""
+            """Restore a finished training from its last checkpoint, with its best weights."""
             state = transformers.TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
             self.state = state
             self._load_best_model()
@@ -206,7 +206,7 @@ def make_trainer(
     make: Callable[..., Any] | None = None,
     model_init: Callable[[], Any] | None = None,
 ) -> Any:
-    """Return a Trainer that learns from `train` and measures on `measured`, with its checkpoints in `folder`.
+    """Return a Trainer that learns from `train` and measures on `measured`.
 
     `make` is another class than `trainer_class()`; `model_init` makes the model where one Trainer
     trains several.

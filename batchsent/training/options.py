@@ -250,7 +250,7 @@ def check_options(settings: FinetuneOptions) -> None:
 
 
 def public_options(settings: FinetuneOptions) -> dict[str, Any]:
-    """Return the options as metrics.json shows them: files by their names, for paths tell of people."""
+    """Return the options for metrics.json: files by name only, since paths tell of people."""
     shown = dataclasses.asdict(settings)
     for name in ("train", "eval", "base_model", "torch_save"):
         if shown[name] is not None and (

@@ -55,7 +55,7 @@ class Splits:
     evaluation: Examples  # to measure on, once everything is chosen
 
     def whole(self) -> "Splits":
-        """Return the splits with the validation rows back among the training rows: nothing is left to choose."""
+        """Return the splits with the validation rows back among the training rows."""
         if self.validation is None:
             return self
         return dataclasses.replace(self, train=self.train.join(self.validation), validation=None)

@@ -1,4 +1,4 @@
-"""The processes of one training, as torchrun and accelerate launch start them: who writes and speaks, how all end.
+"""The processes of one training, started by torchrun or accelerate launch.
 
 Knows nothing of training. A run without a launcher is one process, for which all of this costs
 nothing.
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the process of a training that prints: the only one, or the first of a launcher."""
+    """Tell whether this is the process that prints: the only one, or the first."""
     return int(os.environ.get("RANK") or 0) == 0
 
 
@@ -29,12 +29,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that holds the lock, writes the files and says what there is to say."""
+        """Whether this process holds the lock, writes the files and prints."""
         return self.rank == 0
 
     @contextmanager
     def sync_errors(self) -> Iterator[None]:
-        """Leave the block together: where one process failed in it, all raise its error and one tells the user.
+        """Leave the block together: where one process failed, all raise its error.
 
         What is done in the block must not itself wait for other processes. Raises DeviceError when
         a process is gone.
@@ -89,7 +89,7 @@ class Processes:
 
 @contextmanager
 def launched(device: str) -> Iterator[Processes]:
-    """Join the processes that a launcher started with this one, and part from them when the block is left.
+    """Join the processes that a launcher started with this one while the block runs.
 
     The launcher says so in the environment: RANK, WORLD_SIZE, LOCAL_RANK. `device` is what the user
     typed. Raises UsageError where the environment says half of it, DeviceError when the others

@@ -99,7 +99,7 @@ def write_folder(
 
 
 def curve_csv(curve: list[dict[str, float]]) -> str:
-    """Return the training curve as CSV, a line a step: loss and learning rate, and the metrics where measured."""
+    """Return the training curve as CSV, a line a step: loss, learning rate, metrics."""
     steps: dict[int, dict[str, float]] = {}
     for entry in curve:
         steps.setdefault(int(entry["step"]), {}).update(entry)
@@ -135,7 +135,7 @@ def versions() -> dict[str, str]:
 
 
 def push(final: Path, repository: str) -> str:
-    """Upload the finished folder to a Hub model, made where it is not there, and return its address.
+    """Upload the finished folder to a Hub model and return its address.
 
     Raises OutputError; the folder itself is safe.
     """

@@ -215,7 +215,7 @@ def read_dataset(
     label_column: str | None,
     keep_numbers: bool = False,
 ) -> tuple[Table, list[str]]:
-    """Load one split of a Hub data set (or a folder of data files) and return it with the names of all its splits.
+    """Load one split of a Hub data set or folder, with the names of all its splits.
 
     `split` is what `datasets.load_dataset` takes, ``train[:10%]`` included. Class numbers become
     the names that the data set gives them, unless `keep_numbers`. Raises InputError when it cannot
@@ -262,6 +262,6 @@ def read_dataset(
 
 
 def commit_of(data: Any) -> str | None:
-    """Return the commit of the Hub that a data set was read from: its cache folder is named after it."""
+    """Return the Hub commit of a data set: its cache folder is named after it."""
     folders = [Path(file["filename"]).parent.name for file in data.cache_files]
     return next((name for name in folders if COMMIT.fullmatch(name)), None)

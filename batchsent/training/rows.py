@@ -21,7 +21,7 @@ from batchsent.training.read_labelled import (
 
 
 def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str], Splits]:
-    """Return the names of the classes, and the rows to train on, to choose by where that is asked for, to measure on.
+    """Return the class names, and the rows to train, validate and measure on.
 
     Raises UsageError where nothing is left to train or to measure on, or one class only.
     """
@@ -95,7 +95,7 @@ def tell(verb: str, side: Examples, names: list[str], reporter: Reporter) -> Non
 
 
 def describe_left_out(counts: dict[str, int]) -> str:
-    """Return the counts of rows that were left out with their reasons, those that are 0 left out."""
+    """Return the counts of rows that were left out, with their reasons."""
     return ", ".join(
         f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items() if count
     )
@@ -113,7 +113,7 @@ def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
 
 
 def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
-    """Read labelled rows from a file or a data set, with the names of the splits that the data set has."""
+    """Read labelled rows from a file or a data set, with the data set's split names."""
     if is_file(name):
         return read_file(name, settings.text_column, settings.label_column), []
     return read_dataset(

@@ -1,4 +1,4 @@
-"""A small search over learning rate, epochs and batch size, by Trainer's hyperparameter_search and optuna.
+"""A search over learning rate, epochs and batch size, by Trainer and optuna.
 
 Trials are measured on rows held out of the training rows; this module never sees the evaluation
 rows.
@@ -33,7 +33,7 @@ def check_optuna() -> None:
 
 
 class Progress(Reporter):
-    """Passes on how far a trial is, and nothing else: its epochs would bury what the trials gave."""
+    """Passes on how far a trial is; the epochs of each trial are not shown."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -55,7 +55,7 @@ def search(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
-    """Try `count` settings around those of the plan, and return what each gave, in the order of the trials.
+    """Try `count` settings around the plan's, and return the results in order.
 
     The first trial is the plan itself, so that the search cannot end below it. Learning rates are
     drawn from a quarter to four times the plan's, epochs and batch size from its half, itself and
@@ -176,7 +176,7 @@ def search(
 
 
 def choose(runs: Sequence[dict[str, Any]], plan: Plan) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan with the settings of the best trial, and what metrics.json says of the search.
+    """Return the plan with the best trial's settings, and the search for metrics.json.
 
     The best has the smallest loss; of equals it is the first.
 

@@ -168,7 +168,7 @@ def device_errors(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep bars and load reports of transformers and datasets off the terminal while the block runs."""
+    """Keep bars and load reports of transformers and datasets off the terminal."""
     import datasets
     import transformers
 

@@ -1,4 +1,4 @@
-"""What watches a training from within: progress, and the end when asked for, when it diverged or learns no more."""
+"""Callbacks of a training: progress, stop on request, on divergence, without progress."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ def diverged() -> DeviceError:
 
 
 def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | None) -> bool:
-    """Tell whether the last `patience` evaluations of a log had no smaller loss than one before them.
+    """Tell whether the last `patience` evaluations had no smaller loss than before.
 
     The log is part of every checkpoint, so that a training that goes on from one knows what
     transformers' own callback would have forgotten.

@@ -35,7 +35,7 @@ PATTERNS = {
 
 
 class Added:
-    """Takes the added columns chunk by chunk, holds them against the texts and each other, and counts.
+    """Checks the added columns chunk by chunk against the texts and each other.
 
     `names` are those of the columns in order, prefix included; `labels` the model's, None where
     nobody says; `unsure_below` the threshold of the column unsure, None where nobody says.
@@ -90,7 +90,7 @@ class Added:
         probabilities.
         """
         if added.num_columns < len(self.names):
-            few = f"{added.num_columns} field(s) behind the input's where {len(self.names)} are expected"
+            few = f"{added.num_columns} field(s) after the input's where {len(self.names)} are due"
             raise Difference(few, Location(chunk.start_row + 1))
         start, prefix = chunk.start_row, self.prefix
         known = {name.removeprefix(prefix): added.column(n) for n, name in enumerate(self.names)}
@@ -139,7 +139,7 @@ class Added:
     def _labelled(
         self, label: pa.ChunkedArray, blank: NDArray[np.bool_], start: int
     ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_]]:
-        """Return which of the distinct labels each row has (-1 for none), the distinct labels, and who has one."""
+        """Return each row's label number (-1: none), the distinct labels, and who has one."""
         if label.type != pa.string():
             raise Difference(
                 f"its type is {label.type}, not string", Location(column=f"{self.prefix}label")

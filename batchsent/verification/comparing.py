@@ -1,4 +1,4 @@
-"""An input beside its output: the added columns row by row, while the user's are held against each other.
+"""An input beside its output: the user's columns are compared, the added ones yielded.
 
 CSV that was copied is compared byte for byte, everything else value for value. Knows nothing of
 what is added.
@@ -80,7 +80,7 @@ def open_output(
 
 
 class CsvValues:
-    """A CSV made of another format: fields against the text of the values, null an empty field without quotes."""
+    """A CSV made of another format: fields are compared with the text of the values."""
 
     compared = "values"
 
@@ -241,7 +241,7 @@ def as_parquet_has_it(schema: pa.Schema) -> pa.Schema:
 
 
 def as_arrow_has_it(schema: pa.Schema) -> pa.Schema:
-    """Return a schema as it comes out of an Arrow stream: that has its own names for the parts of a map."""
+    """Return a schema as an Arrow stream has it: with its own names for parts of a map."""
     return pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
 
 

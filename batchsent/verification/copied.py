@@ -1,4 +1,4 @@
-"""A CSV beside the CSV it was copied from: the same bytes, but for the fields at the end of each record."""
+"""A CSV beside the CSV it was copied from: same bytes, but for each record's end."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from batchsent.verification.differences import Difference, Location, as_differen
 
 
 def longest_record(options: ReadOptions) -> int:
-    """Return the bytes of the longest record an output may have: twice what an input may, all quotes doubled."""
+    """Return the bytes of the longest record of an output: an input's with quotes doubled."""
     return 8 * max(options.max_field_bytes, 16 << 10) + (1 << 20)
 
 
@@ -174,7 +174,7 @@ class CopiedCsv:
 def as_texts(
     pieces: list[Records], first: int, count: int, value: Callable[[bytes], str]
 ) -> pa.Table:
-    """Return `count` columns of fields from the `first` on as text, null for a field of no bytes."""
+    """Return `count` columns of fields from `first` on as text; empty ones are null."""
     columns = [
         pa.array(
             [value(raw) if raw else None for piece in pieces for raw in piece.fields(first + n)],
@@ -186,7 +186,7 @@ def as_texts(
 
 
 def without_fields(run: Records, width: int) -> bytes:
-    """Return the bytes of a run with the fields behind the first `width` taken out of every record."""
+    """Return the bytes of a run with only the first `width` fields of each record."""
     if not len(run):
         return run.data[run.begin : run.stop]
     data, at = run.data, run.begin

@@ -1,4 +1,4 @@
-"""The first difference between an input and its output: what it is, where, and what each side has."""
+"""The first difference between an input and its output: what, where, both sides."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether two Arrow columns hold the same values, to the last bit: NaN is NaN, and 0.0 is not -0.0."""
+"""Compare two Arrow columns to the last bit: NaN is NaN, 0.0 is not -0.0."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def first_difference(a: Column, b: Column) -> int | None:
 
 
 def in_type_of(kind: pa.DataType, column: Column) -> Column:
-    """Return a column in another type that holds its values; as it is where there is no such way."""
+    """Return a column cast to another type, or as it is where it cannot be."""
     if column.type == kind:
         return column
     if pa.types.is_dictionary(kind):
@@ -72,7 +72,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def plain(array: Any) -> Any:
-    """Return the values of an array whose type is made of another: of dictionaries what the numbers stand for."""
+    """Return the plain values of an array: of a dictionary array, its decoded values."""
     if isinstance(array.type, pa.BaseExtensionType):
         return plain(array.storage)
     return plain(array.dictionary_decode()) if pa.types.is_dictionary(array.type) else array

@@ -1,4 +1,4 @@
-"""Proof that an output is its input with scores behind every row: the row contract, held against two files.
+"""Proof of the row contract: an output is its input with scores after every row.
 
 Knows which proofs there are; how rows are told apart is comparing.py's business, what scores look
 like added.py's, and how a claim of the summary is held against a file claims.py's.
@@ -64,7 +64,7 @@ def verify(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Prove that `output` has the rows of `input`, each once, in order and unchanged, with scores behind them.
+    """Prove that `output` has the rows of `input`, in order, unchanged, with scores.
 
     The options are those of VerifyOptions; those that are not given are those of the run, as its
     summary has them. CSV that was copied is compared byte for byte, everything else value for
@@ -358,7 +358,8 @@ class Verification:
     def verdict(self, difference: Difference | None) -> dict[str, Any]:
         """Return what was found."""
         if difference is None:
-            said = f"{printable(self.output)} is {printable(self.input)} with {len(self.added)} columns more"
+            more = f"with {len(self.added)} columns more"
+            said = f"{printable(self.output)} is {printable(self.input)} {more}"
             found = hint = None
         else:
             said = f"{printable(self.output)} is not what it should be: {difference}"
