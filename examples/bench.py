@@ -57,7 +57,9 @@ def read_column(path: Path, column: str) -> list[Any]:
 
 
 def made_up_reviews(rows: int) -> list[str]:
-    """Make texts with IMDB's lengths (log-normal, 230 words on average) and a natural spread of words."""
+    """Make texts with IMDB's lengths (log-normal, 230 words on average) and a natural spread of
+    words.
+    """
     random = np.random.default_rng(0)
     syllables = [
         "ba",
@@ -200,7 +202,9 @@ def plain_torch(model: str, device: str) -> Score:
 
 
 def logits_of_ids(model: str) -> Any:
-    """Return a torch module from ids to logits, for exporters: without a mask, since it gets equal lengths."""
+    """Return a torch module from ids to logits, for exporters: without a mask, since it gets equal
+    lengths.
+    """
     import torch
     import transformers
 
@@ -256,7 +260,9 @@ def openvino(model: str, *, int8: bool = False) -> Score:
 
 
 def compress_weights(converted: Any) -> None:
-    """Turn the weights of an OpenVINO model's matrix products into int8 with a scale for each output, in place."""
+    """Turn the weights of an OpenVINO model's matrix products into int8 with a scale for each
+    output, in place.
+    """
     import openvino.opset15 as ops
 
     for node in converted.get_ordered_ops():
@@ -334,7 +340,9 @@ def measure(
 
 
 def matrix_limit(options: argparse.Namespace, lengths: Any) -> dict[str, float]:
-    """Measure the matrix products of this machine and divide by what the model needs for these lengths."""
+    """Measure the matrix products of this machine and divide by what the model needs for these
+    lengths.
+    """
     import torch
     import transformers
 

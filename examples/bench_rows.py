@@ -1,4 +1,5 @@
-"""What a run costs beside its model: processor seconds a stage for short rows, peak memory for inputs of any size.
+"""What a run costs beside its model: processor seconds a stage for short rows, peak memory for
+inputs of any size.
 
     python examples/bench_rows.py --short-rows 1000000               a tiny DistilBERT, CSV to CSV
     python examples/bench_rows.py --memory 10MB 1GB 10GB             a hash for a model, CSV from a pipe to a pipe

@@ -1,4 +1,5 @@
-"""Training reviews a second: `batchsent finetune` beside transformers' Trainer as it comes, in one run.
+"""Training reviews a second: `batchsent finetune` beside transformers' Trainer as it comes, in one
+run.
 
     python examples/bench_training.py --train train.parquet --rows 640 --base-model embedded
 

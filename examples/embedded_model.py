@@ -1,4 +1,5 @@
-"""Make the model that comes with batchsent: reviews and a public encoder in, a compact classifier out.
+"""Make the model that comes with batchsent: reviews and a public encoder in, a compact classifier
+out.
 
     python examples/embedded_model.py --train train.parquet --unlabelled unsupervised.parquet --test test.parquet
 
@@ -101,7 +102,9 @@ def texts_of(path: str | Path) -> list[str]:
 
 
 def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
-    """Write all reviews with what the linear teacher says of each, and the labelled reviews that are held out."""
+    """Write all reviews with what the linear teacher says of each, and the labelled reviews that
+    are held out.
+    """
     from sklearn.linear_model import LogisticRegression
 
     labelled = pq.read_table(train, columns=["text", "label"])
@@ -183,7 +186,9 @@ def plain(text: str) -> str:
 
 
 def cut_out(encoder: str, texts: list[str], output: Path) -> None:
-    """Write a DistilBERT of the encoder's first layers, its more used neurons, and the word pieces of the texts."""
+    """Write a DistilBERT of the encoder's first layers, its more used neurons, and the word pieces
+    of the texts.
+    """
     import torch
     import transformers
 
@@ -239,7 +244,9 @@ def cut_out(encoder: str, texts: list[str], output: Path) -> None:
 
 
 def needed_pieces(tokenizer: Any, texts: list[str]) -> list[str]:
-    """Return special tokens, the single characters that occur, and the commonest other pieces, in their old order."""
+    """Return special tokens, the single characters that occur, and the commonest other pieces, in
+    their old order.
+    """
     counts: Counter[int] = Counter()
     for first in range(0, len(texts), 1_000):
         for encoding in tokenizer.backend_tokenizer.encode_batch_fast(texts[first : first + 1_000]):
@@ -290,7 +297,9 @@ def store(model: Path, output: Path) -> None:
 
 
 def measure(model: Path, train: str, test: str, work: Path) -> None:
-    """Score the test reviews with the finished model, print its figures, and write them into its card."""
+    """Score the test reviews with the finished model, print its figures, and write them into its
+    card.
+    """
     short = work / "first-sentences.parquet"
     reviews = pq.read_table(test, columns=["text", "label"])
     sentences = [
@@ -341,7 +350,9 @@ def rate(summary: dict[str, Any]) -> float:
 
 
 def baseline(train: str, reviews: pa.Table) -> tuple[float, float]:
-    """Return accuracy and reviews a second of TF-IDF over words and pairs with a logistic regression."""
+    """Return accuracy and reviews a second of TF-IDF over words and pairs with a logistic
+    regression.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

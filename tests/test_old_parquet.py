@@ -1,4 +1,6 @@
-"""Parquet files of other writers: whatever codec, encoding and page version pyarrow reads is copied."""
+"""Parquet files of other writers: whatever codec, encoding and page version pyarrow reads is
+copied.
+"""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +12,8 @@ from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
 
 TABLE = pa.table({"id": list(range(300)), "text": [f"review {n} " * 20 for n in range(300)]})
-# Column metadata in the footer: the path ["text"], then field 4, the codec, an i32 of value 7 (LZ4_RAW) or 5 (LZ4).
+# Column metadata in the footer: the path ["text"], then field 4, the codec, an i32 of value 7
+# (LZ4_RAW) or 5 (LZ4).
 RAW, DEPRECATED = b"\x19\x18\x04text\x15\x0e", b"\x19\x18\x04text\x15\x0a"
 
 
