@@ -65,6 +65,15 @@ class Scores:
     distinct: int  # texts that went through the model, each once
 
     @property
+    def best(self) -> NDArray[np.float32]:
+        """(rows,) probability of the most probable label; NaN where there is no score."""
+        winners = self.winners
+        found = np.full(len(winners), np.nan, dtype=np.float32)
+        scored = np.flatnonzero(winners >= 0)
+        found[scored] = self.probabilities[scored, winners[scored]]
+        return found
+
+    @property
     def winners(self) -> NDArray[np.intp]:
         """(rows,) index of the most probable label; -1 where there is no score."""
         scored = self.status == SCORED

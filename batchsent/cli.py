@@ -10,7 +10,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -27,6 +27,9 @@ from batchsent.memory import check_room, memory_errors
 from batchsent.standard_streams import open_missing
 from batchsent.terminal.reporters import JsonReporter, TerminalReporter
 from batchsent.text import printable
+
+if TYPE_CHECKING:
+    from batchsent.run.models import Models
 
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
@@ -150,8 +153,9 @@ def batch_command(
     with reporter:
         from batchsent.run.folder import batch_all
 
+        models = click.get_current_context().obj
         document, failure = with_gates(
-            lambda: batch_all(inputs, output, reporter=reporter, **options)
+            lambda: batch_all(inputs, output, reporter=reporter, models=models, **options)
         )
         reporter.finished(document)
     if as_json:
@@ -336,14 +340,17 @@ def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with one of the documented codes."""
+def main(arguments: list[str] | None = None, *, models: "Models | None" = None) -> None:
+    """Run the command line and exit with one of the documented codes.
+
+    `models` gives `batchsent batch` its model in place of --model, for programs and tests.
+    """
     open_missing()
     as_json = wants_json_log(sys.argv[1:] if arguments is None else arguments)
     code = EXIT_BUG
     try:
         with memory_errors():
-            code = cli.main(arguments, standalone_mode=False) or 0
+            code = cli.main(arguments, standalone_mode=False, obj=models) or 0
             sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code

@@ -16,7 +16,6 @@ BatchsentError
 
 from typing import Any
 
-EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_ROWS_REJECTED = 3
 

@@ -19,6 +19,24 @@ def printable(value: object) -> str:
     )
 
 
+def first_line(error: BaseException, characters: int = 300) -> str:
+    """Return the first line of what an error says, printable; its type where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[0][:characters])
+
+
+def without_surrogates(text: str) -> str:
+    """Return a text that UTF-8 can hold.
+
+    Halves of surrogate pairs are joined, lone ones become U+FFFD.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def elapsed(seconds: float) -> str:
     """Return a duration as people say it."""
     if seconds < 59.95:  # what would round to 60.0 s is a minute

@@ -111,18 +111,12 @@ class HashModels:
 
 def main():
     """Run batch_all as the command line does, errors, signals, exit codes and all."""
-    import batchsent.cli
-    import batchsent.run.folder as folder
+    from batchsent.cli import main as command
 
     settings = {}
     if sys.argv[1].startswith("batch_s="):
         settings["batch_s"] = float(sys.argv.pop(1).partition("=")[2])
-    real = folder.batch_all
-    # The one seam of the command line is replaced: which model a run gets.
-    folder.batch_all = lambda *args, **options: real(
-        *args, models=HashModels(**settings), **options
-    )
-    batchsent.cli.main(["batch", *sys.argv[1:]])
+    command(["batch", *sys.argv[1:]], models=HashModels(**settings))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from batchsent.model import calibration
 from batchsent.model.loading import LoadedModel, identify, load_model
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 from batchsent.training.checkpoints import writing
 
 # Why not a state dict for torch: model.safetensors is one already. A program runs without
@@ -179,10 +179,8 @@ def trace(loaded: LoadedModel) -> Any:
         raise  # a signal that came in the middle
     # What can go wrong while a foreign forward pass is traced has no common class.
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"{printable(loaded.identity.architecture)} cannot be exported: "
-            f"{printable(lines[0][:300])}",
+            f"{printable(loaded.identity.architecture)} cannot be exported: {first_line(error)}",
             hint="encoders such as DistilBERT, BERT and RoBERTa can",
         ) from error
     for node in program.graph.nodes:

@@ -312,8 +312,11 @@ def find_base(
         name = EMBEDDED
         found = base.locate_base(name, None)
     local = is_folder(expand(name))
+    kind = "folder" if local else "hub"
+    if found.path == EMBEDDED_FOLDER:
+        kind = "embedded"
     return found, {
-        "kind": "embedded" if found.path == EMBEDDED_FOLDER else "folder" if local else "hub",
+        "kind": kind,
         "name": found.path.resolve().name if local else name,
         "revision": found.revision,
         "weights_sha256": found.weights_sha256,

@@ -114,9 +114,7 @@ class Model:
         label = [
             self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)
         ]
-        best = np.full(len(frame), np.nan, dtype=np.float32)
-        best[scored] = scores.probabilities[scored, winners[scored]]
-        columns: list[Any] = [label, best]
+        columns: list[Any] = [label, scores.best]
         if probabilities:
             columns += list(scores.probabilities.T)
         if details:

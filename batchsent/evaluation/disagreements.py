@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import SCORED, Chunk, Scores
 from batchsent.evaluation.gold import GoldRule
+from batchsent.text import without_surrogates
 
 MOST_ROWS = 1_000
 # Enough of a review to judge it by; a thousand of them stay a file that opens in a spreadsheet.
@@ -26,7 +27,6 @@ class Disagreements:
         self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS
     ) -> None:
         self.gold, self.keep, self.characters = gold, keep, characters
-        self.rows = 0  # that disagree, kept or not
         # (kept,) of the weak label, rising
         self._chances: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._entries: list[dict[str, Any]] = []  # (kept,)
@@ -37,7 +37,6 @@ class Disagreements:
         numbers = self.gold.numbers(chunk.gold)
         winners = scores.winners
         differ = np.flatnonzero((numbers >= 0) & (scores.status == SCORED) & (winners != numbers))
-        self.rows += len(differ)
         chances = scores.probabilities[differ, numbers[differ]]
         if len(self._entries) == self.keep:
             # A later row with the same chance stays behind, so only a lower one can come in.
@@ -91,8 +90,3 @@ class Disagreements:
             pa.array([entry[name] for entry in self._entries], kind) for name, kind in kinds.items()
         ]
         return pa.Table.from_arrays(columns, names=list(kinds))
-
-
-def without_surrogates(text: str) -> str:
-    """Return text that every encoding of Unicode can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")

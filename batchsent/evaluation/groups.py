@@ -74,8 +74,7 @@ class Groups:
 
         scored = scores.status == SCORED
         winners = scores.winners
-        score = np.zeros(len(winners), dtype=np.float32)
-        score[scored] = scores.probabilities[scored, winners[scored]]
+        score = scores.best
         # Counted among the groups of this chunk first: there are few of them, of all groups there
         # may be a million.
         present, places = np.unique(numbers, return_inverse=True)
@@ -153,15 +152,6 @@ class Groups:
             [values, *map(pa.array, columns.values())], names=[name, *columns]
         )
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the summary says of the groups."""
-        return {
-            "column": self.name,
-            "groups": len(self._numbers),
-            "cap": self.cap,
-            "other_rows": self.other_rows,
-        }
-
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the table."""
         if not self.other_rows:
@@ -206,9 +196,9 @@ def _keys(distinct: pa.Array) -> list[Any]:
         return list(distinct.cast(pa.large_binary()).to_pylist())
     keys = distinct.to_pylist()
     # NaN differs from itself.
-    return (
-        ["nan" if key != key else key for key in keys] if pa.types.is_floating(kind) else list(keys)
-    )
+    if not pa.types.is_floating(kind):
+        return list(keys)
+    return ["nan" if key != key else key for key in keys]
 
 
 def _order(values: pa.Array) -> pa.Array:

@@ -72,9 +72,9 @@ class Quality:
         self.brier = 0  # in 1 / FIXED
         self.sure = [0, 0]  # rows and hits at or above unsure_below
         # Two labels share one curve: the second one's. More have one each, against all others.
-        self.curved = (
-            () if n > LABELS_IN_FULL or winners_only else (1,) if n == 2 else tuple(range(n))
-        )
+        self.curved: tuple[int, ...] = ()
+        if n <= LABELS_IN_FULL and not winners_only:
+            self.curved = (1,) if n == 2 else tuple(range(n))
         # [label][is gold][bin]
         self.curve_bins = np.zeros((len(self.curved), 2, curves.BINS), dtype=np.int64)
         # [bucket][hit, gold, predicted][label]: length buckets, then whole, then truncated.

@@ -3,7 +3,6 @@
 Computes none of the figures.
 """
 
-import csv
 import json
 import math
 import platform
@@ -62,19 +61,6 @@ LARGEST_BYTES = 64 << 20
 MOST_ERROR_CHARACTERS = 1_000
 MOST_WORDS = 100
 MOST_WORD_CHARACTERS = 500
-
-
-# What a figure of another type or size than it should have ends in.
-DAMAGE = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    StopIteration,
-    RecursionError,
-    csv.Error,
-)
 
 
 def build(

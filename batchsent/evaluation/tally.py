@@ -83,7 +83,7 @@ class Tally:
         n = len(self.labels)
         winners = scores.winners[scored]
         probabilities = scores.probabilities[scored]
-        score = probabilities[np.arange(len(winners)), winners]
+        score = scores.best[scored]
         place = np.minimum((score.astype(np.float64) * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
         self.score_counts += count(winners * SCORE_BINS + place, n * SCORE_BINS).reshape(
             n, SCORE_BINS

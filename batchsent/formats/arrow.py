@@ -170,6 +170,13 @@ def rechunk(
 class ArrowSource:
     """An Arrow IPC stream whose schema has been read."""
 
+    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
+        """Return that the rows are not known: a stream has no table of contents.
+
+        Its readers check each batch, UTF-8 included.
+        """
+        return None, 0
+
     format = "arrow"
 
     def __init__(

@@ -6,7 +6,6 @@ Their names and their order.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from batchsent.chunk import SCORED, Scores
@@ -74,7 +73,7 @@ def added_batch(
     scored = scores.status == SCORED
     winners = scores.winners
     names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))
-    best = scores.probabilities[np.arange(len(winners)), np.maximum(winners, 0)]
+    best = scores.best
     columns = [names, pa.array(best, pa.float32(), mask=~scored)]
     if options.probabilities:
         columns += [

@@ -180,11 +180,17 @@ class ParquetSource:
             yield Chunk(start, self.text.texts(table), TableRows(table), gold)
             start += table.num_rows
 
-    def check_utf8(self, columns: list[str]) -> None:
-        """Check that all text in these columns is UTF-8, which Parquet does not enforce.
+    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
+        """Return the rows that will be read, by the footer, and no bad rows.
 
-        Raises InputError that names the first row and column where it is not.
+        Parquet does not enforce UTF-8: the columns named are read to see. Raises InputError that
+        names the first row and column where text is not UTF-8.
         """
+        self._check_utf8(utf8_columns)
+        limit = self._options.limit
+        return (self.rows if limit is None else min(self.rows, limit)), 0
+
+    def _check_utf8(self, columns: list[str]) -> None:
         start, left = 0, self.rows if self._options.limit is None else self._options.limit
         for batch in self._batches(columns) if columns else ():
             batch = batch.slice(0, left - start)

@@ -120,6 +120,14 @@ class Source(Protocol):
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone."""
 
+    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
+        """Read the input for its structure alone, which uses the source up.
+
+        Returns the rows that can be taken (None where only a full read tells) and the bad rows.
+        Text in `utf8_columns` must be UTF-8. Raises InputError for the first row that cannot be
+        taken, unless bad rows are to be left out.
+        """
+
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary; complete once the chunks have been read."""
 
@@ -241,13 +249,11 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
             else "rename one of them",
         )
     near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
-    hint = (
-        f"did you mean {flag} {printable(near[0])}?"
-        if near
-        else _mend(columns)
-        if len(columns) == 1
-        else None
-    )
+    hint = None
+    if near:
+        hint = f"did you mean {flag} {printable(near[0])}?"
+    elif len(columns) == 1:
+        hint = _mend(columns)
     raise UsageError(
         f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}",
         hint=hint,

@@ -92,10 +92,10 @@ class Dialect:
             return raw
         return re.sub(re.escape(self.escapechar) + b"(.)", rb"\1", raw, flags=re.DOTALL)
 
-    def quote(self, value: bytes, *, always: bool = False) -> bytes:
+    def quote(self, value: bytes) -> bytes:
         """Return `value` as a raw field, quoted where it must be."""
         special = self.delimiter + self.quotechar + b"\r\n" + (self.escapechar or b"")
-        if not always and not any(c in special for c in value):
+        if not any(c in special for c in value):
             return value
         if self.escapechar is not None:
             value = value.replace(self.escapechar, self.escapechar * 2)
@@ -135,18 +135,17 @@ class Records:
 
     def slice(self, first: int, last: int) -> "Records":
         """Return the records first..last-1 with the blank lines before each."""
+        begin, stop = self.begin, self.stop
+        if 0 < first < len(self):
+            begin = int(self.line_ends[first - 1])
+        elif first:
+            begin = self.stop
+        if last < len(self):
+            stop = int(self.line_ends[last - 1]) if last else self.begin
         return replace(
             self,
-            begin=self.begin
-            if first == 0
-            else self.stop
-            if first == len(self)
-            else int(self.line_ends[first - 1]),
-            stop=self.stop
-            if last == len(self)
-            else int(self.line_ends[last - 1])
-            if last
-            else self.begin,
+            begin=begin,
+            stop=stop,
             starts=self.starts[first:last],
             ends=self.ends[first:last],
             line_ends=self.line_ends[first:last],

@@ -16,7 +16,7 @@ from batchsent.model.nvidia import (
     explain_unserved_gpu,
     explain_unused_gpu,
 )
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 # Formats with fewer digits, or a smaller range, than the weights were trained in.
@@ -286,13 +286,12 @@ def device_error(description: str, error: BaseException, hint: str | None = None
 
     `hint` is for what has no better one.
     """
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    said = f"{printable(description)} failed: {printable(lines[0][:300])}"
+    said = f"{printable(description)} failed: {first_line(error)}"
     if is_out_of_memory(error):
         return DeviceError(said, hint=FREE_MEMORY)
     if lacks_memory(error):
         return DeviceError(said, hint=MORE_MEMORY)
-    known = [advice for words, advice in CUDA_HINTS.items() if words in lines[0]]
+    known = [advice for words, advice in CUDA_HINTS.items() if words in first_line(error)]
     return DeviceError(
         said, hint=known[0] if known else hint or "run the same command again, or use --device cpu"
     )

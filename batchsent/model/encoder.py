@@ -26,7 +26,7 @@ from batchsent.model.packed import (
     to_device,
 )
 from batchsent.model.weights import extract_weights
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 
 # Largest difference of a logit between the packed way and transformers, as a share of the logits'
 # spread. Measured on a CPU, at DistilBERT size and with the embedded model, 512 tokens: 3e-6 in
@@ -242,7 +242,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
         if model.device.kind != "cpu" and isinstance(error, RuntimeError):
             raise device_error(model.device.description, error) from error
         raise ModelError(
-            f"{name} does not run: {printable(_first_line(error))}",
+            f"{name} does not run: {type(error).__name__}: {first_line(error)}",
             hint="copy or download the model again, or fine-tune it again with this version of "
             "transformers",
         ) from error
@@ -266,18 +266,13 @@ def _describe_failure(model: LoadedModel, error: Exception) -> str:
     """
     if lacks_memory(error):
         raise _no_room(model, error) from error
-    return f"it failed here ({_first_line(error)})"
+    return f"it failed here ({type(error).__name__}: {first_line(error)})"
 
 
 def _no_room(model: LoadedModel, error: BaseException) -> DeviceError:
     return device_error(
         f"{model.device.description}, with a text of {model.max_length} tokens,", error
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def _centred(logits: NDArray[np.float32]) -> NDArray[np.float64]:

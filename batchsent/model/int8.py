@@ -53,13 +53,9 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
     whole = (weight / weight_scale[:, None]).round_().to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(whole, None)
     multiply = torch.ops.onednn.qlinear_pointwise
-    activate = (
-        None
-        if activation is None
-        else torch.ops.aten.gelu_
-        if activation == "gelu"
-        else ACT2FN[activation]
-    )
+    activate = None
+    if activation is not None:
+        activate = torch.ops.aten.gelu_ if activation == "gelu" else ACT2FN[activation]
 
     def run(states: Any) -> Any:
         # amax and amin, since abs makes a copy and aminmax is 20 times slower along the last

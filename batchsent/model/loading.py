@@ -28,7 +28,7 @@ from batchsent.model.device import (
 from batchsent.model.files import sha256_of, sha256_of_all
 from batchsent.model.folder import TOKENIZER_FILES, inspect
 from batchsent.model.options import check_max_length
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 
 # A Hub id: owner/name, or name alone for the oldest models.
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
@@ -298,7 +298,7 @@ def _loading_errors(path: Path) -> Iterator[None]:
             message = f"there is no memory to load {printable(path)}"
             raise DeviceError(message, hint=MORE_MEMORY) from error
         raise ModelError(
-            f"{printable(path)} cannot be loaded: {printable(_first_line(error))}",
+            f"{printable(path)} cannot be loaded: {first_line(error)}",
             hint="copy or download the model again, or fine-tune it again with this version of "
             "transformers",
         ) from error
@@ -340,8 +340,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchsent.errors import BatchsentError, ModelError, UsageError
 from batchsent.model.long_text import LONG_CHARS, BertTruncation, choose_truncation
 from batchsent.model.wordcache import WordCache
-from batchsent.text import printable
+from batchsent.text import first_line, printable, without_surrogates
 
 # What is read of a text that is longer than the model reads.
 LONG_TEXT = ("head", "tail", "head-tail", "window")
@@ -79,9 +79,8 @@ def make_text_encoder(tokenizer: Any, max_length: int, long_text: str | None = N
         raise
     # The tokenizers library raises plain exceptions.
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"the model's tokenizer does not work: {printable(lines[0][:300])}",
+            f"the model's tokenizer does not work: {first_line(error)}",
             hint="save the tokenizer into the folder again",
         ) from error
     check_long_text(long_text, encoder.content_tokens)
@@ -106,15 +105,6 @@ def check_long_text(long_text: str, room: int) -> None:
             f"{max(0, room)}",
             hint="give a larger --max-length; special tokens count too",
         )
-
-
-def without_surrogates(text: str) -> str:
-    """Return a text that UTF-8 can hold: lone surrogates become U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 class FastEncoder:

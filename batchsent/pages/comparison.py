@@ -69,9 +69,11 @@ def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
 
 def _name(document: Document) -> str:
     path = document["input"].get("path")
-    return cut(
-        "a run" if not path else "standard input" if path in {"-", "stdin"} else Path(path).name
-    )
+    if not path:
+        return "a run"
+    if path in {"-", "stdin"}:
+        return "standard input"
+    return cut(Path(path).name)
 
 
 def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
@@ -79,13 +81,9 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
     for name, what in (("psi", "scores"), ("length_psi", "text lengths")):
         index, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
         if index is not None:
-            word = (
-                "none"
-                if index <= max(noise, SOME_DRIFT)
-                else "much"
-                if index > MUCH_DRIFT
-                else "some"
-            )
+            word = "much" if index > MUCH_DRIFT else "some"
+            if index <= max(noise, SOME_DRIFT):
+                word = "none"
             tiles.append(
                 (f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}")
             )
@@ -118,13 +116,12 @@ def _moved(figure: Document, *, share: bool = True) -> dict[str, Any]:
     change, noise = figure["change"], figure["noise"]
     if change is None:
         return {"change": "-", "moved": False}
-    said = (
-        f"{100 * change:+.1f} pts"
-        if share
-        else f"{change:+,d}"
-        if isinstance(change, int)
-        else f"{change:+.3f}"
-    )
+    if share:
+        said = f"{100 * change:+.1f} pts"
+    elif isinstance(change, int):
+        said = f"{change:+,d}"
+    else:
+        said = f"{change:+.3f}"
     return {"change": said if change else "0", "moved": noise is not None and abs(change) > noise}
 
 

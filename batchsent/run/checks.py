@@ -1,15 +1,13 @@
 """Checks before the model is loaded: do the options fit together, can every row be read."""
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
+from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
-from batchsent.formats.csv import CsvSource
-from batchsent.formats.parquet import ParquetSource
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
@@ -100,19 +98,10 @@ def check_input(path: str, options: ReadOptions, decoded: list[str]) -> Checked 
     before = stamp(path)
     source = open_source(path, options)
     try:
-        if isinstance(source, CsvSource):
-            rows, bad_rows = source.check()
-            facts = source.facts()
-            checked = Checked(rows, bad_rows, facts["bytes"], facts["sha256"], before)
-        else:
-            with Path(path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            count = None
-            if isinstance(source, ParquetSource):
-                source.check_utf8(decoded)
-                count = source.rows
-                count = count if options.limit is None else min(count, options.limit)
-            checked = Checked(count, 0, before[1], digest, before)
+        rows, bad_rows = source.check(decoded)
+        # A source that is read from end to end has hashed its bytes on the way.
+        sha256 = source.facts()["sha256"] if rows is not None else None
+        checked = Checked(rows, bad_rows, before[1], sha256 or sha256_of(Path(path)), before)
     finally:
         source.close()
     ensure_unchanged(path, checked)

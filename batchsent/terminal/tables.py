@@ -109,7 +109,9 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
 
 
 def _within(error: float | None) -> str:
-    return "" if error is None else f"within {error:.1g}" if error else "exact"
+    if error is None:
+        return ""
+    return f"within {error:.1g}" if error else "exact"
 
 
 def _labels(evaluation: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError
 from batchsent.model import files, folder, loading
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def loading_errors(path: Path) -> Iterator[None]:
     except BatchsentError:
         raise  # a signal that came in the middle
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"base model {printable(path)} cannot be loaded: {printable(lines[0][:300])}",
+            f"base model {printable(path)} cannot be loaded: {first_line(error)}",
             hint="--base-model takes a Hub id or a folder of an encoder that transformers knows",
         ) from error

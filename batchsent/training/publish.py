@@ -20,7 +20,7 @@ from batchsent.model import calibration
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
 from batchsent.pages.training import render_training
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 from batchsent.training.card import make_card
 from batchsent.training.checkpoints import writing
 from batchsent.training.plan import Trained
@@ -151,9 +151,8 @@ def push(final: Path, repository: str) -> str:
             commit_message="Upload a model made with batchsent",
         )
     except (OSError, ValueError, RuntimeError, hub.HTTPError) as error:  # type: ignore[attr-defined]  # of httpx or httpx2
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OutputError(
-            f"the model is in {printable(final)}, but was not uploaded: {printable(first_line)}",
+            f"the model is in {printable(final)}, but was not uploaded: {first_line(error)}",
             hint=f"try again without training: hf upload {printable(repository)} "
             f"{printable(final)}",
         ) from error

@@ -20,7 +20,7 @@ from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.streams import InputStream
 from batchsent.model.loading import COMMIT
-from batchsent.text import printable
+from batchsent.text import first_line, printable
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
@@ -228,9 +228,8 @@ def read_dataset(
     try:
         data = datasets.load_dataset(name, config, split=split, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError, hub.HTTPError) as error:  # type: ignore[attr-defined]
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{where}: {printable(first_line[:300])}",
+            f"{where}: {first_line(error)}",
             hint="check the name, the split and the network; a file of your own goes with --train "
             "FILE",
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 from batchsent.errors import DeviceError
 from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
-from batchsent.text import printable
+from batchsent.text import first_line
 from batchsent.training.adapters import merge_adapters
 from batchsent.training.checkpoints import step_of, writing
 from batchsent.training.hf_trainer import (
@@ -161,8 +161,8 @@ def device_errors(plan: Plan) -> Iterator[None]:
         ) from error
     except torch.AcceleratorError as error:
         raise DeviceError(
-            f"the device failed while training: {printable(str(error).splitlines()[0])}",
-            hint="run the same command again: it goes on from the last checkpoint",
+            f"the device failed while training: {first_line(error)}",
+            hint="run the same command again: it resumes from the last checkpoint",
         ) from error
 
 
