@@ -159,3 +159,15 @@ def test_the_systemd_units_are_valid():
             if "batchsent" in line and "not executable" not in line
         ]
         assert said == []
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    """Every module stands there with the first sentence of its docstring, and nothing else does."""
+    package = ROOT / "batchsent"
+    shown = README.split("**The tree.**")[1].split("```")[1].splitlines()[2:]
+    named = sorted(line.split()[0] for line in shown if line.split()[0].endswith(".py"))
+    modules = [path for path in package.rglob("*.py") if path.name != "__init__.py"]
+    assert named == sorted(path.name for path in modules)
+    for path in modules:
+        said = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].rstrip(".")
+        assert f" {said}\n" in README, path

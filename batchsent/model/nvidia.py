@@ -67,10 +67,11 @@ def explain_unused_gpu(torch: Any, said: str, files: DriverFiles) -> str | None:
         return f"{here}: {why}; {_advise_build(major)}"
     needed = int(torch.version.cuda.partition(".")[0])
     if major is not None and major < needed:
-        why = f"PyTorch {torch.__version__} needs CUDA {needed}, the driver serves CUDA {major}"
+        driver_said = f"needs a driver for CUDA {needed}, this one serves CUDA {major}"
+        why = f"PyTorch {torch.__version__} {driver_said}"
         return f"{here}: {why}; update the driver, or {_advise_build(major)}"
     if not files.control.exists():
-        return f"{here}: there is no {files.control}; start it with docker run --gpus all"
+        return f"{here}: there is no {files.control}; start the container with its GPUs"
     return f"{here}: {said or 'PyTorch finds no GPU'}; nvidia-smi says more"
 
 
