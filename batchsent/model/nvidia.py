@@ -71,7 +71,8 @@ def explain_unused_gpu(torch: Any, said: str, files: DriverFiles) -> str | None:
         why = f"PyTorch {torch.__version__} {driver_said}"
         return f"{here}: {why}; update the driver, or {_advise_build(major)}"
     if not files.control.exists():
-        return f"{here}: there is no {files.control}; start the container with its GPUs"
+        start = "start the container with its GPUs (docker run --gpus all)"
+        return f"{here}: there is no {files.control}; {start}"
     return f"{here}: {said or 'PyTorch finds no GPU'}; nvidia-smi says more"
 
 
