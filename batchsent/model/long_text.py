@@ -26,7 +26,9 @@ WORD_CHARS = (
 )
 # What BERT's pre-tokenizer sets apart wherever it stands: white space, ASCII punctuation,
 # ideographs.
-BERT_BREAK = re.compile(r"[ \t\n\r!-/:-@\[-`{-~\u4e00-\u9fff\u3400-\u4dbf]")
+# No-break and other wide spaces are white space to it too.
+SPACES = r" \t\n\r\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+BERT_BREAK = re.compile(rf"[{SPACES}!-/:-@\[-`{{-~\u4e00-\u9fff\u3400-\u4dbf]")
 # GPT-2's pre-tokenizer always splits between letters, digits and punctuation, and before white
 # space that follows one of them. The apostrophe is left out: it belongs to what follows in 's, 't,
 # 're.
