@@ -39,39 +39,60 @@ TRUE_WORDS = {"true", "1", "1.0"}
 class EvaluateOptions(ReadOptions, ModelOptions):
     """How a file is judged."""
 
-    gold: str | None = option(None, "Column with the right labels.", metavar="COLUMN")
+    gold: str | None = option(
+        None, "Column with the right labels.", metavar="COLUMN", group="Common"
+    )
     gold_map: str | None = option(
-        None, "What gold values mean: neg=NEGATIVE,pos=POSITIVE.", metavar="VALUE=LABEL,..."
+        None,
+        "What gold values mean: neg=NEGATIVE,pos=POSITIVE.",
+        metavar="VALUE=LABEL,...",
+        group="Quality",
     )
     gold_stars: str | None = option(
-        None, "Column with star ratings, taken as weak labels.", metavar="COLUMN"
+        None,
+        "Column with star ratings, taken as weak labels.",
+        metavar="COLUMN",
+        group="Quality",
     )
     stars: str | None = option(
-        None, "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.", metavar="FROM-TO:LABEL,..."
+        None,
+        "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.",
+        metavar="FROM-TO:LABEL,...",
+        group="Quality",
     )
-    prefix: str = option("", "What stands in front of the names of the label and score columns.")
+    prefix: str = option(
+        "", "What stands in front of the names of the label and score columns.", group="Common"
+    )
     labels: str | None = option(
         None,
         "Label names in the model's order [default: from the summary beside FILE, its prob_ "
         "columns or its labels].",
         metavar="LABEL,...",
+        group="Quality",
     )
     unsure_below: float | None = option(
-        None, "Score under which a row counts as unsure.", metavar="SCORE"
+        None,
+        "Score under which a row counts as unsure.",
+        metavar="SCORE",
+        group="Quality",
     )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure is lower; may be repeated.",
         metavar="FIGURE=VALUE",
         multiple=True,
+        group="Quality",
     )
     model: str | None = option(
         None,
         "Score FILE with this model instead of reading its label column.",
         short="-m",
         metavar="FOLDER|ID",
+        group="Common",
     )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+    revision: str | None = option(
+        None, "Commit, tag or branch of a Hub model.", group="Model and device"
+    )
 
 
 def evaluate(

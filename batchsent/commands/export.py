@@ -48,10 +48,17 @@ class ExportOptions:
     """What a model is exported to."""
 
     to: str = option(
-        "onnx", "onnx: model.onnx; torch: model.pt2, for torch.export.load.", choices=tuple(FILES)
+        "onnx",
+        "onnx: model.onnx; torch: model.pt2, for torch.export.load.",
+        choices=tuple(FILES),
+        group="Common",
     )
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.", metavar="REVISION")
-    overwrite: bool = option(default=False, help="Replace the export that is at FOLDER.")
+    revision: str | None = option(
+        None, "Commit, tag or branch of a Hub model.", metavar="REVISION", group="Model and device"
+    )
+    overwrite: bool = option(
+        default=False, help="Replace the export that is at FOLDER.", group="Common"
+    )
 
 
 def export(

@@ -15,7 +15,9 @@ from batchsent.options import build, option
 class InfoOptions(ModelOptions):
     """What to ask about."""
 
-    revision: str | None = option(None, "Commit, tag or branch of a Hub model.")
+    revision: str | None = option(
+        None, "Commit, tag or branch of a Hub model.", group="Model and device"
+    )
 
 
 def info(model: str | None = None, **options: Any) -> dict[str, Any]:

@@ -37,157 +37,227 @@ class FinetuneOptions:
         "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub. Texts are "
         "read as they are, HTML included, as in scoring.",
         metavar="FILE|NAME",
+        group="Common",
     )
     eval: str | None = option(
         None,
         "Reviews to measure on. Without it: the test split of the data set, or a held-out share "
         "of the file.",
         metavar="FILE|NAME",
+        group="Common",
     )
     train_split: str = option(
-        "train", "Split of a Hub data set to train on, such as train[:10%].", metavar="SPLIT"
+        "train",
+        "Split of a Hub data set to train on, such as train[:10%].",
+        metavar="SPLIT",
+        group="Data",
     )
     eval_split: str | None = option(
         None,
         "Split to measure on. Without it: test, else validation, else a held-out share.",
         metavar="SPLIT",
+        group="Data",
     )
     dataset_config: str | None = option(
-        None, "Configuration of a Hub data set, such as sst2 of glue.", metavar="NAME"
+        None,
+        "Configuration of a Hub data set, such as sst2 of glue.",
+        metavar="NAME",
+        group="Data",
     )
     dataset_revision: str | None = option(
-        None, "Commit, tag or branch of a Hub data set.", metavar="REVISION"
+        None,
+        "Commit, tag or branch of a Hub data set.",
+        metavar="REVISION",
+        group="Data",
     )
     hold_out: float = option(
         0.1,
         "Share of every class held out: to measure on without --eval, and for --early-stopping "
         "and --trials.",
+        group="Data",
     )
     text_column: str | None = option(
-        None, "Column of the reviews. Without it: text or review.", metavar="NAME"
+        None,
+        "Column of the reviews. Without it: text or review.",
+        metavar="NAME",
+        group="Common",
     )
     label_column: str | None = option(
-        None, "Column of the labels. Without it: label, labels or sentiment.", metavar="NAME"
+        None,
+        "Column of the labels. Without it: label, labels or sentiment.",
+        metavar="NAME",
+        group="Common",
     )
     labels: str | None = option(
         None,
         "Names of the classes 0, 1, ... Without it 0/1 and neg/pos become NEGATIVE,POSITIVE.",
         metavar="A,B,...",
+        group="Data",
     )
     label_map: str | None = option(
         None,
         "What values of the label column mean: neg=NEGATIVE,pos=POSITIVE,unsure=",
         metavar="VALUE=LABEL,...",
+        group="Data",
     )
     stars: str | None = option(
         None,
         "Classes of star ratings; ratings in no range are left out.",
         metavar="1-4:NEGATIVE,7-10:POSITIVE",
+        group="Data",
     )
     train_samples: int | None = option(
         None,
         f"Random rows to train on, 0 for all. Without it: {DATASET_SAMPLES[0]} of {DATASET}, all "
         "of others.",
+        group="Data",
     )
     eval_samples: int | None = option(
         None,
         f"Random rows to measure on, 0 for all. Without it: {DATASET_SAMPLES[1]} of {DATASET}, all "
         "of others.",
+        group="Data",
     )
     base_model: str = option(
         BASE_MODEL,
         "Encoder to start from: a folder, a Hub id, or embedded for the small model that comes "
         "with batchsent.",
         metavar="FOLDER|ID",
+        group="Common",
     )
     revision: str | None = option(
-        None, "Commit, tag or branch of a base model of the Hub.", metavar="REVISION"
+        None,
+        "Commit, tag or branch of a base model of the Hub.",
+        metavar="REVISION",
+        group="Model and device",
     )
     from_scratch: bool = option(
         default=False,
         help="Train a small new model instead, with a vocabulary of the training texts.",
+        group="Model and device",
     )
     max_length: int | None = option(
-        None, "Tokens read of a review. Without it: what the base model can read."
+        None,
+        "Tokens read of a review. Without it: what the base model can read.",
+        group="Model and device",
     )
     long_text: str = option(
-        "head", "What is read of a longer review, in training and in scoring.", choices=LONG_TEXT
+        "head",
+        "What is read of a longer review, in training and in scoring.",
+        choices=LONG_TEXT,
+        group="Model and device",
     )
     distill: bool = option(
         default=False,
         help="Learn the probabilities in the columns prob_LABEL, which a teacher's `batch "
         "--probabilities` wrote.",
+        group="Training",
     )
     learning_rate: float | None = option(
         None,
         f"Highest learning rate. Without it: {LEARNING_RATE}, {LORA_LEARNING_RATE} with --lora, or"
         f" {SCRATCH_LEARNING_RATE} from scratch.",
+        group="Training",
     )
-    batch_size: int = option(16, "Reviews in a forward pass, in each process of a torchrun.")
+    batch_size: int = option(
+        16, "Reviews in a forward pass, in each process of a torchrun.", group="Training"
+    )
     accumulate: int = option(
-        1, "Forward passes in a training step: the batch of a larger device, in less memory."
+        1,
+        "Forward passes in a training step: the batch of a larger device, in less memory.",
+        group="Training",
     )
-    eval_batch_size: int = option(16, "Reviews measured at a time.")
+    eval_batch_size: int = option(16, "Reviews measured at a time.", group="Training")
     epochs: float | None = option(
         None,
         f"Passes over the training rows. Without it: {EPOCHS:g}, or {SCRATCH_EPOCHS:g} from "
         "scratch.",
+        group="Training",
     )
     early_stopping: int | None = option(
         None,
         "Stop after so many evaluations without a smaller loss on held-out training rows, and "
         "keep the best weights.",
         metavar="N",
+        group="Training",
     )
     trials: int | None = option(
         None,
         "First try so many learning rates, epochs and batch sizes on held-out training rows "
         "(needs optuna).",
         metavar="N",
+        group="Training",
     )
     class_weights: str = option(
-        "none", "balanced: rare classes weigh as much as frequent ones.", choices=CLASS_WEIGHTS
+        "none",
+        "balanced: rare classes weigh as much as frequent ones.",
+        choices=CLASS_WEIGHTS,
+        group="Training",
     )
-    label_smoothing: float = option(0.0, "Share of the target that is spread over all classes.")
+    label_smoothing: float = option(
+        0.0, "Share of the target that is spread over all classes.", group="Training"
+    )
     lora: int | None = option(
         None,
         "Train adapters of this rank, merged into the weights at the end (needs peft).",
         metavar="RANK",
+        group="Training",
     )
-    weight_decay: float = option(0.01, "Weight decay.")
+    weight_decay: float = option(0.01, "Weight decay.", group="Training")
     warmup: float = option(
-        0.0, "Share of the steps (below 1), or number of steps, until the full learning rate."
+        0.0,
+        "Share of the steps (below 1), or number of steps, until the full learning rate.",
+        group="Training",
     )
-    seed: int = option(42, "Seed of samples, initial weights and order.")
-    save_strategy: str = option("epoch", "When to checkpoint.", choices=SAVE_STRATEGIES)
-    save_steps: int = option(500, "Steps between checkpoints with --save-strategy steps.")
+    seed: int = option(42, "Seed of samples, initial weights and order.", group="Training")
+    save_strategy: str = option(
+        "epoch", "When to checkpoint.", choices=SAVE_STRATEGIES, group="Run"
+    )
+    save_steps: int = option(
+        500, "Steps between checkpoints with --save-strategy steps.", group="Run"
+    )
     keep_checkpoints: bool = option(
-        default=False, help="Keep the checkpoints beside the finished model."
+        default=False,
+        help="Keep the checkpoints beside the finished model.",
+        group="Run",
     )
-    device: str = option("auto", "Where to train.", choices=DEVICES)
+    device: str = option("auto", "Where to train.", choices=DEVICES, group="Model and device")
     precision: str = option(
         "auto",
         "Number format of the forward pass; weights and optimizer stay float32.",
         choices=PRECISIONS,
+        group="Model and device",
     )
     report_to: str = option(
         "none",
         "Also send the curve to tensorboard, wandb, mlflow, ... as transformers does.",
         metavar="NAME",
+        group="Run",
     )
     torch_save: str | None = option(
-        None, "Also write the state dict with torch.save.", metavar="FILE"
+        None,
+        "Also write the state dict with torch.save.",
+        metavar="FILE",
+        group="Run",
     )
     push_to_hub: str | None = option(
-        None, "Also upload the finished folder to this Hub model.", metavar="OWNER/NAME"
+        None,
+        "Also upload the finished folder to this Hub model.",
+        metavar="OWNER/NAME",
+        group="Run",
     )
-    overwrite: bool = option(default=False, help="Replace the model that is at OUTPUT.")
+    overwrite: bool = option(
+        default=False, help="Replace the model that is at OUTPUT.", group="Common"
+    )
     resume: bool = option(
         default=False,
         help="Go on with an unfinished run, or fail; without it a run goes on where it can.",
+        group="Common",
     )
     restart: bool = option(
-        default=False, help="Throw away the checkpoints of an unfinished run and start over."
+        default=False,
+        help="Throw away the checkpoints of an unfinished run and start over.",
+        group="Run",
     )
 
 

@@ -43,17 +43,26 @@ class VerifyOptions(ReadOptions):
     What is not given is taken from the summary, where there is one.
     """
 
-    prefix: str = option("", "What stands in front of the names of the new columns.")
+    prefix: str = option(
+        "", "What stands in front of the names of the new columns.", group="Common"
+    )
     output_format: str | None = option(
         None,
         "Format of the output, where the name does not tell.",
         choices=("csv", "tsv", "parquet", "arrow"),
+        group="Run",
     )
     summary: str | None = option(
-        None, "Where the summary is [default: OUTPUT.summary.json].", metavar="FILE"
+        None,
+        "Where the summary is [default: OUTPUT.summary.json].",
+        metavar="FILE",
+        group="Run",
     )
     rejects: str | None = option(
-        None, "Where rejected rows are [default: OUTPUT.rejects.csv].", metavar="FILE"
+        None,
+        "Where rejected rows are [default: OUTPUT.rejects.csv].",
+        metavar="FILE",
+        group="Run",
     )
 
 
