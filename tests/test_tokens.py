@@ -641,3 +641,38 @@ def test_megabytes_of_one_letter_cost_milliseconds_in_byte_level_bpe(unit):
     elapsed_s = time.thread_time() - start
     assert rows(tokens) == expected(tokenizer, [text[:100_000]])
     assert elapsed_s < 2  # all of it takes 12 s
+
+
+LONG_UNITS = [
+    "the film was good. ",
+    "a\u00a0",
+    "漢",
+    "x",
+    "!?",
+    "é",
+    "e\u0301\u0302 ",
+    "😀 ",
+    "👩‍👩‍👧 ",
+    "ab \x01",
+    "[SEP] ",
+]
+
+
+@pytest.mark.parametrize("long_text", ["head", "tail", "head-tail"])
+@pytest.mark.parametrize("unit", LONG_UNITS)
+def test_k20_a_very_long_text_has_the_ids_that_it_has_without_the_cut(long_text, unit):
+    """K20: whatever it is made of, and whichever end is read."""
+    encoder = make_text_encoder(bert_tokenizer(), 32, long_text)
+    text = "a lovely film, " + unit * (2 * LONG_CHARS // len(unit)) + " it was the worst ever"
+    cut = encoder.encode([text, "good"])
+    whole = pack(
+        *encoder._contents([text, "good"]),
+        encoder.special_tokens,
+        encoder.content_tokens,
+        long_text,
+    )
+    assert cut.ids.tolist() == whole.ids.tolist()
+    assert cut.offsets.tolist() == whole.offsets.tolist()
+    assert cut.n_tokens.tolist() == whole.n_tokens.tolist()
+    assert (cut.truncated_tokens <= whole.truncated_tokens).all()
+    assert ((cut.truncated_tokens > 0) == (whole.truncated_tokens > 0)).all()

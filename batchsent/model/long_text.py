@@ -124,6 +124,22 @@ class BertTruncation:
             window *= 4
         yield [text], True
 
+    def endings(self, text: str) -> Iterator[tuple[str, bool]]:
+        """Yield ever longer (suffix, whole): the tokens of the text end as those of the suffix do.
+
+        A break ends a word whatever stands around it, so it is a place to cut from behind as well.
+        """
+        text = self.long_word.sub(r"\1", text)
+        window = LONG_CHARS
+        while window < len(text):
+            first = len(text) - window
+            for start in range(first, min(len(text), first + LOOK_BACK_CHARS)):
+                if BERT_BREAK.match(text, start - 1):
+                    yield text[start:], False
+                    break
+            window *= 4
+        yield text, True
+
 
 class Gpt2Truncation:
     """Cuts for GPT-2's byte-level BPE, between or within classes of characters.

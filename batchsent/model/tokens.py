@@ -139,8 +139,10 @@ class FastEncoder:
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""
-        beginning_only = self.truncation is not None and self.long_text == "head"
-        if beginning_only and any(len(text) > LONG_CHARS for text in texts):
+        can_cut = self.truncation is not None and self.long_text == "head"
+        if isinstance(self.truncation, BertTruncation):
+            can_cut = self.long_text != "window"
+        if can_cut and any(len(text) > LONG_CHARS for text in texts):
             return self._encode_with_long(texts)
         return pack(
             *self._contents(texts), self.special_tokens, self.content_tokens, self.long_text
@@ -162,27 +164,46 @@ class FastEncoder:
         rows = np.split(ids, np.cumsum(counts)[:-1])
         for row, text in enumerate(texts):
             if len(text) > LONG_CHARS:
-                rows[row] = self._beginning(without_surrogates(text))
+                rows[row] = self._ends(without_surrogates(text))
         counts = np.array([len(row) for row in rows], dtype=np.int64)
         return pack(
             np.concatenate(rows), counts, self.special_tokens, self.content_tokens, self.long_text
         )
 
-    def _beginning(self, text: str) -> NDArray[np.int32]:
-        """Return the first ids of a long text: all, or more than are kept."""
+    def _ends(self, text: str) -> NDArray[np.int32]:
+        """Return ids of a long text that begin and end as all of its ids do.
+
+        They are all of its ids, or more than are kept: `pack` takes as many of either end as it
+        needs.
+        """
+        beginning, whole = self._beginning(text)
+        if whole or self.long_text == "head":
+            return beginning
+        assert isinstance(self.truncation, BertTruncation)
+        for suffix, is_whole in self.truncation.endings(text):
+            ending, _ = self._contents([suffix])
+            if is_whole:
+                return ending
+            if len(ending) >= self.content_tokens:
+                break
+        kept = self.content_tokens
+        return np.concatenate([beginning[:kept], ending[-kept:]])
+
+    def _beginning(self, text: str) -> tuple[NDArray[np.int32], bool]:
+        """Return the first ids of a long text, more than are kept, and whether they are all."""
         assert self.truncation is not None
         for texts, whole in self.truncation.candidates(text, self.content_tokens):
             ids, counts = self._contents(texts)
             rows = np.split(ids, np.cumsum(counts)[:-1])
             if whole:
-                return ids
+                return ids, True
             shortest = min(rows, key=len)
             same = all(
                 np.array_equal(row[: self.content_tokens], shortest[: self.content_tokens])
                 for row in rows
             )
             if same and len(shortest) > self.content_tokens:
-                return shortest
+                return shortest, False
         raise AssertionError("the last candidate is the whole text")
 
 
