@@ -17,9 +17,11 @@ from batchsent.errors import UsageError
 from batchsent.model.long_text import (
     BERT_BREAK,
     BYTES,
+    EMOJI,
     GPT2_BREAK,
     LETTERS,
     LONG_CHARS,
+    MARKS_IN_WORDS,
     WORD_CHARS,
     Gpt2Truncation,
     straddles,
@@ -343,6 +345,20 @@ def repeated(unit, chars):
     return unit * (chars // len(unit) + 1)
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_marks_never_end_a_word(lowercase):
+    """Accents and joiners are part of a word, or nothing, wherever they stand in it."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    for mark in class_members(MARKS_IN_WORDS):
+        for text in (f"a{mark}b", f"\U0001f600{mark}{mark}\U0001f600", f"ab{mark}"):
+            assert len(splitter.pre_tokenize_str(normalizer.normalize_str(text))) == 1, hex(
+                ord(mark)
+            )
+
+
 LONG_UNITS = [
     "a",
     "!",
@@ -433,7 +449,7 @@ def test_every_word_character_stays_in_its_word(lowercase):
 
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     splitter = pre_tokenizers.BertPreTokenizer()
-    for c in class_members(WORD_CHARS):
+    for c in class_members(WORD_CHARS + EMOJI):
         alone = normalizer.normalize_str(c)
         assert alone, hex(ord(c))
         assert len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1, hex(ord(c))
@@ -641,6 +657,20 @@ def test_megabytes_of_one_letter_cost_milliseconds_in_byte_level_bpe(unit):
     elapsed_s = time.thread_time() - start
     assert rows(tokens) == expected(tokenizer, [text[:100_000]])
     assert elapsed_s < 2  # all of it takes 12 s
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_accents_and_joiners_never_end_a_word(lowercase):
+    """Accents and joiners are part of a word, or nothing, wherever they stand in it."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    for mark in class_members(MARKS_IN_WORDS):
+        for text in (f"a{mark}b", f"\U0001f600{mark}{mark}\U0001f600", f"ab{mark}"):
+            assert len(splitter.pre_tokenize_str(normalizer.normalize_str(text))) == 1, hex(
+                ord(mark)
+            )
 
 
 LONG_UNITS = [

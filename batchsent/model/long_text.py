@@ -24,6 +24,9 @@ WORD_CHARS = (
     "0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5"
     "\u03f7-\u0481\u048a-\u052f\u05d0-\u05ea\u0620-\u064a\u0e01-\u0e30\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3"
 )
+# To BERT emoji are letters, and accents and joiners are part of the word or nothing at all.
+EMOJI = "\U0001f300-\U0001faff"
+MARKS_IN_WORDS = "\u0300-\u036f\u200b-\u200d\ufe00-\ufe0f"
 # What BERT's pre-tokenizer sets apart wherever it stands: white space, ASCII punctuation,
 # ideographs.
 # No-break and other wide spaces are white space to it too.
@@ -110,7 +113,9 @@ class BertTruncation:
     def __init__(self, max_word_chars: int) -> None:
         # A longer word is one unknown token whatever is in it, so only its length matters, and only
         # up to here.
-        self.long_word = re.compile(f"([{WORD_CHARS}]{{{max_word_chars + 1}}})[{WORD_CHARS}]+")
+        word = f"[{WORD_CHARS}{EMOJI}]"
+        enough = rf"(?:{word}[{MARKS_IN_WORDS}]*+){{{max_word_chars + 1}}}"
+        self.long_word = re.compile(rf"({enough})[{WORD_CHARS}{EMOJI}{MARKS_IN_WORDS}]++")
 
     def candidates(self, text: str, content_tokens: int) -> Iterator[tuple[list[str], bool]]:
         """Yield ever longer prefixes, then the whole text."""
