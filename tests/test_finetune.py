@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -669,3 +670,35 @@ def test_torch_keeps_its_threads(tmp_path, reviews, tiny_model):
         logging.get_verbosity(),
         datasets.are_progress_bars_disabled(),
     ) == before
+
+
+@pytest.mark.parametrize("foreign", ["train.csv", "runs/scored.csv", ".git/HEAD"])
+def test_overwrite_keeps_a_model_folder_with_files_of_the_user(
+    tmp_path, reviews, tiny_model, foreign
+):
+    """The training file inside the model folder, notes, scored dumps: nothing is removed."""
+    output = tmp_path / "out"
+    shutil.copytree(tiny_model, output)
+    mine = output / foreign
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_bytes(Path(reviews).read_bytes())
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    name = foreign.split("/")[0]
+    with pytest.raises(UsageError, match=rf"out holds {name}, which batchsent did not write"):
+        finetune(output, train=reviews, base_model=str(tiny_model), overwrite=True)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_torch_save_never_takes_the_place_of_the_training_file(tmp_path, reviews, tiny_model):
+    """Whatever --overwrite says."""
+    data = tmp_path / "t.csv"
+    data.write_bytes(Path(reviews).read_bytes())
+    with pytest.raises(UsageError, match="--train and --torch-save are the same file"):
+        finetune(
+            tmp_path / "out",
+            train=str(data),
+            base_model=str(tiny_model),
+            torch_save=str(data),
+            overwrite=True,
+        )
+    assert data.read_bytes() == Path(reviews).read_bytes()

@@ -20,6 +20,7 @@ from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.model import calibration
+from batchsent.model.folder import check_replaced
 from batchsent.model.loading import LoadedModel, identify, load_model
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
@@ -151,6 +152,7 @@ def check_output(final: Path, settings: ExportOptions) -> None:
         raise UsageError(
             f"{printable(final)} is no export, so it is not replaced", hint="choose another name"
         )
+    check_replaced(final)
 
 
 def trace(loaded: LoadedModel) -> Any:

@@ -17,6 +17,7 @@ from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device, choose_device
+from batchsent.model.folder import check_replaced
 from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
 from batchsent.reporting import Reporter
@@ -260,8 +261,15 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
                 f"{printable(final)} is no model folder, so it is not replaced",
                 hint="choose another name",
             )
+        check_replaced(final)
     if settings.torch_save is not None:
         saved = Path(settings.torch_save)
+        for flag, name in (("--train", settings.train), ("--eval", settings.eval)):
+            if name is not None and exists(name) and exists(saved) and saved.samefile(name):
+                raise UsageError(
+                    f"{flag} and --torch-save are the same file",
+                    hint="choose another name for --torch-save",
+                )
         check_new(saved, atomic.temporary_path(saved))
         if exists(saved) and not settings.overwrite:
             raise UsageError(

@@ -10,11 +10,12 @@ full disk.
 """
 
 import errno
+import fnmatch
 import os
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,20 @@ def temporary_directory(final: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     return temporary
+
+
+def foreign_names(folder: Path, known: Iterable[str]) -> list[str]:
+    """Return the names in a folder that match none of the patterns `known`, and all sub-folders.
+
+    They are the user's own: a folder that holds any is not replaced.
+    """
+    patterns = list(known)
+    found = []
+    for path in sorted(folder.iterdir()):
+        ours = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in patterns)
+        if not ours or path.is_symlink() or not path.is_file():
+            found.append(path.name)
+    return found
 
 
 def replaced_path(final: Path) -> Path:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.chunk import is_blank
-from batchsent.errors import ModelError
+from batchsent.errors import ModelError, UsageError
+from batchsent.files import atomic
 from batchsent.model.files import MAX_TEXT_BYTES, check_files, open_file, read_file, read_json
 from batchsent.model.sizes import check_sizes
 from batchsent.model.tokens import LONG_TEXT
@@ -54,6 +55,23 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
     "bpe.codes",
+)
+# What finetune, save_pretrained and export write into a folder; anything else there is the user's.
+WRITTEN_FILES = (
+    *TOKENIZER_FILES,
+    "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "model.onnx*",
+    "model.pt2",
+    "calibration.json",
+    "metrics.json",
+    "training_curve.csv",
+    "training_args.bin",
+    "README.md",
+    "report.html",
 )
 # One of these is enough to build a tokenizer of.
 VOCABULARIES = (
@@ -129,6 +147,21 @@ def inspect(folder: Path) -> Inspection:
         parts.positions,
         _long_text(folder, parts.config),
     )
+
+
+def check_replaced(folder: Path) -> None:
+    """Refuse to replace a folder with files in it that batchsent did not write.
+
+    --overwrite is about the model; a training file or notes beside it are the user's own. Raises
+    UsageError.
+    """
+    foreign = atomic.foreign_names(folder, WRITTEN_FILES)
+    if foreign:
+        raise UsageError(
+            f"{printable(folder)} holds {printable(foreign[0])}, which batchsent did not write, so "
+            "it is not replaced",
+            hint="move it elsewhere, or choose another name with -o",
+        )
 
 
 def inspect_base(folder: Path) -> tuple[tuple[Path, ...], int]:

@@ -18,7 +18,7 @@ from batchsent.errors import OutputError, UsageError
 from batchsent.files import atomic
 from batchsent.model import calibration
 from batchsent.model.files import sha256_of_all
-from batchsent.model.folder import weight_files
+from batchsent.model.folder import check_replaced, weight_files
 from batchsent.pages.training import render_training
 from batchsent.text import first_line, printable
 from batchsent.training.card import make_card
@@ -93,6 +93,8 @@ def write_folder(
                     pending.commit()
                 finally:
                     pending.close()
+        if overwrite and final.exists():
+            check_replaced(final)  # hours after the first look
         atomic.publish_directory(temporary, final, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
