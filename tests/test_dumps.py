@@ -125,6 +125,7 @@ REFUSED = [
     ("empty_folder", ["empty"], "out", {}, "no file to score"),
     ("into_its_own_folder", ["a"], "a", {}, "is input and output"),
     ("summary_for_several", ["a", "b"], "out", {"summary": "s.json"}, "name one file"),
+    ("disagreements_for_several", ["a", "b"], "out", {"disagreements": "d.csv"}, "name one file"),
     ("stdout_for_several", ["a/x.csv", "b/y.csv"], "-", {}, "stdout"),
 ]
 
@@ -195,3 +196,52 @@ def test_the_summary_of_a_folder_has_a_schema(dumps, tmp_path, kind):
         document = score([dumps], tmp_path / "scored")
     jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(document)))
     assert document["schema"] == schema["properties"]["schema"]["const"]
+
+
+def test_a_file_beside_one_output_is_never_another_output(dumps, tmp_path):
+    """A dump called like another one's rejects or groups is refused before anything runs."""
+    for name in ("a.csv.rejects.csv", "a.groups.csv"):
+        (dumps / name).write_text("text\nx\n")
+        with pytest.raises(UsageError, match=rf"{name} would be both the (rejects|groups) of"):
+            score([dumps], tmp_path / "out", bad_rows="reject", group_by="text", overwrite=True)
+        (dumps / name).unlink()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_of_a_folder_is_told(dumps, tmp_path):
+    """Sub-folders and pipes by a warning; a link to a missing dump as a file that failed."""
+    (dumps / "sub").mkdir()
+    os.mkfifo(dumps / "p.csv")
+    (dumps / "lost.csv").symlink_to("nowhere.csv")
+    code, stderr = run_child([dumps, "-o", "scored"], tmp_path)
+    assert code == 3
+    assert "left out 2 that are not files: p.csv, sub/" in stderr
+    assert "lost.csv: no such file" in stderr
+
+
+def test_finished_files_stay_finished_when_bad_rows_are_rejected_from_now_on(dumps, tmp_path):
+    """The hint says --bad-rows reject: files without bad rows are up to date under it."""
+    score([dumps], tmp_path / "scored")
+    document = score([dumps], tmp_path / "scored", bad_rows="reject")
+    statuses = [file["status"] for file in document["files"]]
+    assert statuses == ["up_to_date", "complete", "up_to_date"]
+
+
+def test_a_first_look_does_not_throw_the_work_of_the_whole_away(tmp_path):
+    """--limit is an option like others: unfinished work without it is refused, not replaced."""
+    (tmp_path / "in.csv").write_text("text\n" + "".join(f"review {n}\n" for n in range(60)))
+    command = ["in.csv", "-o", "out.csv", "--chunk-rows", "20"]
+    assert run_child(command, tmp_path, env={"BATCHSENT_FAULT": "rename:4:kill"})[0] == -9
+    parts = sorted(tmp_path.glob("*.batchsent/part-*"))
+    code, stderr = run_child([*command, "--limit", "10"], tmp_path)
+    assert (code, "--limit was None, now 10" in stderr) == (2, True)
+    assert sorted(tmp_path.glob("*.batchsent/part-*")) == parts
+    assert parts
+
+
+def test_the_work_folder_is_no_name_for_another_file(tmp_path):
+    """--summary OUT.batchsent is refused before anything is scored."""
+    (tmp_path / "in.csv").write_text("text\na\n")
+    code, stderr = run_child(["in.csv", "-o", "o.csv", "--summary", "o.csv.batchsent"], tmp_path)
+    assert (code, "are the same file" in stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "stderr.log"]

@@ -213,7 +213,9 @@ class Run:
             if target.exists() and not options.overwrite and not earlier.announced_is_there():
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
-            Parts(work_directory(target)).check(plan.fingerprint, restart=options.restart)
+            Parts(work_directory(target)).check(
+                plan.fingerprint, restart=options.restart, overwrite=options.overwrite
+            )
         earlier.refuse_foreign(options)
 
     def load(self) -> Scorer:
@@ -297,7 +299,8 @@ class Run:
             ensure_unchanged(self.paths.input, plan.checked)
         if parts and parts.mismatched:
             self.reporter.warning(
-                "the input was not the stream of the earlier run; its work could not be used"
+                "the input is not what the earlier run read: only unchanged chunks keep "
+                "their scores"
             )
         with self.clock.busy("write"):
             outputs = files.finish(sections["rows"]["written"])

@@ -117,6 +117,6 @@ def ensure_unchanged(path: str, checked: Checked) -> None:
     if not same:
         raise InputError(
             f"{printable(path)} changed while it was read",
-            hint="run the command again when nothing writes to it any more; nothing was put under "
-            "the output's name",
+            hint="run the command again with --restart when nothing writes to it any more; nothing "
+            "was put under the output's name",
         )

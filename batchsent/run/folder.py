@@ -57,12 +57,14 @@ def batch_all(
     with Signals() as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
-        if settings.summary or settings.rejects:
+        if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
-                "--summary and --rejects name one file, not one an input", hint="leave them out"
+                "--summary, --rejects and --disagreements name one file, not one for each input",
+                hint="leave them out, or score the inputs one by one",
             )
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
+        check_apart(pairs, settings)
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]
@@ -70,6 +72,8 @@ def batch_all(
         check_model(models, settings)
         if not settings.dry_run and not settings.overwrite:
             check_summary(folder / SUMMARY_NAME)
+        for said in left_out(inputs):
+            reporter.warning(said)
         with output_errors(folder):
             made = not exists(folder)
             folder.mkdir(exist_ok=True)
@@ -211,6 +215,35 @@ def plan_outputs(
     return [(path, target) for target, path in pairs.items()]
 
 
+def check_apart(pairs: Sequence[tuple[str, Path]], settings: BatchOptions) -> None:
+    """Refuse inputs of which one's output is a file beside another's output. Raises UsageError."""
+    outputs = {target: source for source, target in pairs}
+    for source, target in pairs:
+        beside = RunPaths.of(source, str(target), settings).written
+        for role, path in beside.items():
+            if role != "output" and path in outputs:
+                raise UsageError(
+                    f"{printable(path)} would be both the {role} of {printable(source)} and the "
+                    f"output of {printable(outputs[path])}",
+                    hint="score them into different folders",
+                )
+
+
+def left_out(inputs: Sequence[str]) -> list[str]:
+    """Say of each folder among the inputs what in it is neither a file nor hidden."""
+    said = []
+    for folder in (Path(given) for given in inputs if is_folder(given)):
+        others = [
+            path.name + ("/" if is_folder(path) else "")
+            for path in sorted(folder.iterdir())
+            if exists(path) and not is_regular(path) and not path.name.startswith(".")
+        ]
+        if others:
+            shown = ", ".join(map(printable, others[:5]))
+            said.append(f"{printable(folder)}: left out {len(others)} that are not files: {shown}")
+    return said
+
+
 def is_file_name(name: str) -> bool:
     """Tell whether a name has the suffix of a format."""
     try:
@@ -227,7 +260,9 @@ def files_in(folder: Path) -> list[str]:
             known = format_of(path.name, what="input")
         except UsageError:
             continue
-        if known and is_regular(path) and not path.name.startswith("."):
+        # A link to nothing is a dump that is missing, and is told as such.
+        there = is_regular(path) or not exists(path)
+        if known and there and not path.name.startswith("."):
             found.append(str(path))
     return found
 

@@ -62,7 +62,7 @@ class Parts:
     reused_rows: int = 0
     mismatched: bool = False
 
-    def check(self, fingerprint: dict[str, Any], *, restart: bool) -> None:
+    def check(self, fingerprint: dict[str, Any], *, restart: bool, overwrite: bool = False) -> None:
         """Refuse to lose scored work of another input, model or option.
 
         Raises UsageError that names what differs.
@@ -71,6 +71,17 @@ class Parts:
         if manifest is None or restart or not any(self.folder.glob("part-*")):
             return
         different = differences(manifest.get("fingerprint"), fingerprint)
+        if list(different) == ["input"]:
+            # A part is bound to its texts: those of unchanged chunks are still right.
+            if overwrite:
+                return
+            raise UsageError(
+                f"{printable(self.folder)} holds unfinished work, and the input was changed since: "
+                f"{different['input']}",
+                hint="add --overwrite to keep the scores of what is the same, or --restart to "
+                "score everything again",
+                differs=["input"],
+            )
         if different:
             raise UsageError(
                 f"{printable(self.folder)} holds the unfinished work of another run: "
@@ -87,8 +98,9 @@ class Parts:
         """
         manifest = self.manifest()
         known = None if manifest is None else manifest.get("fingerprint")
-        resumed = not restart and not differences(known, fingerprint)
-        if resumed and manifest and manifest.get("stamp") == self.stamp:
+        resumed = not restart and set(differences(known, fingerprint)) <= {"input"}
+        same = known == fingerprint and manifest is not None
+        if resumed and same and manifest and manifest.get("stamp") == self.stamp:
             return True
         if not resumed:
             with output_errors(self.folder):

@@ -60,6 +60,7 @@ class RunPaths:
             "rejects": self.rejects,
             "report": self.report,
             "failed summary": self.failure,
+            "work folder": self.target and path_beside(self.target, ".batchsent"),
             **self.tables,
         }
         return {role: path for role, path in found.items() if path is not None}

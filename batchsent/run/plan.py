@@ -1,7 +1,6 @@
 """What is known of a run before its model is loaded: input and model, held against the options."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,20 +107,15 @@ def fingerprint(
     source: Source, identity: ModelIdentity, checked: Checked | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what decides the scores, by the names a person knows the things by."""
-    reading = {
-        field.name: options[field.name]
-        for field in dataclasses.fields(ReadOptions)
-        if field.metadata["affects"] != "writing"
-    }
+    reading = [field.name for field in dataclasses.fields(ReadOptions)]
+    if checked and not checked.bad_rows:
+        reading.remove("bad_rows")  # without bad rows it does not matter what becomes of them
+    deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
     return {
         "input": checked.sha256 if checked else source.name,
-        "reading": json.dumps(reading, sort_keys=True),
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
-        **{
-            f"--{name.replace('_', '-')}": options[name]
-            for name in names_affecting(BatchOptions, "scores")
-        },
+        **{f"--{name.replace('_', '-')}": options[name] for name in deciding},
         "versions": ", ".join(f"{name} {found}" for name, found in summaries.versions().items()),
     }
