@@ -1,9 +1,11 @@
 """No file is replaced or removed that is not the output's own, unless --overwrite is given."""
 
 import json
+import shutil
 
 import pytest
 
+import batchsent
 from batchsent.errors import Locked, UsageError
 from batchsent.files.lock import held_lock
 from batchsent.run.batch import batch
@@ -237,3 +239,40 @@ def test_a_foreign_summary_of_a_folder_is_refused(folder):
             [str(folder / "in.csv")], f"{folder}/scored/", models=HashModels(), bad_rows="reject"
         )
     assert json.loads((folder / "scored" / "batchsent.summary.json").read_text()) == {"mine": 1}
+
+
+def test_no_file_of_the_model_is_replaced(folder, tiny_model):
+    """-o and --summary inside the model folder, whatever --overwrite says."""
+    model = folder / "model"
+    shutil.copytree(tiny_model, model)
+    before = (model / "config.json").read_bytes()
+    for output, options in (
+        ("model/config.json", {"output_format": "csv"}),
+        ("out.csv", {"summary": str(model / "config.json")}),
+    ):
+        with pytest.raises(UsageError, match="is a file of the model"):
+            batch(
+                folder / "in.csv",
+                folder / output,
+                model=str(model),
+                bad_rows="reject",
+                overwrite=True,
+                **options,
+            )
+    assert (model / "config.json").read_bytes() == before
+
+
+def test_a_page_of_another_run_is_not_replaced(folder):
+    """`report -o` and `compare --html` replace pages of their own alone."""
+    for name in ("one.csv", "two.csv"):
+        score(folder, name, report=True)
+    page = (folder / "two.csv.report.html").read_bytes()
+    summaries = [str(folder / f"{name}.csv.summary.json") for name in ("one", "two")]
+    with pytest.raises(UsageError, match="is the page of another run"):
+        batchsent.report(summaries[0], folder / "two.csv.report.html")
+    with pytest.raises(UsageError, match="is the page of another run"):
+        batchsent.compare(*summaries, html=folder / "two.csv.report.html")
+    assert (folder / "two.csv.report.html").read_bytes() == page
+    batchsent.report(summaries[1], folder / "two.csv.report.html")
+    for _ in range(2):
+        batchsent.compare(*summaries, html=folder / "drift.html")

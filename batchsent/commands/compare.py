@@ -29,7 +29,7 @@ def compare(
     InputError for a summary that cannot be read or is damaged; UsageError for what is no condition,
     and where the page would take the place of something else; OutputError.
     """
-    page = None if html is None else page_path(html, a, b)
+    page = None if html is None else page_path(html, a, b, runs=())
     before, after = summaries.read(a), summaries.read(b)
     comparison = comparing.compare(before, after)
     failures = comparing.check(comparison, fail_on)

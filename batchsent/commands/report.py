@@ -1,6 +1,7 @@
 """A summary as a page beside it; what the page says is pages/report.py's business."""
 
 import os
+from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
 
@@ -19,14 +20,18 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
     """Write the HTML page of a summary, one file without scripts, and return its path.
 
     Without `output` the page stands beside the summary, named as `batch --report` names it:
-    OUTPUT.report.html. A page of batchsent that is there already is replaced, any other file is
-    not. Raises InputError for a summary that cannot be read or is damaged, UsageError where the
-    page would replace something else, OutputError where it cannot be written.
+    OUTPUT.report.html. A page of this run that is there already is replaced (beside the summary
+    that of any run), any other file is not. Raises InputError for a summary that cannot be read or
+    is damaged, UsageError where the page would replace something else, OutputError where it cannot
+    be written.
     """
     from batchsent.pages.report import render
 
     document = summaries.read(summary)
-    path = page_path(output if output is not None else default_page(Path(summary)), summary)
+    if output is None:
+        path = page_path(default_page(Path(summary)), summary)
+    else:
+        path = page_path(output, summary, runs=(str(document["run"].get("id")),))
     write_file(path, render(document))
     return path
 
@@ -37,9 +42,14 @@ def default_page(summary: Path) -> Path:
     return summary.with_name(f"{name}.report.html")
 
 
-def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
+def page_path(
+    path: str | PathLike[str],
+    *shown: str | PathLike[str],
+    runs: Collection[str] | None = None,
+) -> Path:
     """Return where a page of the summaries `shown` goes.
 
+    A page of a run is replaced where its id is one of `runs`; None stands for any run.
     Raises UsageError where one of them, or any file that is not a page of batchsent, would be lost.
     """
     page = Path(path)
@@ -67,5 +77,11 @@ def page_path(path: str | PathLike[str], *shown: str | PathLike[str]) -> Path:
         raise UsageError(
             f"{printable(page)} exists already and is not a page of batchsent",
             hint="give the page another name",
+        )
+    of_run = GENERATOR + b" run "
+    known = runs is None or any(of_run + run.encode() in head for run in runs)
+    if of_run in head and not known:
+        raise UsageError(
+            f"{printable(page)} is the page of another run", hint="give the page another name"
         )
     return page

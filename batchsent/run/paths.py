@@ -1,5 +1,6 @@
 """Where the files of one run are, and what may not be there; reads and writes none of them."""
 
+import fnmatch
 import itertools
 import os
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from batchsent.filenames import check_new, exists, is_folder, is_link, is_regula
 from batchsent.files.atomic import temporary_path
 from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import path_beside, side_table_paths
+from batchsent.model.folder import WRITTEN_FILES
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
 
@@ -79,6 +81,17 @@ class RunPaths:
         """Return the files whose names the user gave: another run may have been given them too."""
         names = (options.summary, options.rejects, options.disagreements)
         return sorted(Path(name) for name in set(names) if name)
+
+    def check_apart_from(self, model: Path) -> None:
+        """Refuse to write over a file of the model folder. Raises UsageError."""
+        for what, path in self.written.items():
+            real = Path(os.path.realpath(path))
+            inside = real.parent == Path(os.path.realpath(model))
+            if inside and any(fnmatch.fnmatchcase(real.name, name) for name in WRITTEN_FILES):
+                raise UsageError(
+                    f"{what} {printable(path)} is a file of the model",
+                    hint="choose another name or folder",
+                )
 
     def check(self, options: BatchOptions) -> None:
         """Refuse to write one file over another, and where nothing can be written.

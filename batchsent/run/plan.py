@@ -64,6 +64,7 @@ def prepare(
     """
     gold, temperature = check_model(models, options)
     identity = models.identity()
+    paths.check_apart_from(identity.path)
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
     check_sink(paths.output, source, added, options.output_format)
