@@ -212,7 +212,7 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     with TerminalReporter() as reporter:
         document, failure = with_gates(lambda: evaluate(file, reporter=reporter, **options))
     print_document(document, failure, show_evaluation, as_json=as_json)
-    return 0
+    return EXIT_ROWS_REJECTED if document["rows"]["nonfinite"] else 0
 
 
 @cli.command("report")

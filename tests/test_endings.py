@@ -283,3 +283,14 @@ def test_k11_the_same_device_resumes(folder):
     assert (
         batch(source, output, models=Models(OnGpu(9)), chunk_rows=20)["run"]["resumed_rows"] == 40
     )
+
+
+def test_an_evaluation_by_stars_without_a_row_points_to_the_ranges(folder):
+    """The hint is about --stars, and an empty gold column is told as such."""
+    (folder / "in.csv").write_text("id,text,stars,gold\n1,a,9,\n2,b,8,\n")
+    source, output = folder / "in.csv", folder / "out.csv"
+    with pytest.raises(InputError, match="in a range of --stars") as caught:
+        batch(source, output, models=HashModels(), gold_stars="stars", stars="1-2:NEGATIVE")
+    assert "--gold-map" not in caught.value.hint
+    with pytest.raises(InputError, match="no scored row has a value that counts"):
+        batch(source, folder / "two.csv", models=HashModels(), gold="gold")

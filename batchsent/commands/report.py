@@ -52,6 +52,8 @@ def page_path(
     A page of a run is replaced where its id is one of `runs`; None stands for any run.
     Raises UsageError where one of them, or any file that is not a page of batchsent, would be lost.
     """
+    if str(path) == "-":
+        raise UsageError("a page does not go to stdout", hint="name a file for the page")
     page = Path(path)
     check_new(page, temporary_path(page))
     if not os.path.lexists(page):

@@ -211,13 +211,17 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
     """Raise InputError, with the values found, where an evaluation has no row."""
     if evaluation is None or evaluation["rows"]:
         return
-    found = ", ".join(f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"])
-    said = f"its values are: {found}" if found else "it holds no value for any scored row"
+    values = [f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"]]
+    what = "a label of the model"
+    hint = "say what they mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
+    if evaluation["gold"]["kind"] == "stars":
+        what, hint = "in a range of --stars", "give ranges that hold them: --stars 1-2:NEGATIVE,..."
+    said = f"its values are: {', '.join(values)}"
+    if not values:
+        said, hint = "no scored row has a value that counts", "name another column"
     raise InputError(
-        f"{name}: no value of the gold column is a label of the model, so nothing can be "
-        f"evaluated; {said}",
-        hint="say what the values mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name "
-        "another --gold column",
+        f"{name}: no value of the gold column is {what}, so nothing can be evaluated; {said}",
+        hint=hint,
     )
 
 
