@@ -25,7 +25,12 @@ from batchsent.errors import (
 )
 from batchsent.memory import check_room, memory_errors
 from batchsent.standard_streams import open_missing
-from batchsent.terminal.reporters import JsonReporter, TerminalReporter
+from batchsent.terminal.reporters import (
+    JsonReporter,
+    TerminalReporter,
+    json_line,
+    write_line,
+)
 from batchsent.text import printable
 
 if TYPE_CHECKING:
@@ -151,6 +156,7 @@ def batch_command(
         )
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
     with reporter:
+        reporter.stage("starting")
         from batchsent.run.folder import batch_all
 
         models = click.get_current_context().obj
@@ -412,14 +418,8 @@ def say_error(message: str, hint: str | None, code: int, *, as_json: bool, **det
     """Print an error to stderr, safe for a terminal, or as the last line of a JSON log."""
     try:
         if as_json:
-            line = {
-                "type": "exit_error",
-                "exit_code": code,
-                "message": message,
-                "hint": hint,
-                **details,
-            }
-            print(json.dumps(line, default=str), file=sys.stderr)  # noqa: T201 (this is where it belongs)
+            facts = {"exit_code": code, "message": message, "hint": hint, **details}
+            write_line(json_line("exit_error", "error", **facts))
         else:
             lines = [f"batchsent: {text}" for text in message.splitlines()] + (
                 [f"  {hint}"] if hint else []

@@ -48,7 +48,7 @@ class HashScorer:
     def prepare(self, texts):
         return Prepared(len(texts), texts)
 
-    def score(self, prepared, *, done=None, stop=None):
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
         rows = prepared.rows
         scores = done or Scores(
             np.full((rows, 2), np.nan, np.float32),

@@ -10,6 +10,7 @@ import pytest
 from batchsent.chunk import NONFINITE
 from batchsent.cli import cli
 from batchsent.errors import BatchsentError, DeviceError, InputError, ModelError, UsageError
+from batchsent.reporting import Reporter
 from batchsent.run.batch import batch
 from batchsent.run.folder import batch_all
 from tests.children import run as run_child
@@ -32,7 +33,7 @@ class NanScorer(HashScorer):
         super().__init__()
         self.broken = broken
 
-    def score(self, prepared, *, done=None, stop=None):
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
         scores = super().score(prepared, done=done, stop=stop)
         for row, text in enumerate(prepared.content):
             if self.broken(int(text.split()[-1])):
@@ -212,7 +213,7 @@ class OnGpu(HashScorer):
         super().__init__()
         self.chunks, self.name = chunks, name
 
-    def score(self, prepared, *, done=None, stop=None):
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
         self.chunks -= 1
         if self.chunks < 0:
             raise DeviceError("the GPU fell off the bus")
@@ -229,7 +230,7 @@ class OnGpu(HashScorer):
         return facts
 
 
-class Told:
+class Told(Reporter):
     """A reporter that keeps what it is told."""
 
     def __init__(self):
@@ -237,12 +238,6 @@ class Told:
 
     def warning(self, text, **facts):
         self.warnings.append(text)
-
-    def notice(self, text, **facts):
-        pass
-
-    def progress(self, rows, total_rows):
-        pass
 
 
 def test_k11_scores_of_another_device_are_not_mixed_in(folder):

@@ -36,7 +36,7 @@ class FailingScorer(HashScorer):
         super().__init__(batch_rows=4096)
         self.error, self.left = error, after_rows
 
-    def score(self, prepared, *, done=None, stop=None):
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
         self.left -= prepared.rows
         if self.left < 0:
             raise self.error

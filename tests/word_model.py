@@ -50,7 +50,7 @@ def praise(text):
 class WordScorer(HashScorer):
     """Scores all rows at once; texts beyond MAX_TOKENS words count as cut."""
 
-    def score(self, prepared, *, done=None, stop=None):
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
         texts = prepared.content
         blank = np.array([is_blank(text) for text in texts], dtype=bool)
         words = np.array(

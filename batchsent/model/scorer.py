@@ -56,8 +56,12 @@ class Scorer(Protocol):
         *,
         done: Scores | None = None,
         stop: Callable[[], bool] | None = None,
+        on_batch: Callable[[float], None] | None = None,
     ) -> Scores:
-        """Score a chunk; rows that `stop` left undone are PENDING."""
+        """Score a chunk; rows that `stop` left undone are PENDING.
+
+        `on_batch` is told after each batch which share of the chunk's tokens has been run.
+        """
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -154,11 +158,13 @@ class ModelScorer:
         *,
         done: Scores | None = None,
         stop: Callable[[], bool] | None = None,
+        on_batch: Callable[[float], None] | None = None,
     ) -> Scores:
         """Score a chunk, batch by batch.
 
         When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores
-        given as `done` are gone on from, with the same result as in one sitting. A text without a
+        given as `done` are continued, with the same result as in one sitting. `on_batch` is told
+        after each batch which share of the chunk's tokens has been run. A text without a
         finite result in half precision is run once more in float32. Raises DeviceError when the
         device fails or a single text does not fit into its memory.
         """
@@ -172,9 +178,11 @@ class ModelScorer:
         if done is not None:
             status[distinct.text_of[has_text]] = done.status[has_text]
             probabilities[distinct.text_of[has_text]] = done.probabilities[has_text]
-        text_of = distinct.tokens.text_of
+        text_of, lengths = distinct.tokens.text_of, distinct.tokens.lengths
         finished, outputs = [], []
+        tokens_run = 0
         for batch in distinct.batches:
+            tokens_run += int(lengths[batch].sum())
             if (status[text_of[batch]] != PENDING).all():
                 continue
             if stop is not None and stop():
@@ -182,6 +190,8 @@ class ModelScorer:
             for rows, output in self._run(distinct.tokens, batch):
                 finished.append(rows)
                 outputs.append(output)
+            if on_batch is not None:
+                on_batch(tokens_run / int(lengths.sum()))
         if outputs:
             pieces = np.full((len(text_of), len(self.labels)), np.nan, dtype=np.float32)
             pieces[np.concatenate(finished)] = self._fetch(outputs)

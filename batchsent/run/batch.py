@@ -17,6 +17,7 @@ the way out every stage is closed, the last first.
 
 import contextlib
 import datetime
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,14 @@ class Run:
         models: Models,
         reporter: Reporter,
         signals: Signals,
+        position: tuple[int, int] = (1, 1),
     ) -> None:
+        """Take what the run needs; it is number n of m inputs (`position`)."""
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
         self.paths = RunPaths.of(input_path, output_path, options)
+        self.position = position
+        self.id = uuid.uuid4().hex
+        self.name = "stdin" if input_path == "-" else printable(input_path)
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
         self.begun = False  # whether there is anything on the disk yet
@@ -113,6 +119,7 @@ class Run:
         Raises GateFailed with the output in its place.
         """
         options, target = self.options, self.paths.target
+        self.reporter.run_started(self.id, self.name, *self.position)
         check_options(options, self.paths)
         self.paths.check(options)
         if options.dry_run:
@@ -145,7 +152,7 @@ class Run:
             or Earlier.read(self.paths).foreign({"failed summary": path})
         ):
             return
-        run = run_facts(self.options, self.started, self.clock)
+        run = run_facts(self.id, self.options, self.started, self.clock)
         content = failure(error, printable(self.paths.input), run, self.tally, self.clock)
         with contextlib.suppress(OutputError):
             write_file(path, content)
@@ -153,6 +160,7 @@ class Run:
     def go_locked(self) -> dict[str, Any]:
         """Do all of it, while nobody else writes this output."""
         options = self.options
+        self.reporter.stage(f"checking {self.name}")
         source = open_source(
             self.paths.input, options, gold_column=options.gold or options.gold_stars
         )
@@ -220,6 +228,7 @@ class Run:
 
     def load(self) -> Scorer:
         """Load the model and say what was chosen."""
+        self.reporter.stage("loading the model")
         with self.clock.busy("load"):
             scorer = self.models.open()
         self.loaded = True
@@ -258,11 +267,17 @@ class Run:
         """Read, score and write chunk by chunk, then commit."""
         paths, checked = self.paths, plan.checked
         total_rows = checked.rows if checked else None
+        self.reporter.stage(f"scoring {self.name}")
+
+        def progress(rows: int) -> None:
+            reused = parts.reused_rows if parts else 0
+            self.reporter.progress(rows, total_rows, reused_rows=reused)
+
         with contextlib.ExitStack() as stack:
             stack.enter_context(output_errors(paths.output, checked.bytes if checked else None))
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             with self.signals.deferred():
-                scoring = Scoring(scorer, parts, self.clock, self.signals.stop)
+                scoring = Scoring(scorer, parts, self.clock, self.signals.stop, progress)
                 read = Prefetch(self.clock.each("read", plan.source.chunks()), 2, scoring.stop)
                 stack.callback(read.close)
                 tokenized = Prefetch(scoring.tokenize(read), 2, scoring.stop)
@@ -279,7 +294,6 @@ class Run:
                         self.tally.add(chunk, scores)
                         self.tally.reject(len(chunk.rejected))
                     seen = chunk.start_row + chunk.rows
-                    self.reporter.progress(seen, total_rows)
                     self.check_budget(max(seen + self.tally.rejected, 1000))
             # A signal that came meanwhile has been raised by now: from here on there is nothing
             # left to lose.
@@ -306,7 +320,7 @@ class Run:
             outputs = files.finish(sections["rows"]["written"])
         return success(
             plan,
-            run_facts(self.options, self.started, self.clock),
+            run_facts(self.id, self.options, self.started, self.clock),
             sections,
             outputs,
             scorer,

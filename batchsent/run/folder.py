@@ -79,8 +79,8 @@ def batch_all(
             folder.mkdir(exist_ok=True)
         try:
             files = [
-                run_file(source, target, settings, models, reporter, signals)
-                for source, target in pairs
+                run_file(source, target, settings, models, reporter, signals, (number, len(pairs)))
+                for number, (source, target) in enumerate(pairs, start=1)
             ]
         finally:
             if settings.dry_run and made:  # each run looks whether it could write there
@@ -112,10 +112,11 @@ def run_file(
     models: Models,
     reporter: Reporter,
     signals: Signals,
+    position: tuple[int, int],
 ) -> dict[str, Any]:
-    """Run one file of several; what goes wrong with it is told and kept in its entry."""
+    """Run file n of m (`position`); what goes wrong with it is told and kept in its entry."""
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
-    run = Run(source, str(target), settings, models, reporter, signals)
+    run = Run(source, str(target), settings, models, reporter, signals, position)
     try:
         document = run.go()
     except Interrupted:

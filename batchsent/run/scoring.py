@@ -35,9 +35,14 @@ class Scoring:
         parts: Parts | None,
         clock: Clock,
         interrupted: Callable[[], bool],
+        progress: Callable[[int], None],
     ) -> None:
+        """Take what the stages need; `progress` is told how many rows are done, after each batch.
+
+        Within a chunk, whose long texts come first, they are counted by their share of its tokens.
+        """
         self._scorer, self._parts, self._clock = scorer, parts, clock
-        self._interrupted = interrupted
+        self._interrupted, self._progress = interrupted, progress
         self._closing = False
 
     def close(self) -> None:
@@ -60,6 +65,7 @@ class Scoring:
             scores = known if ready is None else self._score(chunk, ready, known)
             if scores is None:
                 return
+            self._progress(chunk.start_row + chunk.rows)
             yield chunk, scores
             if time.monotonic() - trimmed > TRIM_S:
                 give_back_memory()
@@ -89,6 +95,9 @@ class Scoring:
                     ready,
                     done=known,
                     stop=lambda: self.stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
+                    on_batch=lambda share: self._progress(
+                        chunk.start_row + int(share * chunk.rows)
+                    ),
                 )
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending

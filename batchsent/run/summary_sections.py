@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import hashlib
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,10 +82,12 @@ def performance(
     }
 
 
-def run_facts(options: BatchOptions, started: datetime.datetime, clock: Clock) -> dict[str, Any]:
+def run_facts(
+    run_id: str, options: BatchOptions, started: datetime.datetime, clock: Clock
+) -> dict[str, Any]:
     """Return which run this is."""
     return {
-        "id": uuid.uuid4().hex,
+        "id": run_id,
         "command": [printable(word) for word in sys.argv],
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

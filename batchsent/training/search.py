@@ -38,7 +38,7 @@ class Progress(Reporter):
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
-    def progress(self, rows: int, total_rows: int | None) -> None:
+    def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Say how many rows are done, of how many."""
         self._reporter.progress(rows, total_rows)
 
