@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import time
 import pytest
 
 import batchsent
+from batchsent.errors import Interrupted
 from batchsent.reporting import Pace, Progress, Reporter
 from batchsent.terminal.reporters import JsonReporter, TerminalReporter, in_words
 from tests.hash_model import HashModels, HashScorer
@@ -37,10 +39,14 @@ class Listener(Reporter):
     """Remembers stages and rows."""
 
     def __init__(self):
-        self.stages, self.rows = [], []
+        self.stages, self.rows, self.said = [], [], []
 
     def stage(self, text):
         self.stages.append(text)
+
+    def notice(self, text, **facts):
+        if not text.startswith(("model", "device")):
+            self.said.append(text)
 
     def progress(self, rows, total_rows, *, reused_rows=0):
         self.rows.append((rows, total_rows, reused_rows))
@@ -207,3 +213,35 @@ def test_rows_that_an_earlier_run_kept_do_not_count_as_speed():
     pace = Pace(started=time.monotonic() - 10)
     assert pace.progress(1000, 2000, 1000) == Progress(1000, 2000, None, None)
     assert pace.progress(1100, 2000, 1000).rows_per_s == pytest.approx(10, rel=0.01)
+
+
+class InterruptedScorer(HashScorer):
+    """Presses Ctrl-C while the third chunk is scored."""
+
+    chunks = 0
+
+    def score(self, prepared, *, done=None, stop=None, on_batch=None):
+        self.chunks += 1
+        if self.chunks == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().score(prepared, done=done, stop=stop)
+
+
+class InterruptedModels(HashModels):
+    """Gives that model to a run."""
+
+    def open(self):
+        return InterruptedScorer()
+
+
+def test_ctrl_c_says_how_many_rows_are_kept_and_the_next_run_where_it_continues(dump, tmp_path):
+    """Both name the rows, so that nobody fears for a night's work."""
+    output = tmp_path / "out.csv"
+    with pytest.raises(Interrupted) as caught:
+        batchsent.batch(dump, output, models=InterruptedModels(), chunk_rows=100)
+    kept = int(re.match(r"(\d+) rows are scored and kept: run the same", caught.value.hint)[1])
+    assert 200 <= kept <= 300
+    listener = Listener()
+    batchsent.batch(dump, output, models=HashModels(), reporter=listener, chunk_rows=100)
+    assert listener.said == [f"resuming an earlier run: {kept} of 400 rows are scored already"]
+    assert listener.rows[-1] == (400, 400, kept)

@@ -48,8 +48,7 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             if number == signal.SIGINT:
-                # Whoever asks twice does not want to wait; everything committed is safe at any
-                # moment.
+                # The user asked twice and does not want to wait; what is committed is safe.
                 os._exit(128 + number)
             return
         self.received = number
@@ -67,7 +66,7 @@ class Signals:
             raise Interrupted(
                 self.received,
                 f"stopped by {name}",
-                hint="run the same command again to go on from here",
+                hint="run the same command again",
             )
 
     @contextmanager

@@ -21,7 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import BatchsentError, GateFailed, OutputError, UsageError
+from batchsent.errors import BatchsentError, GateFailed, Interrupted, OutputError, UsageError
 from batchsent.evaluation.gates import failed_minimums
 from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
@@ -177,7 +177,15 @@ class Run:
             scorer = self.load()
             parts = self.begin_parts(plan, scorer)
             self.tally = Tally(scorer.labels, plan.gold, unsure_below=options.unsure_below)
-            return self.stream(plan, scorer, parts)
+            try:
+                return self.stream(plan, scorer, parts)
+            except Interrupted as error:
+                if parts is not None:
+                    error.hint = (
+                        f"{parts.kept_rows():,} rows are scored and kept: run the same command "
+                        "again to continue from there"
+                    )
+                raise
         finally:
             source.close()
 
@@ -253,7 +261,10 @@ class Run:
             check_gpu_still_there(kept, parts.stamp)
         if parts.begin(plan.fingerprint, restart=self.options.restart):
             if kept == parts.stamp:
-                self.reporter.notice("resuming an earlier run")
+                rows = f"{parts.kept_rows():,}"
+                if plan.checked:
+                    rows += f" of {plan.checked.rows:,}"
+                self.reporter.notice(f"resuming an earlier run: {rows} rows are scored already")
             else:
                 self.reporter.warning(
                     f"the earlier run scored on {in_words(kept)}, this one scores on "

@@ -162,9 +162,19 @@ class Parts:
             "rows": chunk.rows,
             "labels": scores.probabilities.shape[1],
             "distinct": scores.distinct,
-            "complete": not bool((scores.status == PENDING).any()),
+            "scored_rows": int((scores.status != PENDING).sum()),
         }
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
+
+    def kept_rows(self) -> int:
+        """Return how many rows of this stamp have kept scores, as the parts themselves say."""
+        rows = 0
+        for path in self.folder.glob("part-*"):
+            with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+                header = json.loads(file.readline())
+                if header["stamp"] == self.stamp:
+                    rows += int(header["scored_rows"])
+        return rows
 
     def announce(self, outputs: list[dict[str, Any]], run_id: str) -> None:
         """Record which files are about to get their names: a resumed run owns them."""

@@ -15,6 +15,8 @@ from batchsent.text import elapsed, printable
 
 PLAIN_EVERY_S = 30.0
 JSON_EVERY_S = 10.0
+# What the moving line needs beside its title: spinner, bar, rows, speed, time left, clock.
+FIGURES_WIDTH = 75
 
 
 def write_line(text: str) -> None:
@@ -153,10 +155,10 @@ class TerminalReporter(LiveReporter):
 
     def _title(self) -> str:
         """Return what is being done, and to which of several files."""
-        title = self._stage or ""
+        title = printable(self._stage or "")
         if self._files > 1:
             title = f"file {self._number} of {self._files}: {title}"
-        return printable(title)
+        return title
 
     def _show_bar(self) -> None:
         """Begin a line that moves: a spinner and a clock, and a bar once there are rows."""
@@ -173,7 +175,7 @@ class TerminalReporter(LiveReporter):
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=12),
                 TextColumn("{task.fields[figures]}", markup=False),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
@@ -182,7 +184,11 @@ class TerminalReporter(LiveReporter):
             self._bar.start()
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(self._title(), total=None, figures="")
+        title = self._title()
+        width = max(12, self._bar.console.width - FIGURES_WIDTH)
+        if len(title) > width:
+            title = f"{title[: width - 1]}…"
+        self._task = self._bar.add_task(title, total=None, figures="")
 
     def _print_progress(self) -> None:
         """Print how far the run is, as one plain line."""
