@@ -114,7 +114,7 @@ def print_document(
     batchsent batch dumps/ -o scored/ --overwrite --bad-rows reject --quiet
     """,
 )
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
 @common_option(
     "-o",
     "--output",
@@ -205,7 +205,7 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 
 
 @command("evaluate")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=click.Path())
 @json_option("the document")
 def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     """Compare the labels of a scored FILE with a gold column.
@@ -222,7 +222,7 @@ def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
 
 
 @cli.command("report")
-@click.argument("summary", metavar="SUMMARY")
+@click.argument("summary", metavar="SUMMARY", type=click.Path())
 @common_option(
     "-o",
     "--output",
@@ -241,8 +241,8 @@ def report_command(summary: str, output: str | None) -> int:
 
 
 @cli.command("compare")
-@click.argument("first", metavar="SUMMARY")
-@click.argument("second", metavar="SUMMARY")
+@click.argument("first", metavar="SUMMARY", type=click.Path())
+@click.argument("second", metavar="SUMMARY", type=click.Path())
 @common_option(
     "--fail-on",
     multiple=True,
@@ -293,8 +293,8 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
 
 
 @command("verify")
-@click.argument("input_file", metavar="INPUT")
-@click.argument("output_file", metavar="OUTPUT")
+@click.argument("input_file", metavar="INPUT", type=click.Path())
+@click.argument("output_file", metavar="OUTPUT", type=click.Path())
 @json_option("the verdict")
 def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
     """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores."""
@@ -318,7 +318,7 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
 
 
 @command("export")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", type=click.Path())
 @common_option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
 def export_command(model: str, output: str, **options: Any) -> int:
     """Write MODEL for another runtime, check that it gives the same numbers, and print the path.
@@ -346,6 +346,21 @@ def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     return 0
 
 
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> int:
+    """Print the script that completes commands, options, choices and paths in SHELL.
+
+    In bash, for instance: eval "$(batchsent completion bash)" in ~/.bashrc.
+    """
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(cli, {}, "batchsent", "_BATCHSENT_COMPLETE").source())
+    return 0
+
+
 def main(arguments: list[str] | None = None, *, models: "Models | None" = None) -> None:
     """Run the command line and exit with one of the documented codes.
 
@@ -360,6 +375,8 @@ def main(arguments: list[str] | None = None, *, models: "Models | None" = None) 
             sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except SystemExit:  # click has answered a shell that completes a command line
+        code = 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:

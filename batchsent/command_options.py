@@ -22,10 +22,21 @@ GROUPS = (
 )
 
 
+# What stands for a path in help. Such values are paths for the completion of a shell too.
+PATHS = ("FILE", "FOLDER", "INPUT", "OUTPUT", "SUMMARY", "MODEL")
+
+
+def is_path(metavar: str) -> bool:
+    """Tell whether a metavar such as FOLDER|ID or INPUT... stands for a path."""
+    return any(word in metavar for word in PATHS)
+
+
 class GroupedOption(click.Option):
     """A click option that knows in which group of the help it is shown."""
 
     def __init__(self, *arguments: Any, group: str = "Other", **settings: Any) -> None:
+        if is_path(settings.get("metavar") or ""):
+            settings["type"] = click.Path()
         super().__init__(*arguments, **settings)
         self.group = group
 

@@ -66,7 +66,7 @@ class Signals:
             raise Interrupted(
                 self.received,
                 f"stopped by {name}",
-                hint="run the same command again",
+                hint="run the same command again to go on",
             )
 
     @contextmanager
