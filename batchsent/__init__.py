@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from batchsent.commands.info import info
     from batchsent.commands.predict import Model, Prediction, load
     from batchsent.commands.report import report
+    from batchsent.commands.sample import sample
     from batchsent.run.batch import batch
     from batchsent.verification.verify import verify
 
@@ -28,6 +29,7 @@ __all__ = [
     "info",
     "load",
     "report",
+    "sample",
     "verify",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "finetune": "batchsent.commands.finetune",
     "info": "batchsent.commands.info",
     "report": "batchsent.commands.report",
+    "sample": "batchsent.commands.sample",
     "verify": "batchsent.verification.verify",
     "batch": "batchsent.run.batch",
 }

@@ -42,6 +42,7 @@ COMMANDS = {
     "evaluate": "batchsent.commands.evaluate:EvaluateOptions",
     "export": "batchsent.commands.export:ExportOptions",
     "predict": "batchsent.commands.predict:PredictOptions",
+    "sample": "batchsent.commands.sample:SampleOptions",
     "info": "batchsent.commands.info:InfoOptions",
     "verify": "batchsent.verification.verify:VerifyOptions",
 }
@@ -263,6 +264,31 @@ def compare_command(
 
     comparison, failure = with_gates(lambda: compare(first, second, fail_on=fail_on, html=html))
     print_document(comparison, failure, show_comparison, as_json=as_json)
+    return 0
+
+
+@command(
+    "sample",
+    examples="""
+    batchsent sample scored.csv -n 200 -o to_label.csv
+    batchsent evaluate scored.csv --audit to_label.csv
+    """,
+)
+@click.argument("file", metavar="FILE", type=click.Path())
+@common_option("-o", "--output", required=True, metavar="OUTPUT", help="File to write.")
+@json_option("what was drawn")
+def sample_command(file: str, output: str, as_json: bool, **options: Any) -> int:
+    """Draw rows of a scored FILE to label by hand, and write them to OUTPUT.
+
+    Write the right label of each row into its column audit_gold, without looking at the model's,
+    and leave the other audit_ columns as they are. Then run evaluate with --audit OUTPUT.
+    """
+    from batchsent.commands.sample import sample
+    from batchsent.terminal.audit import show_sample
+
+    with TerminalReporter() as reporter:
+        document = sample(file, output, reporter=reporter, **options)
+    print_document(document, None, show_sample, as_json=as_json)
     return 0
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = ROOT / "examples"
 COMMAND = re.compile(
-    r"(?:^|\| |&& |/)batchsent ((?:batch|finetune|predict|evaluate|report|compare|verify|info|export)\b[^|#\n]*)",
+    r"(?:^|\| |&& |/)batchsent ((?:batch|finetune|predict|evaluate|report|compare|verify|sample|info|export)\b[^|#\n]*)",
     re.M,
 )
 

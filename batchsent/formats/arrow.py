@@ -1,7 +1,7 @@
 """Arrow IPC streams: typed rows through a pipe; every batch is checked before it is believed."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,12 @@ class TableRows:
     def column(self, n: int) -> pa.ChunkedArray:
         """Return the column at a position, counted from 0."""
         return self.rows.column(n)
+
+    def take(self, rows: Sequence[int]) -> "TableRows":
+        """Return some rows of the chunk, named by their rising numbers."""
+        # Slices, because not every type of column can be taken from.
+        parts = [self.rows.slice(row, 1) for row in rows]
+        return TableRows(pa.concat_tables(parts) if parts else self.rows.slice(0, 0))
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return the rows; `schema` is the one they have."""

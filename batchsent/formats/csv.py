@@ -1,8 +1,8 @@
 """CSV and TSV, read: which bytes are rows, which rows can be taken, which field is the text."""
 
 import codecs
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -396,6 +396,18 @@ class CsvRows:
         return pa.array(
             [self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string()
         )
+
+    def take(self, rows: Sequence[int]) -> "CsvRows":
+        """Return some rows of the chunk, named by their rising numbers, without blank lines."""
+        runs, first_row = [], 0
+        waiting = list(reversed(rows))
+        for run in self.runs:
+            while waiting and waiting[-1] < first_row + len(run):
+                number = waiting.pop() - first_row
+                one = run.slice(number, number + 1)
+                runs.append(replace(one, begin=int(one.starts[0])))
+            first_row += len(run)
+        return replace(self, runs=tuple(runs))
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return every column as strings, exact after unquoting."""
