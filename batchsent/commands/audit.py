@@ -1,0 +1,292 @@
+"""Hold a scored dump against the few of its rows that were labelled by hand."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.commands.sample import GOLD, ROW, STRATUM, STRATUM_ROWS, TEXT, text_mark
+from batchsent.errors import InputError, UsageError
+from batchsent.evaluation.advice import warning
+from batchsent.evaluation.audit import FEW_MISTAKES, Design, LabelledRows, sections
+from batchsent.evaluation.bins import FIXED, fixed
+from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
+from batchsent.formats.arrow import cells
+from batchsent.formats.opening import open_source
+from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.scored_rows import ScoredFile, ScoredRows
+from batchsent.reporting import Reporter
+from batchsent.text import printable
+
+SCHEMA = "batchsent.audit/1"
+
+# With fewer labels an interval is too wide to say anything.
+LEAST_LABELLED = 10
+
+KEEP_ROWS = (
+    f"keep every row that batchsent sample wrote; leave {GOLD} blank where there is no label"
+)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The rows of a sample, by rising number in the dump."""
+
+    name: str
+    row: NDArray[np.int64]  # (rows,) number in the dump, counted from 0
+    stratum: NDArray[np.int64]  # (rows,) counted from 0, none left out
+    stratum_rows: NDArray[np.int64]  # (strata,)
+    marks: list[str]  # (rows,) of the texts
+    cells: list[Any]  # (rows,) gold labels as they were typed
+    lines: NDArray[np.int64]  # (rows,) number in the file of the sample, counted from 1
+
+
+def audit(
+    file: str,
+    labelled: str,
+    options: ReadOptions,
+    rule: GoldRule,
+    *,
+    prefix: str = "",
+    gold: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Return accuracy and corrected shares of a scored file, from the labelled rows of a sample.
+
+    `labelled` is what `sample` drew from the file, with labels in the column `gold` (without it
+    audit_gold); `rule` says what they mean. Rows without a label are left out, and the others of
+    their stratum stand for more rows. The file may have been scored anew by another model since,
+    as long as the same rows have a label.
+
+    Raises UsageError and InputError for a sample of another dump, for labels that mean nothing and
+    where fewer than LEAST_LABELLED rows have one.
+    """
+    reporter = reporter or Reporter()
+    sampled = _read_sampled(labelled, gold or GOLD)
+    numbers = rule.numbers(sampled.cells)
+    _refuse_unmatched(sampled, numbers, rule.labels)
+    counted = np.zeros(len(rule.labels), dtype=np.int64)
+    said = np.full(len(sampled.row), -1, dtype=np.int64)
+    scores = np.zeros(len(sampled.row))
+    of_label = {label: number for number, label in enumerate(rule.labels)}
+    score_sum = read = 0
+    with closing(ScoredFile(file, options, prefix, {})) as dump:
+        for rows in dump.rows():
+            _check_texts(sampled, rows, dump.name)
+            found = np.array([_number(label, of_label) for label in rows.labels], dtype=np.int64)
+            counted += np.bincount(found[found >= 0], minlength=len(counted))
+            score_sum += int(fixed(rows.scores[found >= 0]).sum())
+            first, last = np.searchsorted(sampled.row, (read, read + rows.rows))
+            places = sampled.row[first:last] - read
+            said[first:last] = found[places]
+            scores[first:last] = rows.scores[places]
+            read += rows.rows
+            reporter.progress(read, None)
+        facts, notes, name = dump.source.facts(), dump.source.warnings(), dump.name
+    scored = int(counted.sum())
+    _check_same_dump(sampled, said, read, scored, name)
+    chosen = numbers >= 0
+    if int(chosen.sum()) < LEAST_LABELLED:
+        raise InputError(
+            f"{sampled.name}: {int(chosen.sum())} of {len(chosen)} rows have a label in "
+            f"{printable(gold or GOLD)}; at least {LEAST_LABELLED} are required",
+            hint="write the right label of each row into that column, or name another with --gold",
+        )
+    design = Design(sampled.stratum_rows, sampled.stratum[chosen])
+    joined = design.joined()
+    labelled_rows = LabelledRows(said[chosen], scores[chosen], numbers[chosen])
+    figures = sections(rule.labels, counted, score_sum / FIXED / scored, joined, labelled_rows)
+    section = {
+        "path": sampled.name,
+        "gold": rule.facts(),
+        "drawn": len(numbers),
+        "labelled": int(chosen.sum()),
+        "blank": int((numbers == MISSING).sum()),
+        "left_out": int((numbers == LEFT_OUT).sum()),
+        "strata": len(design.rows),
+        "strata_joined": len(design.rows) - len(joined.rows),
+    }
+    return {
+        "schema": SCHEMA,
+        "input": facts,
+        "rows": {"read": read, "scored": scored},
+        "audit": {**section, **figures},
+        "warnings": [*notes, *_warnings(section, figures)],
+    }
+
+
+def _number(label: str | None, of_label: dict[str, int]) -> int:
+    """Return the number of a label, -1 for a row without one. Raises InputError."""
+    if label is None:
+        return -1
+    if label not in of_label:
+        raise InputError(
+            f"the label '{printable(label)}' is not one of "
+            f"{', '.join(map(printable, list(of_label)[:20]))}",
+            hint="name all of them with --labels",
+        )
+    return of_label[label]
+
+
+def _read_sampled(path: str, gold: str) -> Sampled:
+    """Read a sample, whatever program saved it since: its delimiter and encoding are detected.
+
+    Raises UsageError for a file without the columns of a sample, InputError for a damaged one.
+    """
+    options = ReadOptions(text_column=TEXT, delimiter="auto", encoding="auto")
+    try:
+        source = open_source(path, options)
+    except UsageError as error:
+        if TEXT not in error.message:
+            raise
+        raise UsageError(
+            f"{printable(path)} is not a sample: it has no column {TEXT}",
+            hint="give the file that batchsent sample wrote, with labels in audit_gold",
+        ) from error
+    with closing(source):
+        place = {
+            name: find_column(source.columns, name, "--gold" if name == gold else "--audit", path)
+            for name in (ROW, STRATUM, STRATUM_ROWS, gold)
+        }
+        read: dict[str, list[Any]] = {name: [] for name in place}
+        marks: list[str] = []
+        for chunk in source.chunks():
+            marks += [(mark or "").strip() for mark in chunk.texts]
+            for name, column in place.items():
+                read[name] += cells(chunk.carried.column(column), name)
+    row, stratum, stratum_rows = (
+        _whole_numbers(read[name], name, source.name) for name in (ROW, STRATUM, STRATUM_ROWS)
+    )
+    order = np.argsort(row, kind="stable")
+    repeated = np.flatnonzero(np.diff(row[order]) == 0)
+    if len(repeated):
+        raise InputError(
+            f"{source.name}: {ROW} {int(row[order[repeated[0]]]):,} is there twice",
+            hint="leave each row that batchsent sample wrote in the file once",
+        )
+    names, numbers = np.unique(stratum, return_inverse=True)
+    sizes = np.zeros(len(names), dtype=np.int64)
+    sizes[numbers] = stratum_rows
+    wrong = np.flatnonzero(sizes[numbers] != stratum_rows)
+    if len(wrong):
+        raise InputError(
+            f"{source.name}, row {int(wrong[0]) + 1:,}: {STRATUM_ROWS} is not the same in all rows "
+            f"of stratum {int(stratum[wrong[0]])}",
+            hint="leave the audit_ columns but audit_gold as batchsent sample wrote them",
+        )
+    return Sampled(
+        source.name,
+        row[order] - 1,
+        numbers[order],
+        sizes,
+        [marks[place] for place in order.tolist()],
+        [read[gold][place] for place in order.tolist()],
+        order + 1,
+    )
+
+
+def _whole_numbers(values: Sequence[Any], name: str, file: str) -> NDArray[np.int64]:
+    """Return the cells of a column as whole numbers from 1; pandas may have written 12 as 12.0."""
+    found = np.zeros(len(values), dtype=np.int64)
+    for place, cell in enumerate(values):
+        try:
+            number = float(cell)
+        except (TypeError, ValueError):
+            number = 0.0
+        if number < 1 or number % 1:
+            raise InputError(
+                f"{file}, row {place + 1:,}: {name} '{printable(str(cell)[:60])}' is not a whole "
+                "number from 1",
+                hint="leave the audit_ columns but audit_gold as batchsent sample wrote them",
+            )
+        found[place] = int(number)
+    return found
+
+
+def _refuse_unmatched(sampled: Sampled, numbers: NDArray[np.int64], labels: Sequence[str]) -> None:
+    """Refuse a label that the model does not have: one mistyped is one mistake of the model."""
+    unmatched = np.flatnonzero(numbers == UNMATCHED)
+    if not len(unmatched):
+        return
+    place = int(unmatched[0])
+    known = ", ".join(map(printable, labels[:20]))
+    raise InputError(
+        f"{sampled.name}, row {int(sampled.lines[place]):,}: "
+        f"'{printable(str(sampled.cells[place])[:60])}' is not a label of the model: {known}",
+        hint="mend the cell, leave it blank, or say what it means: --gold-map neg=NEGATIVE,mixed=",
+    )
+
+
+def _check_texts(sampled: Sampled, rows: ScoredRows, name: str) -> None:
+    """Refuse a sample whose rows have another text in this dump. Raises InputError."""
+    first, last = np.searchsorted(sampled.row, (rows.start_row, rows.start_row + rows.rows))
+    for place in range(int(first), int(last)):
+        row = int(sampled.row[place])
+        if text_mark(rows.texts[row - rows.start_row]) != sampled.marks[place]:
+            raise InputError(
+                f"{sampled.name} was drawn from another dump: its row {row + 1:,} does not have "
+                f"the text of row {row + 1:,} of {name}",
+                hint="give the scored file that batchsent sample read",
+                row=row + 1,
+            )
+
+
+def _check_same_dump(
+    sampled: Sampled, said: NDArray[np.int64], read: int, scored: int, name: str
+) -> None:
+    """Refuse a sample that the strata do not fit. Raises InputError."""
+    if len(sampled.row) and sampled.row[-1] >= read:
+        raise InputError(
+            f"{sampled.name} was drawn from another dump: it has row "
+            f"{int(sampled.row[-1]) + 1:,}, {name} has {read:,}",
+            hint="give the scored file that batchsent sample read",
+        )
+    unscored = np.flatnonzero(said < 0)
+    if len(unscored):
+        raise InputError(
+            f"row {int(sampled.row[unscored[0]]) + 1:,} of {name} has no label any more",
+            hint="give the scored file that batchsent sample read",
+        )
+    strata = int(sampled.stratum_rows.sum())
+    if strata != scored:
+        raise InputError(
+            f"the strata in {sampled.name} hold {strata:,} rows, but {scored:,} rows of {name} "
+            "have a label",
+            hint=KEEP_ROWS if strata < scored else "give the file that batchsent sample read",
+        )
+
+
+def _warnings(section: dict[str, Any], figures: dict[str, Any]) -> list[dict[str, str | None]]:
+    found = []
+    unlabelled = section["drawn"] - section["labelled"]
+    if unlabelled:
+        found.append(
+            warning(
+                "audit_unlabelled",
+                f"{unlabelled:,} of {section['drawn']:,} rows have no label: the labelled rows of "
+                "their stratum stand for them",
+                "that is right only where rows were left blank by chance; label the hard ones too",
+            )
+        )
+    if section["strata_joined"]:
+        found.append(
+            warning(
+                "audit_strata_joined",
+                f"{section['strata_joined']} of {section['strata']} strata have fewer than two "
+                "labels and are counted with the one beside them",
+                "label more rows",
+            )
+        )
+    mistakes = figures["accuracy"]["mistakes"]
+    if mistakes < FEW_MISTAKES:
+        found.append(
+            warning(
+                "audit_few_mistakes",
+                f"the model is wrong in {mistakes} labelled rows only, so the intervals are rough",
+                "draw and label more rows",
+            )
+        )
+    return found

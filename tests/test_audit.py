@@ -1,0 +1,349 @@
+"""Accuracy and shares of a dump from a few labels: the estimator, its coverage, and the command."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from batchsent.commands.audit import audit
+from batchsent.commands.sample import sample
+from batchsent.errors import InputError, UsageError
+from batchsent.evaluation.audit import Design, labels_alone, prediction_powered
+from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.quality import interval
+from batchsent.evaluation.sampling import ScoreCounts
+from batchsent.formats import ReadOptions
+from batchsent.terminal.audit import show_audit
+
+LABELS = ("NEGATIVE", "POSITIVE")
+RULE = GoldRule.parse(LABELS)
+AUDITS, DUMP_ROWS = 2_000, 10_000
+
+
+class Simulation:
+    """A dump with known gold labels and as many audits of it as AUDITS, each a draw of its own.
+
+    The score of a row is that of two normal distributions as far apart as the accuracy says; with
+    `sharpness` other than 1 the model is more or less sure than it is right.
+    """
+
+    def __init__(self, share, accuracy, rows=200, sharpness=1.0, seed=1):
+        from scipy.special import ndtri
+
+        random = np.random.default_rng(seed)
+        gold = random.random(DUMP_ROWS) < share
+        middle = ndtri(accuracy)
+        evidence = random.normal(np.where(gold, middle, -middle))
+        positive = 1 / (1 + np.exp(-2 * middle * evidence * sharpness))
+        said = positive > 0.5
+        score = np.where(said, positive, 1 - positive).astype(np.float32)
+        self.share, self.accuracy = gold.mean(), (gold == said).mean()
+        self.counted, self.mean_score = said.mean(), score.mean(dtype=np.float64)
+
+        labels = [LABELS[int(side)] for side in said]
+        counts = ScoreCounts()
+        counts.add(labels, score)
+        strata = counts.strata(rows)
+        numbers = strata.of(labels, score)
+        drawn = []
+        for stratum, count in enumerate(strata.drawn):
+            members = np.flatnonzero(numbers == stratum)
+            keys = random.random((AUDITS, len(members)), dtype=np.float32)
+            drawn.append(members[np.argpartition(keys, count - 1, axis=1)[:, :count]])
+        chosen = np.concatenate(drawn, axis=1)  # (audits, labelled)
+        self.design = Design(strata.rows, np.repeat(np.arange(len(strata.rows)), strata.drawn))
+        self.gold, self.said, self.score = gold[chosen], said[chosen], score[chosen]
+
+    def of_accuracy(self):
+        right = self.gold == self.said
+        wrong = (~right).sum(axis=1)
+        return prediction_powered(self.mean_score, right - self.score, self.design, wrong)
+
+    def of_share(self):
+        wrong = (self.gold != self.said).sum(axis=1)
+        differences = self.gold.astype(float) - self.said
+        return prediction_powered(self.counted, differences, self.design, wrong)
+
+
+def coverage(estimates, truth):
+    return np.mean([entry.low <= truth <= entry.high for entry in estimates])
+
+
+def width(estimates):
+    return np.mean([entry.high - entry.low for entry in estimates])
+
+
+@pytest.mark.parametrize("accuracy", [0.75, 0.92, 0.96])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_intervals_hold_the_truth_95_times_of_100(share, accuracy):
+    """Of 2,000 audits of 200 labels each 93 to 97 % hold the accuracy, and as many the share.
+
+    The estimates themselves are right on average.
+    """
+    simulated = Simulation(share, accuracy)
+    for estimates, truth in (
+        (simulated.of_accuracy(), simulated.accuracy),
+        (simulated.of_share(), simulated.share),
+    ):
+        assert 0.93 <= coverage(estimates, truth) <= 0.97
+        assert np.mean([entry.value for entry in estimates]) == pytest.approx(truth, abs=0.002)
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 3.0])
+def test_a_model_that_is_wrongly_sure_costs_width_not_truth(sharpness):
+    """Scores that are no probabilities do not make the interval wrong."""
+    simulated = Simulation(0.3, 0.85, sharpness=sharpness)
+    assert 0.93 <= coverage(simulated.of_accuracy(), simulated.accuracy) <= 0.97
+    assert 0.93 <= coverage(simulated.of_share(), simulated.share) <= 0.97
+
+
+def test_the_models_word_narrows_the_interval():
+    """The share from 200 labels and the model is known as well as from 800 labels alone."""
+    simulated = Simulation(0.5, 0.92)
+    powered = width(simulated.of_share())
+    alone = width(labels_alone(simulated.gold.astype(float), simulated.design))
+    assert powered < 0.5 * alone
+    # What 200 rows drawn without any strata would give, by Wilson.
+    low, high = interval(100, 200)
+    assert alone == pytest.approx(high - low, rel=0.1)
+
+
+def test_one_stratum_is_the_estimator_of_the_paper():
+    """Without strata it is the mean prediction plus the mean rectifier, with the rectifier's
+    variance (Angelopoulos et al. 2023, section 2.1), for a dump so large that its mean is known.
+    """
+    random = np.random.default_rng(3)
+    gold, said = (random.random((2, 300)) < 0.4).astype(float)
+    design = Design(np.array([10**12]), np.zeros(300, dtype=np.int64))
+    (found,) = prediction_powered(0.4, (gold - said)[None], design, np.array([9]))
+    assert found.value == pytest.approx(0.4 + (gold - said).mean())
+    variance = (gold - said).var(ddof=1) / 300 + 0.25 / 300**2
+    half = 1.959963984540054 * variance**0.5
+    # Wilson's interval of so many rows is that of the normal distribution, but for its centre.
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.02)
+
+
+def test_the_stratified_mean_by_hand():
+    """Two strata of 60 and 40 rows: 0.6 times the mean of one and 0.4 times that of the other."""
+    design = Design(np.array([60, 40]), np.array([0, 0, 1, 1]))
+    differences = np.array([[0.0, 1.0, 0.0, 0.0]])
+    (found,) = prediction_powered(0.2, differences, design, np.array([1]))
+    assert found.value == pytest.approx(0.2 + 0.6 * 0.5)
+    (alone,) = labels_alone(np.array([[1.0, 1.0, 0.0, 1.0]]), design)
+    assert alone.value == pytest.approx(0.6 * 1 + 0.4 * 0.5)
+
+
+def test_when_every_row_is_labelled_nothing_is_unsure():
+    """The interval of a whole census is a point."""
+    design = Design(np.array([2, 2]), np.array([0, 0, 1, 1]))
+    (found,) = prediction_powered(0.5, np.array([[0.0, 1.0, 0.0, 0.0]]), design, np.array([1]))
+    assert (found.low, found.value, found.high) == (0.75, 0.75, 0.75)
+
+
+def test_a_stratum_without_labels_joins_its_neighbour():
+    """Its rows stay in the dump, with the weight of the stratum beside it."""
+    design = Design(np.array([50, 30, 20, 10]), np.array([0, 0, 2, 2, 2, 3])).joined()
+    assert design.rows.tolist() == [80, 30]
+    assert design.stratum.tolist() == [0, 0, 1, 1, 1, 1]
+    assert Design(np.array([5, 9]), np.array([1, 1])).joined().rows.tolist() == [14]
+    assert design.weights.sum() == pytest.approx(1)
+
+
+ROWS = 400
+
+
+def write_dump(path, *, rows=ROWS, changed=()):
+    """A scored dump: every tenth label is wrong, and its score is low."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "truth", "label", "score"])
+        for n in range(rows):
+            if n % 40 == 39:
+                writer.writerow([n, "", "", "", ""])
+                continue
+            truth = LABELS[n % 3 == 0]
+            wrong = n % 10 == 5
+            label = LABELS[(n % 3 == 0) != wrong]
+            text = f"other {n}" if n in changed else f"review {n}"
+            writer.writerow([n, text, truth, label, 0.6 if wrong else 0.95 + (n % 5) / 100])
+    return path
+
+
+@pytest.fixture
+def dump(tmp_path):
+    return write_dump(tmp_path / "scored.csv")
+
+
+@pytest.fixture
+def labelled(dump, tmp_path):
+    """A sample of 100 rows with every label typed in."""
+    path = tmp_path / "to_label.csv"
+    sample(dump, path, rows=100)
+    return fill_in(path)
+
+
+def fill_in(path, *, label=lambda row: row["truth"], keep=lambda row: True, delimiter=","):
+    """Type labels into a sample, and save it as a spreadsheet would."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["audit_gold"] = label(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(row for row in rows if keep(row))
+    return path
+
+
+def audited(dump, labelled, rule=RULE, **options):
+    return audit(str(dump), str(labelled), ReadOptions(), rule, **options)
+
+
+def test_the_audit_of_a_dump(dump, labelled):
+    """Figures of the whole dump, their intervals around the truth, beside those of the labels."""
+    document = audited(dump, labelled)
+    section = document["audit"]
+    assert document["rows"] == {"read": 400, "scored": 390}
+    assert section["labelled"] == section["drawn"] == 100
+    low, high = section["accuracy"]["interval"]
+    assert low < 1 - 40 / 390 < high
+    negative, positive = section["labels"]
+    assert negative["value"] + positive["value"] == pytest.approx(1)
+    assert positive["predicted"] == pytest.approx(positive_share(dump, "label"))
+    assert positive["interval"][0] < positive_share(dump, "truth") < positive["interval"][1]
+    alone = positive["labels_alone"]["interval"]
+    assert positive["interval"][1] - positive["interval"][0] < alone[1] - alone[0]
+    assert positive["worth_labels"] > 100
+
+
+def positive_share(path, column):
+    with path.open(newline="") as file:
+        cells = [row[column] for row in csv.DictReader(file) if row["label"]]
+    return cells.count("POSITIVE") / len(cells)
+
+
+def test_a_spreadsheet_may_have_saved_the_labels(dump, labelled):
+    """Semicolons, a byte order mark, 12.0 for 12, another order of rows: the same audit."""
+    expected = audited(dump, labelled)["audit"]
+    text = fill_in(labelled, delimiter=";").read_text()
+    header, *lines = text.splitlines()
+    columns = header.split(";")
+    place = columns.index("audit_row")
+    changed = []
+    for line in reversed(lines):
+        fields = line.split(";")
+        fields[place] += ".0"
+        changed.append(";".join(fields))
+    labelled.write_text("\n".join([header, *changed]) + "\n", encoding="utf-8-sig")
+    assert audited(dump, labelled)["audit"] == expected
+
+
+def test_blank_labels_are_counted_and_their_strata_stand_in(dump, labelled):
+    """Rows left blank are no mistakes and no hits; a warning says what is assumed of them."""
+    fill_in(labelled, label=lambda row: "" if int(row["audit_row"]) % 4 == 0 else row["truth"])
+    document = audited(dump, labelled)
+    section = document["audit"]
+    assert section["blank"] + section["labelled"] == 100
+    assert section["blank"] > 10
+    low, high = section["accuracy"]["interval"]
+    assert low < 1 - 40 / 390 < high
+    assert document["warnings"][0]["code"] == "audit_unlabelled"
+
+
+def test_rows_taken_out_of_the_sample_are_like_blank_ones(dump, labelled):
+    """A few removed rows leave their stratum's others; the dump's rows stay all there."""
+    kept = fill_in(labelled, keep=lambda row: int(row["audit_row"]) % 7 != 0)
+    section = audited(dump, kept)["audit"]
+    low, high = section["accuracy"]["interval"]
+    assert low < 1 - 40 / 390 < high
+
+
+def test_a_stratum_taken_out_is_refused(dump, labelled):
+    """Nothing is known of its rows, so the figures of the whole dump cannot be told."""
+    fill_in(labelled, keep=lambda row: row["audit_stratum"] != "1")
+    with pytest.raises(InputError, match=r"hold \d+ rows, but 390 rows") as caught:
+        audited(dump, labelled)
+    assert "keep every row" in caught.value.hint
+
+
+def test_labels_may_be_used_for_another_model(dump, labelled, tmp_path):
+    """The same rows scored anew need no new labels."""
+    anew = tmp_path / "anew.csv"
+    with dump.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["label"], row["score"] = (row["truth"], 0.9) if row["label"] else ("", "")
+    with anew.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    document = audited(anew, labelled)
+    assert document["audit"]["accuracy"]["mistakes"] == 0
+    assert document["audit"]["accuracy"]["interval"][0] > 0.9
+    assert "audit_few_mistakes" in {entry["code"] for entry in document["warnings"]}
+
+
+def test_a_sample_of_another_dump_is_refused(labelled, tmp_path):
+    """Other texts, fewer rows: the message names the row."""
+    other = write_dump(tmp_path / "other.csv", changed=range(ROWS))
+    with pytest.raises(InputError, match=r"drawn from another dump: its row \d+ does not have"):
+        audited(other, labelled)
+    short = write_dump(tmp_path / "short.csv", rows=60)
+    with pytest.raises(InputError, match=r"drawn from another dump: it has row \d+"):
+        audited(short, labelled)
+    longer = write_dump(tmp_path / "longer.csv", rows=500)
+    with pytest.raises(InputError, match=r"hold 390 rows, but \d+ rows of .*longer\.csv have"):
+        audited(longer, labelled)
+
+
+def test_a_mistyped_label_is_refused_with_its_row(dump, labelled):
+    """It is neither a mistake of the model nor left out in silence."""
+    with labelled.open(newline="") as file:
+        third = list(csv.DictReader(file))[2]["id"]
+    fill_in(labelled, label=lambda row: "POSITVE" if row["id"] == third else row["truth"])
+    with pytest.raises(InputError, match="row 3: 'POSITVE' is not a label of the model"):
+        audited(dump, labelled)
+    assert audited(dump, labelled, GoldRule.parse(LABELS, "POSITVE="))["audit"]["left_out"] == 1
+
+
+def test_too_few_labels_are_refused(dump, labelled):
+    """Nine labels say nothing about a dump."""
+    fill_in(labelled, label=lambda row: "")
+    with pytest.raises(InputError, match="0 of 100 rows have a label in audit_gold"):
+        audited(dump, labelled)
+
+
+def test_what_is_no_sample_is_refused(dump, labelled, tmp_path):
+    """A file without the columns of a sample, a repeated row, a changed number."""
+    with pytest.raises(UsageError, match="is not a sample: it has no column audit_text"):
+        audited(dump, dump)
+    header, *lines = labelled.read_text().splitlines()
+    labelled.write_text("\n".join([header, *lines, lines[0]]))
+    with pytest.raises(InputError, match=r"audit_row \d+ is there twice"):
+        audited(dump, labelled)
+    place = header.split(",").index("audit_stratum_rows")
+    fields = lines[4].split(",")
+    fields[place] = "many"
+    labelled.write_text("\n".join([header, *lines[:4], ",".join(fields)]))
+    with pytest.raises(InputError, match="row 5: audit_stratum_rows 'many' is not a whole number"):
+        audited(dump, labelled)
+
+
+def test_another_column_may_hold_the_labels(dump, labelled):
+    """--gold names it; what its cells mean is said as for evaluate."""
+    assert audited(dump, labelled, gold="truth") == audited(dump, labelled)
+    with pytest.raises(UsageError, match="no column called trut"):
+        audited(dump, labelled, gold="trut")
+
+
+def test_an_audit_on_a_terminal(dump, labelled):
+    """The table fits 80 columns and shows both intervals of each figure."""
+    stream = io.StringIO()
+    document = audited(dump, labelled)
+    show_audit(document, stream)
+    text = stream.getvalue()
+    low, high = document["audit"]["accuracy"]["interval"]
+    assert f"{low:.1%} to {high:.1%}" in text
+    assert "labels alone" in text
+    assert max(map(len, text.splitlines())) <= 80
