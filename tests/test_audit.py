@@ -1,7 +1,9 @@
 """Accuracy and shares of a dump from a few labels: the estimator, its coverage, and the command."""
 
 import csv
+import importlib.util
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,97 +14,52 @@ from batchsent.errors import InputError, UsageError
 from batchsent.evaluation.audit import Design, labels_alone, prediction_powered
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.quality import interval
-from batchsent.evaluation.sampling import ScoreCounts
 from batchsent.formats import ReadOptions
 from batchsent.terminal.audit import show_audit
 
 LABELS = ("NEGATIVE", "POSITIVE")
 RULE = GoldRule.parse(LABELS)
-AUDITS, DUMP_ROWS = 2_000, 10_000
 
 
-class Simulation:
-    """A dump with known gold labels and as many audits of it as AUDITS, each a draw of its own.
-
-    The score of a row is that of two normal distributions as far apart as the accuracy says; with
-    `sharpness` other than 1 the model is more or less sure than it is right.
-    """
-
-    def __init__(self, share, accuracy, rows=200, sharpness=1.0, seed=1):
-        from scipy.special import ndtri
-
-        random = np.random.default_rng(seed)
-        gold = random.random(DUMP_ROWS) < share
-        middle = ndtri(accuracy)
-        evidence = random.normal(np.where(gold, middle, -middle))
-        positive = 1 / (1 + np.exp(-2 * middle * evidence * sharpness))
-        said = positive > 0.5
-        score = np.where(said, positive, 1 - positive).astype(np.float32)
-        self.share, self.accuracy = gold.mean(), (gold == said).mean()
-        self.counted, self.mean_score = said.mean(), score.mean(dtype=np.float64)
-
-        labels = [LABELS[int(side)] for side in said]
-        counts = ScoreCounts()
-        counts.add(labels, score)
-        strata = counts.strata(rows)
-        numbers = strata.of(labels, score)
-        drawn = []
-        for stratum, count in enumerate(strata.drawn):
-            members = np.flatnonzero(numbers == stratum)
-            keys = random.random((AUDITS, len(members)), dtype=np.float32)
-            drawn.append(members[np.argpartition(keys, count - 1, axis=1)[:, :count]])
-        chosen = np.concatenate(drawn, axis=1)  # (audits, labelled)
-        self.design = Design(strata.rows, np.repeat(np.arange(len(strata.rows)), strata.drawn))
-        self.gold, self.said, self.score = gold[chosen], said[chosen], score[chosen]
-
-    def of_accuracy(self):
-        right = self.gold == self.said
-        wrong = (~right).sum(axis=1)
-        return prediction_powered(self.mean_score, right - self.score, self.design, wrong)
-
-    def of_share(self):
-        wrong = (self.gold != self.said).sum(axis=1)
-        differences = self.gold.astype(float) - self.said
-        return prediction_powered(self.counted, differences, self.design, wrong)
-
-
-def coverage(estimates, truth):
-    return np.mean([entry.low <= truth <= entry.high for entry in estimates])
-
-
-def width(estimates):
-    return np.mean([entry.high - entry.low for entry in estimates])
+@pytest.fixture(scope="module")
+def simulation():
+    """The script that simulates audits, as a module."""
+    path = Path(__file__).parents[1] / "examples" / "audit_coverage.py"
+    spec = importlib.util.spec_from_file_location("audit_coverage", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("accuracy", [0.75, 0.92, 0.96])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_intervals_hold_the_truth_95_times_of_100(share, accuracy):
+def test_intervals_hold_the_truth_95_times_of_100(simulation, share, accuracy):
     """Of 2,000 audits of 200 labels each 93 to 97 % hold the accuracy, and as many the share.
 
     The estimates themselves are right on average.
     """
-    simulated = Simulation(share, accuracy)
+    simulated = simulation.Simulation(share, accuracy)
     for estimates, truth in (
         (simulated.of_accuracy(), simulated.accuracy),
         (simulated.of_share(), simulated.share),
     ):
-        assert 0.93 <= coverage(estimates, truth) <= 0.97
+        assert 0.93 <= simulation.coverage(estimates, truth) <= 0.97
         assert np.mean([entry.value for entry in estimates]) == pytest.approx(truth, abs=0.002)
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 3.0])
-def test_a_model_that_is_wrongly_sure_costs_width_not_truth(sharpness):
+def test_a_model_that_is_wrongly_sure_costs_width_not_truth(simulation, sharpness):
     """Scores that are no probabilities do not make the interval wrong."""
-    simulated = Simulation(0.3, 0.85, sharpness=sharpness)
-    assert 0.93 <= coverage(simulated.of_accuracy(), simulated.accuracy) <= 0.97
-    assert 0.93 <= coverage(simulated.of_share(), simulated.share) <= 0.97
+    simulated = simulation.Simulation(0.3, 0.85, sharpness=sharpness)
+    assert 0.93 <= simulation.coverage(simulated.of_accuracy(), simulated.accuracy) <= 0.97
+    assert 0.93 <= simulation.coverage(simulated.of_share(), simulated.share) <= 0.97
 
 
-def test_the_models_word_narrows_the_interval():
+def test_the_models_word_narrows_the_interval(simulation):
     """The share from 200 labels and the model is known as well as from 800 labels alone."""
-    simulated = Simulation(0.5, 0.92)
-    powered = width(simulated.of_share())
-    alone = width(labels_alone(simulated.gold.astype(float), simulated.design))
+    simulated = simulation.Simulation(0.5, 0.92)
+    powered = simulation.width(simulated.of_share())
+    alone = simulation.width(simulated.of_labels_alone())
     assert powered < 0.5 * alone
     # What 200 rows drawn without any strata would give, by Wilson.
     low, high = interval(100, 200)
