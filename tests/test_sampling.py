@@ -263,7 +263,7 @@ def test_an_output_that_exists_is_kept(reviews, tmp_path):
     assert target.read_text() == "hours of work"
     sample(source, target, overwrite=True)
     assert target.read_text().startswith("id,text")
-    with pytest.raises(UsageError, match="is the scored file itself"):
+    with pytest.raises(UsageError, match="is the file that is read"):
         sample(source, source, overwrite=True)
 
 

@@ -1,9 +1,9 @@
 """Draw the rows of a scored file that are worth a label by hand."""
 
 import hashlib
-import os
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchsent.chunk import Chunk
-from batchsent.errors import InputError, UsageError
+from batchsent.commands.written_rows import RowWriter, check_added, check_target
+from batchsent.errors import InputError
 from batchsent.evaluation.sampling import Draw, ScoreCounts, Strata
-from batchsent.filenames import check_new, exists, is_folder, is_regular
-from batchsent.files.atomic import PendingFile, output_errors, temporary_path
-from batchsent.formats.opening import format_of, open_sink
+from batchsent.files.atomic import output_errors
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.scored_rows import ScoredFile
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.text import printable
 
 SCHEMA = "batchsent.sample/1"
 
@@ -79,10 +76,10 @@ def sample(
     """
     settings = build(SampleOptions, options)
     target, reporter = Path(output), reporter or Reporter()
-    _check_output(str(file), target, overwrite=settings.overwrite)
+    check_target(target, "-o", str(file), overwrite=settings.overwrite)
     counts = ScoreCounts()
     with closing(_opened(file, settings)) as scored:
-        _check_columns(scored)
+        check_added(scored.source, ADDED)
         reporter.stage("counting scores")
         for rows in scored.rows():
             counts.add(rows.labels, rows.scores)
@@ -121,77 +118,38 @@ def _opened(file: str | PathLike[str], settings: SampleOptions) -> ScoredFile:
     return ScoredFile(str(file), settings, settings.prefix, {})
 
 
-def _check_output(file: str, target: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written or is there already. Raises UsageError."""
-    shown = printable(target)
-    if str(target) == "-":
-        raise UsageError("a sample is not written to stdout", hint="name a file with -o")
-    format_of(str(target), what="output")
-    final = Path(os.path.realpath(target))
-    check_new(target, temporary_path(final))
-    if not is_folder(final.parent):
-        raise UsageError(
-            f"the folder {printable(final.parent)} does not exist", hint="make it first"
-        )
-    if not os.path.lexists(target):
-        return
-    if exists(file) and exists(target) and target.samefile(file):
-        raise UsageError(f"{shown} is the scored file itself", hint="choose another name with -o")
-    if exists(target) and not is_regular(target):
-        raise UsageError(f"{shown} is not a regular file", hint="choose another name with -o")
-    if not overwrite:
-        raise UsageError(
-            f"{shown} exists already", hint="choose another name with -o, or add --overwrite"
-        )
-
-
-def _check_columns(scored: ScoredFile) -> None:
-    """Refuse a file that has a column of a sample. Raises UsageError."""
-    for column in ADDED.names:
-        if column in scored.source.columns:
-            raise UsageError(
-                f"{scored.name} has a column called {column} already",
-                hint="draw from the file that batchsent batch wrote, or rename the column",
-            )
-
-
 def _write(scored: ScoredFile, target: Path, draw: Draw, reporter: Reporter) -> None:
     """Write the rows drawn. Raises InputError where the file is not what was counted; OSError."""
     changed = InputError(
         f"{scored.name} changed while it was read",
         hint="wait until it is finished, then draw again",
     )
-    with closing(PendingFile(target, follow_link=True)) as file:
-        sink = open_sink(file, str(target), scored.source, ADDED, None)
+    with closing(RowWriter(target, scored.source, ADDED)) as file:
         for chunk, rows in scored.chunks():
             if not draw.knows(rows.labels):
                 raise changed
             picked, strata = draw.pick(rows.labels, rows.scores)
-            if len(picked):
-                taken = taken_rows(chunk, picked.tolist())
-                sink.write(taken, _added(taken, chunk.start_row + picked, strata, draw.strata))
+            texts = [chunk.texts[row] for row in picked.tolist()]
+            added = _added(texts, chunk.start_row + picked, strata, draw.strata)
+            file.write(chunk, picked.tolist(), added)
             reporter.progress(rows.start_row + rows.rows, None)
         if not draw.complete:
             raise changed
-        sink.finish()
         file.commit()
 
 
-def taken_rows(chunk: Chunk, rows: list[int]) -> Chunk:
-    """Return a chunk of some rows of another, named by their rising numbers in it."""
-    texts = [chunk.texts[row] for row in rows]
-    return replace(chunk, texts=texts, carried=chunk.carried.take(rows), gold=None, rejected=())
-
-
 def _added(
-    taken: Chunk, rows: NDArray[np.int64], numbers: NDArray[np.int64], strata: Strata
+    texts: Sequence[str | None],
+    rows: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    strata: Strata,
 ) -> pa.RecordBatch:
     columns = [
         pa.array(rows + 1, pa.int64()),
         pa.array(numbers + 1, pa.int64()),
         pa.array(strata.rows[numbers], pa.int64()),
         pa.array(strata.weights[numbers], pa.float64()),
-        pa.array([text_mark(text) for text in taken.texts], pa.string()),
+        pa.array([text_mark(text) for text in texts], pa.string()),
         pa.nulls(len(rows), pa.string()),
     ]
     return pa.record_batch(columns, schema=ADDED)
