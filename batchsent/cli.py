@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "batch": "batchsent.run.options:BatchOptions",
     "finetune": "batchsent.training.options:FinetuneOptions",
+    "compare": "batchsent.commands.compare:CompareOptions",
     "evaluate": "batchsent.commands.evaluate:EvaluateOptions",
     "export": "batchsent.commands.export:ExportOptions",
     "predict": "batchsent.commands.predict:PredictOptions",
@@ -241,29 +242,31 @@ def report_command(summary: str, output: str | None) -> int:
     return 0
 
 
-@cli.command("compare")
-@click.argument("first", metavar="SUMMARY", type=click.Path())
-@click.argument("second", metavar="SUMMARY", type=click.Path())
-@common_option(
-    "--fail-on",
-    multiple=True,
-    metavar="CONDITION",
-    help="Exit with 8 where it holds, such as psi>0.2; may be repeated. psi and ks are of the "
-    "scores, length_psi and length_ks of the texts; others are label_share_change, "
-    "mean_score_change, rows_drop, blank_share_rise, accuracy_drop (all are under gates in "
-    "--json).",
+@command(
+    "compare",
+    examples="""
+    batchsent compare monday.csv.summary.json tuesday.csv.summary.json --fail-on "psi>0.2"
+    batchsent compare float32.csv int8.csv --flips flipped.csv --fail-on "flips>1%"
+    """,
 )
-@common_option("--html", metavar="FILE", help="Also write the comparison as a page.")
+@click.argument("first", metavar="FIRST", type=click.Path())
+@click.argument("second", metavar="SECOND", type=click.Path())
 @json_option("the comparison")
-def compare_command(
-    first: str, second: str, fail_on: tuple[str, ...], html: str | None, as_json: bool
-) -> int:
-    """Show what changed between two runs: labels, scores, lengths, metrics, model, options."""
+def compare_command(first: str, second: str, as_json: bool, **options: Any) -> int:
+    """Show what changed from a FIRST to a SECOND run.
+
+    Two summaries: labels, scores, lengths, metrics, model and options. Two scored files of the same
+    rows: the labels that changed, by direction, score and group.
+    """
     from batchsent.commands.compare import compare
+    from batchsent.evaluation.flips import SCHEMA
+    from batchsent.terminal.flips import show_flips
     from batchsent.terminal.tables import show_comparison
 
-    comparison, failure = with_gates(lambda: compare(first, second, fail_on=fail_on, html=html))
-    print_document(comparison, failure, show_comparison, as_json=as_json)
+    with TerminalReporter() as reporter:
+        document, failure = with_gates(lambda: compare(first, second, reporter=reporter, **options))
+    show = show_flips if document["schema"] == SCHEMA else show_comparison
+    print_document(document, failure, show, as_json=as_json)
     return 0
 
 
