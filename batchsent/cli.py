@@ -212,15 +212,19 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 def evaluate_command(file: str, as_json: bool, **options: Any) -> int:
     """Compare the labels of a scored FILE with a gold column.
 
-    With --model the texts of FILE are scored first, and nothing is written.
+    With --model the texts of FILE are scored first, and nothing is written. With --audit, accuracy
+    and shares of all of FILE are told from a sample of its rows that a person labelled.
     """
+    from batchsent.commands.audit import SCHEMA
     from batchsent.commands.evaluate import evaluate
+    from batchsent.terminal.audit import show_audit
     from batchsent.terminal.tables import show_evaluation
 
     with TerminalReporter() as reporter:
         document, failure = with_gates(lambda: evaluate(file, reporter=reporter, **options))
-    print_document(document, failure, show_evaluation, as_json=as_json)
-    return EXIT_ROWS_REJECTED if document["rows"]["nonfinite"] else 0
+    show = show_audit if document["schema"] == SCHEMA else show_evaluation
+    print_document(document, failure, show, as_json=as_json)
+    return EXIT_ROWS_REJECTED if document["rows"].get("nonfinite") else 0
 
 
 @cli.command("report")

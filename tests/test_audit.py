@@ -3,14 +3,17 @@
 import csv
 import importlib.util
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from batchsent.cli import cli
 from batchsent.commands.audit import audit
+from batchsent.commands.evaluate import evaluate
 from batchsent.commands.sample import sample
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation.audit import Design, labels_alone, prediction_powered
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.quality import interval
@@ -304,3 +307,55 @@ def test_an_audit_on_a_terminal(dump, labelled):
     assert f"{low:.1%} to {high:.1%}" in text
     assert "labels alone" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def evaluated(dump, labelled, **options):
+    return evaluate(dump, audit=str(labelled), **options)
+
+
+def test_evaluate_with_an_audit(dump, labelled):
+    """`evaluate --audit` is the audit of the file's own labels, by the rule that it was given."""
+    assert evaluated(dump, labelled) == audited(dump, labelled)
+    fill_in(labelled, label=lambda row: row["truth"].lower()[:3])
+    assert evaluated(dump, labelled)["audit"]["labelled"] == 100
+    fill_in(labelled, label=lambda row: f"it is {row['truth']}")
+    rule = "it is POSITIVE=POSITIVE,it is NEGATIVE=NEGATIVE"
+    assert evaluated(dump, labelled, gold_map=rule)["audit"]["labelled"] == 100
+
+
+def test_the_accuracy_of_an_audit_is_a_gate(dump, labelled):
+    """Under its floor it ends with 8; a figure that an audit does not tell is under any floor."""
+    assert evaluated(dump, labelled, fail_under=("accuracy=0.5",))
+    with pytest.raises(GateFailed, match=r"accuracy is 0\.\d+, under 0.99") as caught:
+        evaluated(dump, labelled, fail_under=("accuracy=0.99",))
+    assert caught.value.document["audit"]["labelled"] == 100
+    with pytest.raises(GateFailed, match="macro_f1 cannot be told"):
+        evaluated(dump, labelled, fail_under=("macro_f1=0.1",))
+    with pytest.raises(UsageError, match="no figure 'acuracy'"):
+        evaluated("missing.csv", "missing.csv", fail_under=("acuracy=0.1",))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"model": "m"}, {"gold_stars": "stars"}, {"stars": "1:NEGATIVE"}, {"unsure_below": 0.5}],
+)
+def test_what_does_not_go_with_an_audit_is_refused(dump, labelled, options):
+    """Rather than left out in silence."""
+    with pytest.raises(UsageError, match="does not go with --audit"):
+        evaluated(dump, labelled, **options)
+
+
+def test_sample_and_audit_as_typed(dump, tmp_path, capsys):
+    """The two commands print what they did; --json prints the documents."""
+
+    def command(*words):
+        return cli.main([str(word) for word in words], standalone_mode=False)
+
+    drawn = tmp_path / "drawn.csv"
+    assert command("sample", dump, "-n", "50", "-o", drawn) == 0
+    assert f"50 of 390 scored rows are in {drawn}" in capsys.readouterr().out.replace("\n", " ")
+    fill_in(drawn)
+    assert command("evaluate", dump, "--audit", drawn) == 0
+    assert "50 labelled rows of 50 drawn" in capsys.readouterr().out
+    assert command("evaluate", dump, "--audit", drawn, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "batchsent.audit/1"

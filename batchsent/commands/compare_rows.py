@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchsent.commands.scored_labels import labels_of
 from batchsent.commands.written_rows import RowWriter, check_added, check_target
-from batchsent.errors import InputError, UsageError
-from batchsent.evaluation import summary
+from batchsent.errors import UsageError
 from batchsent.evaluation.flips import Flips
 from batchsent.evaluation.gold import GoldRule
 from batchsent.files.atomic import output_errors
@@ -61,6 +61,13 @@ class RowOptions(ReadOptions):
         metavar="VALUE=LABEL,...",
         group="Quality",
     )
+    labels: str | None = option(
+        None,
+        "Label names in the model's order [default: from a summary beside one of the files, its "
+        "prob_ columns or the labels in them].",
+        metavar="LABEL,...",
+        group="Quality",
+    )
     limit: int | None = option(
         None, "Compare the first N rows only.", metavar="N", minimum=0, group="Run"
     )
@@ -69,7 +76,7 @@ class RowOptions(ReadOptions):
 def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -> dict[str, Any]:
     """Return what `new` changed of the labels of `old`, and write the rows that did.
 
-    Both files are read once, in constant memory, and their texts are held against each other.
+    Both files are read in constant memory, and their texts are held against each other.
     Raises InputError where they are not of the same rows, UsageError for columns that are not
     there, OutputError.
     """
@@ -84,7 +91,8 @@ def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -
         after = stack.enter_context(closing(ScoredFile(new, settings, settings.prefix, {})))
         rule = None
         if settings.gold is not None:
-            rule = GoldRule.parse(_labels(old, new, settings), settings.gold_map)
+            labels = labels_of([new, old], settings, settings.prefix, settings.labels)
+            rule = GoldRule.parse(labels, settings.gold_map)
         counted = Flips(group_by=settings.group_by, gold=settings.gold is not None)
         writer = None
         if target is not None:
@@ -109,25 +117,6 @@ def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -
         document["old"], document["new"] = before.source.facts(), after.source.facts()
         document["flipped_rows"] = None if target is None else str(target)
         return document
-
-
-def _labels(old: str, new: str, settings: RowOptions) -> tuple[str, ...]:
-    """Return the labels of both files, in the model's order where a summary beside one tells it."""
-    found: set[str] = set()
-    for path in (old, new):
-        with closing(ScoredFile(path, settings, settings.prefix, {})) as scored:
-            for _ in scored.rows():
-                pass
-            found |= scored.labels
-    for path in (new, old):
-        try:
-            labels = summary.read(f"{path}.summary.json")["model"].get("labels")
-        except InputError:
-            continue
-        usable = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-        if usable and found <= set(labels) and len(set(labels)) == len(labels):
-            return tuple(labels)
-    return tuple(sorted(found))
 
 
 def _gold(rule: GoldRule, cells: Sequence[Any]) -> list[str | None]:

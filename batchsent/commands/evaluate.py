@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, SCORED, Chunk, Scores
+from batchsent.commands.audit import audit
+from batchsent.commands.scored_labels import labels_of
 from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import gates, summary
 from batchsent.evaluation.advice import advise
@@ -93,6 +95,12 @@ class EvaluateOptions(ReadOptions, ModelOptions):
     revision: str | None = option(
         None, "Commit, tag or branch of a Hub model.", group="Model and device"
     )
+    audit: str | None = option(
+        None,
+        "Judge all of FILE by the rows that sample drew from it and a person labelled.",
+        metavar="LABELLED",
+        group="Common",
+    )
 
 
 def evaluate(
@@ -102,12 +110,15 @@ def evaluate(
 
     Reads the columns `label` and `score`, and `prob_<label>` and `truncated` where the file has
     them; with `model` the file's texts are scored instead, and nothing is written. Returns rows,
-    predictions, evaluation and warnings in the form of a summary.
+    predictions, evaluation and warnings in the form of a summary; with `audit` what
+    commands/audit.py says of the file.
 
     Raises UsageError and InputError for what cannot be judged, GateFailed where a figure is under
     `fail_under`, with the document as its attribute `document`.
     """
     settings = build(EvaluateOptions, options)
+    if settings.audit is not None:
+        return _by_audit(str(file), settings.audit, settings, reporter)
     if (settings.gold is None) == (settings.gold_stars is None):
         raise UsageError(
             "name one column to judge by",
@@ -128,11 +139,45 @@ def evaluate(
         document = _of_model(path, settings.model, settings, reporter or Reporter())
     if document["rows"]["scored"]:
         check_judged(document["evaluation"], document["input"]["path"])
-    failures = gates.failed_minimums(document["evaluation"], settings.fail_under)
+    return _passed(document, document["evaluation"], settings)
+
+
+def _passed(
+    document: dict[str, Any], evaluation: dict[str, Any] | None, settings: EvaluateOptions
+) -> dict[str, Any]:
+    """Return a document whose figures reach every floor. Raises GateFailed with it otherwise."""
+    failures = gates.failed_minimums(evaluation, settings.fail_under)
     if failures:
         message = "; ".join(failure["message"] for failure in failures)
         raise GateFailed(message, document=document, failures=failures)
     return document
+
+
+def _by_audit(
+    path: str, labelled: str, settings: EvaluateOptions, reporter: Reporter | None
+) -> dict[str, Any]:
+    """Judge a scored file by the labelled rows of its sample."""
+    for name in ("model", "gold_stars", "stars", "unsure_below"):
+        if getattr(settings, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with --audit",
+                hint="leave it out: an audit holds the label column against the sample",
+            )
+    # An audit tells none of them but the accuracy.
+    figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}
+    gates.failed_minimums(figures, settings.fail_under)
+    labels = labels_of([path], settings, settings.prefix, settings.labels)
+    document = audit(
+        path,
+        labelled,
+        settings,
+        GoldRule.parse(labels, settings.gold_map),
+        prefix=settings.prefix,
+        gold=settings.gold,
+        reporter=reporter,
+    )
+    accuracy = document["audit"]["accuracy"]["value"]
+    return _passed(document, {**figures, "accuracy": accuracy}, settings)
 
 
 def _of_model(
