@@ -17,7 +17,8 @@ so the mean of f has no variance.
 The interval is Wilson's, of the estimate with the effective sample size p (1 - p) / variance (Kott
 and Carr 1997; Franco et al. 2019 find it reliable for samples with weights). A quarter of a mistake
 of average weight is added to the variance, and a whole one where none was seen: without them 200
-labels at an accuracy of 0.99 cover a share 81 to 89 times of 100 (examples/audit_coverage.py).
+labels at an accuracy of 0.99 covered a share 81 to 89 times of 100, with them 92 to 99
+(examples/audit_coverage.py).
 """
 
 from collections.abc import Sequence
@@ -117,7 +118,9 @@ def labels_alone(hits: NDArray[Any], design: Design) -> list[Estimate]:
     """Return the estimate of each audit from its labelled rows and their weights alone.
 
     The weighted mean of `hits`, (audits, labelled), and the variance of a weighted sample that
-    knows no strata, since those are the model's word too (Särndal et al. 1992, section 5.7).
+    knows no strata, since those are the model's word too (Särndal et al. 1992, section 5.7). Its
+    interval is as wide as that of as many rows drawn without strata. Because the rows were drawn
+    with them, it holds the truth more often than 95 times of 100.
     """
     weights, rows = design.weights, len(design.stratum)
     values = hits @ weights
