@@ -224,6 +224,8 @@ class InterruptedScorer(HashScorer):
         self.chunks += 1
         if self.chunks == 3:
             os.kill(os.getpid(), signal.SIGINT)
+            while not stop():  # Python runs the handler in the main thread, when that comes to it
+                time.sleep(0.001)
         return super().score(prepared, done=done, stop=stop)
 
 
