@@ -15,8 +15,8 @@ from batchsent.evaluation import gates
 from batchsent.evaluation.compare import check, compare, ks_distance, psi
 from batchsent.evaluation.tally import Tally
 from batchsent.terminal import tables
-from tests.test_summary import HOSTILE, document
-from tests.test_tally import FOUR, TWO, Rows, small
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import HOSTILE, document
 
 
 def summary_of(rows, *, gold=True, unsure_below=None, **changes):

@@ -12,10 +12,10 @@ from batchsent.evaluation import summary
 from batchsent.evaluation.tally import Tally
 from batchsent.pages import charts
 from batchsent.pages.comparison import render_comparison
+from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import document
 from tests.test_compare import monday, short_reviews, tuesday  # noqa: F401 (fixtures)
-from tests.test_report import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
-from tests.test_summary import document
-from tests.test_tally import FOUR, TWO, Rows, small
 
 
 def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
