@@ -28,3 +28,8 @@ def document(sections, **changes):
     return summary.build(
         **{"status": "complete", "exit_code": 0, **RUN, "tally_sections": sections} | changes
     )
+
+
+def summary_of(rows, *, gold=True, unsure_below=None, **changes):
+    """Return the summary of a complete run over these rows."""
+    return document(rows.tally(gold=gold, unsure_below=unsure_below).sections(), **changes)

@@ -16,36 +16,7 @@ from batchsent.evaluation.compare import check, compare, ks_distance, psi
 from batchsent.evaluation.tally import Tally
 from batchsent.terminal import tables
 from tests.scored_rows import FOUR, TWO, Rows, small
-from tests.summaries import HOSTILE, document
-
-
-def summary_of(rows, *, gold=True, unsure_below=None, **changes):
-    return document(rows.tally(gold=gold, unsure_below=unsure_below).sections(), **changes)
-
-
-@pytest.fixture(scope="module")
-def monday():
-    return summary_of(Rows(seed=1))
-
-
-@pytest.fixture(scope="module")
-def tuesday():
-    """Another sample of the same source."""
-    return summary_of(Rows(seed=2))
-
-
-@pytest.fixture(scope="module")
-def short_reviews():
-    """Return a dump of another kind: short texts, hardly any negative ones, a model less sure."""
-    rows = Rows(seed=3, spread=0.7)
-    keep = (rows.y == 1) | (np.arange(len(rows.y)) % 10 == 0)
-    for name in ("y", "p", "status"):
-        setattr(rows, name, getattr(rows, name)[keep])
-    count = int(keep.sum())
-    rows.texts = ["fine, arrived early"] * count
-    rows.n_tokens, rows.cut = np.full(count, 6, np.int32), np.zeros(count, np.int32)
-    rows.gold = [TWO[i] for i in rows.y]
-    return summary_of(rows)
+from tests.summaries import HOSTILE, document, summary_of
 
 
 def figures(comparison):
