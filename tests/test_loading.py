@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batchsent.errors import DeviceError, ModelError, UsageError
+from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import identify, load_model
 from tests.models import make_model
 
@@ -425,34 +425,6 @@ def test_max_length_outside_of_the_models_limits_is_refused(tiny_model, max_leng
     """--max-length says what the model allows."""
     with pytest.raises(UsageError, match="3 to 64"):
         load_model(identify(str(tiny_model)), max_length=max_length)
-
-
-def test_g05_cuda_without_a_gpu_is_a_device_error(tiny_model):
-    """--device cuda on a machine without one says why and what to use."""
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(DeviceError, match="cuda") as caught:
-        load_model(identify(str(tiny_model)), device="cuda")
-    assert "--device cpu" in caught.value.hint
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cuda:-1", "cpu:0", "", "cuda:²"])
-def test_a_device_that_means_nothing_is_a_usage_error(tiny_model, device):
-    """A typo in --device lists the choices."""
-    with pytest.raises(UsageError, match="no device"):
-        load_model(identify(str(tiny_model)), device=device)
-
-
-def test_precision_on_a_cpu(tiny_model):
-    """Auto is float32 with its reason; float16 and unknown names are refused."""
-    model = load_model(identify(str(tiny_model)), device="cpu")
-    assert (model.device.precision, model.device.reason) == ("float32", "auto: CPU")
-    with pytest.raises(UsageError, match="float16 is slow"):
-        load_model(identify(str(tiny_model)), device="cpu", precision="float16")
-    with pytest.raises(UsageError, match="no precision 'half'"):
-        load_model(identify(str(tiny_model)), device="cpu", precision="half")
 
 
 def test_loading_prints_nothing(folder, capfd):
