@@ -13,12 +13,14 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+import json
 import socket
 
 import numpy as np
 import pytest
 
-from tests.models import make_model
+from batchsent.commands.predict import load
+from tests.models import change_weights, make_model
 from tests.scored_rows import TWO, Rows
 from tests.summaries import summary_of
 from tests.trainings import ForkServer
@@ -77,3 +79,22 @@ def short_reviews():
     rows.n_tokens, rows.cut = np.full(count, 6, np.int32), np.zeros(count, np.int32)
     rows.gold = [TWO[i] for i in rows.y]
     return summary_of(rows)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    """The tiny model, ready to predict."""
+    return load(str(tiny_model), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def one_word_of_nan(tmp_path_factory):
+    """A model that gives NaN for texts with the word br, which no text of the check at load has."""
+    folder = make_model(tmp_path_factory.mktemp("nan") / "model")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+
+    def spoil(words):
+        words[vocabulary["br"]] = float("nan")
+
+    change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
+    return folder
