@@ -137,19 +137,6 @@ def test_predict_prints_a_line_a_text(tiny_model, capsys):
     assert second == ""
 
 
-@pytest.fixture(scope="module")
-def one_word_of_nan(tmp_path_factory):
-    """A model that gives NaN for texts with the word br, which no text of the check at load has."""
-    folder = make_model(tmp_path_factory.mktemp("nan") / "model")
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-
-    def spoil(words):
-        words[vocabulary["br"]] = float("nan")
-
-    change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
-    return folder
-
-
 def batchsent_command(*words, text=None):
     """Run the installed command in a process of its own."""
     command = [sys.executable, "-m", "batchsent", *map(str, words)]
@@ -181,21 +168,6 @@ def test_k04_a_model_of_nan_is_refused_by_predict(tmp_path):
     done = batchsent_command("predict", "-m", folder, "a great film")
     assert (done.returncode, done.stdout) == (6, "")
     assert "gives no finite number" in done.stderr
-
-
-def test_k04_a_frame_tells_rows_without_a_finite_number(one_word_of_nan):
-    """K04: score_frame warns where some rows have no finite number, and raises where none has."""
-    model = batchsent.load(str(one_word_of_nan), device="cpu")
-    with pytest.warns(UserWarning, match="no finite number for 1 of 2 rows"):
-        frame = model.score_frame(pd.DataFrame({"text": ["good", "br", None]}))
-    assert frame["label"].isna().tolist() == [False, True, True]
-    with pytest.raises(ModelError, match="any of 1 rows"):
-        model.score_frame(pd.DataFrame({"text": ["br", ""]}))
-    assert [found.status for found in model.predict(["good", "br", None])] == [
-        "scored",
-        "nonfinite",
-        "blank",
-    ]
 
 
 def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
@@ -296,7 +268,6 @@ def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model
     """--calibrated needs a calibration.json made for these weights, and never changes a label."""
     import shutil
 
-    from batchsent.errors import ModelError
     from batchsent.model import calibration
     from batchsent.model.loading import identify
 

@@ -12,13 +12,12 @@ from batchsent.evaluation import summary
 from batchsent.evaluation.tally import Tally
 from batchsent.pages import charts
 from batchsent.pages.comparison import render_comparison
-from tests.test_compare import monday, short_reviews, tuesday  # noqa: F401 (fixtures)
-from tests.test_report import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
-from tests.test_summary import document
-from tests.test_tally import FOUR, TWO, Rows, small
+from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import document
 
 
-def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
+def test_the_page_says_what_moved(monday, short_reviews):
     """Verdict, gates that failed, drift, figures, labels, scores, lengths and differences are on
     the page.
     """
@@ -39,7 +38,7 @@ def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
     assert "accuracy_drop is" not in text
 
 
-def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):  # noqa: F811
+def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):
     """What chance explains is not marked, and gates that passed are named."""
     text = Reader(render_comparison(monday, tuesday, ["psi>0.2"])).text
     assert "The scores are alike; the text lengths are alike" in text
@@ -76,7 +75,7 @@ def hostile():
     )
 
 
-def test_nothing_on_the_page_runs(monday):  # noqa: F811
+def test_nothing_on_the_page_runs(monday):
     """Hostile names of files, labels, options and models are words.
 
     No script, no style attribute, no address.
@@ -92,14 +91,14 @@ def test_nothing_on_the_page_runs(monday):  # noqa: F811
         assert policy.startswith("default-src 'none'; style-src 'sha256-")
 
 
-def test_a_page_is_the_same_every_time(monday, short_reviews):  # noqa: F811
+def test_a_page_is_the_same_every_time(monday, short_reviews):
     """The page of two summaries is the same bytes, also after they were written and read back."""
     read = [json.loads(summary.dumps(each)) for each in (monday, short_reviews)]
     assert render_comparison(monday, short_reviews) == render_comparison(*read)
 
 
 @pytest.mark.parametrize("spoil", ["rows", "predictions", "text", "evaluation", "outputs", "run"])
-def test_a_damaged_summary_is_an_error(monday, spoil):  # noqa: F811
+def test_a_damaged_summary_is_an_error(monday, spoil):
     """A summary whose sections do not hold what they should is refused and not half shown."""
     broken = copy.deepcopy(dict(monday)) | {
         spoil: [3] if spoil == "outputs" else {"rows": [1], "options": 5}
@@ -108,7 +107,7 @@ def test_a_damaged_summary_is_an_error(monday, spoil):  # noqa: F811
         render_comparison(monday, broken)
 
 
-def test_a_misspelt_gate_is_an_error(monday):  # noqa: F811
+def test_a_misspelt_gate_is_an_error(monday):
     """A condition on a figure that does not exist is refused, also here."""
     with pytest.raises(UsageError, match="pis"):
         render_comparison(monday, monday, ["pis>0.2"])
