@@ -67,8 +67,8 @@ def test_blank_and_unrated_rows_disagree_with_nothing():
     assert kept.table().num_rows == 1
 
 
-@pytest.mark.parametrize("keep", [1, 7, 100, 5_000])
-def test_the_rows_kept_are_the_worst_of_all_however_the_run_is_cut(keep):
+@pytest.mark.parametrize("most_rows", [1, 7, 100, 5_000])
+def test_the_rows_kept_are_the_worst_of_all_however_the_run_is_cut(most_rows):
     """Among thousands of rows with many ties, the rows kept are the first of the sorted whole."""
     random = np.random.default_rng(2)
     positives = random.integers(0, 50, 3_000) / 50 + 0.001
@@ -80,9 +80,15 @@ def test_the_rows_kept_are_the_worst_of_all_however_the_run_is_cut(keep):
         for n, s in enumerate(stars.tolist())
         if s in wrong and scores.winners[n] != wrong[s]
     )
-    whole = found(chunk, scores, keep=keep)
-    assert [row["row"] for row in whole.table().to_pylist()] == [row for _, row in ranked[:keep]]
-    assert found(chunk, scores, 1, 2, 1_000, 1_001, 2_999, keep=keep).table().equals(whole.table())
+    whole = found(chunk, scores, most_rows=most_rows)
+    assert [row["row"] for row in whole.table().to_pylist()] == [
+        row for _, row in ranked[:most_rows]
+    ]
+    assert (
+        found(chunk, scores, 1, 2, 1_000, 1_001, 2_999, most_rows=most_rows)
+        .table()
+        .equals(whole.table())
+    )
 
 
 def test_texts_are_cut():
@@ -94,7 +100,7 @@ def test_texts_are_cut():
 def test_keeping_none_counts_them_all_the_same():
     """With room for no row the disagreements are still counted."""
     chunk, scores = run_of([0.9, 0.8], [1, 1])
-    kept = found(chunk, scores, 1, keep=0)
+    kept = found(chunk, scores, 1, most_rows=0)
     assert kept.table().num_rows == 0
 
 

@@ -16,7 +16,7 @@ TEXT_CHARACTERS = 2_000
 
 
 class Disagreements:
-    """Keeps the `keep` rows whose weak label the model finds least probable.
+    """Keeps the `most_rows` rows whose weak label the model finds least probable.
 
     `gold` says what the cells of the weak column mean. Chunks are added in order; equal
     probabilities go by row, so the rows kept depend on the input alone. Texts are cut at
@@ -24,9 +24,9 @@ class Disagreements:
     """
 
     def __init__(
-        self, gold: GoldRule, *, keep: int = MOST_ROWS, characters: int = TEXT_CHARACTERS
+        self, gold: GoldRule, *, most_rows: int = MOST_ROWS, characters: int = TEXT_CHARACTERS
     ) -> None:
-        self.gold, self.keep, self.characters = gold, keep, characters
+        self.gold, self.most_rows, self.characters = gold, most_rows, characters
         # (kept,) of the weak label, rising
         self._chances: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._entries: list[dict[str, Any]] = []  # (kept,)
@@ -38,19 +38,19 @@ class Disagreements:
         winners = scores.winners
         differ = np.flatnonzero((numbers >= 0) & (scores.status == SCORED) & (winners != numbers))
         chances = scores.probabilities[differ, numbers[differ]]
-        if len(self._entries) == self.keep:
+        if len(self._entries) == self.most_rows:
             # A later row with the same chance stays behind, so only a lower one can come in.
-            better = chances < (self._chances[-1] if self.keep else -1.0)
+            better = chances < (self._chances[-1] if self.most_rows else -1.0)
             differ, chances = differ[better], chances[better]
         # The lowest of this chunk first, so that texts are copied for no more rows than are kept.
-        lowest = np.argsort(chances, kind="stable")[: self.keep]
+        lowest = np.argsort(chances, kind="stable")[: self.most_rows]
         rows, chances = differ[lowest], chances[lowest]
         entries = [
             self._entry(chunk, scores, row, int(numbers[row]), int(winners[row]))
             for row in rows.tolist()
         ]
         everyone = np.concatenate([self._chances, chances])
-        merged = np.argsort(everyone, kind="stable")[: self.keep]
+        merged = np.argsort(everyone, kind="stable")[: self.most_rows]
         self._entries = [(self._entries + entries)[place] for place in merged.tolist()]
         self._chances = everyone[merged]
 
