@@ -1,21 +1,28 @@
 """Tables that a run writes beside its output: groups and disagreements."""
 
+import csv
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk, Scores
+from batchsent.errors import UsageError
 from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
+from batchsent.formats.csv_sinks import flat
 from batchsent.formats.reading import find_column
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,33 @@ class SideTables:
             self._is_text = options.group_by == source.facts()["columns"]["text"]
         if options.disagreements:
             assert gold is not None  # checked with the options
-            self._disagreements = Disagreements(gold)
+            names = column_names(options.keep) if options.keep else []
+            self._kept = [find_column(source.columns, n, "--keep", source.name) for n in names]
+            self._disagreements = Disagreements(gold, names)
 
     def add(self, chunk: Chunk, scores: Scores) -> None:
         """Count a finished chunk."""
         if self._groups is not None and chunk.rows:
-            gold = None if self._gold is None else self._gold.numbers(chunk.gold or [])
+            gold = None
+            if self._gold is not None:
+                assert chunk.gold is not None
+                gold = self._gold.numbers(chunk.gold)
             self._groups.add(chunk.carried.column(self._column), scores, gold)
         if self._disagreements is not None:
-            self._disagreements.add(chunk, scores)
+            self._disagreements.add(chunk, scores, functools.partial(self._cells, chunk))
+
+    def _cells(self, chunk: Chunk, rows: NDArray[np.intp]) -> list[pa.Array]:
+        """Return the cells of some rows in the columns of --keep, in types that CSV has."""
+        found = []
+        for number in self._kept:
+            column = pa.table([chunk.carried.column(number)], names=["cells"])
+            # Slices, since Arrow's `take` has no kernel for string views.
+            picked = pa.concat_tables([column.slice(row, 1) for row in rows.tolist()])
+            cells = flat(picked.column(0))
+            if isinstance(cells, pa.ChunkedArray):
+                cells = cells.combine_chunks()
+            found.append(cells)
+        return found
 
     def write(self) -> Iterator[WrittenTable]:
         """Write the tables one by one, each to be committed or closed by the caller.
@@ -93,3 +118,22 @@ class SideTables:
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the tables."""
         return [] if self._groups is None else self._groups.warnings()
+
+
+def column_names(text: str) -> list[str]:
+    """Return the names in a list such as `id,product`; one with a comma in it stands in quotes.
+
+    Raises UsageError.
+    """
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise UsageError(
+            f"--keep {printable(text)} is not a list of column names",
+            hint="write them with commas between, such as id,product",
+        ) from error
+    if not all(names):
+        raise UsageError(
+            f"--keep {printable(text)}: one of the names is empty", hint="leave out the extra comma"
+        )
+    return list(dict.fromkeys(names))
