@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from batchsent.pages.axes import Tick, round_ticks
+
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 38
 DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
-
-Tick = tuple[float, str]  # place on the axis from 0 to 1, words
 
 
 class Dot(NamedTuple):
@@ -226,33 +226,6 @@ def legend_area() -> Markup:
     )
 
 
-def log_place(value: float, edges: Sequence[int]) -> float | None:
-    """Return where a value lies on an axis with equal room for every bin, 0 to 1.
-
-    None outside of it.
-    """
-    after = next((i for i, edge in enumerate(edges) if edge > value), None)
-    if after is None or after == 0:
-        return None
-    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (
-        len(edges) - 1
-    )
-
-
-def log_ticks(edges: Sequence[int]) -> list[Tick]:
-    """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        round_lengths = [step * 10**power for power in range(7) for step in steps]
-        ticks = [
-            (place, short(at))
-            for at in round_lengths
-            if (place := log_place(at, edges)) is not None
-        ]
-        if len(ticks) <= 8:
-            break
-    return ticks
-
-
 def _svg(parts: Sequence[str], title: str) -> Markup:
     drawn = "".join(parts)
     return _drawn(
@@ -304,22 +277,3 @@ def _place(x: float, y: float) -> tuple[float, float]:
 def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
     places = [_place(x, y) for x, y in zip(xs, ys, strict=True)]
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-
-
-def round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Tick]:
-    """Return two to six ticks at round numbers within an axis."""
-    span = highest - lowest or 1
-    power = 10.0 ** math.floor(math.log10(span))
-    step = max(
-        next(power * m for m in (0.1, 0.2, 0.5, 1, 2) if span / (power * m) <= 5), least_step
-    )
-    places = range(math.ceil(lowest / step - 1e-9), math.floor(highest / step + 1e-9) + 1)
-    return [((k * step - lowest) / span, short(k * step)) for k in places]
-
-
-def short(number: float) -> str:
-    """Return a number as an axis shows it: 1,500 as 1.5k."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"

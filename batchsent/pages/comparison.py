@@ -12,7 +12,7 @@ from markupsafe import Markup
 from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, compare
 from batchsent.evaluation.gates import as_list
 from batchsent.evaluation.summary import as_input_error
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
 from batchsent.pages.template import count, cut, fact, facts, number, page
 
 MOST_LABELS = 30
@@ -154,7 +154,7 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         # A winner of two labels has 0.5 or more: an empty left half says nothing.
         first = min(used[0], len(before) // 2)
         start = edges[first]
-        ticks = charts.round_ticks(start, 1)
+        ticks = axes.round_ticks(start, 1)
         svg = charts.outlines(
             _shares(before)[first:],
             _shares(after)[first:],
@@ -182,7 +182,7 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         svg = charts.outlines(
             _shares(before)[first:last],
             _shares(after)[first:last],
-            charts.log_ticks(edges[first : last + 1]),
+            axes.log_ticks(edges[first : last + 1]),
             title=f"Lengths in {unit} of both runs",
             x_title=f"{unit} (log scale)",
         )

@@ -12,7 +12,7 @@ from batchsent.errors import UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.summary import as_input_error
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
 from batchsent.pages.report_evaluation import evaluation_content
 from batchsent.pages.template import bounds, count, cut, facts, moment, page
 from batchsent.text import elapsed
@@ -135,7 +135,7 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
     if speed.get("rows_per_s") is not None:
         rate = speed["rows_per_s"]
         tokens = speed.get("tokens_per_s")
-        note = f"{charts.short(tokens)} tokens/s" if tokens is not None else ""
+        note = f"{axes.short(tokens)} tokens/s" if tokens is not None else ""
         tiles.append(("rows a second", f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", note))
     if document["predictions"]["mean_score"] is not None:
         tiles.append(
@@ -160,7 +160,7 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
     # A winner of two labels has 0.5 or more: an empty left half says nothing.
     first = min(first, len(histogram["counts"]) // 2)
     start = histogram["edges"][first]
-    ticks = charts.round_ticks(start, 1)
+    ticks = axes.round_ticks(start, 1)
     kept = [
         label for label in predictions["labels"] if label.get("score_counts") and label["count"]
     ]
@@ -194,14 +194,14 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
         first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
         shown = edges[first : last + 1]
         mark = None
-        if mark_at and (place := charts.log_place(mark_at, shown)) is not None:
+        if mark_at and (place := axes.log_place(mark_at, shown)) is not None:
             mark = (place, f"read up to {mark_at:,}")
         found.append(
             {
                 "name": f"In {unit}",
                 "svg": charts.histogram(
                     counts[first:last],
-                    charts.log_ticks(shown),
+                    axes.log_ticks(shown),
                     title=f"Histogram of lengths in {unit}",
                     x_title=f"{unit} (log scale)",
                     mark=mark,
