@@ -126,6 +126,17 @@ def test_both_distributions_are_drawn_to_one_scale():
     assert heights[0][0] == heights[0][-1] == base
 
 
+def test_bins_say_the_shares_of_both_runs():
+    """Under the pointer each bin that is not empty names its values and both shares."""
+    drawn = charts.outlines(
+        [0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [], title="t", x_title="x", bins=["a", "b", "c"]
+    )
+    assert re.findall(r"<title>([^<]+)</title>", drawn) == [
+        "a: A 50.0%, B 25.0%",
+        "b: A 50.0%, B 75.0%",
+    ]
+
+
 def test_nothing_scored_draws_nothing():
     """Two runs without rows have a page without charts."""
     tally = Tally(TWO)

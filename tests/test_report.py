@@ -60,7 +60,7 @@ ELEMENTS = {
         "th",
         "td",
     ),
-    *("figure", "figcaption", "footer", "svg", "rect", "path", "text", "circle"),
+    *("figure", "figcaption", "footer", "svg", "g", "rect", "path", "text", "circle"),
 }
 ATTRIBUTES = {
     *(
@@ -478,6 +478,39 @@ def test_three_pages_share_one_head(scored):
     assert len(heads) == 1
     templates = template.FOLDER.glob("*.html")
     assert sum("<head>" in template.read_text() for template in templates) == 1
+
+
+def said_on_hover(page, element):
+    """The words that the pointer finds in elements of this name."""
+    return re.findall(rf"<{element}\b[^>]*><title>([^<]*)</title>", page)
+
+
+def test_bars_and_points_say_their_figures_under_the_pointer(scored):
+    """Every bar of a histogram has its range and rows, every point its figures and interval."""
+    page = render(scored).decode()
+    bars = said_on_hover(page, "g")
+    edges = scored["predictions"]["score_histogram"]["edges"]
+    for label in scored["predictions"]["labels"]:
+        for low, high, rows in zip(edges, edges[1:], label["score_counts"], strict=False):
+            if rows:
+                said = f"{low:.4g} to {high:.4g}: {rows:,} row{'' if rows == 1 else 's'}"
+                bars.remove(said)
+    assert all(re.fullmatch(r"[\d,]+( to [\d,]+)? (characters|tokens): .*", bar) for bar in bars)
+    evaluation = scored["evaluation"]
+    low, high = evaluation["accuracy_interval"]
+    assert (
+        f"share of rows kept 1.000, accuracy among them {evaluation['accuracy']:.3f} "
+        f"(95%: {low:.3f} to {high:.3f}), 3,000 rows"
+    ) in said_on_hover(page, "circle")
+    assert "recall 1.000, precision 0." in said_on_hover(page, "path")[-1]
+
+
+def test_points_of_several_curves_say_whose_they_are():
+    """Where curves share a chart, each point begins with the label of its curve."""
+    page = render(document(Rows(FOUR).tally().sections())).decode()
+    spots = said_on_hover(page, "path")
+    assert {said.split(":")[0] for said in spots} == set(FOUR)
+    assert len(spots) <= 2 * (charts.MOST_SPOTS + len(FOUR))
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 7, 10, 99, 1_234, 5_000_000])

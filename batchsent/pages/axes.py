@@ -1,5 +1,6 @@
 """Where the ticks of an axis stand, and how its numbers are written."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -50,3 +51,19 @@ def log_ticks(edges: Sequence[int]) -> list[Tick]:
         if len(ticks) <= 8:
             break
     return ticks
+
+
+def bin_words(edges: Sequence[float], *, whole: bool = False) -> list[str]:
+    """Return words for the values of each bin, such as `0.95 to 0.96`.
+
+    The edges of `whole` numbers are read as such: a bin from 8 up to 10 holds 8 and 9.
+    """
+    words = []
+    for low, high in itertools.pairwise(edges):
+        if not whole:
+            words.append(f"{low:.4g} to {high:.4g}")
+        elif high - low <= 1:
+            words.append(f"{low:,}")
+        else:
+            words.append(f"{low:,} to {high - 1:,}")
+    return words

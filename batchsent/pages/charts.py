@@ -1,8 +1,9 @@
 """Charts as SVG text, drawn for a column of a page 400 units wide.
 
-Knows numbers, not what they mean. Hand-made rather than matplotlib's: 2 kB instead of 40, colours
-follow the page into dark mode, text stays text, and nothing in a label is a formula. Only classes
-and geometry are written: a strict Content-Security-Policy allows no style attributes.
+Hand-made rather than matplotlib's: 2 kB instead of 40, colours follow the page into dark mode, text
+stays text, and nothing in a label is a formula. Only classes and geometry are written: a strict
+Content-Security-Policy allows no style attributes. A `<title>` in a bar or point is what a browser
+shows under the pointer.
 """
 
 import math
@@ -12,10 +13,16 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from batchsent.pages.axes import Tick, round_ticks
+from batchsent.text import printable
 
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 38
 DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
+
+# Points of a chart's lines that say their figures under the pointer: one every 5 units or so.
+MOST_SPOTS = 64
+
+Line = tuple[Sequence[float], Sequence[float]]  # x and y of each point, of equal length
 
 
 class Dot(NamedTuple):
@@ -25,6 +32,7 @@ class Dot(NamedTuple):
     y: float
     low: float
     high: float
+    rows: int  # that the share is of
     weight: float = 0.0  # 0 to 1: the area of the dot beyond that of the smallest
     words: str = ""  # beside the dot
 
@@ -35,25 +43,30 @@ def histogram(
     *,
     title: str,
     x_title: str,
+    bins: Sequence[str] = (),
     most: int | None = None,
     mark: Tick | None = None,
 ) -> Markup:
     """Draw counts as bars of equal width, the axis up to `most` where charts stand side by side.
 
-    `mark` is a vertical line with words, such as a limit.
+    `bins` are the words for the values of each bar, shown under the pointer. `mark` is a vertical
+    line with words, such as a limit.
     """
     most = most or max(counts, default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = width / max(len(counts), 1)
-    parts = [_axes(ticks, round_ticks(0, most, least_step=1), x_title)]
+    parts = [_axes(ticks, round_ticks(0, most, least_step=1), x_title, "rows")]
     for i, count in enumerate(counts):
-        if count:
-            # Half a unit at least, so that a rare value is still seen.
-            tall = max(height * count / most, 0.5)
-            parts.append(
-                f'<rect class="bar" x="{LEFT + i * step + 0.3:.2f}" y="{TOP + height - tall:.2f}" '
-                f'width="{max(step - 0.6, 0.4):.2f}" height="{tall:.2f}"/>'
-            )
+        if not count:
+            continue
+        # Half a unit at least, so that a rare value is still seen.
+        tall = max(height * count / most, 0.5)
+        drawn = (
+            f'<rect class="bar" x="{LEFT + i * step + 0.3:.2f}" y="{TOP + height - tall:.2f}" '
+            f'width="{max(step - 0.6, 0.4):.2f}" height="{tall:.2f}"/>'
+        )
+        said = f"{bins[i]}: {_rows(count)}" if bins else _rows(count)
+        parts.append(_column(LEFT + i * step, step, said, drawn))
     if mark is not None and 0 <= mark[0] <= 1:
         x = LEFT + mark[0] * width
         # The words stand on the side where there is room.
@@ -73,38 +86,48 @@ def outlines(
     *,
     title: str,
     x_title: str,
+    bins: Sequence[str] = (),
 ) -> Markup:
-    """Draw two distributions over the same bins: the first as an area, the second as a line."""
+    """Draw two distributions over the same bins: the first as an area, the second as a line.
+
+    `bins` are the words for the values of each bin, shown under the pointer.
+    """
     most = max([*before, *after, 0.0]) or 1.0
     parts = [_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
-    bins = max(len(before), 1)
-    edges = [k / bins for k in range(bins + 1) for _ in range(2)]
     for shares, kind in ((before, "soft"), (after, "line")):
-        steps = [0.0, *(share / most for share in shares for _ in range(2)), 0.0]
-        parts.append(f'<path class="{kind}" d="{_path(edges, steps)}"/>')
+        parts.append(f'<path class="{kind}" d="{_outline(shares, most)}"/>')
+    step = (WIDTH - LEFT - RIGHT) / max(len(bins), 1)
+    for i, name in enumerate(bins):
+        if before[i] or after[i]:
+            said = f"{name}: A {before[i]:.1%}, B {after[i]:.1%}"
+            parts.append(_column(LEFT + i * step, step, said))
     return _svg(parts, title)
 
 
 def curves(
-    lines: Sequence[tuple[Sequence[float], Sequence[float]]],
+    lines: Sequence[Line],
     *,
     title: str,
     x_title: str,
     y_title: str,
     chance: tuple[float, float] | None,
+    names: Sequence[str] = (),
 ) -> Markup:
     """Draw lines over the unit square, each in a dash of its own.
 
-    `chance` is a thin line from left to right.
+    `chance` is a thin line from left to right; `names` are those of the lines, shown under the
+    pointer.
     """
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
     parts = [_axes(unit, unit, x_title, y_title)]
     if chance is not None:
         parts.append(f'<path class="chance" d="{_path([0, 1], chance)}"/>')
-    parts += [
-        f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{_path(xs, ys)}"/>'
-        for i, (xs, ys) in enumerate(lines)
-    ]
+    for i, (xs, ys) in enumerate(lines):
+        parts.append(_line(i, xs, ys))
+    for i, (xs, ys) in enumerate(lines):
+        for n in _spread(len(xs), MOST_SPOTS // len(lines)):
+            said = f"{x_title} {xs[n]:.3f}, {y_title} {ys[n]:.3f}"
+            parts.append(_spot(xs[n], ys[n], _named(names, i, said)))
     return _svg(parts, title)
 
 
@@ -138,8 +161,15 @@ def dots(
     for dot, (cx, cy) in zip(points, places, strict=True):
         (_, top), (_, bottom) = place(dot.x, dot.high), place(dot.x, dot.low)
         radius = 3 + 8 * math.sqrt(dot.weight)
+        said = (
+            f"{x_title} {dot.x:.3f}, {y_title} {dot.y:.3f} "
+            f"(95%: {dot.low:.3f} to {dot.high:.3f}), {_rows(dot.rows)}"
+        )
         parts.append(f'<path class="whisker" d="M{cx:.1f} {top:.1f}V{bottom:.1f}"/>')
-        parts.append(f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}"/>')
+        parts.append(
+            f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}">'
+            f"{_title(said)}</circle>"
+        )
         width = 7 * len(dot.words)
         left = min(cx + 5, WIDTH - width)
         if dot.words and left + width <= taken:
@@ -150,31 +180,32 @@ def dots(
     return _svg(parts, title)
 
 
-def trend(
-    lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str
-) -> Markup:
+def trend(lines: Sequence[Line], *, title: str, x_title: str, names: Sequence[str] = ()) -> Markup:
     """Draw lines over axes that fit them, such as the loss of a training.
 
-    Each in a dash of its own. A line of one point, which a dash could not show, is a dot.
+    Each in a dash of its own. A line of one point, which a dash could not show, is a dot. `names`
+    are those of the lines, shown under the pointer.
     """
-    xs = [x for line in lines for x in line[0]]
-    ys = [y for line in lines for y in line[1]]
-    if not xs:
+    drawn = [line for line in lines if len(line[0])]
+    if not drawn:
         return Markup("")
-    right, lowest, highest = max(xs) or 1, min(0, *ys), max(ys)
+    right = max(max(xs) for xs, _ in drawn) or 1
+    lowest = min(0, *(min(ys) for _, ys in drawn))
+    highest = max(max(ys) for _, ys in drawn)
     span = highest - lowest or 1
     parts = [_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
+    spots = []
     for i, (line_x, line_y) in enumerate(lines):
-        places = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
+        xs, ys = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
         if len(line_x) == 1:
-            x, y = _place(places[0][0], places[1][0])
+            x, y = _place(xs[0], ys[0])
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         else:
-            path = _path(*places)
-            parts.append(
-                f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>'
-            )
-    return _svg(parts, title)
+            parts.append(_line(i, xs, ys))
+        for n in _spread(len(xs), MOST_SPOTS // len(lines)):
+            said = f"{x_title} {line_x[n]:,g}: {line_y[n]:.4g}"
+            spots.append(_spot(xs[n], ys[n], _named(names, i, said)))
+    return _svg([*parts, *spots], title)
 
 
 def bar(share: float | None, kind: str = "bar") -> Markup:
@@ -268,6 +299,63 @@ def _axes(
         turned = f'x="9" y="{y}" text-anchor="middle" transform="rotate(-90 9 {y})"'
         parts.append(f'<text class="title" {turned}>{escape(y_title)}</text>')
     return "".join(parts)
+
+
+def _column(x: float, width: float, said: str, drawn: str = "") -> str:
+    """Return a column of a chart with its words; the pointer meets it at any height."""
+    height = HEIGHT - TOP - BOTTOM
+    return (
+        f'<g>{_title(said)}<rect class="hover" x="{x:.2f}" y="{TOP}" '
+        f'width="{width:.2f}" height="{height}"/>{drawn}</g>'
+    )
+
+
+def _spot(x: float, y: float, said: str) -> str:
+    """Return an invisible point of a line with its words."""
+    left, top = _place(x, y)
+    return f'<path class="spot" d="M{left:.1f} {top:.1f}h.01">{_title(said)}</path>'
+
+
+def _title(said: str) -> str:
+    """Return what is shown under the pointer; names in it may come from anywhere."""
+    return f"<title>{escape(printable(said))}</title>"
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return numbers of points, evenly from the first to the last, `most` or fewer."""
+    step = max(1, -(-(count - 1) // max(most - 1, 1)))
+    found = list(range(0, count, step))
+    if count and found[-1] != count - 1:
+        found.append(count - 1)
+    return found
+
+
+def _named(names: Sequence[str], number: int, said: str) -> str:
+    return f"{names[number]}: {said}" if names else said
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _line(number: int, xs: Sequence[float], ys: Sequence[float]) -> str:
+    dash = DASHES[number % len(DASHES)]
+    return f'<path class="line" stroke-dasharray="{dash}" d="{_path(xs, ys)}"/>'
+
+
+def _outline(shares: Sequence[float], most: float) -> str:
+    """Return the path over the tops of bars that stand side by side, from axis to axis.
+
+    Of shares 1, 3 with `most` 3 the corners are
+
+        x  0  0    1/2  1/2  1  1
+        y  0  1/3  1/3  1    1  0
+    """
+    xs, ys = [0.0], [0.0]
+    for i, share in enumerate(shares):
+        xs += [i / len(shares), (i + 1) / len(shares)]
+        ys += [share / most] * 2
+    return _path([*xs, 1.0], [*ys, 0.0])
 
 
 def _place(x: float, y: float) -> tuple[float, float]:

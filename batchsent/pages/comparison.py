@@ -161,6 +161,7 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
             ticks,
             title="Scores of both runs",
             x_title="score",
+            bins=axes.bin_words(edges[first:]),
         )
         caption = f"{sum(before):,} rows of A, {sum(after):,} of B"
         made.append(
@@ -185,6 +186,9 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
             axes.log_ticks(edges[first : last + 1]),
             title=f"Lengths in {unit} of both runs",
             x_title=f"{unit} (log scale)",
+            bins=[
+                f"{words} {unit}" for words in axes.bin_words(edges[first : last + 1], whole=True)
+            ],
         )
         halves = [
             f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)

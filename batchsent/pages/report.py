@@ -161,6 +161,7 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
     first = min(first, len(histogram["counts"]) // 2)
     start = histogram["edges"][first]
     ticks = axes.round_ticks(start, 1)
+    bins = axes.bin_words(histogram["edges"][first:])
     kept = [
         label for label in predictions["labels"] if label.get("score_counts") and label["count"]
     ]
@@ -174,7 +175,12 @@ def _score_charts(predictions: Document) -> list[dict[str, Any]]:
             "name": name,
             "label": label,
             "svg": charts.histogram(
-                counts[first:], ticks, title="Histogram of scores", x_title="score", most=most
+                counts[first:],
+                ticks,
+                title="Histogram of scores",
+                x_title="score",
+                bins=bins,
+                most=most,
             ),
             "caption": f"{sum(counts):,} rows",
         }
@@ -204,6 +210,7 @@ def _length_charts(document: Document) -> list[dict[str, Any]]:
                     axes.log_ticks(shown),
                     title=f"Histogram of lengths in {unit}",
                     x_title=f"{unit} (log scale)",
+                    bins=[f"{words} {unit}" for words in axes.bin_words(shown, whole=True)],
                     mark=mark,
                 ),
                 "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have "

@@ -109,6 +109,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         if len(drawn) > 1
         else []
     )
+    names = [cut(curve["label"]) for curve in drawn] if len(drawn) > 1 else []
     base = None
     if len(drawn) == 1:
         gold = next(
@@ -121,6 +122,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         x_title="false positive rate",
         y_title="true positive rate",
         chance=(0, 1),
+        names=names,
     )
     precision = charts.curves(
         [
@@ -131,6 +133,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         x_title="recall",
         y_title="precision",
         chance=base,
+        names=names,
     )
     area = f"Area {number(evaluation['roc_auc'])}; the dashed line is chance."
     average = f"Average precision {number(evaluation['average_precision'])}"
@@ -147,6 +150,7 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
             cell["mean_score"],
             cell["accuracy"],
             *_interval(cell["accuracy"], cell["rows"]),
+            rows=cell["rows"],
             weight=cell["rows"] / evaluation["rows"],
         )
         for cell in evaluation["calibration"]
@@ -176,14 +180,19 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
     Nothing where no threshold sets some of the rows aside.
     """
     rows, kept = evaluation["rows"], [entry for entry in evaluation["coverage"] if entry["rows"]]
-    points = [charts.Dot(1.0, evaluation["accuracy"], *_interval(evaluation["accuracy"], rows))]
+    around = _interval(evaluation["accuracy"], rows)
+    points = [charts.Dot(1.0, evaluation["accuracy"], *around, rows=rows)]
     # Of thresholds that keep the same rows the highest says the most.
     left = [*(entry["rows"] for entry in kept[1:]), 0]  # by the threshold above
     for entry, fewer in zip(kept, left, strict=False):
         if fewer < entry["rows"] < rows:
             around = _interval(entry["accuracy"], entry["rows"])
             words = f"{entry['score_at_least']:.4g}"
-            points.append(charts.Dot(entry["share"], entry["accuracy"], *around, words=words))
+            points.append(
+                charts.Dot(
+                    entry["share"], entry["accuracy"], *around, rows=entry["rows"], words=words
+                )
+            )
     if len(points) < 2:
         return []
     svg = charts.dots(
