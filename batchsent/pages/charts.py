@@ -55,7 +55,7 @@ def histogram(
     most = most or max(counts, default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = width / max(len(counts), 1)
-    parts = [_axes(ticks, round_ticks(0, most, least_step=1), x_title, "rows")]
+    parts = [draw_axes(ticks, round_ticks(0, most, least_step=1), x_title, "rows")]
     for i, count in enumerate(counts):
         if not count:
             continue
@@ -66,7 +66,7 @@ def histogram(
             f'width="{max(step - 0.6, 0.4):.2f}" height="{tall:.2f}"/>'
         )
         said = f"{bins[i]}: {_rows(count)}" if bins else _rows(count)
-        parts.append(_column(LEFT + i * step, step, said, drawn))
+        parts.append(hover_column(LEFT + i * step, step, said, drawn))
     if mark is not None and 0 <= mark[0] <= 1:
         x = LEFT + mark[0] * width
         # The words stand on the side where there is room.
@@ -76,7 +76,7 @@ def histogram(
             f'<text class="note" x="{words_x:.1f}" y="{TOP - 6}" '
             f'text-anchor="{anchor}">{escape(mark[1])}</text>'
         )
-    return _svg(parts, title)
+    return chart(parts, title)
 
 
 def outlines(
@@ -93,15 +93,15 @@ def outlines(
     `bins` are the words for the values of each bin, shown under the pointer.
     """
     most = max([*before, *after, 0.0]) or 1.0
-    parts = [_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
+    parts = [draw_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
     for shares, kind in ((before, "soft"), (after, "line")):
         parts.append(f'<path class="{kind}" d="{_outline(shares, most)}"/>')
     step = (WIDTH - LEFT - RIGHT) / max(len(bins), 1)
     for i, name in enumerate(bins):
         if before[i] or after[i]:
             said = f"{name}: A {before[i]:.1%}, B {after[i]:.1%}"
-            parts.append(_column(LEFT + i * step, step, said))
-    return _svg(parts, title)
+            parts.append(hover_column(LEFT + i * step, step, said))
+    return chart(parts, title)
 
 
 def curves(
@@ -119,16 +119,16 @@ def curves(
     pointer.
     """
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
-    parts = [_axes(unit, unit, x_title, y_title)]
+    parts = [draw_axes(unit, unit, x_title, y_title)]
     if chance is not None:
-        parts.append(f'<path class="chance" d="{_path([0, 1], chance)}"/>')
+        parts.append(f'<path class="chance" d="{path_of([0, 1], chance)}"/>')
     for i, (xs, ys) in enumerate(lines):
-        parts.append(_line(i, xs, ys))
+        parts.append(line_of(i, xs, ys))
     for i, (xs, ys) in enumerate(lines):
-        for n in _spread(len(xs), MOST_SPOTS // len(lines)):
+        for n in spread(len(xs), MOST_SPOTS // len(lines)):
             said = f"{x_title} {xs[n]:.3f}, {y_title} {ys[n]:.3f}"
-            parts.append(_spot(xs[n], ys[n], _named(names, i, said)))
-    return _svg(parts, title)
+            parts.append(hover_spot(xs[n], ys[n], _named(names, i, said)))
+    return chart(parts, title)
 
 
 def dots(
@@ -146,12 +146,12 @@ def dots(
 
     `chance` adds the diagonal from corner to corner.
     """
-    parts = [_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
+    parts = [draw_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
     if chance:
-        parts.append(f'<path class="chance" d="{_path([0, 1], [0, 1])}"/>')
+        parts.append(f'<path class="chance" d="{path_of([0, 1], [0, 1])}"/>')
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return _place((x - x_from) / (1 - x_from), (y - y_from) / (1 - y_from))
+        return place_of((x - x_from) / (1 - x_from), (y - y_from) / (1 - y_from))
 
     places = [place(dot.x, dot.y) for dot in points]
     if joined and len(points) > 1:
@@ -168,7 +168,7 @@ def dots(
         parts.append(f'<path class="whisker" d="M{cx:.1f} {top:.1f}V{bottom:.1f}"/>')
         parts.append(
             f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}">'
-            f"{_title(said)}</circle>"
+            f"{title_of(said)}</circle>"
         )
         width = 7 * len(dot.words)
         left = min(cx + 5, WIDTH - width)
@@ -177,7 +177,7 @@ def dots(
                 f'<text x="{left:.1f}" y="{min(cy, top) - 4:.1f}">{escape(dot.words)}</text>'
             )
             taken = left
-    return _svg(parts, title)
+    return chart(parts, title)
 
 
 def trend(lines: Sequence[Line], *, title: str, x_title: str, names: Sequence[str] = ()) -> Markup:
@@ -193,19 +193,19 @@ def trend(lines: Sequence[Line], *, title: str, x_title: str, names: Sequence[st
     lowest = min(0, *(min(ys) for _, ys in drawn))
     highest = max(max(ys) for _, ys in drawn)
     span = highest - lowest or 1
-    parts = [_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
+    parts = [draw_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
     spots = []
     for i, (line_x, line_y) in enumerate(lines):
         xs, ys = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
         if len(line_x) == 1:
-            x, y = _place(xs[0], ys[0])
+            x, y = place_of(xs[0], ys[0])
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         else:
-            parts.append(_line(i, xs, ys))
-        for n in _spread(len(xs), MOST_SPOTS // len(lines)):
+            parts.append(line_of(i, xs, ys))
+        for n in spread(len(xs), MOST_SPOTS // len(lines)):
             said = f"{x_title} {line_x[n]:,g}: {line_y[n]:.4g}"
-            spots.append(_spot(xs[n], ys[n], _named(names, i, said)))
-    return _svg([*parts, *spots], title)
+            spots.append(hover_spot(xs[n], ys[n], _named(names, i, said)))
+    return chart([*parts, *spots], title)
 
 
 def bar(share: float | None, kind: str = "bar") -> Markup:
@@ -214,7 +214,7 @@ def bar(share: float | None, kind: str = "bar") -> Markup:
     `kind` is bar, or soft for the one that is measured against.
     """
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
-    return _drawn(
+    return markup(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" '
         f'aria-hidden="true"><rect class="rail" width="100" height="10"/><rect class="{kind}" '
         f'width="{width:.2f}" height="10"/></svg>'
@@ -224,7 +224,7 @@ def bar(share: float | None, kind: str = "bar") -> Markup:
 def whisker(value: float, low: float, high: float, start: float) -> Markup:
     """Draw a value with its interval in a table cell, on an axis from `start` to 1."""
     x, left, right = (100 * (v - start) / (1 - start) for v in (value, low, high))
-    return _drawn(
+    return markup(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="rail" width="100" height="10"/>'
         f'<rect class="soft" x="{left:.2f}" width="{right - left:.2f}" height="10"/>'
@@ -235,7 +235,7 @@ def whisker(value: float, low: float, high: float, start: float) -> Markup:
 def legend_line(number: int) -> Markup:
     """Draw a piece of line number `number` of `curves`, for a legend."""
     dash = DASHES[number % len(DASHES)]
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
         f'<path class="line" stroke-dasharray="{dash}" d="M0 4H28"/></svg>'
     )
@@ -243,7 +243,7 @@ def legend_line(number: int) -> Markup:
 
 def legend_dot() -> Markup:
     """Draw the dot of a line of `trend` that has one point, for a legend."""
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" '
         'cy="4" r="4"/></svg>'
     )
@@ -251,25 +251,25 @@ def legend_dot() -> Markup:
 
 def legend_area() -> Markup:
     """Draw a piece of the filled shape of `outlines`, for a legend."""
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" '
         'height="8"/></svg>'
     )
 
 
-def _svg(parts: Sequence[str], title: str) -> Markup:
+def chart(parts: Sequence[str], title: str) -> Markup:
     drawn = "".join(parts)
-    return _drawn(
+    return markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}">{drawn}</svg>'
     )
 
 
-def _drawn(svg: str) -> Markup:
+def markup(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704 (made here of numbers and escaped words)
 
 
-def _axes(
+def draw_axes(
     x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str | None = None
 ) -> str:
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -301,27 +301,27 @@ def _axes(
     return "".join(parts)
 
 
-def _column(x: float, width: float, said: str, drawn: str = "") -> str:
+def hover_column(x: float, width: float, said: str, drawn: str = "") -> str:
     """Return a column of a chart with its words; the pointer meets it at any height."""
     height = HEIGHT - TOP - BOTTOM
     return (
-        f'<g>{_title(said)}<rect class="hover" x="{x:.2f}" y="{TOP}" '
+        f'<g>{title_of(said)}<rect class="hover" x="{x:.2f}" y="{TOP}" '
         f'width="{width:.2f}" height="{height}"/>{drawn}</g>'
     )
 
 
-def _spot(x: float, y: float, said: str) -> str:
+def hover_spot(x: float, y: float, said: str) -> str:
     """Return an invisible point of a line with its words."""
-    left, top = _place(x, y)
-    return f'<path class="spot" d="M{left:.1f} {top:.1f}h.01">{_title(said)}</path>'
+    left, top = place_of(x, y)
+    return f'<path class="spot" d="M{left:.1f} {top:.1f}h.01">{title_of(said)}</path>'
 
 
-def _title(said: str) -> str:
+def title_of(said: str) -> str:
     """Return what is shown under the pointer; names in it may come from anywhere."""
     return f"<title>{escape(printable(said))}</title>"
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Return numbers of points, evenly from the first to the last, `most` or fewer."""
     step = max(1, -(-(count - 1) // max(most - 1, 1)))
     found = list(range(0, count, step))
@@ -338,9 +338,9 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _line(number: int, xs: Sequence[float], ys: Sequence[float]) -> str:
+def line_of(number: int, xs: Sequence[float], ys: Sequence[float]) -> str:
     dash = DASHES[number % len(DASHES)]
-    return f'<path class="line" stroke-dasharray="{dash}" d="{_path(xs, ys)}"/>'
+    return f'<path class="line" stroke-dasharray="{dash}" d="{path_of(xs, ys)}"/>'
 
 
 def _outline(shares: Sequence[float], most: float) -> str:
@@ -355,13 +355,13 @@ def _outline(shares: Sequence[float], most: float) -> str:
     for i, share in enumerate(shares):
         xs += [i / len(shares), (i + 1) / len(shares)]
         ys += [share / most] * 2
-    return _path([*xs, 1.0], [*ys, 0.0])
+    return path_of([*xs, 1.0], [*ys, 0.0])
 
 
-def _place(x: float, y: float) -> tuple[float, float]:
+def place_of(x: float, y: float) -> tuple[float, float]:
     return LEFT + x * (WIDTH - LEFT - RIGHT), TOP + (1 - y) * (HEIGHT - TOP - BOTTOM)
 
 
-def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
-    places = [_place(x, y) for x, y in zip(xs, ys, strict=True)]
+def path_of(xs: Sequence[float], ys: Sequence[float]) -> str:
+    places = [place_of(x, y) for x, y in zip(xs, ys, strict=True)]
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
