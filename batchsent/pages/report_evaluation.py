@@ -10,6 +10,7 @@ from typing import Any
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.quality import interval
 from batchsent.pages import charts
+from batchsent.pages.svg import DASHES
 from batchsent.pages.template import bounds, cut, number
 
 MOST_MATRIX = 12
@@ -101,7 +102,7 @@ def _matrix(evaluation: Document) -> dict[str, Any] | None:
 
 
 def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
-    drawn = evaluation["curves"][: len(charts.DASHES)]
+    drawn = evaluation["curves"][: len(DASHES)]
     if not drawn:
         return []
     legend = (
