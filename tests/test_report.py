@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import html.parser
 import json
 import re
@@ -33,6 +34,10 @@ ELEMENTS = {
         "style",
         "body",
         "header",
+        "nav",
+        "a",
+        "details",
+        "summary",
         "section",
         "h1",
         "h2",
@@ -89,6 +94,7 @@ ATTRIBUTES = {
         "r",
     ),
     "stroke-dasharray",
+    *("id", "href", "data-name"),
 }
 
 
@@ -261,6 +267,8 @@ def test_nothing_on_a_page_runs_or_calls_out(make):
     reader = Reader(page)
     names = {name for name, _ in reader.attributes}
     assert names <= ATTRIBUTES
+    for name, value in reader.attributes:
+        assert name != "href" or re.fullmatch(r"(#|\./)[\w./%~-]+", value), value
     (policy,) = [
         value for name, value in reader.attributes if name == "content" and "default-src" in value
     ]
@@ -478,6 +486,122 @@ def test_three_pages_share_one_head(scored):
     assert len(heads) == 1
     templates = template.FOLDER.glob("*.html")
     assert sum("<head>" in template.read_text() for template in templates) == 1
+
+
+def test_the_contents_lead_to_every_section(scored):
+    """Each section stands in the contents, in the order of the page; labels and quality first."""
+    grouped = scored | {"outputs": [*scored["outputs"], GROUPS]}
+    for run in (scored, grouped, {**scored, "evaluation": None}):
+        reader = Reader(render(run))
+        linked = [
+            value[1:] for name, value in reader.attributes if name == "href" if value[0] == "#"
+        ]
+        sections = [value for name, value in reader.attributes if name == "id"]
+        assert linked == sections
+        assert sections[0] == "labels"
+        assert ("quality" in sections) == (run["evaluation"] is not None)
+        assert ("groups" in sections) == (run is grouped)
+    assert sections[-1] == "origin"
+
+
+def test_options_and_versions_are_folded_away(scored):
+    """What only matters where something is wrong is there, but closed."""
+    page = render(scored).decode()
+    folded = re.findall(r"<details class=\"card\"><summary>(\w+)", page)
+    assert {"Run", "Input", "Model", "Versions"} <= set(folded)
+    assert "<details open" not in page
+
+
+def test_states_that_no_row_is_in_are_a_sentence(scored):
+    """Where every row has a score there is no table of zeros; else only states that occur."""
+    text = Reader(render(scored)).text
+    assert (
+        "All 3,000 rows have a label and a score. None are blank (without text), rejected (could "
+        "not be read) or nonfinite (the model gave no number)."
+    ) in text
+    assert "0.0%" not in text[text.index("Rows and files", 2_000) :]
+    rows = {**scored["rows"], "blank": 30, "read": 3_030}
+    text = Reader(render({**scored, "rows": rows})).text
+    assert "blank without text; kept, label and score empty 30 1.0%" in text
+    assert "None are rejected (could not be read) or nonfinite (the model gave no number)." in text
+
+
+GROUPS = {
+    "role": "groups",
+    "path": "out.groups.csv",
+    "rows": 3,
+    "bytes": 1_234,
+    "column": "stars",
+    "largest": [
+        {
+            "value": value,
+            "rows": 40,
+            "scored": 39,
+            "shares": [0.25, 0.75],
+            "mean_score": 0.8,
+            "unsure": 3,
+            "truncated": 0,
+            "judged": 30,
+            "accuracy": 0.9,
+            "accuracy_interval": [0.744, 0.965],
+        }
+        for value in ("1", "", None)
+    ],
+}
+
+
+def without_gold(group):
+    """A group as a run without gold labels writes it."""
+    judged = ("judged", "accuracy", "accuracy_interval")
+    return {name: value for name, value in group.items() if name not in judged}
+
+
+def test_groups_are_a_table(scored):
+    """Every group has its rows, share, mean score and accuracy with its interval and a picture."""
+    page = render(scored | {"outputs": [{"role": "data", "path": "out.csv"}, GROUPS]})
+    text = Reader(page).text
+    assert "1 40 0.800 3 75.0% 0.900 0.744–0.965 on 30 empty 40" in text
+    assert "no value 40" in text
+    assert '<a href="./out.groups.csv">' in page.decode()
+    assert "The whole table: out.groups.csv" in text
+
+
+def test_groups_of_many_labels_name_the_commonest(scored):
+    """Beyond three labels a group shows its commonest label and no accuracy it does not have."""
+    shares = [0.1, 0.2, 0.4, 0.3]
+    large = [without_gold(group) | {"shares": shares} for group in GROUPS["largest"]]
+    outputs = [GROUPS | {"largest": large, "rows": 812}]
+    model = scored["model"] | {"labels": list(FOUR)}
+    text = Reader(render(scored | {"outputs": outputs, "model": model})).text
+    assert "commonest label 1 40" in text
+    assert f"{FOUR[2]} 40.0%" in text
+    assert "The 3 largest of 812 groups, those with the most rows first." in text
+    assert "accuracy" not in text[text.index("commonest label 1") : text.index("The 3 largest")]
+
+
+@pytest.mark.parametrize(
+    ("data", "other", "folder", "link"),
+    [
+        ("out.csv", "out.groups.csv", ".", "./out.groups.csv"),
+        ("d/out.csv", "e/far.csv", ".", "./../e/far.csv"),
+        ("/a/b/out.csv", "/a/far.csv", ".", "./../far.csv"),
+        ("d/out.csv", "d/a b#?.csv", ".", "./a%20b%23%3F.csv"),
+        ("out.csv", "javascript:alert(1)", ".", "./javascript%3Aalert%281%29"),
+        ("out.csv", '"><script>', ".", "./%22%3E%3Cscript%3E"),
+        ("out.csv", "far.csv", "../scored", "./../scored/far.csv"),
+        ("/a/out.csv", "far.csv", ".", None),
+        ("../out.csv", "far.csv", ".", None),
+        ("out.csv", "far.csv", None, None),
+    ],
+)
+def test_files_beside_the_page_are_links(data, other, folder, link):
+    """Links are relative and escaped; where a file lies elsewhere by an unknown way there is none."""
+    outputs = [{"role": "data", "path": data}, {"role": "disagreements", "path": other}]
+    run = document(Rows(rows=5).tally().sections(), outputs=outputs)
+    page = render(run, folder).decode()
+    hrefs = [html.unescape(found) for found in re.findall(r'href="(\.[^"]*)"', page)]
+    assert (link in hrefs) if link else not any("far" in href for href in hrefs)
+    assert "disagreements" in page
 
 
 def said_on_hover(page, element):

@@ -8,7 +8,7 @@ from batchsent.pages.axes import Tick
 from batchsent.text import printable
 
 WIDTH, HEIGHT = 400, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 38
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 20, 38
 DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
 
 

@@ -1,7 +1,4 @@
-"""Static pages: no script, no network, every string inert.
-
-Knows templates and filters, not what a page says.
-"""
+"""Static pages: no script, no network, every string inert."""
 
 import base64
 import hashlib
@@ -42,6 +39,7 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
     )
     environment.filters |= {
         "count": count,
+        "size": size,
         "percent": percent,
         "number": number,
         "interval": bounds,
@@ -95,6 +93,16 @@ def moment(words: str) -> str:
 def count(value: int | None) -> str:
     """Return a count with commas."""
     return "-" if value is None else f"{value:,}"
+
+
+def size(value: int | None) -> str:
+    """Return a number of bytes with three digits and a unit."""
+    if value is None:
+        return "-"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value} bytes"
 
 
 def percent(value: float | None) -> str:
