@@ -39,6 +39,24 @@ def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
     assert "accuracy_drop is" not in text
 
 
+def test_the_contents_lead_to_every_section(monday, tuesday):  # noqa: F811
+    """Each section of the page stands in its contents, in order."""
+    reader = Reader(render_comparison(monday, tuesday))
+    linked = [value[1:] for name, value in reader.attributes if name == "href"]
+    assert linked == [value for name, value in reader.attributes if name == "id"]
+    assert linked[0] == "figures"
+
+
+def test_shares_that_are_zero_in_both_runs_are_a_sentence(monday, tuesday):  # noqa: F811
+    """Where no row of either run was rejected there is no line of zeros for it."""
+    text = Reader(render_comparison(monday, tuesday)).text
+    assert "None in either run: blank rows, rejected rows, nonfinite rows." in text
+    rows = {**tuesday["rows"], "rejected": 3}
+    text = Reader(render_comparison(monday, {**tuesday, "rows": rows})).text
+    assert "None in either run: blank rows, nonfinite rows." in text
+    assert "rejected rows 0.00% 0.10% +0.1 pts ±" in text
+
+
 def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):  # noqa: F811
     """What chance explains is not marked, and gates that passed are named."""
     text = Reader(render_comparison(monday, tuesday, ["psi>0.2"])).text

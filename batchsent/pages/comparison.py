@@ -1,7 +1,4 @@
-"""The page of two runs side by side: what moved, and whether by more than chance.
-
-Reads nothing but the summaries.
-"""
+"""The page of two runs side by side: what moved, and whether by more than chance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +15,14 @@ from batchsent.pages.template import count, cut, fact, facts, number, page
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
 MOST_DIFFERENCES = 200
+
+# The sections of the page: id -> heading.
+CONTENTS = {
+    "figures": "What moved",
+    "labels": "Labels and scores",
+    "lengths": "Length of the texts",
+    "differences": "What else differs",
+}
 
 Document = Mapping[str, Any]
 
@@ -40,23 +45,16 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
     ranked = sorted(comparison["labels"], key=lambda label: -abs(label["change"] or 0))
     shown = [label for label in comparison["labels"] if label in ranked[:MOST_LABELS]]
-    said = comparison["verdict"]
+    said, names = comparison["verdict"], (_name(a), _name(b))
     return {
-        "title": f"{_name(a)} and {_name(b)}",
+        "title": f"Two runs of {names[0]}" if names[0] == names[1] else " and ".join(names),
         "verdict": f"{said[:1].upper()}{said[1:]}.",
         "tiles": _tiles(comparison),
         "subtitle": "A is what B is measured against",
+        "contents": CONTENTS,
         "runs": [facts(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
-        "figures": [_figure(figure) for figure in comparison["figures"]],
-        "labels": [
-            {
-                **label,
-                **_moved(label),
-                "bar_a": charts.bar(label["a"], "soft"),
-                "bar_b": charts.bar(label["b"]),
-            }
-            for label in shown
-        ],
+        **_figures(comparison["figures"]),
+        "labels": [_label(label) for label in shown],
         "hidden_labels": len(ranked) - len(shown),
         "score_charts": _score_charts(a, b),
         "length_charts": _length_charts(a, b),
@@ -98,6 +96,28 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
             note = f"{figure['a']:.1%} to {figure['b']:.1%}, by chance ±{figure['noise']:.1%}"
             tiles.append(("accuracy", f"{100 * figure['change']:+.1f} points", note))
     return tiles
+
+
+def _figures(figures: Sequence[Document]) -> dict[str, Any]:
+    """Return the figures, and the names of those shares that are zero in both runs."""
+    shown, zero = [], []
+    for figure in figures:
+        drawn = _figure(figure)
+        if figure["name"].endswith("_share") and figure["a"] == figure["b"] == 0:
+            zero.append(drawn["name"])
+        else:
+            shown.append(drawn)
+    return {"figures": shown, "zero": zero}
+
+
+def _label(label: Document) -> dict[str, Any]:
+    return {
+        **label,
+        **_moved(label),
+        "noise": f"{100 * label['noise']:.1f} pts" if label["noise"] else None,
+        "bar_a": charts.bar(label["a"], "soft"),
+        "bar_b": charts.bar(label["b"]),
+    }
 
 
 def _figure(figure: Document) -> dict[str, Any]:
