@@ -10,6 +10,7 @@ from batchsent.evaluation import gates
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import axes, charts
+from batchsent.pages.report_charts import length_charts, score_charts
 from batchsent.pages.report_evaluation import evaluation_content
 from batchsent.pages.report_files import files_content
 from batchsent.pages.report_groups import groups_content
@@ -17,7 +18,6 @@ from batchsent.pages.template import bounds, count, cut, facts, moment, page
 from batchsent.text import elapsed
 
 MOST_LABELS = 30
-MOST_SCORE_CHARTS = 6
 
 # What can become of a row, in the words of the summary.
 STATES = {
@@ -62,9 +62,9 @@ def _content(document: Document, folder: str | None) -> dict[str, Any]:
         "labels": [{**label, "bar": charts.bar(label["share"])} for label in shown],
         "hidden_labels": len(hidden),
         "hidden_rows": sum(label["count"] for label in hidden),
-        "score_charts": _score_charts(predictions),
+        "score_charts": score_charts(predictions),
         "groups": groups,
-        "length_charts": _length_charts(document),
+        "length_charts": length_charts(document),
         **_accounting(document["rows"]),
         "files": files,
         "stages": stages,
@@ -189,74 +189,6 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
             )
         )
     return tiles
-
-
-def _score_charts(predictions: Document) -> list[dict[str, Any]]:
-    histogram = predictions["score_histogram"]
-    if not any(histogram["counts"]):
-        return []
-    first = next(i for i, count in enumerate(histogram["counts"]) if count)
-    # A winner of two labels has 0.5 or more: an empty left half says nothing.
-    first = min(first, len(histogram["counts"]) // 2)
-    start = histogram["edges"][first]
-    ticks = axes.round_ticks(start, 1)
-    bins = axes.bin_words(histogram["edges"][first:])
-    kept = [
-        label for label in predictions["labels"] if label.get("score_counts") and label["count"]
-    ]
-    charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
-    found = [("All scores", None, histogram["counts"])] if not charted else []
-    found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
-    # one scale for all, so that heights can be compared
-    most = max(max(counts) for _, _, counts in found)
-    return [
-        {
-            "name": name,
-            "label": label,
-            "svg": charts.histogram(
-                counts[first:],
-                ticks,
-                title="Histogram of scores",
-                x_title="score",
-                bins=bins,
-                most=most,
-            ),
-            "caption": f"{sum(counts):,} rows",
-        }
-        for name, label, counts in found
-    ]
-
-
-def _length_charts(document: Document) -> list[dict[str, Any]]:
-    text, limit = document["text"], document["model"].get("max_length")
-    found = []
-    for unit, mark_at in (("characters", None), ("tokens", limit)):
-        lengths = text[unit]
-        if not lengths["count"]:
-            continue
-        edges, counts = lengths["histogram"]["edges"], lengths["histogram"]["counts"]
-        used = [i for i, count in enumerate(counts) if count]
-        first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
-        shown = edges[first : last + 1]
-        mark = None
-        if mark_at and (place := axes.log_place(mark_at, shown)) is not None:
-            mark = (place, f"read up to {mark_at:,}")
-        found.append(
-            {
-                "name": f"In {unit}",
-                "svg": charts.histogram(
-                    counts[first:last],
-                    axes.log_ticks(shown),
-                    title=f"Histogram of lengths in {unit}",
-                    x_title=f"{unit} (log scale)",
-                    bins=[f"{words} {unit}" for words in axes.bin_words(shown, whole=True)],
-                    mark=mark,
-                ),
-                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have "
-                f"{lengths['p95']:,} or less; the longest has {lengths['max']:,}.",
-            }
-        )
-    return found
 
 
 def _stages(document: Document) -> list[dict[str, Any]]:
