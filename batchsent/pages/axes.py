@@ -42,15 +42,20 @@ def log_place(value: float, edges: Sequence[int]) -> float | None:
 def log_ticks(edges: Sequence[int]) -> list[Tick]:
     """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        round_lengths = [step * 10**power for power in range(7) for step in steps]
-        ticks = [
-            (place, short(at))
-            for at in round_lengths
-            if (place := log_place(at, edges)) is not None
-        ]
+        ticks = []
+        for power, step in itertools.product(range(7), steps):
+            length = step * 10**power
+            place = log_place(length, edges)
+            if place is not None:
+                ticks.append((place, short(length)))
         if len(ticks) <= 8:
             break
     return ticks
+
+
+def share_start(lows: Sequence[float]) -> float:
+    """Return where an axis of shares up to 1 begins: at a round one below the lowest of `lows`."""
+    return min(math.floor(10 * min(lows, default=0.0)) / 10, 0.9)
 
 
 def bin_words(edges: Sequence[float], *, whole: bool = False) -> list[str]:

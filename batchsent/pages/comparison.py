@@ -79,9 +79,11 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
     for name, what in (("psi", "scores"), ("length_psi", "text lengths")):
         index, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
         if index is not None:
-            word = "much" if index > MUCH_DRIFT else "some"
+            word = "some"
             if index <= max(noise, SOME_DRIFT):
                 word = "none"
+            elif index > MUCH_DRIFT:
+                word = "much"
             tiles.append(
                 (f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}")
             )
@@ -156,12 +158,10 @@ def _number(value: float | None, *, share: bool) -> str:
 def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
     """Return a chart of the scores of each shared label, or of all where there are many."""
     found: list[tuple[str, str | None, list[int], list[int]]] = []
-    by_label = [
-        {e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)
-    ]
-    shared = [label for label, counts in by_label[0].items() if counts and by_label[1].get(label)]
+    in_a, in_b = _counts_by_label(a), _counts_by_label(b)
+    shared = [label for label in in_a if label in in_b]
     if 0 < len(shared) <= MOST_SCORE_CHARTS:
-        found = [("Scores of", label, by_label[0][label], by_label[1][label]) for label in shared]
+        found = [("Scores of", label, in_a[label], in_b[label]) for label in shared]
     else:
         every = [d["predictions"]["score_histogram"]["counts"] for d in (a, b)]
         found = [("All scores", None, *every)]
@@ -190,6 +190,12 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
     return made
 
 
+def _counts_by_label(document: Document) -> dict[str, list[int]]:
+    """Return the score histogram of each label that has one."""
+    labels = document["predictions"]["labels"]
+    return {label["label"]: label["score_counts"] for label in labels if label.get("score_counts")}
+
+
 def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
     made = []
     for unit in ("characters", "tokens"):
@@ -210,17 +216,9 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
                 f"{words} {unit}" for words in axes.bin_words(edges[first : last + 1], whole=True)
             ],
         )
-        halves = [
-            f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)
-        ]
-        made.append(
-            {
-                "name": f"In {unit}",
-                "svg": svg,
-                "legend": _legend(),
-                "caption": f"Median: {', '.join(halves)}",
-            }
-        )
+        in_a, in_b = (count(entry["p50"]) for entry in lengths)
+        caption = f"Median: {in_a} in A, {in_b} in B"
+        made.append({"name": f"In {unit}", "svg": svg, "legend": _legend(), "caption": caption})
     return made
 
 

@@ -46,8 +46,9 @@ def render(document: Document, folder: str | None = ".") -> bytes:
 def _content(document: Document, folder: str | None) -> dict[str, Any]:
     predictions, evaluation = document["predictions"], document["evaluation"]
     ranked = sorted(predictions["labels"], key=lambda label: -label["count"])
-    shown = predictions["labels"] if len(ranked) <= MOST_LABELS else ranked[:MOST_LABELS]
-    hidden = ranked[MOST_LABELS:]
+    shown, hidden = predictions["labels"], ranked[MOST_LABELS:]
+    if hidden:
+        shown = ranked[:MOST_LABELS]
     source = document["input"].get("path")
     files, stages = files_content(document, folder), _stages(document)
     links = {file["role"]: file["link"] for file in files}
@@ -105,8 +106,8 @@ def _accounting(rows: Document) -> dict[str, Any]:
     absent = [f"{name} ({STATES[name].partition(';')[0]})" for name in STATES if not rows[name]]
     said = ""
     if absent:
-        first = ", ".join(absent[:-1])
-        said = f"None are {first} or {absent[-1]}." if first else f"None are {absent[0]}."
+        first = [", ".join(absent[:-1])] if len(absent) > 1 else []
+        said = f"None are {' or '.join([*first, absent[-1]])}."
     if not read:
         said = "No rows were read."
     elif occurring == ["scored"]:
@@ -124,8 +125,9 @@ def _verdict(document: Document) -> str:
     """Say the run in two or three sentences."""
     rows, evaluation = document["rows"], document["evaluation"]
     said = f"{rows['scored']:,} of {rows['read']:,} rows were scored"
-    seconds = document["run"].get("elapsed_s")
-    said += f" in {elapsed(seconds)}." if seconds is not None else "."
+    if document["run"].get("elapsed_s") is not None:
+        said += f" in {elapsed(document['run']['elapsed_s'])}"
+    said += "."
     most = max(document["predictions"]["labels"], key=lambda label: label["count"], default=None)
     if most is not None and most["count"]:
         said += f" The commonest label is {cut(most['label'])}, with {most['share']:.1%} of them."
@@ -236,8 +238,7 @@ def _command(document: Document) -> list[str]:
     if not command:
         return []
     first, *words = map(str, command)
-    # Where the program lies is nobody's business, and not what to type; a program of one's own
-    # keeps its name.
+    # Where the program lies is not what to type. A program of the user's own keeps its name.
     ours = Path(first).name == "batchsent" or Path(first).parts[-2:] == ("batchsent", "__main__.py")
     return [shlex.quote(word) for word in ("batchsent" if ours else first, *words)]
 

@@ -24,27 +24,25 @@ def score_charts(predictions: Document) -> list[dict[str, Any]]:
     kept = [
         label for label in predictions["labels"] if label.get("score_counts") and label["count"]
     ]
-    charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
-    found = [("All scores", None, histogram["counts"])] if not charted else []
-    found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
+    if 0 < len(kept) <= MOST_SCORE_CHARTS:
+        found = [("Scores of", label["label"], label["score_counts"]) for label in kept]
+    else:
+        found = [("All scores", None, histogram["counts"])]
     # one scale for all, so that heights can be compared
     most = max(max(counts) for _, _, counts in found)
-    return [
-        {
-            "name": name,
-            "label": label,
-            "svg": charts.histogram(
-                counts[first:],
-                ticks,
-                title="Histogram of scores",
-                x_title="score",
-                bins=bins,
-                most=most,
-            ),
-            "caption": f"{sum(counts):,} rows",
-        }
-        for name, label, counts in found
-    ]
+    made = []
+    for name, label, counts in found:
+        svg = charts.histogram(
+            counts[first:],
+            ticks,
+            title="Histogram of scores",
+            x_title="score",
+            bins=bins,
+            most=most,
+        )
+        caption = f"{sum(counts):,} rows"
+        made.append({"name": name, "label": label, "svg": svg, "caption": caption})
+    return made
 
 
 def length_charts(document: Document) -> list[dict[str, Any]]:

@@ -1,15 +1,11 @@
-"""The part of a run's page that holds its gold labels against its scores.
+"""The part of a run's page that holds its gold labels against its scores."""
 
-Reads nothing but the evaluation section.
-"""
-
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.quality import interval
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
 from batchsent.pages.svg import DASHES
 from batchsent.pages.template import bounds, cut, number
 
@@ -35,12 +31,9 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
 
 
 def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
-    two = evaluation["positive"] is not None
-    ranked = (
-        f"probability of {cut(evaluation['positive'])}"
-        if two
-        else "each label against the others, mean"
-    )
+    ranked = "each label against the others, mean"
+    if evaluation["positive"] is not None:
+        ranked = f"probability of {cut(evaluation['positive'])}"
     return [
         (
             accuracy_word(evaluation),
@@ -105,14 +98,11 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
     drawn = evaluation["curves"][: len(DASHES)]
     if not drawn:
         return []
-    legend = (
-        [(charts.legend_line(i), curve["label"]) for i, curve in enumerate(drawn)]
-        if len(drawn) > 1
-        else []
-    )
-    names = [cut(curve["label"]) for curve in drawn] if len(drawn) > 1 else []
-    base = None
-    if len(drawn) == 1:
+    legend, names, base = [], [], None
+    if len(drawn) > 1:
+        names = [cut(curve["label"]) for curve in drawn]
+        legend = [(charts.legend_line(i), name) for i, name in enumerate(names)]
+    else:
         gold = next(
             label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"]
         )
@@ -158,7 +148,7 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
         if cell["rows"]
     ]
     # Both axes begin at one place, so that scores to be believed lie on the diagonal.
-    start = min(_start(points), math.floor(10 * min((dot.x for dot in points), default=0)) / 10)
+    start = axes.share_start([*(dot.low for dot in points), *(dot.x for dot in points)])
     svg = charts.dots(
         points,
         title="Reliability diagram",
@@ -201,8 +191,8 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
         title="Accuracy against coverage",
         x_title="share of rows kept",
         y_title="accuracy among them",
-        x_from=min(math.floor(10 * points[-1].x) / 10, 0.9),
-        y_from=_start(points),
+        x_from=axes.share_start([points[-1].x]),
+        y_from=axes.share_start([dot.low for dot in points]),
         joined=True,
     )
     caption = (
@@ -218,20 +208,14 @@ def _interval(share: float, rows: int) -> tuple[float, float]:
     return low, high
 
 
-def _start(points: Sequence[charts.Dot]) -> float:
-    """Return where an axis of shares begins: at a round one below the lowest interval."""
-    return min(math.floor(10 * min((dot.low for dot in points), default=0.0)) / 10, 0.9)
-
-
 def _coverage(entries: Sequence[Document], unsure_below: float | None) -> list[dict[str, Any]]:
-    return [
-        {
-            **entry,
-            "own": entry["score_at_least"] == unsure_below,
-            "interval": _interval(entry["accuracy"], entry["rows"]) if entry["rows"] else None,
-        }
-        for entry in entries
-    ]
+    rows = []
+    for entry in entries:
+        row = {**entry, "own": entry["score_at_least"] == unsure_below, "interval": None}
+        if entry["rows"]:
+            row["interval"] = _interval(entry["accuracy"], entry["rows"])
+        rows.append(row)
+    return rows
 
 
 def _by_length(evaluation: Document) -> dict[str, Any]:
@@ -244,9 +228,7 @@ def _by_length(evaluation: Document) -> dict[str, Any]:
         ("cut by the model", evaluation["truncated"]),
     ]
     judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
-    # The axis starts below the lowest interval, at a round share.
-    start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0)
-    start = min(math.floor(10 * start) / 10, 0.9)
+    start = axes.share_start([bucket["accuracy_interval"][0] for _, bucket in judged])
     rows = []
     for name, bucket in judged:
         low, high = bucket["accuracy_interval"]

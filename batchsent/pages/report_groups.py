@@ -1,11 +1,10 @@
 """The part of a run's page that shows groups of rows, one line a group."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchsent.evaluation.gold import accuracy_word
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
 
 # A share has a column of its own for this many labels; of more, the commonest label is named.
 MOST_SHARES = 3
@@ -24,7 +23,8 @@ def groups_content(document: Document, link: str | None) -> dict[str, Any] | Non
     table, labels = tables[0], list(document["model"].get("labels") or [])
     entries = table["largest"]
     shown = _labels_shown(labels)
-    start = _axis_start(entries)
+    lows = [entry["accuracy_interval"][0] for entry in entries if entry.get("accuracy_interval")]
+    start = axes.share_start(lows)
     evaluation = document["evaluation"]
     return {
         "column": table["column"],
@@ -45,13 +45,9 @@ def _labels_shown(labels: Sequence[str]) -> list[int]:
     """Return the numbers of the labels whose shares have a column; of two the second says both."""
     if len(labels) == 2:
         return [1]
-    return list(range(len(labels))) if len(labels) <= MOST_SHARES else []
-
-
-def _axis_start(entries: Sequence[Document]) -> float:
-    """Return where the axis of accuracies begins: at a round share below the lowest interval."""
-    lows = [entry["accuracy_interval"][0] for entry in entries if entry.get("accuracy_interval")]
-    return min(math.floor(10 * min(lows, default=0.0)) / 10, 0.9)
+    if len(labels) > MOST_SHARES:
+        return []
+    return list(range(len(labels)))
 
 
 def _row(
