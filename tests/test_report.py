@@ -604,6 +604,39 @@ def test_files_beside_the_page_are_links(data, other, folder, link):
     assert "disagreements" in page
 
 
+def test_no_table_is_cut_on_a_phone(scored):
+    """Every table scrolls in a box of its own; in one that stacks every figure has its name."""
+    grouped = scored | {"outputs": [{"role": "data", "path": "out.csv"}, GROUPS]}
+    for page in (render(grouped), render_comparison(scored, scored)):
+        tables = re.findall(r"(.{20})<table([^>]*)>(.*?)</table>", page.decode(), re.DOTALL)
+        assert len(tables) >= 2
+        for before, kind, body in tables:
+            assert before.endswith('<div class="scroll">')
+            rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+            if "stack" not in kind:
+                assert "matrix" in kind or max(row.count("<td") for row in rows) <= 4
+                continue
+            for row in rows[1:]:
+                _first, *cells = re.findall(r"<td([^>]*)>(.*?)</td>", row, re.DOTALL)
+                for attributes, content in cells:
+                    assert "data-name" in attributes or not content or "<svg" in content
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 B"), (999, "999 B"), (351_630, "352 kB"), (12_300_000_000, "12.3 GB")],
+)
+def test_sizes_have_a_unit(number, said):
+    """Bytes are shown with three digits."""
+    assert template.size(number) == said
+
+
+def test_options_in_advice_are_not_broken(scored):
+    """An option stays on one line; what stands around it, and markup in it, is text."""
+    said = template.unbroken("try --long-text or <b>-- x")
+    assert said == ('try <span class="keep">--long-text</span> or &lt;b&gt;-- x')
+
+
 def said_on_hover(page, element):
     """The words that the pointer finds in elements of this name."""
     return re.findall(rf"<{element}\b[^>]*><title>([^<]*)</title>", page)

@@ -24,6 +24,7 @@ def groups_content(document: Document, link: str | None) -> dict[str, Any] | Non
     entries = table["largest"]
     shown = _labels_shown(labels)
     lows = [entry["accuracy_interval"][0] for entry in entries if entry.get("accuracy_interval")]
+    judged = "judged" in entries[0]
     start = axes.share_start(lows)
     evaluation = document["evaluation"]
     return {
@@ -33,8 +34,10 @@ def groups_content(document: Document, link: str | None) -> dict[str, Any] | Non
         "link": link,
         "labels": [labels[number] for number in shown],
         "commonest": bool(labels) and not shown and entries[0]["shares"] is not None,
-        "judged": "judged" in entries[0],
+        "judged": judged,
         "accuracy_word": accuracy_word(evaluation) if evaluation else "accuracy",
+        # how many columns of bars share the width
+        "width": "two" if len(shown) + judged <= 2 else "many",
         "start": start,
         "unsure": document["predictions"]["unsure_below"] is not None,
         "rows": [_row(entry, labels, shown, start) for entry in entries],
