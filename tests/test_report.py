@@ -216,6 +216,8 @@ def test_a_failed_run_has_a_page():
     text = Reader(render(failed)).text
     assert "The run ended with an error: no model" in text
     assert "name a folder" in text
+    assert "No label was given." in text
+    assert "There was no text to read." in text
 
 
 def test_a_page_is_the_same_every_time(scored):

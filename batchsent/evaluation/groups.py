@@ -88,7 +88,12 @@ class Groups:
         winners = scores.winners
         score = scores.best
         # Counted among the groups of this chunk first: there are few of them, of all groups there
-        # may be a million.
+        # may be a million. Three rows of the groups 7, -1 (beyond the cap) and 7 with the labels
+        # A, A and B, of which the last is wrong, give
+        #   present [-1, 7], places [1, 0, 1]
+        #   found     rows  scores  unsure  truncated  judged  right  A  B
+        #     of -1      1     0.9       0          0       1      1  1  0
+        #     of  7      2     1.7       0          0       2      1  1  1
         present, places = np.unique(numbers, return_inverse=True)
         found = np.zeros((len(present), self._width), dtype=np.int64)
         found[:, 0] = count(places, len(present))
