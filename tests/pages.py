@@ -15,6 +15,10 @@ ELEMENTS = {
         "style",
         "body",
         "header",
+        "nav",
+        "a",
+        "details",
+        "summary",
         "section",
         "h1",
         "h2",
@@ -42,7 +46,7 @@ ELEMENTS = {
         "th",
         "td",
     ),
-    *("figure", "figcaption", "footer", "svg", "rect", "path", "text", "circle"),
+    *("figure", "figcaption", "footer", "svg", "g", "rect", "path", "text", "circle"),
 }
 ATTRIBUTES = {
     *(
@@ -71,6 +75,7 @@ ATTRIBUTES = {
         "r",
     ),
     "stroke-dasharray",
+    *("id", "href", "data-name"),
 }
 
 

@@ -252,6 +252,30 @@ def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
     )
 
 
+def test_the_page_links_to_the_files_wherever_it_stands(labelled, tiny_model, tmp_path):
+    """A page in another folder finds the files of the run; without them it links to nothing."""
+    folder = tmp_path / "scored"
+    folder.mkdir()
+    words = ["-m", tiny_model, "-q", "--report", "--group-by", "sentiment"]
+    words += ["--summary", folder / "s.json"]
+    command("batch", labelled, "-o", tmp_path / "out.csv", *words)
+
+    def links(page):
+        return set(re.findall(r'href="(\.[^"]*)"', page.read_text()))
+
+    beside = links(tmp_path / "out.csv.report.html")
+    assert beside == {"./out.csv", "./out.groups.csv", "./scored/s.json"}
+    page = tmp_path / "pages" / "p.html"
+    page.parent.mkdir()
+    batchsent.report(folder / "s.json", page)
+    found = links(page)
+    assert found == {"./../out.csv", "./../out.groups.csv", "./../scored/s.json"}
+    assert all((page.parent / link).exists() for link in found)
+    (tmp_path / "out.csv").unlink()
+    batchsent.report(folder / "s.json", page)
+    assert links(page) == set()
+
+
 def test_batch_is_a_gate(labelled, tiny_model, tmp_path, capsys):
     """--fail-under writes everything, shows the summary as any run does, and ends with 8."""
     words = ["--gold", "sentiment", "--fail-under", "accuracy=1.0"]

@@ -38,6 +38,24 @@ def test_the_page_says_what_moved(monday, short_reviews):
     assert "accuracy_drop is" not in text
 
 
+def test_the_contents_lead_to_every_section(monday, tuesday):
+    """Each section of the page stands in its contents, in order."""
+    reader = Reader(render_comparison(monday, tuesday))
+    linked = [value[1:] for name, value in reader.attributes if name == "href"]
+    assert linked == [value for name, value in reader.attributes if name == "id"]
+    assert linked[0] == "figures"
+
+
+def test_shares_that_are_zero_in_both_runs_are_a_sentence(monday, tuesday):
+    """Where no row of either run was rejected there is no line of zeros for it."""
+    text = Reader(render_comparison(monday, tuesday)).text
+    assert "None in either run: blank rows, rejected rows, nonfinite rows." in text
+    rows = {**tuesday["rows"], "rejected": 3}
+    text = Reader(render_comparison(monday, {**tuesday, "rows": rows})).text
+    assert "None in either run: blank rows, nonfinite rows." in text
+    assert "rejected rows 0.00% 0.10% +0.1 pts ±" in text
+
+
 def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):
     """What chance explains is not marked, and gates that passed are named."""
     text = Reader(render_comparison(monday, tuesday, ["psi>0.2"])).text
@@ -123,6 +141,17 @@ def test_both_distributions_are_drawn_to_one_scale():
     assert min(heights[1]) == top
     assert heights[0][1] == pytest.approx(base - (base - top) * 0.5 / 0.8, abs=0.1)
     assert heights[0][0] == heights[0][-1] == base
+
+
+def test_bins_say_the_shares_of_both_runs():
+    """Under the pointer each bin that is not empty names its values and both shares."""
+    drawn = charts.outlines(
+        [0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [], title="t", x_title="x", bins=["a", "b", "c"]
+    )
+    assert re.findall(r"<title>([^<]+)</title>", drawn) == [
+        "a: A 50.0%, B 25.0%",
+        "b: A 50.0%, B 75.0%",
+    ]
 
 
 def test_nothing_scored_draws_nothing():

@@ -370,6 +370,15 @@ def test_durations(seconds, said):
     assert elapsed(seconds) == said
 
 
+def test_texts_as_groups_are_not_in_the_summary(validator, tmp_path, tiny_model):
+    """Grouped by the reviews themselves, the summary names no group: it holds no review text."""
+    source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
+    source.write_text("id,text\n1,I loved this movie\n")
+    written = batch(source, output, model=str(tiny_model), group_by="text")
+    validator.validate(json.loads(summary.dumps(written)))
+    assert "loved" not in json.dumps(written)
+
+
 def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
     """What a run writes beside its output agrees with the schema, is read back, and has a page."""
     source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
@@ -385,5 +394,6 @@ def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
         ("groups", 3),
         ("disagreements", len((tmp_path / "far.csv").read_text().splitlines()) - 1),
     ]
+    assert [group["judged"] for group in written["outputs"][1]["largest"]] == [1, 0, 0]
     assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
     assert b"Scores of reviews.csv" in render(written)
