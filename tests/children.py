@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 # The fork server of Python 3.11 does not pass sys.path on, and would preload nothing, in silence.
@@ -93,3 +94,11 @@ def enter(arguments, folder, stderr_path, batch_s, env, stdin, stdout, setup):
 
     sys.argv = ["batchsent", *([f"batch_s={batch_s}"] if batch_s else []), *arguments]
     hash_model.main()
+
+
+def wait_for(condition, timeout=20):
+    """Wait until a condition holds."""
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)

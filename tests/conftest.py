@@ -1,4 +1,4 @@
-"""Fixtures every test may use: a model small enough to make in a second, and a closed network."""
+"""Fixtures that several files use: tiny models, summaries of runs, a closed network."""
 
 import os
 
@@ -13,11 +13,16 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+import json
 import socket
 
+import numpy as np
 import pytest
 
-from tests.models import make_model
+from batchsent.commands.predict import load
+from tests.models import change_weights, make_model
+from tests.scored_rows import TWO, Rows
+from tests.summaries import summary_of
 from tests.trainings import ForkServer
 
 
@@ -48,3 +53,48 @@ def fork_server():
     made = ForkServer()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def monday():
+    """The summary of a run."""
+    return summary_of(Rows(seed=1))
+
+
+@pytest.fixture(scope="module")
+def tuesday():
+    """Another sample of the same source."""
+    return summary_of(Rows(seed=2))
+
+
+@pytest.fixture(scope="module")
+def short_reviews():
+    """Return a dump of another kind: short texts, hardly any negative ones, a model less sure."""
+    rows = Rows(seed=3, spread=0.7)
+    keep = (rows.y == 1) | (np.arange(len(rows.y)) % 10 == 0)
+    for name in ("y", "p", "status"):
+        setattr(rows, name, getattr(rows, name)[keep])
+    count = int(keep.sum())
+    rows.texts = ["fine, arrived early"] * count
+    rows.n_tokens, rows.cut = np.full(count, 6, np.int32), np.zeros(count, np.int32)
+    rows.gold = [TWO[i] for i in rows.y]
+    return summary_of(rows)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    """The tiny model, ready to predict."""
+    return load(str(tiny_model), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def one_word_of_nan(tmp_path_factory):
+    """A model that gives NaN for texts with the word br, which no text of the check at load has."""
+    folder = make_model(tmp_path_factory.mktemp("nan") / "model")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+
+    def spoil(words):
+        words[vocabulary["br"]] = float("nan")
+
+    change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
+    return folder

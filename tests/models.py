@@ -1,5 +1,6 @@
 """Tiny model folders made on the spot, with real tokenizers and real architectures."""
 
+import hashlib
 import string
 from pathlib import Path
 
@@ -183,3 +184,8 @@ def change_weights(folder: Path, name: str, change):
     weights = load_file(path)
     change(weights[name])
     save_file(weights, path, metadata={"format": "pt"})
+
+
+def weights(folder):
+    """Return a hash of a model's weights: pytest would take minutes to show how their bytes differ."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.records import Dialect, split
 from batchsent.run.batch import batch
+from tests.csv_cases import score_cells, without_new_fields
 from tests.hash_model import HashModels, expected
-from tests.test_row_contract import QUIET, score_cells, without_new_fields
+from tests.property_settings import QUIET
 
 
 def run(folder, data, *, name="in.csv", out="out.csv", **options):

@@ -9,8 +9,8 @@ import pytest
 from batchsent.errors import InputError, UsageError
 from batchsent.run.batch import batch
 from tests.children import run as run_child
+from tests.csv_cases import score_cells
 from tests.hash_model import HashModels, expected
-from tests.test_row_contract import score_cells
 
 BAD = b'id,text\n1,good\n2\n3,"two\nlines"\n4,a,b\n5,"bad\rworse",x\n6,fine\n'
 

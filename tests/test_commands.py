@@ -137,19 +137,6 @@ def test_predict_prints_a_line_a_text(tiny_model, capsys):
     assert second == ""
 
 
-@pytest.fixture(scope="module")
-def one_word_of_nan(tmp_path_factory):
-    """A model that gives NaN for texts with the word br, which no text of the check at load has."""
-    folder = make_model(tmp_path_factory.mktemp("nan") / "model")
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-
-    def spoil(words):
-        words[vocabulary["br"]] = float("nan")
-
-    change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
-    return folder
-
-
 def batchsent_command(*words, text=None):
     """Run the installed command in a process of its own."""
     command = [sys.executable, "-m", "batchsent", *map(str, words)]
@@ -181,21 +168,6 @@ def test_k04_a_model_of_nan_is_refused_by_predict(tmp_path):
     done = batchsent_command("predict", "-m", folder, "a great film")
     assert (done.returncode, done.stdout) == (6, "")
     assert "gives no finite number" in done.stderr
-
-
-def test_k04_a_frame_tells_rows_without_a_finite_number(one_word_of_nan):
-    """K04: score_frame warns where some rows have no finite number, and raises where none has."""
-    model = batchsent.load(str(one_word_of_nan), device="cpu")
-    with pytest.warns(UserWarning, match="no finite number for 1 of 2 rows"):
-        frame = model.score_frame(pd.DataFrame({"text": ["good", "br", None]}))
-    assert frame["label"].isna().tolist() == [False, True, True]
-    with pytest.raises(ModelError, match="any of 1 rows"):
-        model.score_frame(pd.DataFrame({"text": ["br", ""]}))
-    assert [found.status for found in model.predict(["good", "br", None])] == [
-        "scored",
-        "nonfinite",
-        "blank",
-    ]
 
 
 def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
@@ -280,6 +252,30 @@ def test_tables_beside_the_output(labelled, tiny_model, tmp_path):
     )
 
 
+def test_the_page_links_to_the_files_wherever_it_stands(labelled, tiny_model, tmp_path):
+    """A page in another folder finds the files of the run; without them it links to nothing."""
+    folder = tmp_path / "scored"
+    folder.mkdir()
+    words = ["-m", tiny_model, "-q", "--report", "--group-by", "sentiment"]
+    words += ["--summary", folder / "s.json"]
+    command("batch", labelled, "-o", tmp_path / "out.csv", *words)
+
+    def links(page):
+        return set(re.findall(r'href="(\.[^"]*)"', page.read_text()))
+
+    beside = links(tmp_path / "out.csv.report.html")
+    assert beside == {"./out.csv", "./out.groups.csv", "./scored/s.json"}
+    page = tmp_path / "pages" / "p.html"
+    page.parent.mkdir()
+    batchsent.report(folder / "s.json", page)
+    found = links(page)
+    assert found == {"./../out.csv", "./../out.groups.csv", "./../scored/s.json"}
+    assert all((page.parent / link).exists() for link in found)
+    (tmp_path / "out.csv").unlink()
+    batchsent.report(folder / "s.json", page)
+    assert links(page) == set()
+
+
 def test_batch_is_a_gate(labelled, tiny_model, tmp_path, capsys):
     """--fail-under writes everything, shows the summary as any run does, and ends with 8."""
     words = ["--gold", "sentiment", "--fail-under", "accuracy=1.0"]
@@ -296,7 +292,6 @@ def test_calibrated_scores_use_the_temperature_of_the_model(labelled, tiny_model
     """--calibrated needs a calibration.json made for these weights, and never changes a label."""
     import shutil
 
-    from batchsent.errors import ModelError
     from batchsent.model import calibration
     from batchsent.model.loading import identify
 

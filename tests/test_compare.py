@@ -10,42 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, SCORED
-from batchsent.errors import InputError, UsageError
-from batchsent.evaluation import gates
+from batchsent.errors import InputError
 from batchsent.evaluation.compare import check, compare, ks_distance, psi
 from batchsent.evaluation.tally import Tally
 from batchsent.terminal import tables
-from tests.test_summary import HOSTILE, document
-from tests.test_tally import FOUR, TWO, Rows, small
-
-
-def summary_of(rows, *, gold=True, unsure_below=None, **changes):
-    return document(rows.tally(gold=gold, unsure_below=unsure_below).sections(), **changes)
-
-
-@pytest.fixture(scope="module")
-def monday():
-    return summary_of(Rows(seed=1))
-
-
-@pytest.fixture(scope="module")
-def tuesday():
-    """Another sample of the same source."""
-    return summary_of(Rows(seed=2))
-
-
-@pytest.fixture(scope="module")
-def short_reviews():
-    """Return a dump of another kind: short texts, hardly any negative ones, a model less sure."""
-    rows = Rows(seed=3, spread=0.7)
-    keep = (rows.y == 1) | (np.arange(len(rows.y)) % 10 == 0)
-    for name in ("y", "p", "status"):
-        setattr(rows, name, getattr(rows, name)[keep])
-    count = int(keep.sum())
-    rows.texts = ["fine, arrived early"] * count
-    rows.n_tokens, rows.cut = np.full(count, 6, np.int32), np.zeros(count, np.int32)
-    rows.gold = [TWO[i] for i in rows.y]
-    return summary_of(rows)
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import HOSTILE, document, summary_of
 
 
 def figures(comparison):
@@ -232,69 +202,6 @@ def test_drift_figures_are_finite(a, b):
     a, b = (np.array(counts + [0] * (cells - len(counts))) for counts in (a, b))
     for value in (*psi(a, b), *ks_distance(a, b)):
         assert value is None or (np.isfinite(value) and value >= 0)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "psi",
-        "psi=0.2",
-        "psi>>0.2",
-        "psi>0.2;1",
-        "psi>nan",
-        "psi>inf",
-        "psi>0x1",
-        ">0.2",
-        "0.2>psi",
-        "__import__('os')",
-        "",
-    ],
-)
-def test_conditions_are_read_strictly(expression, monday):
-    """Anything but a figure, a sign and a number is refused before anything is compared."""
-    with pytest.raises(UsageError, match="cannot read the condition"):
-        check(compare(monday, monday), [expression])
-
-
-def test_a_misspelt_figure_is_refused(monday):
-    """A condition on a figure that does not exist is not silently true or false."""
-    with pytest.raises(UsageError, match="no figure 'acuracy_drop'") as caught:
-        check(compare(monday, monday), ["acuracy_drop>0.1"])
-    assert caught.value.hint == "did you mean accuracy_drop?"
-
-
-@pytest.mark.parametrize(
-    ("expression", "fires"),
-    [
-        ("x>0.5", False),
-        ("x>=0.5", True),
-        ("x<0.5", False),
-        ("x <= 50%", True),
-        ("x>-1e-3", True),
-        ("x<.6", True),
-    ],
-)
-def test_signs_of_a_condition(expression, fires):
-    """The four signs mean what they say, and 50% is 0.5."""
-    assert bool(gates.failures({"x": 0.5}, [expression])) is fires
-
-
-def test_floors():
-    """An evaluation under a floor fails, with the figure and the floor; at the floor it passes."""
-    evaluation = {**summary_of(Rows())["evaluation"], "accuracy": 0.9}
-    assert gates.failed_minimums(evaluation, ["accuracy=0.9", "accuracy=90%"]) == []
-    (failure,) = gates.failed_minimums(evaluation, ["accuracy=0.95"])
-    assert failure["message"] == "accuracy is 0.9, under 0.95"
-    assert gates.failed_minimums(evaluation, ["macro_f1=0.999"])[0]["name"] == "macro_f1"
-    for none in (None, Tally(TWO, Rows().tally().gold).sections()["evaluation"]):
-        assert "cannot be told" in gates.failed_minimums(none, ["accuracy=0.5"])[0]["message"]
-
-
-@pytest.mark.parametrize("expression", ["accuracy", "accuracy>0.9", "accuracy=high", "brier=0.1"])
-def test_floors_are_read_strictly(expression):
-    """A floor is a figure of which more is better, = and a number."""
-    with pytest.raises(UsageError):
-        gates.failed_minimums(None, [expression])
 
 
 def test_comparison_on_a_terminal(monday, short_reviews):

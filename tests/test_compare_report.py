@@ -12,13 +12,12 @@ from batchsent.evaluation import summary
 from batchsent.evaluation.tally import Tally
 from batchsent.pages import charts
 from batchsent.pages.comparison import render_comparison
-from tests.test_compare import monday, short_reviews, tuesday  # noqa: F401 (fixtures)
-from tests.test_report import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
-from tests.test_summary import document
-from tests.test_tally import FOUR, TWO, Rows, small
+from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import document
 
 
-def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
+def test_the_page_says_what_moved(monday, short_reviews):
     """Verdict, gates that failed, drift, figures, labels, scores, lengths and differences are on
     the page.
     """
@@ -39,7 +38,25 @@ def test_the_page_says_what_moved(monday, short_reviews):  # noqa: F811
     assert "accuracy_drop is" not in text
 
 
-def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):  # noqa: F811
+def test_the_contents_lead_to_every_section(monday, tuesday):
+    """Each section of the page stands in its contents, in order."""
+    reader = Reader(render_comparison(monday, tuesday))
+    linked = [value[1:] for name, value in reader.attributes if name == "href"]
+    assert linked == [value for name, value in reader.attributes if name == "id"]
+    assert linked[0] == "figures"
+
+
+def test_shares_that_are_zero_in_both_runs_are_a_sentence(monday, tuesday):
+    """Where no row of either run was rejected there is no line of zeros for it."""
+    text = Reader(render_comparison(monday, tuesday)).text
+    assert "None in either run: blank rows, rejected rows, nonfinite rows." in text
+    rows = {**tuesday["rows"], "rejected": 3}
+    text = Reader(render_comparison(monday, {**tuesday, "rows": rows})).text
+    assert "None in either run: blank rows, nonfinite rows." in text
+    assert "rejected rows 0.00% 0.10% +0.1 pts ±" in text
+
+
+def test_two_samples_of_one_source_are_alike_on_the_page(monday, tuesday):
     """What chance explains is not marked, and gates that passed are named."""
     text = Reader(render_comparison(monday, tuesday, ["psi>0.2"])).text
     assert "The scores are alike; the text lengths are alike" in text
@@ -76,7 +93,7 @@ def hostile():
     )
 
 
-def test_nothing_on_the_page_runs(monday):  # noqa: F811
+def test_nothing_on_the_page_runs(monday):
     """Hostile names of files, labels, options and models are words.
 
     No script, no style attribute, no address.
@@ -92,14 +109,14 @@ def test_nothing_on_the_page_runs(monday):  # noqa: F811
         assert policy.startswith("default-src 'none'; style-src 'sha256-")
 
 
-def test_a_page_is_the_same_every_time(monday, short_reviews):  # noqa: F811
+def test_a_page_is_the_same_every_time(monday, short_reviews):
     """The page of two summaries is the same bytes, also after they were written and read back."""
     read = [json.loads(summary.dumps(each)) for each in (monday, short_reviews)]
     assert render_comparison(monday, short_reviews) == render_comparison(*read)
 
 
 @pytest.mark.parametrize("spoil", ["rows", "predictions", "text", "evaluation", "outputs", "run"])
-def test_a_damaged_summary_is_an_error(monday, spoil):  # noqa: F811
+def test_a_damaged_summary_is_an_error(monday, spoil):
     """A summary whose sections do not hold what they should is refused and not half shown."""
     broken = copy.deepcopy(dict(monday)) | {
         spoil: [3] if spoil == "outputs" else {"rows": [1], "options": 5}
@@ -108,7 +125,7 @@ def test_a_damaged_summary_is_an_error(monday, spoil):  # noqa: F811
         render_comparison(monday, broken)
 
 
-def test_a_misspelt_gate_is_an_error(monday):  # noqa: F811
+def test_a_misspelt_gate_is_an_error(monday):
     """A condition on a figure that does not exist is refused, also here."""
     with pytest.raises(UsageError, match="pis"):
         render_comparison(monday, monday, ["pis>0.2"])
@@ -124,6 +141,17 @@ def test_both_distributions_are_drawn_to_one_scale():
     assert min(heights[1]) == top
     assert heights[0][1] == pytest.approx(base - (base - top) * 0.5 / 0.8, abs=0.1)
     assert heights[0][0] == heights[0][-1] == base
+
+
+def test_bins_say_the_shares_of_both_runs():
+    """Under the pointer each bin that is not empty names its values and both shares."""
+    drawn = charts.outlines(
+        [0.5, 0.5, 0.0], [0.25, 0.75, 0.0], [], title="t", x_title="x", bins=["a", "b", "c"]
+    )
+    assert re.findall(r"<title>([^<]+)</title>", drawn) == [
+        "a: A 50.0%, B 25.0%",
+        "b: A 50.0%, B 75.0%",
+    ]
 
 
 def test_nothing_scored_draws_nothing():

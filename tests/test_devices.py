@@ -12,6 +12,7 @@ import torch
 
 from batchsent.errors import DeviceError, UsageError
 from batchsent.model.device import Device, check_device, choose_device, device_errors
+from batchsent.model.loading import identify, load_model
 from batchsent.model.nvidia import (
     DriverFiles,
     cuda_of_driver,
@@ -297,3 +298,31 @@ def test_checking_and_choosing_refuse_the_same(device, precision):
             ask(device, precision)
         said.append((type(caught.value), caught.value.message, caught.value.hint))
     assert said[0] == said[1]
+
+
+def test_g05_cuda_without_a_gpu_is_a_device_error(tiny_model):
+    """--device cuda on a machine without one says why and what to use."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="cuda") as caught:
+        load_model(identify(str(tiny_model)), device="cuda")
+    assert "--device cpu" in caught.value.hint
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cuda:-1", "cpu:0", "", "cuda:²"])
+def test_a_device_that_means_nothing_is_a_usage_error(tiny_model, device):
+    """A typo in --device lists the choices."""
+    with pytest.raises(UsageError, match="no device"):
+        load_model(identify(str(tiny_model)), device=device)
+
+
+def test_precision_on_a_cpu(tiny_model):
+    """Auto is float32 with its reason; float16 and unknown names are refused."""
+    model = load_model(identify(str(tiny_model)), device="cpu")
+    assert (model.device.precision, model.device.reason) == ("float32", "auto: CPU")
+    with pytest.raises(UsageError, match="float16 is slow"):
+        load_model(identify(str(tiny_model)), device="cpu", precision="float16")
+    with pytest.raises(UsageError, match="no precision 'half'"):
+        load_model(identify(str(tiny_model)), device="cpu", precision="half")

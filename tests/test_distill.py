@@ -12,7 +12,7 @@ from batchsent.commands.predict import load
 from batchsent.errors import InputError, UsageError
 from batchsent.run.batch import batch
 from tests.models import make_model
-from tests.test_finetune import BAD, GOOD, write_reviews
+from tests.reviews import BAD, GOOD, write_reviews
 
 QUICK = {"batch_size": 8, "learning_rate": 1e-3, "device": "cpu", "max_length": 16}
 

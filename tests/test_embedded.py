@@ -18,7 +18,8 @@ from batchsent.commands.predict import load
 from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
 from batchsent.run.batch import batch
-from tests.test_finetune import Listener, write_reviews
+from tests.listener import Listener
+from tests.reviews import write_reviews
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
 # A port that nobody listens on.

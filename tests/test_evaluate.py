@@ -12,7 +12,7 @@ from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.run.batch import batch
 from batchsent.terminal.tables import show_evaluation
 from tests.hash_model import HashModels
-from tests.test_summary import HOSTILE
+from tests.summaries import HOSTILE
 
 GOLD = ["neg", "pos", "pos", "", "neither", "neg"]
 

@@ -3,9 +3,7 @@ again.
 """
 
 import csv
-import hashlib
 import json
-import os
 import resource
 import shutil
 import signal
@@ -29,42 +27,12 @@ from batchsent.errors import (
 )
 from batchsent.reporting import Reporter
 from batchsent.training.options import FinetuneOptions
-from tests.models import make_model
+from tests.listener import Listener
+from tests.models import make_model, weights
+from tests.reviews import BAD, GOOD, write_reviews
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "reviews-train.csv"
 OTHERS = EXAMPLES.with_name("reviews.csv")
-GOOD = ["great", "lovely", "wonderful", "good", "love", "best"]
-BAD = ["awful", "boring", "terrible", "bad", "hate", "worst"]
-
-
-class Listener(Reporter):
-    """Remembers what was said; sends `number` to this process once `rows` rows are trained."""
-
-    def __init__(self, number=None, rows=0):
-        self.said, self.warned, self.number, self.rows = [], [], number, rows
-
-    def notice(self, text, **facts):
-        self.said.append(text)
-
-    def warning(self, text, **facts):
-        self.warned.append(text)
-
-    def progress(self, rows, total_rows):
-        if self.number is not None and rows >= self.rows:
-            number, self.number = self.number, None
-            os.kill(os.getpid(), number)
-
-
-def write_reviews(path, rows=48, labels=("pos", "neg"), words=(GOOD, BAD)):
-    """Write short reviews, one class after the other, in words that the tiny tokenizer knows."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for i in range(rows):
-            of_class = words[i % len(labels)]
-            text = " ".join(of_class[(i * k + k) % len(of_class)] for k in range(1, 3 + i % 5))
-            writer.writerow([f"the film {text} {i}", labels[i % len(labels)]])
-    return str(path)
 
 
 @pytest.fixture
@@ -88,11 +56,6 @@ def demo(tmp_path_factory):
         reporter=listener,
     )
     return folder / "model", document, listener
-
-
-def weights(folder):
-    """Return a hash of a model's weights: pytest would take minutes to show how their bytes differ."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_the_example_reviews_teach_a_model_that_works(demo):
@@ -568,7 +531,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
     """
     program = (
         "import json, os, signal, sys, torch\nfrom batchsent.commands.finetune import "
-        "finetune\nfrom tests.test_finetune import "
+        "finetune\nfrom tests.listener import "
         "Listener\ntorch.set_num_threads(1)\nfinetune(sys.argv[1], "
         "reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
     )

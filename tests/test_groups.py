@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import UsageError
-from batchsent.evaluation.groups import OTHERS, Groups
+from batchsent.evaluation.groups import MOST_IN_SUMMARY, OTHERS, VALUE_CHARACTERS, Groups
+from batchsent.evaluation.quality import interval
 
 LABELS = ("NEGATIVE", "NEUTRAL", "POSITIVE")
 
@@ -50,6 +51,14 @@ def grouped(values, scores, cuts=(), **options):
     edges = [0, *sorted(cuts), len(values)]
     for a, b in itertools.pairwise(edges):
         groups.add(values[a:b], part(scores, a, b))
+    return groups
+
+
+def judged_groups(values, scores, gold, cuts=(), **options):
+    """The groups of rows with gold labels, added in chunks that end at `cuts`."""
+    groups = Groups(LABELS, "product", judged=True, **options)
+    for a, b in itertools.pairwise([0, *sorted(cuts), len(values)]):
+        groups.add(pa.array(values[a:b]), part(scores, a, b), np.array(gold[a:b]))
     return groups
 
 
@@ -224,3 +233,70 @@ def test_a_column_named_like_a_figure_is_called_group():
     names = groups.table().column_names
     assert names[0] == "group"
     assert len(set(names)) == len(names)
+
+
+def test_with_gold_labels_every_group_has_an_accuracy():
+    """Judged rows, the share of right ones and its interval are those of the group's own rows."""
+    random = np.random.default_rng(7)
+    values = random.choice(["a", "b", "c"], 500).tolist()
+    scores, gold = scores_of(500, seed=7), random.integers(-2, 3, 500)
+    table = judged_groups(values, scores, gold).table()
+    for row in table.to_pylist():
+        own = np.array(values) == row["product"]
+        judged = own & (scores.status == SCORED) & (gold >= 0)
+        hits = int((scores.winners[judged] == gold[judged]).sum())
+        assert row["judged"] == judged.sum() > 0
+        assert row["accuracy"] == hits / judged.sum()
+        assert [row["accuracy_low"], row["accuracy_high"]] == interval(hits, int(judged.sum()))
+    again = judged_groups(values, scores, gold, [1, 2, 400]).table()
+    assert again.equals(table)
+
+
+def test_a_group_without_gold_labels_has_no_accuracy():
+    """Where no row of a group can be judged, accuracy and interval are null and not 0."""
+    table = judged_groups(["a", "a", "b"], scores_of(3), [-1, -2, -3]).table()
+    assert table["judged"].to_pylist() == [0, 0]
+    for name in ("accuracy", "accuracy_low", "accuracy_high"):
+        assert table[name].null_count == 2
+
+
+def test_the_accuracy_of_groups_beyond_the_cap_is_kept():
+    """Rows of groups that came too late are judged together."""
+    scores = scores_of(60, seed=1)
+    values, gold = [f"id {n}" for n in range(60)], [0] * 60
+    table = judged_groups(values, scores, gold, cap=10).table()
+    assert table["product"].to_pylist()[-1] == OTHERS
+    assert sum(table["judged"].to_pylist()) == (scores.status == SCORED).sum()
+
+
+def test_without_gold_labels_the_table_has_no_accuracy():
+    """Columns that could only be empty are not there."""
+    names = grouped(["a"], scores_of(1)).table().column_names
+    assert not {"judged", "accuracy", "accuracy_low", "accuracy_high"} & set(names)
+
+
+def test_the_summary_keeps_the_largest_groups():
+    """Of many groups the summary has the largest, those first; of few all, in their order."""
+    few = judged_groups([3, 10, 2, 10], scores_of(4), [0] * 4)
+    kept = few.section(few.table())
+    assert kept["column"] == "product"
+    assert [entry["value"] for entry in kept["largest"]] == ["2", "3", "10"]
+    assert kept["largest"][2]["rows"] == 2
+    values = [str(n) for n in range(100) for _ in range(1 + n % 7)]
+    many = grouped(values, scores_of(len(values)))
+    largest = many.section(many.table())["largest"]
+    assert len(largest) == MOST_IN_SUMMARY
+    sizes = [entry["rows"] for entry in largest]
+    assert sizes == sorted((1 + n % 7 for n in range(100)), reverse=True)[:MOST_IN_SUMMARY]
+    assert "accuracy" not in largest[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_summary_holds_groups_of_any_type_as_text(kind):
+    """Every value is printable text, or null, and not longer than a name."""
+    groups = grouped(KINDS[kind], scores_of(4))
+    for entry in groups.section(groups.table())["largest"]:
+        assert entry["value"] is None or entry["value"].isprintable()
+    long = grouped(["a\x1b" * 1_000], scores_of(1))
+    (entry,) = long.section(long.table())["largest"]
+    assert len(entry["value"]) == VALUE_CHARACTERS

@@ -3,18 +3,18 @@
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import struct
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
-from batchsent.errors import DeviceError, ModelError, UsageError
+from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import identify, load_model
 from tests.models import make_model
 
@@ -376,15 +376,19 @@ def test_what_cannot_be_a_hub_id_never_asks_the_hub(source):
         identify(source)
 
 
-def test_a_dead_hub_is_an_error_within_seconds(tmp_path):
-    """A Hub that refuses connections ends in one line, soon."""
+def test_a_dead_hub_is_an_error_after_few_attempts(tmp_path):
+    """A Hub that refuses connections is asked a few times, and the error says so."""
     code = textwrap.dedent("""
+        import sys
+        attempts = []
+        sys.addaudithook(lambda event, _: event == "socket.connect" and attempts.append(event))
         from batchsent.errors import ModelError
         from batchsent.model.loading import identify
         try:
             identify("owner/name")
         except ModelError as error:
             print(error)
+        print(len(attempts), "attempts")
     """)
     env = {
         **os.environ,
@@ -394,7 +398,6 @@ def test_a_dead_hub_is_an_error_within_seconds(tmp_path):
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=env,
@@ -403,7 +406,8 @@ def test_a_dead_hub_is_an_error_within_seconds(tmp_path):
         cwd=Path(__file__).parents[1],
     )
     assert "the Hub cannot be reached" in done.stdout, done.stderr
-    assert time.monotonic() - start < 20
+    attempts = int(re.search(r"^(\d+) attempts$", done.stdout, re.M)[1])
+    assert 1 <= attempts <= 4
 
 
 def test_a_folder_has_no_revision(tiny_model):
@@ -425,34 +429,6 @@ def test_max_length_outside_of_the_models_limits_is_refused(tiny_model, max_leng
     """--max-length says what the model allows."""
     with pytest.raises(UsageError, match="3 to 64"):
         load_model(identify(str(tiny_model)), max_length=max_length)
-
-
-def test_g05_cuda_without_a_gpu_is_a_device_error(tiny_model):
-    """--device cuda on a machine without one says why and what to use."""
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(DeviceError, match="cuda") as caught:
-        load_model(identify(str(tiny_model)), device="cuda")
-    assert "--device cpu" in caught.value.hint
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cuda:-1", "cpu:0", "", "cuda:²"])
-def test_a_device_that_means_nothing_is_a_usage_error(tiny_model, device):
-    """A typo in --device lists the choices."""
-    with pytest.raises(UsageError, match="no device"):
-        load_model(identify(str(tiny_model)), device=device)
-
-
-def test_precision_on_a_cpu(tiny_model):
-    """Auto is float32 with its reason; float16 and unknown names are refused."""
-    model = load_model(identify(str(tiny_model)), device="cpu")
-    assert (model.device.precision, model.device.reason) == ("float32", "auto: CPU")
-    with pytest.raises(UsageError, match="float16 is slow"):
-        load_model(identify(str(tiny_model)), device="cpu", precision="float16")
-    with pytest.raises(UsageError, match="no precision 'half'"):
-        load_model(identify(str(tiny_model)), device="cpu", precision="half")
 
 
 def test_loading_prints_nothing(folder, capfd):

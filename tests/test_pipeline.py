@@ -19,18 +19,34 @@ def test_items_come_in_their_order_and_the_thread_ends_with_them():
     assert threads() <= before
 
 
-def test_an_error_surfaces_at_its_place_in_the_stream():
-    """What came before it is yielded first, however far the thread has read."""
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("depth", [1, 5])
+def test_an_error_surfaces_at_its_place_in_the_stream(kind, depth):
+    """What came before it is yielded first, however far the thread has read; then both end."""
 
     def items():
         yield 1
         yield 2
-        raise ValueError("the third is broken")
+        raise kind("the third is broken")
 
-    stream = iter(Prefetch(items(), depth=5))
+    before = threads()
+    stream = iter(Prefetch(items(), depth=depth))
     assert [next(stream), next(stream)] == [1, 2]
-    with pytest.raises(ValueError, match="the third is broken"):
+    with pytest.raises(kind, match="the third is broken"):
         next(stream)
+    assert list(stream) == []
+    assert threads() <= before
+
+
+def test_an_error_before_the_first_item_surfaces():
+    """A source that fails at once gives no item, and its error."""
+
+    def items():
+        raise OSError("no such disk")
+        yield
+
+    with pytest.raises(OSError, match="no such disk"):
+        next(iter(Prefetch(items())))
 
 
 def test_at_most_depth_items_are_read_in_advance():
@@ -69,9 +85,60 @@ def test_closing_ends_the_thread_and_what_it_reads():
     assert threads() <= before
 
 
+def test_close_ends_a_thread_that_nobody_reads_from():
+    """A run that fails before it takes the first chunk leaves no thread; closing twice is fine."""
+    closed = threading.Event()
+
+    def items():
+        try:
+            yield from range(1000)
+        finally:
+            closed.set()
+
+    before = threads()
+    stream = Prefetch(items(), depth=1)
+    assert threads() > before
+    stream.close()
+    stream.close()
+    assert closed.is_set()
+    assert threads() <= before
+
+
+def test_stop_does_not_take_away_what_was_read():
+    """Items that wait in the queue are yielded; whether to stop before them is for the reader."""
+    read = threading.Event()
+
+    def items():
+        yield from range(10)
+        read.set()
+
+    stream = Prefetch(items(), depth=20, stop=lambda: True)
+    assert read.wait(20)
+    assert list(stream) == list(range(10))
+
+
+def test_without_stop_a_slow_source_is_waited_for():
+    """While `stop` is false an item that is late comes all the same."""
+    asked, late = [], threading.Event()
+
+    def stop():
+        asked.append(True)
+        if len(asked) == 3:
+            late.set()
+        return False
+
+    def items():
+        yield 1
+        late.wait(20)
+        yield 2
+
+    assert list(Prefetch(items(), stop=stop)) == [1, 2]
+    assert len(asked) >= 3
+
+
 def test_stop_ends_a_wait_for_an_item_that_never_comes():
     """A signal ends a run whose input is a silent pipe."""
-    silent, stopped = threading.Event(), threading.Event()
+    silent, stopped, before = threading.Event(), threading.Event(), threads()
 
     def items():
         yield 1
@@ -83,6 +150,9 @@ def test_stop_ends_a_wait_for_an_item_that_never_comes():
     stopped.set()
     assert list(stream) == []
     silent.set()
+    for thread in threads() - before:
+        thread.join(20)
+    assert threads() <= before
 
 
 def test_a_clock_counts_each_stage_by_itself():

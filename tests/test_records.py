@@ -2,7 +2,6 @@
 into pieces.
 """
 
-import csv
 import io
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from batchsent.errors import InputError
 from batchsent.formats import records
 from batchsent.formats.records import Dialect, scan, split
+from tests.csv_cases import as_csv_reads
 
 ALPHABET = st.text(alphabet='ab,"\r\n ;\\', max_size=40).map(lambda text: text.encode())
 
@@ -36,13 +36,6 @@ def values(found, dialect):
             [dialect.unquote(one.fields(column)[0]) for column in range(int(one.field_counts[0]))]
         )
     return rows
-
-
-def as_csv_reads(data, **dialect):
-    """The same through Python's csv module, which skips blank lines in the same way."""
-    text = data.decode("latin-1")
-    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
-    return [[cell.encode("latin-1") for cell in row] for row in reader if row]
 
 
 @given(ALPHABET)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-import html.parser
+import html
 import json
 import re
 
@@ -18,113 +18,9 @@ from batchsent.pages import charts, template
 from batchsent.pages.comparison import render_comparison
 from batchsent.pages.report import render
 from batchsent.pages.training import render_training
-from tests.test_summary import document
-from tests.test_tally import FOUR, TWO, Rows, small
-
-HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}\u202e\x1b]52;\x07\r\n$\\frac{'\"&amp;\udc80"
-
-# Everything a page may be made of.
-ELEMENTS = {
-    *(
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "section",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "br",
-        "b",
-        "span",
-    ),
-    *(
-        "dl",
-        "div",
-        "dt",
-        "dd",
-        "small",
-        "ul",
-        "li",
-        "bdi",
-        "code",
-        "pre",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-    ),
-    *("figure", "figcaption", "footer", "svg", "rect", "path", "text", "circle"),
-}
-ATTRIBUTES = {
-    *(
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "name",
-        "class",
-        "role",
-        "aria-label",
-        "aria-hidden",
-        "viewbox",
-    ),
-    *(
-        "preserveaspectratio",
-        "x",
-        "y",
-        "width",
-        "height",
-        "d",
-        "text-anchor",
-        "transform",
-        "cx",
-        "cy",
-        "r",
-    ),
-    "stroke-dasharray",
-}
-
-
-class Reader(html.parser.HTMLParser):
-    """Reads a page as a browser would: elements, attributes and words."""
-
-    def __init__(self, page):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.attributes, self.words, self.open = [], [], [], []
-        self.feed(page.decode("utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        """Take an element that is closed later."""
-        self.elements.append(tag)
-        self.attributes += attrs
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        """Take an element without content."""
-        self.elements.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        """Close the innermost element, and no other."""
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        """Take words, style sheets left out."""
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self):
-        """The words of the page, in one line."""
-        return re.sub(r"\s+", " ", " ".join(self.words))
+from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Reader
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import document
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +106,8 @@ def test_a_failed_run_has_a_page():
     text = Reader(render(failed)).text
     assert "The run ended with an error: no model" in text
     assert "name a folder" in text
+    assert "No label was given." in text
+    assert "There was no text to read." in text
 
 
 def test_a_page_is_the_same_every_time(scored):
@@ -261,6 +159,8 @@ def test_nothing_on_a_page_runs_or_calls_out(make):
     reader = Reader(page)
     names = {name for name, _ in reader.attributes}
     assert names <= ATTRIBUTES
+    for name, value in reader.attributes:
+        assert name != "href" or re.fullmatch(r"(#|\./)[\w./%~-]+", value), value
     (policy,) = [
         value for name, value in reader.attributes if name == "content" and "default-src" in value
     ]
@@ -478,6 +378,188 @@ def test_three_pages_share_one_head(scored):
     assert len(heads) == 1
     templates = template.FOLDER.glob("*.html")
     assert sum("<head>" in template.read_text() for template in templates) == 1
+
+
+def test_the_contents_lead_to_every_section(scored):
+    """Each section stands in the contents, in the order of the page; labels and quality first."""
+    grouped = scored | {"outputs": [*scored["outputs"], GROUPS]}
+    for run in (scored, grouped, {**scored, "evaluation": None}):
+        reader = Reader(render(run))
+        linked = [
+            value[1:] for name, value in reader.attributes if name == "href" if value[0] == "#"
+        ]
+        sections = [value for name, value in reader.attributes if name == "id"]
+        assert linked == sections
+        assert sections[0] == "labels"
+        assert ("quality" in sections) == (run["evaluation"] is not None)
+        assert ("groups" in sections) == (run is grouped)
+    assert sections[-1] == "origin"
+
+
+def test_options_and_versions_are_folded_away(scored):
+    """What only matters where something is wrong is there, but closed."""
+    page = render(scored).decode()
+    folded = re.findall(r"<details class=\"card\"><summary>(\w+)", page)
+    assert {"Run", "Input", "Model", "Versions"} <= set(folded)
+    assert "<details open" not in page
+
+
+def test_states_that_no_row_is_in_are_a_sentence(scored):
+    """Where every row has a score there is no table of zeros; else only states that occur."""
+    text = Reader(render(scored)).text
+    assert (
+        "All 3,000 rows have a label and a score. None are blank (without text), rejected (could "
+        "not be read) or nonfinite (the model gave no number)."
+    ) in text
+    assert "0.0%" not in text[text.index("Rows and files", 2_000) :]
+    rows = {**scored["rows"], "blank": 30, "read": 3_030}
+    text = Reader(render({**scored, "rows": rows})).text
+    assert "blank without text; kept, label and score empty 30 1.0%" in text
+    assert "None are rejected (could not be read) or nonfinite (the model gave no number)." in text
+
+
+GROUPS = {
+    "role": "groups",
+    "path": "out.groups.csv",
+    "rows": 3,
+    "bytes": 1_234,
+    "column": "stars",
+    "largest": [
+        {
+            "value": value,
+            "rows": 40,
+            "scored": 39,
+            "shares": [0.25, 0.75],
+            "mean_score": 0.8,
+            "unsure": 3,
+            "truncated": 0,
+            "judged": 30,
+            "accuracy": 0.9,
+            "accuracy_interval": [0.744, 0.965],
+        }
+        for value in ("1", "", None)
+    ],
+}
+
+
+def without_gold(group):
+    """A group as a run without gold labels writes it."""
+    judged = ("judged", "accuracy", "accuracy_interval")
+    return {name: value for name, value in group.items() if name not in judged}
+
+
+def test_groups_are_a_table(scored):
+    """Every group has its rows, share, mean score and accuracy with its interval and a picture."""
+    page = render(scored | {"outputs": [{"role": "data", "path": "out.csv"}, GROUPS]})
+    text = Reader(page).text
+    assert "1 40 0.800 3 75.0% 0.900 0.744–0.965 on 30 empty 40" in text
+    assert "no value 40" in text
+    assert '<a href="./out.groups.csv">' in page.decode()
+    assert "The whole table: out.groups.csv" in text
+
+
+def test_groups_of_many_labels_name_the_commonest(scored):
+    """Beyond three labels a group shows its commonest label and no accuracy it does not have."""
+    shares = [0.1, 0.2, 0.4, 0.3]
+    large = [without_gold(group) | {"shares": shares} for group in GROUPS["largest"]]
+    outputs = [GROUPS | {"largest": large, "rows": 812}]
+    model = scored["model"] | {"labels": list(FOUR)}
+    text = Reader(render(scored | {"outputs": outputs, "model": model})).text
+    assert "commonest label 1 40" in text
+    assert f"{FOUR[2]} 40.0%" in text
+    assert "The 3 largest of 812 groups, those with the most rows first." in text
+    assert "accuracy" not in text[text.index("commonest label 1") : text.index("The 3 largest")]
+
+
+@pytest.mark.parametrize(
+    ("data", "other", "folder", "link"),
+    [
+        ("out.csv", "out.groups.csv", ".", "./out.groups.csv"),
+        ("d/out.csv", "e/far.csv", ".", "./../e/far.csv"),
+        ("/a/b/out.csv", "/a/far.csv", ".", "./../far.csv"),
+        ("d/out.csv", "d/a b#?.csv", ".", "./a%20b%23%3F.csv"),
+        ("out.csv", "javascript:alert(1)", ".", "./javascript%3Aalert%281%29"),
+        ("out.csv", '"><script>', ".", "./%22%3E%3Cscript%3E"),
+        ("out.csv", "far.csv", "../scored", "./../scored/far.csv"),
+        ("/a/out.csv", "far.csv", ".", None),
+        ("../out.csv", "far.csv", ".", None),
+        ("out.csv", "far.csv", None, None),
+    ],
+)
+def test_files_beside_the_page_are_links(data, other, folder, link):
+    """Links are relative and escaped; where a file lies elsewhere by an unknown way there is none."""
+    outputs = [{"role": "data", "path": data}, {"role": "disagreements", "path": other}]
+    run = document(Rows(rows=5).tally().sections(), outputs=outputs)
+    page = render(run, folder).decode()
+    hrefs = [html.unescape(found) for found in re.findall(r'href="(\.[^"]*)"', page)]
+    assert (link in hrefs) if link else not any("far" in href for href in hrefs)
+    assert "disagreements" in page
+
+
+def test_no_table_is_cut_on_a_phone(scored):
+    """Every table scrolls in a box of its own; in one that stacks every figure has its name."""
+    grouped = scored | {"outputs": [{"role": "data", "path": "out.csv"}, GROUPS]}
+    for page in (render(grouped), render_comparison(scored, scored)):
+        tables = re.findall(r"(.{20})<table([^>]*)>(.*?)</table>", page.decode(), re.DOTALL)
+        assert len(tables) >= 2
+        for before, kind, body in tables:
+            assert before.endswith('<div class="scroll">')
+            rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+            if "stack" not in kind:
+                assert "matrix" in kind or max(row.count("<td") for row in rows) <= 4
+                continue
+            for row in rows[1:]:
+                _first, *cells = re.findall(r"<td([^>]*)>(.*?)</td>", row, re.DOTALL)
+                for attributes, content in cells:
+                    assert "data-name" in attributes or not content or "<svg" in content
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 B"), (999, "999 B"), (351_630, "352 kB"), (12_300_000_000, "12.3 GB")],
+)
+def test_sizes_have_a_unit(number, said):
+    """Bytes are shown with three digits."""
+    assert template.size(number) == said
+
+
+def test_options_in_advice_are_not_broken(scored):
+    """An option stays on one line; what stands around it, and markup in it, is text."""
+    said = template.unbroken("try --long-text or <b>-- x")
+    assert said == ('try <span class="keep">--long-text</span> or &lt;b&gt;-- x')
+
+
+def said_on_hover(page, element):
+    """The words that the pointer finds in elements of this name."""
+    return re.findall(rf"<{element}\b[^>]*><title>([^<]*)</title>", page)
+
+
+def test_bars_and_points_say_their_figures_under_the_pointer(scored):
+    """Every bar of a histogram has its range and rows, every point its figures and interval."""
+    page = render(scored).decode()
+    bars = said_on_hover(page, "g")
+    edges = scored["predictions"]["score_histogram"]["edges"]
+    for label in scored["predictions"]["labels"]:
+        for low, high, rows in zip(edges, edges[1:], label["score_counts"], strict=False):
+            if rows:
+                said = f"{low:.4g} to {high:.4g}: {rows:,} row{'' if rows == 1 else 's'}"
+                bars.remove(said)
+    assert all(re.fullmatch(r"[\d,]+( to [\d,]+)? (characters|tokens): .*", bar) for bar in bars)
+    evaluation = scored["evaluation"]
+    low, high = evaluation["accuracy_interval"]
+    assert (
+        f"share of rows kept 1.000, accuracy among them {evaluation['accuracy']:.3f} "
+        f"(95%: {low:.3f} to {high:.3f}), 3,000 rows"
+    ) in said_on_hover(page, "circle")
+    assert "recall 1.000, precision 0." in said_on_hover(page, "path")[-1]
+
+
+def test_points_of_several_curves_say_whose_they_are():
+    """Where curves share a chart, each point begins with the label of its curve."""
+    page = render(document(Rows(FOUR).tally().sections())).decode()
+    spots = said_on_hover(page, "path")
+    assert {said.split(":")[0] for said in spots} == set(FOUR)
+    assert len(spots) <= 2 * (charts.MOST_SPOTS + len(FOUR))
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 7, 10, 99, 1_234, 5_000_000])

@@ -16,23 +16,7 @@ from batchsent.errors import Interrupted
 from batchsent.reporting import Pace, Progress, Reporter
 from batchsent.terminal.reporters import JsonReporter, TerminalReporter, in_words
 from tests.hash_model import HashModels, HashScorer
-
-
-class SlowScorer(HashScorer):
-    """Takes a moment for every chunk, in two batches."""
-
-    def score(self, prepared, *, done=None, stop=None, on_batch=None):
-        for share in (0.5, 1.0):
-            time.sleep(0.3)
-            on_batch(share)
-        return super().score(prepared, done=done, stop=stop)
-
-
-class SlowModels(HashModels):
-    """Gives the slow model to a run."""
-
-    def open(self):
-        return SlowScorer()
+from tests.slow_model import SlowModels
 
 
 class Listener(Reporter):
@@ -162,7 +146,7 @@ def test_a_terminal_shows_what_is_done_from_the_start(dump, tmp_path):
     program = f"""
 import batchsent
 from batchsent.terminal.reporters import TerminalReporter
-from tests.test_reporters import SlowModels
+from tests.slow_model import SlowModels
 with TerminalReporter() as reporter:
     batchsent.batch({str(dump)!r}, {str(tmp_path / "out.csv")!r}, reporter=reporter,
                     models=SlowModels(), chunk_rows=100)
@@ -210,9 +194,10 @@ def test_progress_is_said_as_people_say_it(progress, words):
 
 def test_rows_that_an_earlier_run_kept_do_not_count_as_speed():
     """A resumed run that has computed nothing yet knows no speed."""
-    pace = Pace(started=time.monotonic() - 10)
+    pace = Pace(started=time.monotonic() - 1e8)
     assert pace.progress(1000, 2000, 1000) == Progress(1000, 2000, None, None)
-    assert pace.progress(1100, 2000, 1000).rows_per_s == pytest.approx(10, rel=0.01)
+    # Begun three years ago, so that a slow machine does not change the speed.
+    assert pace.progress(10**9 + 1000, 2 * 10**9, 1000).rows_per_s == pytest.approx(10, rel=0.01)
 
 
 class InterruptedScorer(HashScorer):
@@ -224,6 +209,8 @@ class InterruptedScorer(HashScorer):
         self.chunks += 1
         if self.chunks == 3:
             os.kill(os.getpid(), signal.SIGINT)
+            while not stop():  # Python runs the handler in the main thread, when that comes to it
+                time.sleep(0.001)
         return super().score(prepared, done=done, stop=stop)
 
 

@@ -1,56 +1,31 @@
 """Rows in, the same rows out, with a label and a score each: what makes people trust it."""
 
 import csv
-import datetime
-import decimal
 import gzip
 import io
 import json
-import uuid
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.records import Dialect, split
 from batchsent.run.batch import batch
+from tests.column_types import everything
+from tests.csv_cases import UGLY, as_csv_reads, score_cells, without_new_fields
 from tests.hash_model import HashModels, expected
-from tests.test_records import as_csv_reads
+from tests.property_settings import QUIET
 
-# No explaining phase: a failing example is small enough to read, and every run fsyncs.
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-QUIET = settings(
-    deadline=None,
-    max_examples=60,
-    phases=PHASES,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 CELL = st.text(alphabet=st.sampled_from('ab é,"\r\n ;0\u200b'), max_size=12)
 
 
 def run(source, target, **options):
     """Score with the hash model and return the summary."""
     return batch(source, target, models=HashModels(), **options)
-
-
-def score_cells(text):
-    """What CSV shows of a text's label and score."""
-    label, score = expected(text)
-    return ["", ""] if label is None else [label, pa.array([score]).cast(pa.string())[0].as_py()]
-
-
-def without_new_fields(out):
-    """Take the last two fields out of every record."""
-    found = split(out, Dialect(), at_end=True)
-    for n in reversed(range(len(found))):
-        start = int(found.field_ends[found.field_offsets[n + 1] - 3])
-        out = out[:start] + out[int(found.ends[n]) :]
-    return out
 
 
 @given(
@@ -90,29 +65,6 @@ def test_csv_comes_out_as_it_went_in_with_two_fields_more(
     assert without_new_fields(target.read_bytes()) == source.read_bytes()
 
 
-UGLY = [
-    ("A01 leading zeros, exponents, dates", b"id,text\n007,a\n1e5,0.10\n2024-01-02,b\n"),
-    ("A02 empty and quoted empty", b'id,text\n,a\n"",b\n'),
-    ("A03 NA and null as texts", b"id,text\n1,NA\n2,null\n3,None\n4,nan\n"),
-    ("A04 line ends inside quotes", b'id,text\r\n1,"a\r\nb"\r\n2,"c\nd"\r\n3,"e\rf"\r\n'),
-    ("A06 mixed line ends", b"id,text\r\n1,a\n2,b\r3,c\r\n"),
-    ("A08 no line end at the end", b"id,text\n1,a"),
-    ("A09 header only", b"id,text\n"),
-    ("A09 header only, no line end", b"id,text"),
-    ("A12 blank lines between rows", b"\nid,text\n\n1,a\n\r\n2,b\n\n\n"),
-    ("A18 text behind a closing quote", b'id,text\n1,"ab"cd\n2,"x"\n'),
-    ("A18 a quote inside an unquoted field", b'id,text\n1,5" nail\n2,b\n'),
-    ("B01 byte order mark", b"\xef\xbb\xbfid,text\n1,a\n"),
-    ("B03 latin-1 bytes", b"id,text\n1,caf\xe9\n2,\xff\xfe\n"),
-    ("B07 NUL bytes", b"id,text\n1,a\x00b\n"),
-    ("B09 nothing to read", "id,text\n1,\n2,   \n3,\u200b\n4,\u00a0\n".encode()),
-    ("B10 emoji, overrides, combining", "id,text\n1,👩‍👩‍👧 \u202eabc\n2,e\u0301\u0301\n".encode()),
-    ("B14 html", b"id,text\n1,a<br /><br />b\n"),
-    ("one column", b"text\na\nb\n"),
-    ("H09 formulas", b"id,text\n1,=1+1\n2,@x\n3,-5\n"),
-]
-
-
 @pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
 def test_ugly_csv_is_kept_to_the_byte(tmp_path, data):
     """Removing the two new fields from every record of the output gives the input."""
@@ -144,43 +96,6 @@ def test_scores_in_csv_read_back_to_the_same_float32(tmp_path):
         score = expected(text)[1]
         assert np.float32(written) == score
         assert len(written) <= len(repr(float(score)))
-
-
-def everything():
-    """A table with every kind of column that people keep beside their reviews."""
-    n = 7
-    tz = datetime.datetime(2024, 1, 2, 3, 4, 5, 678901, datetime.UTC)
-    columns = {
-        "text": pa.array(["good", None, "", "bad\r\nworse", "NA", "  ", "é"]),
-        "large": pa.array(["x"] * n, pa.large_string()),
-        "view": pa.array(["a longer text than twelve bytes"] * n, pa.string_view()),
-        "dictionary": pa.array(["a", "b", None, "a", "b", "a", "c"]).dictionary_encode(),
-        "binary": pa.array([b"\xff\x00"] * n),
-        "small": pa.array([1, None, 3, 4, 5, 6, 7], pa.int8()),
-        "unsigned": pa.array([2**64 - 1] * n, pa.uint64()),
-        "half": pa.array(np.arange(n).astype(np.float16)),
-        "double": pa.array([0.1, float("nan"), float("inf"), -0.0, None, 1e300, 5e-324]),
-        "decimal": pa.array([decimal.Decimal("1.10")] * n, pa.decimal128(10, 2)),
-        "day": pa.array([datetime.date(2024, 1, 2)] * n),
-        "stamp": pa.array([tz] * n, pa.timestamp("us", "Europe/Berlin")),
-        "nanos": pa.array([1] * n, pa.timestamp("ns")),
-        "duration": pa.array([datetime.timedelta(1)] * n, pa.duration("ms")),
-        "bool": pa.array([True, None, False, True, True, True, False]),
-        "nothing": pa.nulls(n),
-        "list": pa.array([[1, None], [], None, [3], [4], [5], [6]]),
-        "struct": pa.array([{"a": 1, "b": {"c": "x"}}] * n),
-        "map": pa.array([[("k", 1)]] * n, pa.map_(pa.string(), pa.int32())),
-        "uuid": pa.ExtensionArray.from_storage(
-            pa.uuid(), pa.array([uuid.UUID(int=5).bytes] * n, pa.binary(16))
-        ),
-        "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a":1}'] * n)),
-    }
-    required = pa.field("required", pa.uint16(), nullable=False, metadata={"unit": "stars"})
-    fields = [pa.field(name, column.type) for name, column in columns.items()]
-    return pa.table(
-        [*columns.values(), pa.array(range(n), pa.uint16())],
-        schema=pa.schema([*fields, required], metadata={"made": "by hand"}),
-    )
 
 
 @pytest.mark.parametrize("codec", ["snappy", "zstd", "none", "gzip"])

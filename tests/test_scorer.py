@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -478,11 +477,6 @@ def test_predict_gives_what_a_pipeline_gives(tmp_path, kind):
         assert sum(mine.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model):
-    return load(str(tiny_model), device="cpu")
-
-
 def test_a_text_without_anything_to_read_has_no_score(model):
     """Blank texts and None come back as missing, in their place."""
     predictions = model.predict(["", None, "good", " \t", "\u200b"])
@@ -509,71 +503,6 @@ def test_an_unknown_option_names_the_nearest(tiny_model):
     with pytest.raises(UsageError, match="no option 'devise'") as caught:
         load(str(tiny_model), devise="cpu")
     assert "device" in caught.value.hint
-
-
-@pytest.fixture
-def frame():
-    return pd.DataFrame(
-        {
-            "id": pd.array([7, None, 9, 7], dtype="Int64"),
-            "text": ["a great film", None, "bad plot", "  "],
-            "stars": pd.Categorical(["5", "1", "1", "5"]),
-            "when": pd.to_datetime(["2024-01-01"] * 4).tz_localize("Europe/Rome"),
-        },
-        index=[10, 10, 3, 4],
-    )
-
-
-def test_score_frame_adds_two_columns_and_touches_nothing_else(model, frame):
-    """Index (with duplicates), dtypes and values of the other columns stay.
-
-    Missing text gives missing results.
-    """
-    before = frame.copy(deep=True)
-    scored = model.score_frame(frame)
-    pd.testing.assert_frame_equal(frame, before)
-    pd.testing.assert_frame_equal(scored[list(frame.columns)], before)
-    assert list(scored.columns) == [*frame.columns, "label", "score"]
-    assert scored["score"].dtype == np.float32
-    assert (
-        list(scored["label"].isna()) == list(scored["score"].isna()) == [False, True, False, True]
-    )
-    single = model.predict(["a great film"])[0]
-    assert scored["label"].iloc[0] == single.label
-    assert scored["score"].iloc[0] == pytest.approx(single.score, abs=1e-6)
-
-
-def test_score_frame_with_probabilities_details_and_prefix(model, frame):
-    """The optional columns have the names that the files have."""
-    scored = model.score_frame(frame, prefix="p_", probabilities=True, details=True)
-    new = ["p_label", "p_score", "p_prob_NEGATIVE", "p_prob_POSITIVE", "p_n_tokens", "p_truncated"]
-    assert list(scored.columns)[4:] == new
-    assert list(scored["p_n_tokens"]) == [5, 0, 4, 0]
-    assert scored["p_truncated"].dtype == bool
-
-
-def test_score_frame_refuses_a_name_that_exists(model, frame):
-    """A column called label is not overwritten."""
-    with pytest.raises(UsageError, match="'label' already") as caught:
-        model.score_frame(frame.assign(label=1))
-    assert "prefix" in caught.value.hint
-
-
-def test_score_frame_needs_one_text_column(model, frame):
-    """No column, two columns, or a column of numbers is said before anything runs."""
-    with pytest.raises(UsageError, match="no single column") as caught:
-        model.score_frame(frame.rename(columns={"text": "body"}))
-    assert "body" in caught.value.hint
-    assert len(model.score_frame(frame.rename(columns={"text": "body"}), text_column="body")) == 4
-    with pytest.raises(UsageError, match="no column 'txt'"):
-        model.score_frame(frame, text_column="txt")
-    with pytest.raises(UsageError, match="is not text but int"):
-        model.score_frame(pd.DataFrame({"text": [1, 2]}))
-
-
-def test_score_frame_of_no_rows_has_the_columns(model, frame):
-    """An empty frame stays empty and gets its columns."""
-    assert list(model.score_frame(frame.iloc[:0]).columns)[-2:] == ["label", "score"]
 
 
 def test_facts_say_which_way_the_model_runs_and_why(model):

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.children import Child, run
-from tests.test_survival import make_dump, wait_for
+from tests.children import Child, run, wait_for
+from tests.dump import make_dump
 
 FAULTS = st.integers(1, 60)
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_acceptance_bounds import CODE, ROOT
+from tests.peak_memory import CODE, ROOT
 
 GROUP_ROWS = 100_000
 GOLD = pa.array(["neg", "pos", "NEGATIVE", "1", "no label", None])

@@ -22,33 +22,8 @@ from batchsent.pages.report import render
 from batchsent.run.batch import batch
 from batchsent.terminal import summaries
 from batchsent.text import elapsed
-from tests.test_tally import FOUR, TWO, Rows, small
-
-HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
-
-# What the run itself adds, in the shape in which it does.
-RUN = {
-    "run": {"elapsed_s": 192.4, "resumed_rows": 1_000, "options": {"text_column": "review"}},
-    "package": summary.versions(),
-    "input": {"path": "reviews.csv", "format": "csv", "bytes": 10, "sha256": "0" * 64},
-    "outputs": [{"path": "scored.csv", "bytes": 20, "sha256": "1" * 64, "rows": 3_000}],
-    "model": {
-        "source": "models/mini",
-        "revision": None,
-        "labels": list(TWO),
-        "max_length": 512,
-        "precision": "float32",
-    },
-    "device": {"name": "cpu"},
-    "performance": {"rows_per_s": 17.03, "tokens_per_s": 4_000.0, "padding_share": 0.0},
-}
-
-
-def document(sections, **changes):
-    """Return the summary of a complete run over these sections."""
-    return summary.build(
-        **{"status": "complete", "exit_code": 0, **RUN, "tally_sections": sections} | changes
-    )
+from tests.scored_rows import FOUR, TWO, Rows, small
+from tests.summaries import HOSTILE, document
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +370,15 @@ def test_durations(seconds, said):
     assert elapsed(seconds) == said
 
 
+def test_texts_as_groups_are_not_in_the_summary(validator, tmp_path, tiny_model):
+    """Grouped by the reviews themselves, the summary names no group: it holds no review text."""
+    source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
+    source.write_text("id,text\n1,I loved this movie\n")
+    written = batch(source, output, model=str(tiny_model), group_by="text")
+    validator.validate(json.loads(summary.dumps(written)))
+    assert "loved" not in json.dumps(written)
+
+
 def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
     """What a run writes beside its output agrees with the schema, is read back, and has a page."""
     source, output = tmp_path / "reviews.csv", tmp_path / "out.csv"
@@ -410,5 +394,6 @@ def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
         ("groups", 3),
         ("disagreements", len((tmp_path / "far.csv").read_text().splitlines()) - 1),
     ]
+    assert [group["judged"] for group in written["outputs"][1]["largest"]] == [1, 0, 0]
     assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
     assert b"Scores of reviews.csv" in render(written)

@@ -1,6 +1,5 @@
 """The counts and figures of a run, against scikit-learn and against counting by hand."""
 
-import itertools
 import tracemalloc
 
 import numpy as np
@@ -8,66 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores
-from batchsent.evaluation import curves
+from batchsent.chunk import BLANK, NONFINITE, SCORED
 from batchsent.evaluation.bins import Lengths
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.quality import LENGTH_EDGES, interval
 from batchsent.evaluation.summary import dumps
 from batchsent.evaluation.tally import Tally
-
-TWO = ("NEGATIVE", "POSITIVE")
-FOUR = ("anger", "joy", "love", "surprise")
-
-
-class Rows:
-    """A run in one piece: seeded random rows, whose chunks may be cut anywhere."""
-
-    def __init__(self, labels=TWO, rows=3_000, seed=1, spread=1.5):
-        random = np.random.default_rng(seed)
-        n = len(labels)
-        self.labels = labels
-        self.y = random.integers(0, n, rows)
-        logits = random.normal(0, spread, (rows, n))
-        # A shift of the variance makes the softmax of these logits the true chances: a calibrated
-        # model.
-        logits[np.arange(rows), self.y] += spread**2
-        p = np.exp(logits - logits.max(axis=1, keepdims=True))
-        self.p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
-        self.lengths = np.minimum(random.geometric(1 / 1_500, rows), 20_000)
-        self.texts = ["x" * int(length) for length in self.lengths]
-        self.cut = np.maximum(self.lengths // 5 - 128, 0).astype(np.int32)
-        self.n_tokens = np.minimum(self.lengths // 5 + 2, 130).astype(np.int32)
-        self.status = np.full(rows, SCORED, dtype=np.uint8)
-        self.gold = [labels[i] for i in self.y]
-
-    def chunks(self, *cuts):
-        """Yield the rows cut into chunks at the row numbers given."""
-        edges = [0, *cuts, len(self.texts)]
-        for a, b in itertools.pairwise(edges):
-            scores = Scores(self.p[a:b], self.n_tokens[a:b], self.cut[a:b], self.status[a:b], b - a)
-            yield Chunk(a, self.texts[a:b], None, self.gold[a:b]), scores
-
-    def tally(self, *cuts, gold=True, **options):
-        """Return the tally of all rows, added in chunks."""
-        tally = Tally(self.labels, GoldRule.parse(self.labels) if gold else None, **options)
-        for chunk, scores in self.chunks(*cuts):
-            tally.add(chunk, scores)
-        return tally
-
-
-def small(texts, statuses, gold=None, p=(0.1, 0.9)):
-    """Return a chunk of a few rows, all with the same probabilities."""
-    rows = len(texts)
-    ones = np.array([status != BLANK for status in statuses], dtype=np.int32)
-    scores = Scores(
-        np.tile(np.array(p, dtype=np.float32), (rows, 1)),
-        5 * ones,
-        0 * ones,
-        np.array(statuses, dtype=np.uint8),
-        int(ones.sum()),
-    )
-    return Chunk(0, texts, None, gold), scores
+from tests.scored_rows import FOUR, TWO, Rows, small
 
 
 def test_every_row_is_accounted_for():
@@ -160,103 +106,6 @@ def test_brier_is_that_of_scikit_learn():
     assert four.tally().sections()["evaluation"]["brier"] == pytest.approx(
         ((four.p - onehot) ** 2).sum(axis=1).mean(), abs=1e-8
     )
-
-
-def test_areas_are_those_of_scikit_learn_within_the_stated_error():
-    """ROC AUC and average precision differ from scikit-learn's by no more than stated, which is
-    under 0.001.
-    """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    rows = Rows(rows=20_000)
-    got = rows.tally().sections()["evaluation"]
-    assert got["positive"] == "POSITIVE"
-    for name, exact in (
-        ("roc_auc", roc_auc_score(rows.y, rows.p[:, 1])),
-        ("average_precision", average_precision_score(rows.y, rows.p[:, 1])),
-    ):
-        assert got[f"{name}_error"] < 1e-3
-        assert abs(got[name] - exact) <= got[f"{name}_error"] + 1e-12
-
-
-def test_areas_of_many_labels_are_one_against_the_rest():
-    """With four labels each has its own area, and the whole one is their mean."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    rows = Rows(FOUR)
-    got = rows.tally().sections()["evaluation"]
-    roc = [roc_auc_score(rows.y == i, rows.p[:, i]) for i in range(4)]
-    precision = [average_precision_score(rows.y == i, rows.p[:, i]) for i in range(4)]
-    assert [entry["roc_auc"] for entry in got["labels"]] == pytest.approx(roc, abs=1e-3)
-    assert [entry["average_precision"] for entry in got["labels"]] == pytest.approx(
-        precision, abs=2e-3
-    )
-    assert abs(got["roc_auc"] - np.mean(roc)) <= got["roc_auc_error"] + 1e-12
-    assert (
-        abs(got["average_precision"] - np.mean(precision)) <= got["average_precision_error"] + 1e-12
-    )
-
-
-probabilities = st.one_of(
-    st.floats(0, 1, width=32),
-    st.floats(0.5, 0.5009765625, width=32),  # all within a few bins
-    st.sampled_from([0.0, 1.0, 0.5, 1e-30, float(np.float32(1 - 6e-8))]),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), probabilities), min_size=2, max_size=60))
-def test_the_stated_error_holds_for_any_scores(pairs):
-    """However the probabilities lie, ties and all, the exact areas are within the stated error."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    y = np.array([positive for positive, _ in pairs])
-    p = np.array([probability for _, probability in pairs], dtype=np.float32)
-    places = curves.bin_numbers(p)
-    positive, negative = (np.bincount(places[side], minlength=curves.BINS) for side in (y, ~y))
-    areas = curves.areas(positive, negative)
-    if y.all() or not y.any():
-        assert set(areas.values()) == {None}
-        return
-    assert abs(areas["roc_auc"] - roc_auc_score(y, p)) <= areas["roc_auc_error"] + 1e-12
-    exact = average_precision_score(y, p)
-    assert abs(areas["average_precision"] - exact) <= areas["average_precision_error"] + 1e-12
-
-
-def test_a_bin_never_turns_the_order_of_two_probabilities():
-    """A higher probability never lands in a lower bin, up to the last float32 before 0 and 1."""
-    p = np.linspace(0, 1, 100_001).astype(np.float32)
-    p = np.sort(
-        np.concatenate(
-            [
-                p,
-                np.float32(10.0) ** -np.arange(1, 40),
-                np.float32(1) - np.float32(2.0) ** -np.arange(1, 25),
-            ]
-        )
-    )
-    bins = curves.bin_numbers(p)
-    assert (np.diff(bins) >= 0).all()
-    assert (bins[0], bins[-1]) == (0, curves.BINS - 1)
-
-
-def test_points_of_the_curves_lie_on_the_curves():
-    """The points kept for drawing are points of scikit-learn's curves, from corner to corner."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    rows = Rows(rows=20_000)
-    (drawn,) = rows.tally().sections()["evaluation"]["curves"]
-    fpr, tpr, _ = roc_curve(rows.y, rows.p[:, 1], drop_intermediate=False)
-    got = drawn["roc"]
-    assert len(got["fpr"]) <= 101
-    assert (got["fpr"][0], got["tpr"][0], got["fpr"][-1], got["tpr"][-1]) == (0, 0, 1, 1)
-    for x, y in zip(got["fpr"], got["tpr"], strict=True):
-        assert np.abs(np.stack([fpr - x, tpr - y])).max(axis=0).min() < 1e-6
-    precision, recall, _ = precision_recall_curve(rows.y, rows.p[:, 1])
-    got = drawn["precision_recall"]
-    assert got["recall"][-1] == 1
-    for x, y in zip(got["recall"], got["precision"], strict=True):
-        assert np.abs(np.stack([recall - x, precision - y])).max(axis=0).min() < 1e-6
 
 
 def test_calibration_error():

@@ -19,8 +19,9 @@ from batchsent.commands.finetune import finetune
 from batchsent.errors import Interrupted, UsageError
 from batchsent.training.hf_trainer import Loss, balanced_weights
 from batchsent.training.watching import stopped_learning
-from tests.models import make_model
-from tests.test_finetune import BAD, GOOD, Listener, weights, write_reviews
+from tests.listener import Listener
+from tests.models import make_model, weights
+from tests.reviews import BAD, GOOD, write_reviews
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from batchsent.files.lock import held_lock
-from tests.models import make_model
-from tests.test_finetune import BAD, GOOD, weights, write_reviews
+from tests.models import make_model, weights
+from tests.reviews import BAD, GOOD, write_reviews
 
 
 @pytest.fixture

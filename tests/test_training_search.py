@@ -10,7 +10,9 @@ import pytest
 from batchsent.commands.finetune import finetune
 from batchsent.errors import DeviceError
 from batchsent.training.search import choose
-from tests.test_finetune import Listener, weights, write_reviews
+from tests.listener import Listener
+from tests.models import weights
+from tests.reviews import write_reviews
 from tests.trainings import ForkServer
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.test_finetune import weights, write_reviews
+from tests.models import weights
+from tests.reviews import write_reviews
 
 
 @pytest.fixture

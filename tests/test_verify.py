@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.run.batch import batch
 from batchsent.verification.verify import verify
+from tests.column_types import everything
+from tests.csv_cases import UGLY
 from tests.hash_model import HashModels
-from tests.test_row_contract import UGLY, everything
 
 REVIEWS = b'id,text,note\n007,good film,a\n008,,b\n9,"say ""hi"",\nthen",NA\n010,  ,\n11,no,\n'
 

@@ -1,9 +1,10 @@
 """A summary as a page beside it; what the page says is pages/report.py's business."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from batchsent.errors import OutputError, UsageError, reason
 from batchsent.evaluation import summary as summaries
@@ -32,8 +33,30 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
         path = page_path(default_page(Path(summary)), summary)
     else:
         path = page_path(output, summary, runs=(str(document["run"].get("id")),))
-    write_file(path, render(document))
+    with summaries.as_input_error():
+        folder = output_folder(document, Path(summary), path)
+    write_file(path, render(document, folder))
     return path
+
+
+def output_folder(document: Mapping[str, Any], summary: Path, page: Path) -> str | None:
+    """Return where the output's folder is as seen from the page; None where it is not there.
+
+    The files of a run may have been moved together since.
+    """
+    from batchsent.pages.report_files import seen_from, summary_path
+
+    data = [str(entry["path"]) for entry in document["outputs"] if entry.get("role") == "data"]
+    written = summary_path(document)
+    if not data or written is None:
+        return None
+    place = seen_from(str(Path(data[0]).parent), str(Path(written).parent))
+    if place is None:
+        return None
+    folder = summary.absolute().parent / place
+    if not exists(folder / Path(data[0]).name):
+        return None
+    return os.path.relpath(folder, page.absolute().parent)
 
 
 def default_page(summary: Path) -> Path:

@@ -1,7 +1,4 @@
-"""Scores rolled up by the values of a column, in bounded memory.
-
-Knows no files, only values and scores.
-"""
+"""Scores rolled up by the values of a column, in bounded memory."""
 
 from typing import Any
 
@@ -14,9 +11,10 @@ from batchsent.chunk import SCORED, Scores
 from batchsent.errors import UsageError
 from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import FIXED, count, fixed
+from batchsent.evaluation.quality import LABELS_IN_FULL, interval
 from batchsent.text import printable
 
-# Beyond these, rows of new groups are counted together. A million groups of two labels are 56 MB of
+# Beyond these, rows of new groups are counted together. A million groups of two labels are 64 MB of
 # counts and some 250 MB of values; more labels, or longer values, mean fewer groups.
 MOST_GROUPS = 1_000_000
 MOST_COUNTS = 16 << 20
@@ -24,16 +22,22 @@ MOST_VALUE_BYTES = 256 << 20
 
 OTHERS = "(other groups)"
 
-# The columns of the table behind the group, as far as their names do not depend on the labels.
+# The columns of the table after the group, as far as their names do not depend on the labels.
 ROWS, SCORED_ROWS, MEAN, UNSURE, TRUNCATED = "n", "scored", "mean_score", "unsure", "truncated"
+JUDGED, ACCURACY, LOW, HIGH = "judged", "accuracy", "accuracy_low", "accuracy_high"
+
+# The summary, whose size does not depend on the input, has this many groups, their values cut.
+MOST_IN_SUMMARY = 30
+VALUE_CHARACTERS = 60
 
 
 class Groups:
     """The counts of each group of rows that share a value.
 
     Chunks are added in order; `table` may be asked at any time. `name` is that of the user's
-    column. Rows whose score is under `unsure_below` count as unsure. Once there are `cap` groups,
-    rows of further ones are counted in one that is called "(other groups)": `warnings` says so.
+    column. Rows whose score is under `unsure_below` count as unsure. With `judged` every row comes
+    with a gold label, and each group has an accuracy. Once there are `cap` groups, rows of further
+    ones are counted in one that is called "(other groups)": `warnings` says how many.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class Groups:
         name: str,
         *,
         unsure_below: float | None = None,
+        judged: bool = False,
         cap: int = MOST_GROUPS,
     ) -> None:
         self.labels, self.name, self.unsure_below = tuple(labels), name, unsure_below
-        # rows, sum of scores in 1 / FIXED, unsure, truncated, then a column a label
-        self._width = 4 + len(self.labels)
+        self.judged = judged
+        # rows, sum of scores in 1 / FIXED, unsure, truncated, judged, right, then a column a label
+        self._width = 6 + len(self.labels)
         self.cap = max(1, min(cap, MOST_COUNTS // self._width))
         # (groups and room for more, counts)
         self._counts = np.zeros((1024, self._width), dtype=np.int64)
@@ -56,10 +62,16 @@ class Groups:
         self._value_bytes = 0
         self._kind: pa.DataType | None = None
 
-    def add(self, values: pa.Array | pa.ChunkedArray, scores: Scores) -> None:
+    def add(
+        self,
+        values: pa.Array | pa.ChunkedArray,
+        scores: Scores,
+        gold: NDArray[np.int64] | None = None,
+    ) -> None:
         """Count the rows of a chunk, one value a row, of one type in every chunk.
 
-        Raises UsageError for values that are lists, maps or structs: those are no groups.
+        `gold` holds the label number of each row, negative where it has none: (rows,); it is
+        required with `judged`. Raises UsageError for values that are lists, maps or structs.
         """
         plain = _plain(values, self.name)
         assert len(plain) == len(scores.status)
@@ -76,7 +88,12 @@ class Groups:
         winners = scores.winners
         score = scores.best
         # Counted among the groups of this chunk first: there are few of them, of all groups there
-        # may be a million.
+        # may be a million. Three rows of the groups 7, -1 (beyond the cap) and 7 with the labels
+        # A, A and B, of which the last is wrong, give
+        #   present [-1, 7], places [1, 0, 1]
+        #   found     rows  scores  unsure  truncated  judged  right  A  B
+        #     of -1      1     0.9       0          0       1      1  1  0
+        #     of  7      2     1.7       0          0       2      1  1  1
         present, places = np.unique(numbers, return_inverse=True)
         found = np.zeros((len(present), self._width), dtype=np.int64)
         found[:, 0] = count(places, len(present))
@@ -84,8 +101,13 @@ class Groups:
         if self.unsure_below is not None:
             found[:, 2] = count(places[scored & (score < self.unsure_below)], len(present))
         found[:, 3] = count(places[scores.truncated_tokens > 0], len(present))
+        if self.judged:
+            assert gold is not None
+            judged = scored & (gold >= 0)
+            found[:, 4] = count(places[judged], len(present))
+            found[:, 5] = count(places[judged & (winners == gold)], len(present))
         n = len(self.labels)
-        found[:, 4:] = count(places[scored] * n + winners[scored], len(present) * n).reshape(-1, n)
+        found[:, 6:] = count(places[scored] * n + winners[scored], len(present) * n).reshape(-1, n)
         known = present >= 0
         self._counts[present[known]] += found[known]
         self._others += found[~known].sum(axis=0)
@@ -123,8 +145,9 @@ class Groups:
         Columns: the group, under the user's name for it (`group`, where that is one of the
         following) and in the user's type; n, its rows; scored, those with a label; share_<label> of
         each label among the scored; mean_score of the labels given; unsure, null without a
-        threshold; truncated. Behind everything stands the row of the other groups, if there is one;
-        the values are text then.
+        threshold; truncated. With gold labels also judged, rows with both a label and a gold label;
+        accuracy among them; accuracy_low and accuracy_high, its 95 % interval. Last comes the row
+        of the other groups, if there is one; the values are text then.
         """
         values = (
             pa.concat_arrays(self._values)
@@ -137,7 +160,7 @@ class Groups:
         if self.other_rows:
             values = pa.concat_arrays([_words(values), pa.array([OTHERS], pa.string())])
             counts = np.concatenate([counts, self._others[None]])
-        by_label = counts[:, 4:]
+        by_label = counts[:, 6:]
         scored = by_label.sum(axis=1)
         columns: dict[str, Any] = {ROWS: counts[:, 0], SCORED_ROWS: scored}
         for i, label in enumerate(self.labels):
@@ -147,10 +170,55 @@ class Groups:
             pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
         )
         columns[TRUNCATED] = counts[:, 3]
+        if self.judged:
+            judged, right = counts[:, 4], counts[:, 5]
+            columns |= {JUDGED: judged, ACCURACY: _ratio(right, judged)}
+            columns[LOW], columns[HIGH] = _intervals(right, judged)
         name = "group" if self.name in columns else self.name
         return pa.Table.from_arrays(
             [values, *map(pa.array, columns.values())], names=[name, *columns]
         )
+
+    def section(self, table: pa.Table) -> dict[str, Any]:
+        """Return what the summary keeps of a table of `table()`: its largest groups.
+
+        They come in the order of the table where all of them are kept, else the largest first.
+        """
+        shown = table
+        if table.num_rows > MOST_IN_SUMMARY:
+            falling = np.argsort(-table[ROWS].to_numpy(), kind="stable")
+            shown = table.take(pa.array(falling[:MOST_IN_SUMMARY]))
+        # As bytes first: a column of text may hold something else.
+        values = _words(shown.column(0).combine_chunks()).cast(pa.binary()).to_pylist()
+        entries = []
+        rows = shown.drop_columns(shown.column_names[0]).to_pylist()
+        for value, row in zip(values, rows, strict=True):
+            entries.append(self._entry(value, row))
+        return {"column": printable(self.name)[:VALUE_CHARACTERS], "largest": entries}
+
+    def _entry(self, value: bytes | None, row: dict[str, Any]) -> dict[str, Any]:
+        shown = None
+        if value is not None:
+            shown = printable(value.decode("utf-8", "replace"))[:VALUE_CHARACTERS]
+        entry = {
+            "value": shown,
+            "rows": row[ROWS],
+            "scored": row[SCORED_ROWS],
+            "shares": None,
+            "mean_score": row[MEAN],
+            "unsure": row[UNSURE],
+            "truncated": row[TRUNCATED],
+        }
+        if len(self.labels) <= LABELS_IN_FULL:
+            entry["shares"] = [row[f"share_{label}"] for label in self.labels]
+        if self.judged:
+            bounds = None if row[ACCURACY] is None else [row[LOW], row[HIGH]]
+            entry |= {
+                "judged": row[JUDGED],
+                "accuracy": row[ACCURACY],
+                "accuracy_interval": bounds,
+            }
+        return entry
 
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the table."""
@@ -176,7 +244,7 @@ def _plain(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     kind = array.type
     if pa.types.is_nested(kind) or pa.types.is_interval(kind):
         raise UsageError(
-            f"--group-by {printable(name)}: its values are of type {kind}, which make no groups",
+            f"--group-by {printable(name)}: its values are of type {kind}, not text or numbers",
             hint="choose a column with one plain value a row",
         )
     # Views have no kernels to encode or sort them.
@@ -206,7 +274,7 @@ def _order(values: pa.Array) -> pa.Array:
         return pa.array(np.arange(len(values)))
     if pa.types.is_boolean(values.type) or pa.types.is_float16(values.type):
         values = values.cast(pa.float32())  # what arrow can sort
-    return pc.sort_indices(values)  # null behind everything
+    return pc.sort_indices(values)  # null comes last
 
 
 def _words(values: pa.Array) -> pa.Array:
@@ -226,3 +294,13 @@ def _words(values: pa.Array) -> pa.Array:
 def _ratio(sums: NDArray[Any], rows: NDArray[np.int64]) -> pa.Array:
     """Return sums / rows, null where there is no row."""
     return pa.array(sums / np.maximum(rows, 1), pa.float64(), mask=rows == 0)
+
+
+def _intervals(hits: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
+    """Return both ends of the 95 % interval of hits / rows, null where there is no row."""
+    # One by one, with the same formula as every other interval: 1.5 s for a million groups.
+    ends = np.zeros((2, len(rows)))
+    for i, (hit, of) in enumerate(zip(hits.tolist(), rows.tolist(), strict=True)):
+        ends[:, i] = interval(hit, of) or (0, 0)
+    low, high = (pa.array(end, pa.float64(), mask=rows == 0) for end in ends)
+    return low, high

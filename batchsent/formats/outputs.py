@@ -36,8 +36,8 @@ class OutputOptions:
     )
     group_by: str | None = option(
         None,
-        "Also write counts, shares and mean score per value of this column, to OUTPUT's name with "
-        ".groups.",
+        "Also write counts, shares and mean score per value of this column, with gold labels "
+        "accuracy too, to OUTPUT's name with .groups.",
         metavar="COLUMN",
         affects="writing",
         group="Quality",

@@ -46,14 +46,25 @@ class WordCache:
     takes the place of the old one.
     """
 
-    def __init__(self, backend: Any, *, lowercase: bool) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        lowercase: bool,
+        slot_bits: int = SLOT_BITS,
+        long_pieces: int = LONG_PIECES,
+        pool_ids: int = POOL_IDS,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
         """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         self.backend = backend
         self.lowercase = lowercase
+        self.slot_bits, self.long_pieces = slot_bits, long_pieces
+        self.pool_ids, self.block_bytes = pool_ids, block_bytes
         self._reset()
 
     def _reset(self) -> None:
-        slots = 1 << SLOT_BITS
+        slots = 1 << self.slot_bits
         # A key is never 0: its top byte is the piece's length.
         self.low = np.zeros(slots, dtype=np.uint64)
         self.high = np.zeros(slots, dtype=np.uint64)
@@ -68,7 +79,9 @@ class WordCache:
         ids, counts, first = [], [], 0
         while first < len(texts):
             last, size = first, 0
-            while last < len(texts) and (last == first or size + len(texts[last]) < BLOCK_BYTES):
+            while last < len(texts) and (
+                last == first or size + len(texts[last]) < self.block_bytes
+            ):
                 size += len(texts[last])
                 last += 1
             block_ids, block_counts = self._encode_block(texts[first:last])
@@ -80,7 +93,7 @@ class WordCache:
         return np.concatenate(ids), np.concatenate(counts)
 
     def _encode_block(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        if self.pooled > POOL_IDS:
+        if self.pooled > self.pool_ids:
             self._reset()
         # A newline between texts keeps their pieces apart; the zeros let the last piece be read as
         # 16 bytes.
@@ -91,7 +104,7 @@ class WordCache:
         slot = low * MIX_LOW
         slot ^= high * MIX_HIGH
         slot *= MIX_LOW
-        slot >>= np.uint64(64 - SLOT_BITS)
+        slot >>= np.uint64(64 - self.slot_bits)
         place = slot.astype(np.int64)
         start, count = self.start[place], self.count[place]
         known = (self.low[place] == low) & (self.high[place] == high)
@@ -141,7 +154,7 @@ class WordCache:
             found[piece] = at, tokens
             if len(piece) <= KEY_BYTES:
                 short.append((number, at, tokens))
-            elif len(piece) <= LONG_PIECE_BYTES and len(self.long) < LONG_PIECES:
+            elif len(piece) <= LONG_PIECE_BYTES and len(self.long) < self.long_pieces:
                 self.long[piece] = at, tokens
         start[missing], count[missing] = np.array(
             [found[piece] for piece in pieces], dtype=np.int32

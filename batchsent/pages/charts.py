@@ -1,8 +1,9 @@
 """Charts as SVG text, drawn for a column of a page 400 units wide.
 
-Knows numbers, not what they mean. Hand-made rather than matplotlib's: 2 kB instead of 40, colours
-follow the page into dark mode, text stays text, and nothing in a label is a formula. Only classes
-and geometry are written: a strict Content-Security-Policy allows no style attributes.
+Hand-made rather than matplotlib's: 2 kB instead of 40, colours follow the page into dark mode, text
+stays text, and nothing in a label is a formula. Only classes and geometry are written: a strict
+Content-Security-Policy allows no style attributes. A `<title>` in a bar or point is what a browser
+shows under the pointer.
 """
 
 import math
@@ -11,11 +12,30 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 400, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 38
-DASHES = ("none", "6 3", "2 3", "8 3 2 3", "1 2")
+from batchsent.pages.axes import Tick, round_ticks
+from batchsent.pages.svg import (
+    BOTTOM,
+    DASHES,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    chart,
+    draw_axes,
+    hover_column,
+    hover_spot,
+    line_of,
+    markup,
+    path_of,
+    place_of,
+    title_of,
+)
 
-Tick = tuple[float, str]  # place on the axis from 0 to 1, words
+# Points of a chart's lines that say their figures under the pointer: one every 5 units or so.
+MOST_SPOTS = 64
+
+Line = tuple[Sequence[float], Sequence[float]]  # x and y of each point, of equal length
 
 
 class Dot(NamedTuple):
@@ -25,6 +45,7 @@ class Dot(NamedTuple):
     y: float
     low: float
     high: float
+    rows: int  # that the share is of
     weight: float = 0.0  # 0 to 1: the area of the dot beyond that of the smallest
     words: str = ""  # beside the dot
 
@@ -35,25 +56,30 @@ def histogram(
     *,
     title: str,
     x_title: str,
+    bins: Sequence[str] = (),
     most: int | None = None,
     mark: Tick | None = None,
 ) -> Markup:
     """Draw counts as bars of equal width, the axis up to `most` where charts stand side by side.
 
-    `mark` is a vertical line with words, such as a limit.
+    `bins` are the words for the values of each bar, shown under the pointer. `mark` is a vertical
+    line with words, such as a limit.
     """
     most = most or max(counts, default=0) or 1
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     step = width / max(len(counts), 1)
-    parts = [_axes(ticks, round_ticks(0, most, least_step=1), x_title)]
+    parts = [draw_axes(ticks, round_ticks(0, most, least_step=1), x_title, "rows")]
     for i, count in enumerate(counts):
-        if count:
-            # Half a unit at least, so that a rare value is still seen.
-            tall = max(height * count / most, 0.5)
-            parts.append(
-                f'<rect class="bar" x="{LEFT + i * step + 0.3:.2f}" y="{TOP + height - tall:.2f}" '
-                f'width="{max(step - 0.6, 0.4):.2f}" height="{tall:.2f}"/>'
-            )
+        if not count:
+            continue
+        # Half a unit at least, so that a rare value is still seen.
+        tall = max(height * count / most, 0.5)
+        drawn = (
+            f'<rect class="bar" x="{LEFT + i * step + 0.3:.2f}" y="{TOP + height - tall:.2f}" '
+            f'width="{max(step - 0.6, 0.4):.2f}" height="{tall:.2f}"/>'
+        )
+        said = f"{bins[i]}: {_rows(count)}" if bins else _rows(count)
+        parts.append(hover_column(LEFT + i * step, step, said, drawn))
     if mark is not None and 0 <= mark[0] <= 1:
         x = LEFT + mark[0] * width
         # The words stand on the side where there is room.
@@ -63,7 +89,7 @@ def histogram(
             f'<text class="note" x="{words_x:.1f}" y="{TOP - 6}" '
             f'text-anchor="{anchor}">{escape(mark[1])}</text>'
         )
-    return _svg(parts, title)
+    return chart(parts, title)
 
 
 def outlines(
@@ -73,39 +99,49 @@ def outlines(
     *,
     title: str,
     x_title: str,
+    bins: Sequence[str] = (),
 ) -> Markup:
-    """Draw two distributions over the same bins: the first as an area, the second as a line."""
+    """Draw two distributions over the same bins: the first as an area, the second as a line.
+
+    `bins` are the words for the values of each bin, shown under the pointer.
+    """
     most = max([*before, *after, 0.0]) or 1.0
-    parts = [_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
-    bins = max(len(before), 1)
-    edges = [k / bins for k in range(bins + 1) for _ in range(2)]
+    parts = [draw_axes(ticks, round_ticks(0, 100 * most), x_title, "% of rows")]
     for shares, kind in ((before, "soft"), (after, "line")):
-        steps = [0.0, *(share / most for share in shares for _ in range(2)), 0.0]
-        parts.append(f'<path class="{kind}" d="{_path(edges, steps)}"/>')
-    return _svg(parts, title)
+        parts.append(f'<path class="{kind}" d="{_outline(shares, most)}"/>')
+    step = (WIDTH - LEFT - RIGHT) / max(len(bins), 1)
+    for i, name in enumerate(bins):
+        if before[i] or after[i]:
+            said = f"{name}: A {before[i]:.1%}, B {after[i]:.1%}"
+            parts.append(hover_column(LEFT + i * step, step, said))
+    return chart(parts, title)
 
 
 def curves(
-    lines: Sequence[tuple[Sequence[float], Sequence[float]]],
+    lines: Sequence[Line],
     *,
     title: str,
     x_title: str,
     y_title: str,
     chance: tuple[float, float] | None,
+    names: Sequence[str] = (),
 ) -> Markup:
     """Draw lines over the unit square, each in a dash of its own.
 
-    `chance` is a thin line from left to right.
+    `chance` is a thin line from left to right; `names` are those of the lines, shown under the
+    pointer.
     """
     unit = [(k / 4, f"{k / 4:g}") for k in range(5)]
-    parts = [_axes(unit, unit, x_title, y_title)]
+    parts = [draw_axes(unit, unit, x_title, y_title)]
     if chance is not None:
-        parts.append(f'<path class="chance" d="{_path([0, 1], chance)}"/>')
-    parts += [
-        f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{_path(xs, ys)}"/>'
-        for i, (xs, ys) in enumerate(lines)
-    ]
-    return _svg(parts, title)
+        parts.append(f'<path class="chance" d="{path_of([0, 1], chance)}"/>')
+    for i, (xs, ys) in enumerate(lines):
+        parts.append(line_of(i, xs, ys))
+    for i, (xs, ys) in enumerate(lines):
+        for n in spread(len(xs), MOST_SPOTS // len(lines)):
+            said = f"{x_title} {xs[n]:.3f}, {y_title} {ys[n]:.3f}"
+            parts.append(hover_spot(xs[n], ys[n], _named(names, i, said)))
+    return chart(parts, title)
 
 
 def dots(
@@ -123,12 +159,12 @@ def dots(
 
     `chance` adds the diagonal from corner to corner.
     """
-    parts = [_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
+    parts = [draw_axes(round_ticks(x_from, 1), round_ticks(y_from, 1), x_title, y_title)]
     if chance:
-        parts.append(f'<path class="chance" d="{_path([0, 1], [0, 1])}"/>')
+        parts.append(f'<path class="chance" d="{path_of([0, 1], [0, 1])}"/>')
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return _place((x - x_from) / (1 - x_from), (y - y_from) / (1 - y_from))
+        return place_of((x - x_from) / (1 - x_from), (y - y_from) / (1 - y_from))
 
     places = [place(dot.x, dot.y) for dot in points]
     if joined and len(points) > 1:
@@ -138,8 +174,15 @@ def dots(
     for dot, (cx, cy) in zip(points, places, strict=True):
         (_, top), (_, bottom) = place(dot.x, dot.high), place(dot.x, dot.low)
         radius = 3 + 8 * math.sqrt(dot.weight)
+        said = (
+            f"{x_title} {dot.x:.3f}, {y_title} {dot.y:.3f} "
+            f"(95%: {dot.low:.3f} to {dot.high:.3f}), {_rows(dot.rows)}"
+        )
         parts.append(f'<path class="whisker" d="M{cx:.1f} {top:.1f}V{bottom:.1f}"/>')
-        parts.append(f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}"/>')
+        parts.append(
+            f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius:.1f}">'
+            f"{title_of(said)}</circle>"
+        )
         width = 7 * len(dot.words)
         left = min(cx + 5, WIDTH - width)
         if dot.words and left + width <= taken:
@@ -147,34 +190,35 @@ def dots(
                 f'<text x="{left:.1f}" y="{min(cy, top) - 4:.1f}">{escape(dot.words)}</text>'
             )
             taken = left
-    return _svg(parts, title)
+    return chart(parts, title)
 
 
-def trend(
-    lines: Sequence[tuple[Sequence[float], Sequence[float]]], *, title: str, x_title: str
-) -> Markup:
+def trend(lines: Sequence[Line], *, title: str, x_title: str, names: Sequence[str] = ()) -> Markup:
     """Draw lines over axes that fit them, such as the loss of a training.
 
-    Each in a dash of its own. A line of one point, which a dash could not show, is a dot.
+    Each in a dash of its own. A line of one point, which a dash could not show, is a dot. `names`
+    are those of the lines, shown under the pointer.
     """
-    xs = [x for line in lines for x in line[0]]
-    ys = [y for line in lines for y in line[1]]
-    if not xs:
+    drawn = [line for line in lines if len(line[0])]
+    if not drawn:
         return Markup("")
-    right, lowest, highest = max(xs) or 1, min(0, *ys), max(ys)
+    right = max(max(xs) for xs, _ in drawn) or 1
+    lowest = min(0, *(min(ys) for _, ys in drawn))
+    highest = max(max(ys) for _, ys in drawn)
     span = highest - lowest or 1
-    parts = [_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
+    parts = [draw_axes(round_ticks(0, right), round_ticks(lowest, highest), x_title)]
+    spots = []
     for i, (line_x, line_y) in enumerate(lines):
-        places = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
+        xs, ys = [x / right for x in line_x], [(y - lowest) / span for y in line_y]
         if len(line_x) == 1:
-            x, y = _place(places[0][0], places[1][0])
+            x, y = place_of(xs[0], ys[0])
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         else:
-            path = _path(*places)
-            parts.append(
-                f'<path class="line" stroke-dasharray="{DASHES[i % len(DASHES)]}" d="{path}"/>'
-            )
-    return _svg(parts, title)
+            parts.append(line_of(i, xs, ys))
+        for n in spread(len(xs), MOST_SPOTS // len(lines)):
+            said = f"{x_title} {line_x[n]:,g}: {line_y[n]:.4g}"
+            spots.append(hover_spot(xs[n], ys[n], _named(names, i, said)))
+    return chart([*parts, *spots], title)
 
 
 def bar(share: float | None, kind: str = "bar") -> Markup:
@@ -183,7 +227,7 @@ def bar(share: float | None, kind: str = "bar") -> Markup:
     `kind` is bar, or soft for the one that is measured against.
     """
     width = 100 * min(max(share or 0.0, 0.0), 1.0)
-    return _drawn(
+    return markup(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" '
         f'aria-hidden="true"><rect class="rail" width="100" height="10"/><rect class="{kind}" '
         f'width="{width:.2f}" height="10"/></svg>'
@@ -193,7 +237,7 @@ def bar(share: float | None, kind: str = "bar") -> Markup:
 def whisker(value: float, low: float, high: float, start: float) -> Markup:
     """Draw a value with its interval in a table cell, on an axis from `start` to 1."""
     x, left, right = (100 * (v - start) / (1 - start) for v in (value, low, high))
-    return _drawn(
+    return markup(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="rail" width="100" height="10"/>'
         f'<rect class="soft" x="{left:.2f}" width="{right - left:.2f}" height="10"/>'
@@ -204,7 +248,7 @@ def whisker(value: float, low: float, high: float, start: float) -> Markup:
 def legend_line(number: int) -> Markup:
     """Draw a piece of line number `number` of `curves`, for a legend."""
     dash = DASHES[number % len(DASHES)]
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true">'
         f'<path class="line" stroke-dasharray="{dash}" d="M0 4H28"/></svg>'
     )
@@ -212,7 +256,7 @@ def legend_line(number: int) -> Markup:
 
 def legend_dot() -> Markup:
     """Draw the dot of a line of `trend` that has one point, for a legend."""
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><circle class="dot" cx="14" '
         'cy="4" r="4"/></svg>'
     )
@@ -220,106 +264,39 @@ def legend_dot() -> Markup:
 
 def legend_area() -> Markup:
     """Draw a piece of the filled shape of `outlines`, for a legend."""
-    return _drawn(
+    return markup(
         '<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><rect class="soft" width="28" '
         'height="8"/></svg>'
     )
 
 
-def log_place(value: float, edges: Sequence[int]) -> float | None:
-    """Return where a value lies on an axis with equal room for every bin, 0 to 1.
+def spread(count: int, most: int) -> list[int]:
+    """Return numbers of points, evenly from the first to the last, `most` or fewer."""
+    step = max(1, -(-(count - 1) // max(most - 1, 1)))
+    found = list(range(0, count, step))
+    if count and found[-1] != count - 1:
+        found.append(count - 1)
+    return found
 
-    None outside of it.
+
+def _named(names: Sequence[str], number: int, said: str) -> str:
+    return f"{names[number]}: {said}" if names else said
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _outline(shares: Sequence[float], most: float) -> str:
+    """Return the path over the tops of bars that stand side by side, from axis to axis.
+
+    Of shares 1, 3 with `most` 3 the corners are
+
+        x  0  0    1/2  1/2  1  1
+        y  0  1/3  1/3  1    1  0
     """
-    after = next((i for i, edge in enumerate(edges) if edge > value), None)
-    if after is None or after == 0:
-        return None
-    return (after - 1 + (value - edges[after - 1]) / (edges[after] - edges[after - 1])) / (
-        len(edges) - 1
-    )
-
-
-def log_ticks(edges: Sequence[int]) -> list[Tick]:
-    """Return ticks at round lengths: 10, 20, 50, 100 and so on, fewer where the axis is long."""
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        round_lengths = [step * 10**power for power in range(7) for step in steps]
-        ticks = [
-            (place, short(at))
-            for at in round_lengths
-            if (place := log_place(at, edges)) is not None
-        ]
-        if len(ticks) <= 8:
-            break
-    return ticks
-
-
-def _svg(parts: Sequence[str], title: str) -> Markup:
-    drawn = "".join(parts)
-    return _drawn(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">{drawn}</svg>'
-    )
-
-
-def _drawn(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 (made here of numbers and escaped words)
-
-
-def _axes(
-    x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str | None = None
-) -> str:
-    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    parts = []
-    for place, words in y_ticks:
-        y = TOP + height * (1 - place)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}h{width}"/>')
-        parts.append(
-            f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" '
-            f'text-anchor="end">{escape(words)}</text>'
-        )
-    for place, words in x_ticks:
-        x = LEFT + width * place
-        anchor = "end" if place > 0.97 else "middle"
-        parts.append(f'<path class="grid" d="M{x:.1f} {TOP + height}v4"/>')
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{TOP + height + 15}" '
-            f'text-anchor="{anchor}">{escape(words)}</text>'
-        )
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP + height}h{width}"/>')
-    parts.append(
-        f'<text class="title" x="{LEFT + width / 2}" y="{HEIGHT - 4}" '
-        f'text-anchor="middle">{escape(x_title)}</text>'
-    )
-    if y_title is not None:
-        y = TOP + height / 2
-        turned = f'x="9" y="{y}" text-anchor="middle" transform="rotate(-90 9 {y})"'
-        parts.append(f'<text class="title" {turned}>{escape(y_title)}</text>')
-    return "".join(parts)
-
-
-def _place(x: float, y: float) -> tuple[float, float]:
-    return LEFT + x * (WIDTH - LEFT - RIGHT), TOP + (1 - y) * (HEIGHT - TOP - BOTTOM)
-
-
-def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
-    places = [_place(x, y) for x, y in zip(xs, ys, strict=True)]
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-
-
-def round_ticks(lowest: float, highest: float, least_step: float = 0) -> list[Tick]:
-    """Return two to six ticks at round numbers within an axis."""
-    span = highest - lowest or 1
-    power = 10.0 ** math.floor(math.log10(span))
-    step = max(
-        next(power * m for m in (0.1, 0.2, 0.5, 1, 2) if span / (power * m) <= 5), least_step
-    )
-    places = range(math.ceil(lowest / step - 1e-9), math.floor(highest / step + 1e-9) + 1)
-    return [((k * step - lowest) / span, short(k * step)) for k in places]
-
-
-def short(number: float) -> str:
-    """Return a number as an axis shows it: 1,500 as 1.5k."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+    xs, ys = [0.0], [0.0]
+    for i, share in enumerate(shares):
+        xs += [i / len(shares), (i + 1) / len(shares)]
+        ys += [share / most] * 2
+    return path_of([*xs, 1.0], [*ys, 0.0])

@@ -1,7 +1,4 @@
-"""The page of two runs side by side: what moved, and whether by more than chance.
-
-Reads nothing but the summaries.
-"""
+"""The page of two runs side by side: what moved, and whether by more than chance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +9,20 @@ from markupsafe import Markup
 from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, compare
 from batchsent.evaluation.gates import as_list
 from batchsent.evaluation.summary import as_input_error
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
 from batchsent.pages.template import count, cut, fact, facts, number, page
 
 MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
 MOST_DIFFERENCES = 200
+
+# The sections of the page: id -> heading.
+CONTENTS = {
+    "figures": "What moved",
+    "labels": "Labels and scores",
+    "lengths": "Length of the texts",
+    "differences": "What else differs",
+}
 
 Document = Mapping[str, Any]
 
@@ -40,23 +45,16 @@ def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
     ranked = sorted(comparison["labels"], key=lambda label: -abs(label["change"] or 0))
     shown = [label for label in comparison["labels"] if label in ranked[:MOST_LABELS]]
-    said = comparison["verdict"]
+    said, names = comparison["verdict"], (_name(a), _name(b))
     return {
-        "title": f"{_name(a)} and {_name(b)}",
+        "title": f"Two runs of {names[0]}" if names[0] == names[1] else " and ".join(names),
         "verdict": f"{said[:1].upper()}{said[1:]}.",
         "tiles": _tiles(comparison),
         "subtitle": "A is what B is measured against",
+        "contents": CONTENTS,
         "runs": [facts(name, comparison[key]) for name, key in (("A", "a"), ("B", "b"))],
-        "figures": [_figure(figure) for figure in comparison["figures"]],
-        "labels": [
-            {
-                **label,
-                **_moved(label),
-                "bar_a": charts.bar(label["a"], "soft"),
-                "bar_b": charts.bar(label["b"]),
-            }
-            for label in shown
-        ],
+        **_figures(comparison["figures"]),
+        "labels": [_label(label) for label in shown],
         "hidden_labels": len(ranked) - len(shown),
         "score_charts": _score_charts(a, b),
         "length_charts": _length_charts(a, b),
@@ -81,9 +79,11 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
     for name, what in (("psi", "scores"), ("length_psi", "text lengths")):
         index, noise = comparison["drift"][name], comparison["drift"][f"{name}_noise"]
         if index is not None:
-            word = "much" if index > MUCH_DRIFT else "some"
+            word = "some"
             if index <= max(noise, SOME_DRIFT):
                 word = "none"
+            elif index > MUCH_DRIFT:
+                word = "much"
             tiles.append(
                 (f"drift of {what}", word, f"PSI {index:.3f}, by chance up to {noise:.3f}")
             )
@@ -98,6 +98,28 @@ def _tiles(comparison: Document) -> list[tuple[str, str, str]]:
             note = f"{figure['a']:.1%} to {figure['b']:.1%}, by chance ±{figure['noise']:.1%}"
             tiles.append(("accuracy", f"{100 * figure['change']:+.1f} points", note))
     return tiles
+
+
+def _figures(figures: Sequence[Document]) -> dict[str, Any]:
+    """Return the figures, and the names of those shares that are zero in both runs."""
+    shown, zero = [], []
+    for figure in figures:
+        drawn = _figure(figure)
+        if figure["name"].endswith("_share") and figure["a"] == figure["b"] == 0:
+            zero.append(drawn["name"])
+        else:
+            shown.append(drawn)
+    return {"figures": shown, "zero": zero}
+
+
+def _label(label: Document) -> dict[str, Any]:
+    return {
+        **label,
+        **_moved(label),
+        "noise": f"{100 * label['noise']:.1f} pts" if label["noise"] else None,
+        "bar_a": charts.bar(label["a"], "soft"),
+        "bar_b": charts.bar(label["b"]),
+    }
 
 
 def _figure(figure: Document) -> dict[str, Any]:
@@ -136,12 +158,10 @@ def _number(value: float | None, *, share: bool) -> str:
 def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
     """Return a chart of the scores of each shared label, or of all where there are many."""
     found: list[tuple[str, str | None, list[int], list[int]]] = []
-    by_label = [
-        {e["label"]: e.get("score_counts") for e in d["predictions"]["labels"]} for d in (a, b)
-    ]
-    shared = [label for label, counts in by_label[0].items() if counts and by_label[1].get(label)]
+    in_a, in_b = _counts_by_label(a), _counts_by_label(b)
+    shared = [label for label in in_a if label in in_b]
     if 0 < len(shared) <= MOST_SCORE_CHARTS:
-        found = [("Scores of", label, by_label[0][label], by_label[1][label]) for label in shared]
+        found = [("Scores of", label, in_a[label], in_b[label]) for label in shared]
     else:
         every = [d["predictions"]["score_histogram"]["counts"] for d in (a, b)]
         found = [("All scores", None, *every)]
@@ -154,19 +174,26 @@ def _score_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         # A winner of two labels has 0.5 or more: an empty left half says nothing.
         first = min(used[0], len(before) // 2)
         start = edges[first]
-        ticks = charts.round_ticks(start, 1)
+        ticks = axes.round_ticks(start, 1)
         svg = charts.outlines(
             _shares(before)[first:],
             _shares(after)[first:],
             ticks,
             title="Scores of both runs",
             x_title="score",
+            bins=axes.bin_words(edges[first:]),
         )
         caption = f"{sum(before):,} rows of A, {sum(after):,} of B"
         made.append(
             {"name": name, "label": label, "svg": svg, "legend": _legend(), "caption": caption}
         )
     return made
+
+
+def _counts_by_label(document: Document) -> dict[str, list[int]]:
+    """Return the score histogram of each label that has one."""
+    labels = document["predictions"]["labels"]
+    return {label["label"]: label["score_counts"] for label in labels if label.get("score_counts")}
 
 
 def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
@@ -182,21 +209,16 @@ def _length_charts(a: Document, b: Document) -> list[dict[str, Any]]:
         svg = charts.outlines(
             _shares(before)[first:last],
             _shares(after)[first:last],
-            charts.log_ticks(edges[first : last + 1]),
+            axes.log_ticks(edges[first : last + 1]),
             title=f"Lengths in {unit} of both runs",
             x_title=f"{unit} (log scale)",
+            bins=[
+                f"{words} {unit}" for words in axes.bin_words(edges[first : last + 1], whole=True)
+            ],
         )
-        halves = [
-            f"{count(entry['p50'])} in {side}" for side, entry in zip("AB", lengths, strict=True)
-        ]
-        made.append(
-            {
-                "name": f"In {unit}",
-                "svg": svg,
-                "legend": _legend(),
-                "caption": f"Median: {', '.join(halves)}",
-            }
-        )
+        in_a, in_b = (count(entry["p50"]) for entry in lengths)
+        caption = f"Median: {in_a} in A, {in_b} in B"
+        made.append({"name": f"In {unit}", "svg": svg, "legend": _legend(), "caption": caption})
     return made
 
 

@@ -1,7 +1,4 @@
-"""The page of a scoring run: what of its summary is shown, and how it is said.
-
-Reads nothing but the summary.
-"""
+"""The page of a scoring run: what of its summary is shown, and how it is said."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,65 +9,66 @@ from batchsent.errors import UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.summary import as_input_error
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
+from batchsent.pages.report_charts import length_charts, score_charts
 from batchsent.pages.report_evaluation import evaluation_content
+from batchsent.pages.report_files import files_content
+from batchsent.pages.report_groups import groups_content
 from batchsent.pages.template import bounds, count, cut, facts, moment, page
 from batchsent.text import elapsed
 
 MOST_LABELS = 30
-MOST_SCORE_CHARTS = 6
+
+# What can become of a row, in the words of the summary.
+STATES = {
+    "scored": "with a label and a score",
+    "blank": "without text; kept, label and score empty",
+    "rejected": "could not be read; left out of the output",
+    "nonfinite": "the model gave no number; kept, label and score empty",
+}
+
+STAGES = ("check", "load", "read", "tokenize", "score", "write")
 
 Document = Mapping[str, Any]
 
 
-def render(document: Document) -> bytes:
+def render(document: Document, folder: str | None = ".") -> bytes:
     """Return the page of a summary, in UTF-8.
 
-    Raises InputError for a summary whose figures are not what they should be.
+    `folder` is that of the output as seen from the page, for links to the files in it; None for no
+    links. Raises InputError for a summary whose figures are not what they should be.
     """
     with as_input_error():
-        return page(
-            "report.html", {"d": document, "e": document["evaluation"], **_content(document)}
-        )
+        content = _content(document, folder)
+        return page("report.html", {"d": document, "e": document["evaluation"], **content})
 
 
-def _content(document: Document) -> dict[str, Any]:
-    rows, predictions, evaluation = (
-        document["rows"],
-        document["predictions"],
-        document["evaluation"],
-    )
+def _content(document: Document, folder: str | None) -> dict[str, Any]:
+    predictions, evaluation = document["predictions"], document["evaluation"]
     ranked = sorted(predictions["labels"], key=lambda label: -label["count"])
-    shown = predictions["labels"] if len(ranked) <= MOST_LABELS else ranked[:MOST_LABELS]
-    hidden = ranked[MOST_LABELS:]
+    shown, hidden = predictions["labels"], ranked[MOST_LABELS:]
+    if hidden:
+        shown = ranked[:MOST_LABELS]
     source = document["input"].get("path")
+    files, stages = files_content(document, folder), _stages(document)
+    links = {file["role"]: file["link"] for file in files}
+    groups = groups_content(document, links.get("groups"))
     content: dict[str, Any] = {
         "run_id": document["run"].get("id"),
         "title": f"Scores of {_name(source)}" if source else "A scoring run",
         "subtitle": _subtitle(document),
+        "contents": _contents(document, groups, stages),
         "verdict": _verdict(document),
         "tiles": _tiles(document),
-        "accounting": [
-            {
-                "name": name,
-                "meaning": meaning,
-                "count": rows[name],
-                "share": rows[name] / rows["read"] if rows["read"] else None,
-                "bar": charts.bar(rows[name] / rows["read"] if rows["read"] else None),
-            }
-            for name, meaning in (
-                ("scored", "have a label and a score"),
-                ("blank", "have no text; kept, label and score empty"),
-                ("rejected", "could not be read; left out of the output"),
-                ("nonfinite", "the model gave no number; kept, label and score empty"),
-            )
-        ],
         "labels": [{**label, "bar": charts.bar(label["share"])} for label in shown],
         "hidden_labels": len(hidden),
         "hidden_rows": sum(label["count"] for label in hidden),
-        "score_charts": _score_charts(predictions),
-        "length_charts": _length_charts(document),
-        "stages": _stages(document),
+        "score_charts": score_charts(predictions),
+        "groups": groups,
+        "length_charts": length_charts(document),
+        **_accounting(document["rows"]),
+        "files": files,
+        "stages": stages,
         "facts": _facts(document),
         "command": _command(document),
         **_gates(document),
@@ -81,12 +79,55 @@ def _content(document: Document) -> dict[str, Any]:
     return content
 
 
+def _contents(
+    document: Document, groups: Document | None, stages: Sequence[Document]
+) -> dict[str, str]:
+    """Return the sections of the page, what matters most first: id -> heading."""
+    evaluation = document["evaluation"]
+    found = {"labels": "Labels and scores"}
+    if evaluation is not None:
+        stars = evaluation["gold"]["kind"] == "stars"
+        found["quality"] = "Agreement with star ratings" if stars else "Against the gold labels"
+    if groups is not None:
+        found["groups"] = f"Groups by {cut(groups['column'])}"
+    found |= {"lengths": "Length of the texts", "rows": "Rows and files"}
+    if stages:
+        found["speed"] = "Speed"
+    return found | {"origin": "Where this comes from"}
+
+
+def _accounting(rows: Document) -> dict[str, Any]:
+    """Return the table of what became of the rows, and a sentence on what did not occur.
+
+    Where every row was scored the sentence says it all.
+    """
+    read = rows["read"]
+    occurring = [name for name in STATES if rows[name]]
+    absent = [f"{name} ({STATES[name].partition(';')[0]})" for name in STATES if not rows[name]]
+    said = ""
+    if absent:
+        first = [", ".join(absent[:-1])] if len(absent) > 1 else []
+        said = f"None are {' or '.join([*first, absent[-1]])}."
+    if not read:
+        said = "No rows were read."
+    elif occurring == ["scored"]:
+        said = f"All {count(read)} rows have a label and a score. {said}"
+        occurring = []
+    accounting = []
+    for name in occurring:
+        share = rows[name] / read
+        entry = {"name": name, "meaning": STATES[name], "count": rows[name], "share": share}
+        accounting.append({**entry, "bar": charts.bar(share)})
+    return {"accounting": accounting, "accounted": said}
+
+
 def _verdict(document: Document) -> str:
     """Say the run in two or three sentences."""
     rows, evaluation = document["rows"], document["evaluation"]
     said = f"{rows['scored']:,} of {rows['read']:,} rows were scored"
-    seconds = document["run"].get("elapsed_s")
-    said += f" in {elapsed(seconds)}." if seconds is not None else "."
+    if document["run"].get("elapsed_s") is not None:
+        said += f" in {elapsed(document['run']['elapsed_s'])}"
+    said += "."
     most = max(document["predictions"]["labels"], key=lambda label: label["count"], default=None)
     if most is not None and most["count"]:
         said += f" The commonest label is {cut(most['label'])}, with {most['share']:.1%} of them."
@@ -135,7 +176,7 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
     if speed.get("rows_per_s") is not None:
         rate = speed["rows_per_s"]
         tokens = speed.get("tokens_per_s")
-        note = f"{charts.short(tokens)} tokens/s" if tokens is not None else ""
+        note = f"{axes.short(tokens)} tokens/s" if tokens is not None else ""
         tiles.append(("rows a second", f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", note))
     if document["predictions"]["mean_score"] is not None:
         tiles.append(
@@ -152,77 +193,15 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _score_charts(predictions: Document) -> list[dict[str, Any]]:
-    histogram = predictions["score_histogram"]
-    if not any(histogram["counts"]):
-        return []
-    first = next(i for i, count in enumerate(histogram["counts"]) if count)
-    # A winner of two labels has 0.5 or more: an empty left half says nothing.
-    first = min(first, len(histogram["counts"]) // 2)
-    start = histogram["edges"][first]
-    ticks = charts.round_ticks(start, 1)
-    kept = [
-        label for label in predictions["labels"] if label.get("score_counts") and label["count"]
-    ]
-    charted = kept if 0 < len(kept) <= MOST_SCORE_CHARTS else []
-    found = [("All scores", None, histogram["counts"])] if not charted else []
-    found += [("Scores of", label["label"], label["score_counts"]) for label in charted]
-    # one scale for all, so that heights can be compared
-    most = max(max(counts) for _, _, counts in found)
-    return [
-        {
-            "name": name,
-            "label": label,
-            "svg": charts.histogram(
-                counts[first:], ticks, title="Histogram of scores", x_title="score", most=most
-            ),
-            "caption": f"{sum(counts):,} rows",
-        }
-        for name, label, counts in found
-    ]
-
-
-def _length_charts(document: Document) -> list[dict[str, Any]]:
-    text, limit = document["text"], document["model"].get("max_length")
-    found = []
-    for unit, mark_at in (("characters", None), ("tokens", limit)):
-        lengths = text[unit]
-        if not lengths["count"]:
-            continue
-        edges, counts = lengths["histogram"]["edges"], lengths["histogram"]["counts"]
-        used = [i for i, count in enumerate(counts) if count]
-        first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
-        shown = edges[first : last + 1]
-        mark = None
-        if mark_at and (place := charts.log_place(mark_at, shown)) is not None:
-            mark = (place, f"read up to {mark_at:,}")
-        found.append(
-            {
-                "name": f"In {unit}",
-                "svg": charts.histogram(
-                    counts[first:last],
-                    charts.log_ticks(shown),
-                    title=f"Histogram of lengths in {unit}",
-                    x_title=f"{unit} (log scale)",
-                    mark=mark,
-                ),
-                "caption": f"Half of the texts have {lengths['p50']:,} {unit} or less, 95% have "
-                f"{lengths['p95']:,} or less; the longest has {lengths['max']:,}.",
-            }
-        )
-    return found
-
-
 def _stages(document: Document) -> list[dict[str, Any]]:
-    seconds = {
-        name: value
-        for name, value in (document["performance"].get("seconds") or {}).items()
-        if value is not None
-    }
-    longest = max(seconds.values(), default=0) or 1
+    seconds = document["performance"].get("seconds") or {}
+    known = [name for name, value in seconds.items() if value is not None]
+    # In the order in which a row meets them; a stage of a later version comes last.
+    known.sort(key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
+    longest = max((seconds[name] for name in known), default=0) or 1
     return [
-        {"name": name, "seconds": value, "bar": charts.bar(value / longest)}
-        for name, value in seconds.items()
+        {"name": name, "seconds": seconds[name], "bar": charts.bar(seconds[name] / longest)}
+        for name in known
     ]
 
 
@@ -235,7 +214,7 @@ def _facts(document: Document) -> list[dict[str, Any]]:
     sections: Sequence[tuple[str, Mapping[str, Any]]] = (
         ("Run", run),
         ("Input", document["input"]),
-        *(("Output", output) for output in document["outputs"]),
+        *((f"Output: {_role(output)}", _without_groups(output)) for output in document["outputs"]),
         ("Model", document["model"]),
         ("Device", document["device"]),
         ("Options", document["run"].get("options") or {}),
@@ -244,15 +223,24 @@ def _facts(document: Document) -> list[dict[str, Any]]:
     return [facts(name, section) for name, section in sections if section]
 
 
-def _command(document: Document) -> str | None:
+def _role(output: Document) -> str:
+    return str(output.get("role", "file"))
+
+
+def _without_groups(output: Document) -> dict[str, Any]:
+    """Return an output without its groups, which have a table of their own."""
+    return {name: value for name, value in output.items() if name != "largest"}
+
+
+def _command(document: Document) -> list[str]:
+    """Return the words of the command, quoted as a shell reads them."""
     command = document["run"].get("command")
     if not command:
-        return None
+        return []
     first, *words = map(str, command)
-    # Where the program lies is nobody's business, and not what to type; a program of one's own
-    # keeps its name.
+    # Where the program lies is not what to type. A program of the user's own keeps its name.
     ours = Path(first).name == "batchsent" or Path(first).parts[-2:] == ("batchsent", "__main__.py")
-    return shlex.join(["batchsent" if ours else first, *words])
+    return [shlex.quote(word) for word in ("batchsent" if ours else first, *words)]
 
 
 def _name(path: str) -> str:

@@ -1,15 +1,12 @@
-"""The part of a run's page that holds its gold labels against its scores.
+"""The part of a run's page that holds its gold labels against its scores."""
 
-Reads nothing but the evaluation section.
-"""
-
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.quality import interval
-from batchsent.pages import charts
+from batchsent.pages import axes, charts
+from batchsent.pages.svg import DASHES
 from batchsent.pages.template import bounds, cut, number
 
 MOST_MATRIX = 12
@@ -22,7 +19,7 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
     return {
         "left": _left(evaluation["gold"]),
         "figures": _figures(evaluation),
-        "matrix": _matrix(evaluation),
+        "matrix": confusion_matrix(evaluation),
         "charts": [
             *_curve_charts(evaluation),
             _calibration_chart(evaluation),
@@ -34,12 +31,9 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
 
 
 def _figures(evaluation: Document) -> list[tuple[str, float | None, str]]:
-    two = evaluation["positive"] is not None
-    ranked = (
-        f"probability of {cut(evaluation['positive'])}"
-        if two
-        else "each label against the others, mean"
-    )
+    ranked = "each label against the others, mean"
+    if evaluation["positive"] is not None:
+        ranked = f"probability of {cut(evaluation['positive'])}"
     return [
         (
             accuracy_word(evaluation),
@@ -79,7 +73,8 @@ def _left(gold: Document) -> str:
     return f" Not judged: {', '.join(said)}." if said else ""
 
 
-def _matrix(evaluation: Document) -> dict[str, Any] | None:
+def confusion_matrix(evaluation: Document) -> dict[str, Any] | None:
+    """Return the matrix as a page draws it; None of more labels than it has room for."""
     counts = evaluation["confusion"]["counts"]
     names = [label["label"] for label in evaluation["labels"]]
     if counts is None or len(names) > MOST_MATRIX:
@@ -101,16 +96,14 @@ def _matrix(evaluation: Document) -> dict[str, Any] | None:
 
 
 def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
-    drawn = evaluation["curves"][: len(charts.DASHES)]
+    drawn = evaluation["curves"][: len(DASHES)]
     if not drawn:
         return []
-    legend = (
-        [(charts.legend_line(i), curve["label"]) for i, curve in enumerate(drawn)]
-        if len(drawn) > 1
-        else []
-    )
-    base = None
-    if len(drawn) == 1:
+    legend, names, base = [], [], None
+    if len(drawn) > 1:
+        names = [cut(curve["label"]) for curve in drawn]
+        legend = [(charts.legend_line(i), name) for i, name in enumerate(names)]
+    else:
         gold = next(
             label["gold"] for label in evaluation["labels"] if label["label"] == drawn[0]["label"]
         )
@@ -121,6 +114,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         x_title="false positive rate",
         y_title="true positive rate",
         chance=(0, 1),
+        names=names,
     )
     precision = charts.curves(
         [
@@ -131,6 +125,7 @@ def _curve_charts(evaluation: Document) -> list[dict[str, Any]]:
         x_title="recall",
         y_title="precision",
         chance=base,
+        names=names,
     )
     area = f"Area {number(evaluation['roc_auc'])}; the dashed line is chance."
     average = f"Average precision {number(evaluation['average_precision'])}"
@@ -147,13 +142,14 @@ def _calibration_chart(evaluation: Document) -> dict[str, Any]:
             cell["mean_score"],
             cell["accuracy"],
             *_interval(cell["accuracy"], cell["rows"]),
+            rows=cell["rows"],
             weight=cell["rows"] / evaluation["rows"],
         )
         for cell in evaluation["calibration"]
         if cell["rows"]
     ]
     # Both axes begin at one place, so that scores to be believed lie on the diagonal.
-    start = min(_start(points), math.floor(10 * min((dot.x for dot in points), default=0)) / 10)
+    start = axes.share_start([*(dot.low for dot in points), *(dot.x for dot in points)])
     svg = charts.dots(
         points,
         title="Reliability diagram",
@@ -176,14 +172,19 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
     Nothing where no threshold sets some of the rows aside.
     """
     rows, kept = evaluation["rows"], [entry for entry in evaluation["coverage"] if entry["rows"]]
-    points = [charts.Dot(1.0, evaluation["accuracy"], *_interval(evaluation["accuracy"], rows))]
+    around = _interval(evaluation["accuracy"], rows)
+    points = [charts.Dot(1.0, evaluation["accuracy"], *around, rows=rows)]
     # Of thresholds that keep the same rows the highest says the most.
     left = [*(entry["rows"] for entry in kept[1:]), 0]  # by the threshold above
     for entry, fewer in zip(kept, left, strict=False):
         if fewer < entry["rows"] < rows:
             around = _interval(entry["accuracy"], entry["rows"])
             words = f"{entry['score_at_least']:.4g}"
-            points.append(charts.Dot(entry["share"], entry["accuracy"], *around, words=words))
+            points.append(
+                charts.Dot(
+                    entry["share"], entry["accuracy"], *around, rows=entry["rows"], words=words
+                )
+            )
     if len(points) < 2:
         return []
     svg = charts.dots(
@@ -191,8 +192,8 @@ def _coverage_charts(evaluation: Document) -> list[dict[str, Any]]:
         title="Accuracy against coverage",
         x_title="share of rows kept",
         y_title="accuracy among them",
-        x_from=min(math.floor(10 * points[-1].x) / 10, 0.9),
-        y_from=_start(points),
+        x_from=axes.share_start([points[-1].x]),
+        y_from=axes.share_start([dot.low for dot in points]),
         joined=True,
     )
     caption = (
@@ -208,20 +209,14 @@ def _interval(share: float, rows: int) -> tuple[float, float]:
     return low, high
 
 
-def _start(points: Sequence[charts.Dot]) -> float:
-    """Return where an axis of shares begins: at a round one below the lowest interval."""
-    return min(math.floor(10 * min((dot.low for dot in points), default=0.0)) / 10, 0.9)
-
-
 def _coverage(entries: Sequence[Document], unsure_below: float | None) -> list[dict[str, Any]]:
-    return [
-        {
-            **entry,
-            "own": entry["score_at_least"] == unsure_below,
-            "interval": _interval(entry["accuracy"], entry["rows"]) if entry["rows"] else None,
-        }
-        for entry in entries
-    ]
+    rows = []
+    for entry in entries:
+        row = {**entry, "own": entry["score_at_least"] == unsure_below, "interval": None}
+        if entry["rows"]:
+            row["interval"] = _interval(entry["accuracy"], entry["rows"])
+        rows.append(row)
+    return rows
 
 
 def _by_length(evaluation: Document) -> dict[str, Any]:
@@ -234,9 +229,7 @@ def _by_length(evaluation: Document) -> dict[str, Any]:
         ("cut by the model", evaluation["truncated"]),
     ]
     judged = [(name, bucket) for name, bucket in entries if bucket["rows"]]
-    # The axis starts below the lowest interval, at a round share.
-    start = min((bucket["accuracy_interval"][0] for _, bucket in judged), default=0.0)
-    start = min(math.floor(10 * start) / 10, 0.9)
+    start = axes.share_start([bucket["accuracy_interval"][0] for _, bucket in judged])
     rows = []
     for name, bucket in judged:
         low, high = bucket["accuracy_interval"]

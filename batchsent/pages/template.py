@@ -1,7 +1,4 @@
-"""Static pages: no script, no network, every string inert.
-
-Knows templates and filters, not what a page says.
-"""
+"""Static pages: no script, no network, every string inert."""
 
 import base64
 import hashlib
@@ -42,6 +39,8 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
     )
     environment.filters |= {
         "count": count,
+        "size": size,
+        "unbroken": unbroken,
         "percent": percent,
         "number": number,
         "interval": bounds,
@@ -97,6 +96,16 @@ def count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def size(value: int | None) -> str:
+    """Return a number of bytes with three digits and a unit."""
+    if value is None:
+        return "-"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value} B"
+
+
 def percent(value: float | None) -> str:
     """Return a share as a percentage with one decimal."""
     return "-" if value is None else f"{value:.1%}"
@@ -110,6 +119,15 @@ def number(value: float | None) -> str:
 def bounds(interval: Sequence[float] | None) -> str:
     """Return an interval."""
     return "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def unbroken(text: object) -> Markup:
+    """Return words in which no option such as --gold is broken at its hyphens."""
+    words = []
+    for word in printable(text).split(" "):
+        keep = Markup('<span class="keep">{}</span>') if word.startswith("-") else Markup("{}")
+        words.append(keep.format(word))
+    return Markup(" ").join(words)
 
 
 def cut(text: object) -> str:

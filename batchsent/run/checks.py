@@ -50,6 +50,8 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--disagreements has nothing to disagree with", hint="add --gold COLUMN or --gold-stars"
         )
+    if options.keep and not options.disagreements:
+        raise UsageError("--keep requires --disagreements", hint="add --disagreements FILE")
     if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError(
             "tables beside the output have no place beside stdout", hint="write to a file"

@@ -47,6 +47,13 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         affects="writing",
         group="Quality",
     )
+    keep: str | None = option(
+        None,
+        "With --disagreements: columns of the input to write beside each row, such as id,product.",
+        metavar="COLUMN,...",
+        affects="writing",
+        group="Quality",
+    )
     fail_under: tuple[str, ...] = option(
         (),
         "Exit with 8 where a figure of the evaluation is lower; may be repeated.",

@@ -1,20 +1,28 @@
 """Tables that a run writes beside its output: groups and disagreements."""
 
+import csv
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk, Scores
+from batchsent.errors import UsageError
 from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
+from batchsent.formats.csv_sinks import flat
 from batchsent.formats.reading import find_column
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions
+from batchsent.text import printable
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class WrittenTable:
     role: str  # groups or disagreements
     file: PendingFile
     rows: int
+    facts: dict[str, Any] = field(default_factory=dict)  # what the summary keeps of it
 
 
 class SideTables:
@@ -37,22 +46,48 @@ class SideTables:
         options: BatchOptions,
         paths: dict[str, Path],
     ) -> None:
-        self._options, self._paths = options, paths
+        self._options, self._paths, self._gold = options, paths, gold
         self._groups: Groups | None = None
         self._disagreements: Disagreements | None = None
         if options.group_by:
             self._column = find_column(source.columns, options.group_by, "--group-by", source.name)
-            self._groups = Groups(labels, options.group_by, unsure_below=options.unsure_below)
+            self._groups = Groups(
+                labels,
+                options.group_by,
+                unsure_below=options.unsure_below,
+                judged=gold is not None,
+            )
+            # The summary holds no review text.
+            self._is_text = options.group_by == source.facts()["columns"]["text"]
         if options.disagreements:
             assert gold is not None  # checked with the options
-            self._disagreements = Disagreements(gold)
+            names = column_names(options.keep) if options.keep else []
+            self._kept = [find_column(source.columns, n, "--keep", source.name) for n in names]
+            self._disagreements = Disagreements(gold, names)
 
     def add(self, chunk: Chunk, scores: Scores) -> None:
         """Count a finished chunk."""
         if self._groups is not None and chunk.rows:
-            self._groups.add(chunk.carried.column(self._column), scores)
+            gold = None
+            if self._gold is not None:
+                assert chunk.gold is not None
+                gold = self._gold.numbers(chunk.gold)
+            self._groups.add(chunk.carried.column(self._column), scores, gold)
         if self._disagreements is not None:
-            self._disagreements.add(chunk, scores)
+            self._disagreements.add(chunk, scores, functools.partial(self._cells, chunk))
+
+    def _cells(self, chunk: Chunk, rows: NDArray[np.intp]) -> list[pa.Array]:
+        """Return the cells of some rows in the columns of --keep, in types that CSV has."""
+        found = []
+        for number in self._kept:
+            column = pa.table([chunk.carried.column(number)], names=["cells"])
+            # Slices, since Arrow's `take` has no kernel for string views.
+            picked = pa.concat_tables([column.slice(row, 1) for row in rows.tolist()])
+            cells = flat(picked.column(0))
+            if isinstance(cells, pa.ChunkedArray):
+                cells = cells.combine_chunks()
+            found.append(cells)
+        return found
 
     def write(self) -> Iterator[WrittenTable]:
         """Write the tables one by one, each to be committed or closed by the caller.
@@ -62,19 +97,43 @@ class SideTables:
         # Each is computed once and let go: that of a million groups takes seconds and hundreds of
         # megabytes.
         if self._groups is not None:
-            yield self._written("groups", self._groups.table(), self._options.output_format)
+            table = self._groups.table()
+            facts = {} if self._is_text else self._groups.section(table)
+            yield self._written("groups", table, self._options.output_format, facts)
+            del table
         if self._disagreements is not None:
-            yield self._written("disagreements", self._disagreements.table(), "csv")
+            yield self._written("disagreements", self._disagreements.table(), "csv", {})
 
-    def _written(self, role: str, table: pa.Table, output_format: str | None) -> WrittenTable:
+    def _written(
+        self, role: str, table: pa.Table, output_format: str | None, facts: dict[str, Any]
+    ) -> WrittenTable:
         file = PendingFile(self._paths[role])
         try:
             write_table(file, str(self._paths[role]), table, output_format)
         except BaseException:
-            file.close()  # nobody else knows of it yet
+            file.close()  # the caller has not got it yet
             raise
-        return WrittenTable(role, file, table.num_rows)
+        return WrittenTable(role, file, table.num_rows, facts)
 
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the tables."""
         return [] if self._groups is None else self._groups.warnings()
+
+
+def column_names(text: str) -> list[str]:
+    """Return the names in a list such as `id,product`; one with a comma in it stands in quotes.
+
+    Raises UsageError.
+    """
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise UsageError(
+            f"--keep {printable(text)} is not a list of column names",
+            hint="write them with commas between, such as id,product",
+        ) from error
+    if not all(names):
+        raise UsageError(
+            f"--keep {printable(text)}: one of the names is empty", hint="leave out the extra comma"
+        )
+    return list(dict.fromkeys(names))

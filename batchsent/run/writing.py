@@ -76,7 +76,8 @@ class RunFiles:
         for table in self._plan.side_tables.write():
             self._stack.callback(table.file.close)
             self._tables.append(table.file)
-            outputs.append(described(str(table.file.final), table.file, table.role, table.rows))
+            entry = described(str(table.file.final), table.file, table.role, table.rows)
+            outputs.append(entry | table.facts)
         return outputs
 
     def commit(self, document: dict[str, Any], parts: Parts | None) -> None:
