@@ -467,7 +467,7 @@ def test_the_page(pair, tmp_path):
         "Gate failed:",
         "Shares of the labels",
         "Which labels changed",
-        "By the score before",
+        "By the old score",
         "product 3",
         "McNemar",
         "10.20%",

@@ -24,6 +24,7 @@ def render_flips(
     names = [_name(document[side]) for side in ("old", "new")]
     content = {
         "title": " and ".join(names),
+        "contents": _contents(document),
         "subtitle": "Labels of the same rows: the first file is the old one, the second is new",
         "verdict": f"{verdict[:1].upper()}{verdict[1:]}.",
         "tiles": _tiles(document),
@@ -35,10 +36,11 @@ def render_flips(
         ],
         "labels": _labels(document),
         "hidden_labels": max(len(document["labels"]) - MOST_LABELS, 0),
-        "directions": document["directions"][:MOST_DIRECTIONS],
-        "bands": [
-            {**band, "bar": charts.bar(band["flips"])} for band in document["bands"] if band["rows"]
+        "directions": [
+            {**entry, "share": _percent(entry["share"])}
+            for entry in document["directions"][:MOST_DIRECTIONS]
         ],
+        "bands": [_flipped(band) for band in document["bands"] if band["rows"]],
         "groups": _groups(document),
         "gold": document["gold"],
     }
@@ -92,16 +94,37 @@ def _labels(document: Document) -> list[dict[str, Any]]:
     ]
 
 
+def _contents(document: Document) -> dict[str, str]:
+    """Return the sections of the page: anchor and title of each."""
+    groups, gold = document["groups"], document["gold"]
+    found = {
+        "shares": "Shares of the labels",
+        "directions": "Which labels changed",
+        "scores": "By the old score",
+    }
+    if groups is not None:
+        found["groups"] = f"By {cut(groups['column'])}"
+    if gold is not None and gold["rows"]:
+        found["gold"] = "Against the gold labels"
+    return {**found, "files": "The two files"}
+
+
 def _groups(document: Document) -> dict[str, Any] | None:
     groups = document["groups"]
     if groups is None:
         return None
     shown = [
-        {
-            **group,
-            "group": "(empty)" if group["group"] is None else group["group"],
-            "bar": charts.bar(group["flips"]),
-        }
+        {**_flipped(group), "group": "(empty)" if group["group"] is None else group["group"]}
         for group in groups["shown"]
     ]
     return {**groups, "shown": shown}
+
+
+def _flipped(entry: Document) -> dict[str, Any]:
+    """Return rows of one kind with the share of them that changed, as words and as a bar."""
+    return {**entry, "share": _percent(entry["flips"]), "bar": charts.bar(entry["flips"])}
+
+
+def _percent(share: float) -> str:
+    """Return a share with two decimals: what changes is often a few rows of a thousand."""
+    return f"{share:.2%}"
