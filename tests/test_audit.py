@@ -199,6 +199,24 @@ def test_a_spreadsheet_may_have_saved_the_labels(dump, labelled):
     assert audited(dump, labelled)["audit"] == expected
 
 
+@pytest.mark.parametrize(
+    "options", [{"delimiter": "^"}, {"quotechar": "'"}, {"escapechar": "\\"}, {"skip_lines": 1}]
+)
+def test_a_sample_in_the_dialect_of_the_dump_is_read(dump, tmp_path, options):
+    """A sample that nobody saved anew has the delimiter, quotes and first lines of its dump."""
+    other, drawn = tmp_path / "other.csv", tmp_path / "drawn.csv"
+    quote = options.get("quotechar", '"')
+    with dump.open(newline="") as file, other.open("w", newline="") as target:
+        target.write("# a dump\n" * options.get("skip_lines", 0))
+        writer = csv.writer(target, delimiter=options.get("delimiter", ","), quotechar=quote)
+        for number, row in enumerate(csv.reader(file)):
+            text = row[1] and f"{row[1]}, it says"
+            writer.writerow([row[0], text if number else row[1], *row[2:]])
+    sample(other, drawn, rows=50, **options)
+    document = audit(str(other), str(drawn), ReadOptions(**options), RULE, gold="truth")
+    assert document["audit"]["labelled"] == 50
+
+
 def test_blank_labels_are_counted_and_their_strata_stand_in(dump, labelled):
     """Rows left blank are no mistakes and no hits; a warning says what is assumed of them."""
     fill_in(labelled, label=lambda row: "" if int(row["audit_row"]) % 4 == 0 else row["truth"])

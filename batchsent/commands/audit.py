@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from batchsent.evaluation.bins import FIXED, fixed
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.formats.arrow import cells
 from batchsent.formats.opening import open_source
-from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.formats.scored_rows import ScoredFile, ScoredRows
 from batchsent.reporting import Reporter
 from batchsent.text import printable
@@ -65,7 +65,7 @@ def audit(
     where fewer than LEAST_LABELLED rows have one.
     """
     reporter = reporter or Reporter()
-    sampled = _read_sampled(labelled, gold or GOLD)
+    sampled = _read_sampled(labelled, gold or GOLD, options)
     numbers = rule.numbers(sampled.cells)
     _refuse_unmatched(sampled, numbers, rule.labels)
     counted = np.zeros(len(rule.labels), dtype=np.int64)
@@ -131,21 +131,35 @@ def _number(label: str | None, of_label: dict[str, int]) -> int:
     return of_label[label]
 
 
-def _read_sampled(path: str, gold: str) -> Sampled:
-    """Read a sample, whatever program saved it since: its delimiter and encoding are detected.
+def _open_sampled(path: str, options: ReadOptions) -> Source:
+    """Open a sample, whatever program saved it since: its delimiter and encoding are detected.
 
-    Raises UsageError for a file without the columns of a sample, InputError for a damaged one.
+    A delimiter that is not among those that are tried is the one of the scored file. Raises
+    UsageError for a file without the columns of a sample.
     """
-    options = ReadOptions(text_column=TEXT, delimiter="auto", encoding="auto")
-    try:
-        source = open_source(path, options)
-    except UsageError as error:
-        if TEXT not in error.message:
-            raise
-        raise UsageError(
-            f"{printable(path)} is not a sample: it has no column {TEXT}",
-            hint="give the file that batchsent sample wrote, with labels in audit_gold",
-        ) from error
+    reading = replace(
+        options,
+        text_column=TEXT,
+        text_column_index=None,
+        input_format=None,
+        encoding="auto",
+        limit=None,
+    )
+    for delimiter in ("auto", options.delimiter):
+        try:
+            return open_source(path, replace(reading, delimiter=delimiter))
+        except UsageError as error:
+            if TEXT not in error.message:
+                raise
+    raise UsageError(
+        f"{printable(path)} is not a sample: it has no column {TEXT}",
+        hint="give the file that batchsent sample wrote, with labels in audit_gold",
+    )
+
+
+def _read_sampled(path: str, gold: str, options: ReadOptions) -> Sampled:
+    """Read the rows of a sample. Raises UsageError for missing columns, InputError for damage."""
+    source = _open_sampled(path, options)
     with closing(source):
         place = {
             name: find_column(source.columns, name, "--gold" if name == gold else "--audit", path)
