@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from batchsent.errors import ModelError
 from batchsent.model import calibration
 from batchsent.model.files import MAX_SETTINGS_BYTES, MAX_TEXT_BYTES
-from batchsent.model.folder import MAX_HEADER_BYTES
 from batchsent.model.loading import identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.sizes import check_sizes, count_layers
+from batchsent.model.weight_files import MAX_HEADER_BYTES
 from batchsent.training.base import locate_base
 
 # Everything that batchsent, transformers or a tokenizer opens in some model folder.
