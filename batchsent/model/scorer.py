@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
 from batchsent.errors import DeviceError
 from batchsent.model.batches import halve, plan_batches
+from batchsent.model.budget import default_budget
 from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory, lacks_memory
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
@@ -20,16 +21,8 @@ from batchsent.model.options import ModelOptions, check_batch_tokens, check_mode
 from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
 from batchsent.text import printable
 
-# Less than half of a device's memory for one batch leaves room for its weights and for the
-# allocator's gaps.
-MEMORY_SHARE = 0.4
-# On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in
-# float32, 512 in int8 (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews,
-# DistilBERT size, AMD EPYC Zen 4).
-CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768}
 # Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
 COMPARED_TEXTS = 50
-LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
 
 
 @dataclass(frozen=True)
@@ -425,24 +418,3 @@ def average(
     starts = np.searchsorted(text_of, np.arange(texts))
     sums: NDArray[np.float64] = np.add.reduceat(pieces, starts, axis=0, dtype=np.float64)
     return (sums / np.bincount(text_of, minlength=texts)[:, None]).astype(np.float32)
-
-
-def default_budget(model: LoadedModel) -> int:
-    """Return the default tokens of a batch, from the sizes of device and model.
-
-    The plan of batches must be the same in a run that is repeated or resumed beside another
-    program.
-    """
-    config = model.module.config
-    hidden = int(getattr(config, "hidden_size", 768))
-    if model.device.memory_bytes is None:
-        values = CPU_VALUES.get(model.device.precision, CPU_VALUES["float32"])
-        return max(512, min(LARGEST_BUDGET, values // hidden))
-    inner = int(
-        getattr(config, "intermediate_size", None)
-        or getattr(config, "hidden_dim", None)
-        or 4 * hidden
-    )
-    bytes_per_token = (8 * hidden + 2 * inner) * (4 if model.device.precision == "float32" else 2)
-    fitting = int(model.device.memory_bytes * MEMORY_SHARE) // bytes_per_token
-    return max(512, min(LARGEST_BUDGET, fitting))
