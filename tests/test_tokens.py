@@ -334,7 +334,7 @@ def test_windows_cover_every_token_and_overlap(lengths, room):
 
 def test_a_way_to_read_that_is_none_is_refused(pair):
     """--long-text middle names the four that there are."""
-    with pytest.raises(UsageError, match="--long-text middle: no such way"):
+    with pytest.raises(UsageError, match="--long-text middle is not a way"):
         make_text_encoder(pair[1], 64, "middle")
 
 

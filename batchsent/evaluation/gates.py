@@ -48,7 +48,7 @@ def failures(
     ]:
         value = values[name]
         if value is None:
-            message = f"{name} cannot be told, so {expression} cannot be ruled out"
+            message = f"{name} could not be computed, which counts as {expression}"
         elif COMPARISONS[sign](value, limit):
             message = f"{name} is {value:.6g}: {expression}"
         else:
@@ -79,9 +79,9 @@ def failed_minimums(
         for key in FLOORS[name]:
             value = None if value is None else value[key]
         if value is None:
-            message = f"{name} cannot be told: there are no gold labels to judge by"
+            message = f"{name} could not be computed: there are no gold labels"
         elif value < limit:
-            message = f"{name} is {value:.6g}, under {limit:g}"
+            message = f"{name} is {value:.6g}, below {limit:g}"
         else:
             continue
         found.append(
@@ -108,7 +108,7 @@ def check_score(option: str, score: float | None) -> None:
     """
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
-            f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7"
+            f"{option} {score:g} is not a score", hint="a score lies between 0 and 1, such as 0.7"
         )
 
 
@@ -128,7 +128,7 @@ def _floor(text: str) -> tuple[str, float, str]:
     match = FLOOR.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"cannot read the floor '{printable(text)}'",
+            f"cannot read the minimum '{printable(text)}'",
             hint="write a figure, = and a number, such as accuracy=0.9",
         )
     name, number, percent = match.groups()

@@ -57,7 +57,7 @@ class GoldRule:
         labels = tuple(labels)
         if mapping_text is not None and stars is not None:
             raise UsageError(
-                "a gold column is read by a mapping or by stars, not both",
+                "a gold mapping and star ranges cannot be used together",
                 hint="leave one of them out",
             )
         if mapping_text is not None:
@@ -213,12 +213,12 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
         return
     values = [f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"]]
     what = "a label of the model"
-    hint = "say what they mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
+    hint = "map them to labels: --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
     if evaluation["gold"]["kind"] == "stars":
         what, hint = "in a range of --stars", "give ranges that hold them: --stars 1-2:NEGATIVE,..."
     said = f"its values are: {', '.join(values)}"
     if not values:
-        said, hint = "no scored row has a value that counts", "name another column"
+        said, hint = "no scored row has a gold value to compare with", "name another column"
     raise InputError(
         f"{name}: no value of the gold column is {what}, so nothing can be evaluated; {said}",
         hint=hint,

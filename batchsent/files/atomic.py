@@ -61,7 +61,7 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
     try:
         yield
     except BrokenPipeError as error:
-        raise PipeClosed(f"{printable(path)}: nobody reads it any more") from error
+        raise PipeClosed(f"{printable(path)}: its reader has closed it") from error
     except OSError as error:
         where = "stdout" if str(path) == "-" else printable(path)
         if error.errno in FULL:

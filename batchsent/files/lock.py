@@ -25,7 +25,7 @@ def held_lock(output: Path, wait_s: float) -> Iterator[None]:
         except filelock.Timeout as error:
             raise Locked(
                 f"another run is writing {printable(output)}",
-                hint="wait for it, with --lock-wait 600 for instance",
+                hint="wait for it: --lock-wait 600 waits up to 600 seconds",
             ) from error
     try:
         yield

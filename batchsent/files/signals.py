@@ -66,7 +66,7 @@ class Signals:
             raise Interrupted(
                 self.received,
                 f"stopped by {name}",
-                hint="run the same command again to go on",
+                hint="run the same command again to resume",
             )
 
     @contextmanager

@@ -187,7 +187,7 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
         None not in {weights_sha256, found.weights_sha256}
         and found.weights_sha256 != weights_sha256
     ):
-        raise ModelError(f"{name} was fitted for other weights than the folder's", hint=mend)
+        raise ModelError(f"{name} was fitted for other weights than those in the folder", hint=mend)
     return found
 
 

@@ -136,20 +136,20 @@ def _parse(device: str, precision: str) -> tuple[str, int | None]:
     """
     if precision not in PRECISIONS:
         raise UsageError(
-            f"no precision {printable(repr(precision))}",
+            f"{printable(repr(precision))} is not a precision",
             hint="choose one of: " + ", ".join(PRECISIONS),
         )
     kind, colon, number = device.partition(":")
     plain = kind in {"auto", "cpu", "cuda", "mps"} and not colon
     if not plain and not (kind == "cuda" and number.isascii() and number.isdigit()):
         raise UsageError(
-            f"no device {printable(repr(device))}",
+            f"{printable(repr(device))} is not a device",
             hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, ..., mps",
         )
     if precision == "int8":
         if kind not in {"auto", "cpu"}:
             raise UsageError(
-                "int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu"
+                "int8 requires a CPU", hint="use --precision float16 on a GPU, or --device cpu"
             )
         kind = "cpu"
     return kind, int(number) if colon else None
@@ -261,7 +261,7 @@ def _import_torch() -> Any:
     except (ImportError, OSError, MemoryError) as error:
         if not lacks_memory(error):
             raise
-        raise DeviceError("there is no memory to load PyTorch", hint=MORE_MEMORY) from error
+        raise DeviceError("there is not enough memory to load PyTorch", hint=MORE_MEMORY) from error
     return torch
 
 

@@ -171,5 +171,6 @@ def _check_empty(path: Path) -> None:
             empty = False
     if not empty:
         raise ModelError(
-            f"{printable(path)} is no plain file: it has no size, and is not empty", hint=DAMAGED
+            f"{printable(path)} is not a plain file: its size is 0, and it is not empty",
+            hint=DAMAGED,
         )

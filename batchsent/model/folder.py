@@ -157,9 +157,9 @@ def _inspect_encoder(folder: Path) -> _Encoder:
     limit = _max_length(positions, tokenizer_settings)
     if limit < LEAST_LENGTH:
         raise ModelError(
-            f"{printable(folder)} reads {limit} tokens of a text, special tokens included: at "
-            f"least {LEAST_LENGTH} are needed",
-            hint="mend model_max_length in tokenizer_config.json, or copy the model again",
+            f"{printable(folder)} reads {limit} tokens of a text, special tokens included; "
+            f"batchsent requires {LEAST_LENGTH} or more",
+            hint="correct model_max_length in tokenizer_config.json, or copy the model again",
         )
     return _Encoder(config, weights, tensors, tokenizer_files, limit, positions)
 
@@ -218,7 +218,7 @@ def _long_text(folder: Path, config: dict[str, Any]) -> str | None:
     if found is not None and found not in LONG_TEXT:
         raise ModelError(
             f"{printable(folder / 'config.json')}: long_text is {printable(str(found)[:40])}",
-            hint=f"it is one of {', '.join(LONG_TEXT)}: mend it, or remove it",
+            hint=f"set it to one of {', '.join(LONG_TEXT)}, or remove it",
         )
     return found
 
@@ -237,7 +237,7 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     try:
         by_index = {int(index): _label_name(name) for index, name in id2label.items()}  # type: ignore[union-attr]
     except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(f"{where}: id2label is no table of label names") from error
+        raise ModelError(f"{where}: id2label is not a table of label names") from error
     if sorted(by_index) != list(range(len(by_index))):
         raise ModelError(f"{where}: id2label does not number its labels 0, 1, 2, ...")
     labels = tuple(by_index[i] for i in range(len(by_index)))
@@ -246,13 +246,13 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
         what = "blank" if is_blank(unreadable) else "not printable"
         raise ModelError(
             f"{where}: the label name {printable(repr(unreadable[:40]))} in id2label is {what}",
-            hint="give every label a name that can be read, in letters, digits or signs",
+            hint="give every label a name of printable characters",
         )
     if len(labels) < 2 or config.get("problem_type") == "regression":
         raise ModelError(
             f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one "
             "of several labels",
-            hint="batchsent needs a classifier with two labels or more",
+            hint="batchsent requires a classifier with two labels or more",
         )
     if config.get("problem_type") == "multi_label_classification":
         raise ModelError(
@@ -263,7 +263,7 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     doubles = sorted({name for name in labels if labels.count(name) > 1})
     if doubles:
         raise ModelError(
-            f"{where}: the label name {printable(repr(doubles[0]))} stands for several outputs",
+            f"{where}: the label name {printable(repr(doubles[0]))} is that of several outputs",
             hint="give every label in id2label a name of its own",
         )
     return labels
@@ -293,7 +293,7 @@ def _check_head(
             raise ModelError(
                 f"{printable(folder)}: config.json names {len(labels)} labels, the classifier has "
                 f"{found} outputs",
-                hint="copy or download the model again, or mend id2label in config.json",
+                hint="copy or download the model again, or correct id2label in config.json",
             )
         return
     if not architectures and heads:
@@ -315,8 +315,8 @@ def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, T
     largest = largest_id(folder)
     if isinstance(rows, int) and largest is not None and largest >= rows:
         raise ModelError(
-            f"{printable(folder)}: the tokenizer has ids up to {largest:,}, the model knows "
-            f"{rows:,} words",
+            f"{printable(folder)}: the tokenizer has ids up to {largest:,}, the model has "
+            f"embeddings for {rows:,}",
             hint="the tokenizer belongs to another model: save the right one into the folder",
         )
 

@@ -32,7 +32,8 @@ def require_int8() -> None:
     if not any(flag in cpu_flags() for flag in ("avx512_vnni", "avx_vnni")):
         # Without VNNI oneDNN adds pairs of products in 16 bits, which overflow.
         raise UsageError(
-            "int8 needs a CPU with VNNI instructions (avx512_vnni or avx_vnni)", hint=FLOAT32_HINT
+            "int8 requires a CPU with VNNI instructions (avx512_vnni or avx_vnni)",
+            hint=FLOAT32_HINT,
         )
     if not all(
         hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")

@@ -21,35 +21,35 @@ class ModelOptions:
 
     device: str = option(
         "auto",
-        "where the model runs: auto, cpu, cuda, cuda:N or mps",
+        "Where the model runs: auto, cpu, cuda, cuda:N or mps.",
         metavar="DEVICE",
         affects="scores",
         group="Model and device",
     )
     precision: str = option(
         "auto",
-        "number format of the model: auto, float32, float16, bfloat16 or int8",
+        "Number format of the model: auto, float32, float16, bfloat16 or int8.",
         metavar="FORMAT",
         affects="scores",
         group="Model and device",
     )
     max_length: int | None = option(
         None,
-        "tokens read of a text (default: the model's limit)",
+        "Tokens read of a text [default: the model's limit].",
         metavar="N",
         affects="scores",
         group="Model and device",
     )
     long_text: str | None = option(
         None,
-        "what is read of a longer text (default: as the model was trained, else head)",
+        "What is read of a longer text [default: as the model was trained, else head].",
         choices=LONG_TEXT,
         affects="scores",
         group="Model and device",
     )
     batch_tokens: int | None = option(
         None,
-        "tokens in one forward pass (default: from the device)",
+        "Tokens in one forward pass [default: from the device].",
         metavar="N",
         affects="scores",
         group="Model and device",
@@ -100,4 +100,4 @@ def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
 def check_batch_tokens(batch_tokens: int | None) -> None:
     """Raise UsageError for a batch that holds nothing."""
     if batch_tokens is not None and batch_tokens < 1:
-        raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")
+        raise UsageError(f"--batch-tokens {batch_tokens} is less than 1")

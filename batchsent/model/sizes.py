@@ -113,9 +113,9 @@ def _check_number(path: Path, table: dict[str, Any], name: str, most: int | None
     if not isinstance(value, int) or isinstance(value, bool):
         raise ModelError(f"{where}, not a whole number", hint=MEND)
     if value < 1:
-        raise ModelError(f"{where}; at least 1 is needed", hint=MEND)
+        raise ModelError(f"{where}, less than 1", hint=MEND)
     if most is not None and value > most:
-        raise ModelError(f"{where}, more than the weights bear out ({most:,})", hint=MEND)
+        raise ModelError(f"{where}, more than the weights allow ({most:,})", hint=MEND)
 
 
 def _check_count(path: Path, name: str, value: Any, most: int) -> None:
@@ -136,7 +136,7 @@ def _check_heads(path: Path, table: dict[str, Any]) -> None:
         return
     if table[width] % table[heads]:
         raise ModelError(
-            f"{printable(path)}: {width} is {table[width]:,}, which {table[heads]:,} heads "
-            f"({heads}) do not divide",
+            f"{printable(path)}: {width} is {table[width]:,}, not a multiple of {table[heads]:,} "
+            f"heads ({heads})",
             hint=MEND,
         )

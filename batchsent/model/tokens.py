@@ -94,15 +94,15 @@ def check_long_text(long_text: str, room: int) -> None:
     """
     if long_text not in LONG_TEXT:
         raise UsageError(
-            f"--long-text {printable(long_text)}: no such way to read a long text",
+            f"--long-text {printable(long_text)} is not a way to read a long text",
             hint=f"choose one of {', '.join(LONG_TEXT)}",
         )
     # A head of less than one token would leave the tail alone.
     least = math.ceil(1 / HEAD_SHARE) if long_text == "head-tail" else 1
     if room < least:
         raise UsageError(
-            f"--long-text {long_text} needs {least} tokens of a text or more, --max-length leaves "
-            f"{max(0, room)}",
+            f"--long-text {long_text} requires {least} tokens of a text or more; --max-length "
+            f"leaves {max(0, room)}",
             hint="give a larger --max-length; special tokens count too",
         )
 
@@ -341,6 +341,6 @@ def find_special_tokens(backend: Any) -> SpecialTokens:
 def unknown_special_tokens() -> ModelError:
     """Return the error for special tokens that do not stand around the text."""
     return ModelError(
-        "the model's tokenizer marks texts in a way that batchsent does not know",
+        "the special tokens of the model's tokenizer do not stand before and after the text",
         hint="choose a model with a BERT, RoBERTa or SentencePiece tokenizer",
     )

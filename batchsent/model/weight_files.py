@@ -51,7 +51,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             # pickle.
             if Path(name).name != name or not name.endswith(".safetensors"):
                 raise ModelError(
-                    f"{printable(folder / INDEX)} names a file it may not: {printable(name)}"
+                    f"{printable(folder / INDEX)} names a file outside the folder or not in "
+                    f"safetensors: {printable(name)}"
                 )
             if not (folder / name).exists():
                 raise ModelError(
@@ -92,7 +93,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             if len(start) < 8:
-                raise damaged(f"{size} bytes are no safetensors file")
+                raise damaged(f"{size} bytes are too short for a safetensors file")
             (length,) = struct.unpack("<Q", start)
             if length > min(size - 8, MAX_HEADER_BYTES):
                 raise damaged(f"its header claims {length:,} bytes of a file of {size:,}")
@@ -123,12 +124,14 @@ def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> 
     for name, tensor in tensors.items():
         bits = TENSOR_BITS.get(tensor.dtype)
         if min(tensor.shape, default=0) < 0 or tensor.start < 0 or tensor.end < tensor.start:
-            raise damaged(f"tensor {printable(name)} has an impossible place or shape")
+            raise damaged(f"tensor {printable(name)} has a negative size or offset")
         count = 1
         for extent in tensor.shape:
             count *= extent
         if bits is not None and count * bits != (tensor.end - tensor.start) * 8:
-            raise damaged(f"tensor {printable(name)} has not the bytes of its shape")
+            raise damaged(
+                f"tensor {printable(name)} does not have the bytes that its shape requires"
+            )
     if any(b.start != a.end for a, b in pairwise(layout)) or (layout and layout[0].start != 0):
         raise damaged("its tensors overlap or leave gaps")
     needed = layout[-1].end if layout else 0

@@ -21,35 +21,35 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     gold: str | None = option(
         None,
-        "Column with the right labels: adds an evaluation to the summary.",
+        "Column with gold labels: adds an evaluation to the summary.",
         metavar="COLUMN",
         affects="writing",
         group="Quality",
     )
     gold_stars: str | None = option(
         None,
-        "Column with star ratings, taken as weak labels.",
+        "Column with star ratings, taken as weak labels; requires --stars.",
         metavar="COLUMN",
         affects="writing",
         group="Quality",
     )
     stars: str | None = option(
         None,
-        "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.",
+        "Label of each range of stars, such as 1-2:NEGATIVE,4-5:POSITIVE.",
         metavar="FROM-TO:LABEL,...",
         affects="writing",
         group="Quality",
     )
     gold_map: str | None = option(
         None,
-        "What gold values mean: neg=NEGATIVE,pos=POSITIVE.",
+        "Label of each gold value, such as neg=NEGATIVE,pos=POSITIVE.",
         metavar="VALUE=LABEL,...",
         affects="writing",
         group="Quality",
     )
     fail_under: tuple[str, ...] = option(
         (),
-        "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
+        "Exit with 8 if a figure of the evaluation is lower; may be repeated.",
         metavar="FIGURE=VALUE",
         multiple=True,
         group="Quality",
@@ -59,7 +59,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     output_format: str | None = option(
         None,
-        "Format of the output, where the name does not tell.",
+        "Format of the output [default: from its name].",
         choices=("csv", "tsv", "parquet", "arrow"),
         affects="writing",
         group="Run",
@@ -78,11 +78,11 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     max_bad_rows: str | None = option(
         None,
-        "Maximum bad rows: a count or a percentage.",
+        "Maximum bad rows, a count or a percentage; requires --bad-rows reject.",
         metavar="N|P%",
         group="Run",
     )
-    overwrite: bool = option(False, "Replace an output that is there already.", group="Common")
+    overwrite: bool = option(False, "Replace an output that exists already.", group="Common")
     restart: bool = option(False, "Throw away the unfinished work of an earlier run.", group="Run")
     lock_wait: float = option(
         0.0,
@@ -93,6 +93,6 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     dry_run: bool = option(
         False,
-        "Check everything that can be checked, say what would be done, write nothing.",
+        "Check everything that can be checked, print what would be done, write nothing.",
         group="Common",
     )

@@ -55,8 +55,7 @@ def check_budget(budget: str | None, bad_rows: int, rows: int, name: str) -> Non
     if over_budget(budget, bad_rows, rows):
         raise InputError(
             f"{name}: {bad_rows:,} bad row(s), more than --max-bad-rows {budget}",
-            hint="raise the budget, or leave it out and look at the first bad row with --bad-rows "
-            "error",
+            hint="raise --max-bad-rows, or see the first bad row with --bad-rows error",
         )
 
 
@@ -79,7 +78,7 @@ def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:
         valid = False
     if not valid:
         raise UsageError(
-            f"--max-bad-rows {printable(budget)}: a number such as 100 or a share such as 1% is "
-            "expected"
+            f"--max-bad-rows {printable(budget)} is neither a count nor a percentage",
+            hint="give a number such as 100 or a share such as 1%",
         )
     return bad_rows > allowed
