@@ -201,7 +201,7 @@ def test_a_full_cache_starts_over_and_stays_exact(monkeypatch):
     for name, value in (
         ("SLOT_BITS", 3),
         ("POOL_IDS", 50),
-        ("LONG_PIECES", 2),
+        ("LONG_WORDS", 2),
         ("BLOCK_BYTES", 200),
     ):
         monkeypatch.setattr(wordcache, name, value)

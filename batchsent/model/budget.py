@@ -2,12 +2,12 @@
 
 from batchsent.model.loading import LoadedModel
 
-# Less than half of a device's memory for one batch leaves room for its weights and for the
-# allocator's gaps.
+# The share of a device's memory for one batch. The rest is for the weights and for the allocator's
+# gaps.
 MEMORY_SHARE = 0.4
-# On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in
-# float32, 512 in int8 (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews,
-# DistilBERT size, AMD EPYC Zen 4).
+# On a CPU the states of a batch should fit in the processor's cache: 2,048 tokens of 768 numbers in
+# float32, 512 in int8. There twice as many are 2 to 15 % slower, half as many up to 3 % (IMDB
+# reviews, DistilBERT size, AMD EPYC Zen 4).
 CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768}
 LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
 
@@ -15,8 +15,8 @@ LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
 def default_budget(model: LoadedModel) -> int:
     """Return the default tokens of a batch, from the sizes of device and model.
 
-    The plan of batches must be the same in a run that is repeated or resumed beside another
-    program.
+    Not from the memory that is free, since a run that is resumed beside another program must have
+    the same batches.
     """
     config = model.module.config
     hidden = int(getattr(config, "hidden_size", 768))

@@ -1,9 +1,10 @@
-"""What can be told of a model folder from its files alone.
+"""What the files of a model folder say about the model, checked without building it.
 
-Never runs, unpickles or builds anything in it. Every number that decides how much is read or
-allocated is checked against the file's size first.
+Nothing in the folder is run or unpickled. Every number that decides how much is read or allocated
+is first checked against the size of its file.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,22 +46,22 @@ WRITTEN_FILES = (
     "README.md",
     "report.html",
 )
-# Position tables of these start counting behind the padding id.
+# In the position tables of these the first token has the row after that of the padding id.
 OFFSET_POSITIONS = {
-    *(
-        "roberta",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "camembert",
-        "longformer",
-        "mpnet",
-        "data2vec-text",
-        "ibert",
-    ),
-    *("luke", "roberta-prelayernorm", "xmod", "bertweet"),
+    "bertweet",
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
 }
-# What transformers writes where a tokenizer has no limit is 1e30; no encoder here reads a million
-# tokens.
+# For a tokenizer without a limit transformers writes 1e30; no encoder reads a million tokens.
 NO_LIMIT = 1_000_000
 USUAL_LIMIT = 512
 # Two special tokens and one of the text.
@@ -76,15 +77,15 @@ class Inspection:
     tokenizer_files: tuple[Path, ...]
     labels: tuple[str, ...]
     max_length: int  # tokens that the tokenizer leaves, special tokens included
-    positions: int | None  # tokens that the weights can tell apart
-    long_text: str | None  # what of a longer text the model was trained on, as finetune notes it
+    positions: int | None  # tokens that the weights have positions for
+    long_text: str | None  # what of a longer text the model was trained on, as finetune records it
 
 
 def inspect(folder: Path) -> Inspection:
     """Read and check a model folder without running anything of it.
 
-    Raises ModelError for a folder that is no text classifier with safetensors weights, is damaged,
-    wants to run code of its own, or whose parts do not fit together.
+    Raises ModelError for a folder that is not a text classifier with safetensors weights, is
+    damaged, requires code of its own, or has files that do not fit together.
     """
     parts = _inspect_encoder(folder)
     labels = _labels(folder, parts.config)
@@ -101,9 +102,9 @@ def inspect(folder: Path) -> Inspection:
 
 
 def check_replaced(folder: Path) -> None:
-    """Refuse to replace a folder with files in it that batchsent did not write.
+    """Refuse to replace a folder that holds files that batchsent did not write.
 
-    --overwrite is about the model; a training file or notes beside it are the user's own. Raises
+    --overwrite is about the model; a training file or notes beside it belong to the user. Raises
     UsageError.
     """
     foreign = atomic.foreign_names(folder, WRITTEN_FILES)
@@ -140,17 +141,17 @@ def _inspect_encoder(folder: Path) -> _Encoder:
     """Read and check all of a folder but the head. Raises ModelError."""
     check_files(folder)
     config = read_json(folder / "config.json", "the model's configuration")
-    tokenizer_config = folder / "tokenizer_config.json"
-    tokenizer_settings = (
-        read_json(tokenizer_config, "the tokenizer's settings") if tokenizer_config.exists() else {}
-    )
+    tokenizer_settings = {}
+    if (folder / "tokenizer_config.json").exists():
+        tokenizer_settings = read_json(folder / "tokenizer_config.json", "the tokenizer's settings")
     _refuse_code(folder, config, tokenizer_settings)
     _refuse_other_files(folder, config, tokenizer_settings)
     weights = weight_files(folder)
-    tensors = {name: tensor for path in weights for name, tensor in read_header(path).items()}
-    check_sizes(
-        folder / "config.json", config, {name: tensor.shape for name, tensor in tensors.items()}
-    )
+    tensors: dict[str, Tensor] = {}
+    for path in weights:
+        tensors.update(read_header(path))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    check_sizes(folder / "config.json", config, shapes)
     tokenizer_files = find_tokenizer_files(folder)
     _check_vocabulary(folder, config, tensors)
     positions = _positions(folder, config)
@@ -165,7 +166,7 @@ def _inspect_encoder(folder: Path) -> _Encoder:
 
 
 def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[str, Any]) -> None:
-    """Refuse a model that names code to run or kernels to fetch."""
+    """Refuse a model that requires code to run or kernels to fetch."""
     for name, document in (("config.json", config), ("tokenizer_config.json", tokenizer_settings)):
         if document.get("auto_map") or document.get("custom_pipelines"):
             raise ModelError(
@@ -175,7 +176,7 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
                 "model",
             )
     for key, value in config.items():
-        # transformers takes "owner/name" here for a kernel to download and run.
+        # With "owner/name" here transformers downloads a kernel and runs it.
         if "attn_implementation" in key and "/" in str(value):
             raise ModelError(
                 f"{printable(folder / 'config.json')}: {printable(key)} names foreign code "
@@ -184,7 +185,7 @@ def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_settings: dict[
             )
     if config.get("quantization_config"):
         raise ModelError(
-            f"{printable(folder)} holds quantized weights, which need a library of their own",
+            f"{printable(folder)} holds quantized weights, which require a library of their own",
             hint="give the model in float32 or float16; batchsent quantizes itself with "
             "--precision int8",
         )
@@ -195,16 +196,18 @@ def _refuse_other_files(
 ) -> None:
     """Refuse a model that makes transformers read other files than those checked here."""
     if (folder / ADAPTER).exists():
-        whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
+        is_whole = (folder / WEIGHTS).exists() or (folder / INDEX).exists()
+        beside = "beside" if is_whole else "not"
         raise ModelError(
-            f"{printable(folder)} holds an adapter, {'beside' if whole else 'not'} a whole model",
+            f"{printable(folder)} holds an adapter, {beside} a whole model",
             hint="merge it into its base model first: "
             "PeftModel.merge_and_unload().save_pretrained(FOLDER)",
         )
-    for name, document, key in (
+    others = (
         ("config.json", config, "transformers_weights"),
         ("tokenizer_config.json", tokenizer_settings, "fast_tokenizer_files"),
-    ):
+    )
+    for name, document, key in others:
         if document.get(key):
             raise ModelError(
                 f"{printable(folder / name)}: {key} names other files than the model's own",
@@ -213,7 +216,7 @@ def _refuse_other_files(
 
 
 def _long_text(folder: Path, config: dict[str, Any]) -> str | None:
-    """Return what finetune noted of long texts."""
+    """Return what of a longer text the model was trained on, as finetune records it."""
     found = config.get("long_text")
     if found is not None and found not in LONG_TEXT:
         raise ModelError(
@@ -227,13 +230,9 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     """Return the label names in the order of the model's outputs."""
     where = printable(folder / "config.json")
     id2label = config.get("id2label")
-    if id2label is None:
-        count = config.get("num_labels", 2)
-        id2label = (
-            {i: f"LABEL_{i}" for i in range(count)}
-            if isinstance(count, int) and 0 <= count <= 100_000
-            else None
-        )
+    count = config.get("num_labels", 2)
+    if id2label is None and isinstance(count, int) and 0 <= count <= 100_000:
+        id2label = {i: f"LABEL_{i}" for i in range(count)}
     try:
         by_index = {int(index): _label_name(name) for index, name in id2label.items()}  # type: ignore[union-attr]
     except (AttributeError, TypeError, ValueError) as error:
@@ -241,13 +240,7 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     if sorted(by_index) != list(range(len(by_index))):
         raise ModelError(f"{where}: id2label does not number its labels 0, 1, 2, ...")
     labels = tuple(by_index[i] for i in range(len(by_index)))
-    unreadable = next((name for name in labels if is_blank(name) or not name.isprintable()), None)
-    if unreadable is not None:
-        what = "blank" if is_blank(unreadable) else "not printable"
-        raise ModelError(
-            f"{where}: the label name {printable(repr(unreadable[:40]))} in id2label is {what}",
-            hint="give every label a name of printable characters",
-        )
+    _check_names(where, labels)
     if len(labels) < 2 or config.get("problem_type") == "regression":
         raise ModelError(
             f"{printable(folder)} predicts {len(labels)} value{'s' * (len(labels) != 1)}, not one "
@@ -260,13 +253,28 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
             "exactly one",
             hint="give a model trained with problem_type single_label_classification",
         )
-    doubles = sorted({name for name in labels if labels.count(name) > 1})
+    doubles = sorted(name for name, outputs in Counter(labels).items() if outputs > 1)
     if doubles:
         raise ModelError(
             f"{where}: the label name {printable(repr(doubles[0]))} is that of several outputs",
             hint="give every label in id2label a name of its own",
         )
     return labels
+
+
+def _check_names(where: str, labels: tuple[str, ...]) -> None:
+    """Refuse label names that a person cannot read."""
+    for name in labels:
+        what = None
+        if is_blank(name):
+            what = "blank"
+        elif not name.isprintable():
+            what = "not printable"
+        if what is not None:
+            raise ModelError(
+                f"{where}: the label name {printable(repr(name[:40]))} in id2label is {what}",
+                hint="give every label a name of printable characters",
+            )
 
 
 def _label_name(value: Any) -> str:
@@ -278,14 +286,13 @@ def _label_name(value: Any) -> str:
 def _check_head(
     folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], labels: tuple[str, ...]
 ) -> None:
-    """Refuse a model without a classification head: transformers would invent one."""
+    """Refuse a model without a classification head: transformers would make a random one."""
     named = config.get("architectures")
     architectures = [str(a) for a in named] if isinstance(named, list) else []
-    heads = [
-        tensor
-        for name, tensor in tensors.items()
-        if any(name == h or name.endswith("." + h) for h in HEADS)
-    ]
+    heads = []
+    for name, tensor in tensors.items():
+        if any(name == head or name.endswith(f".{head}") for head in HEADS):
+            heads.append(tensor)
     if any(a.endswith("ForSequenceClassification") for a in architectures) and heads:
         rows = {head.shape[0] for head in heads if head.shape}
         if len(labels) not in rows:
@@ -306,12 +313,12 @@ def _check_head(
 
 
 def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Refuse a tokenizer whose ids reach beyond the embedding table."""
-    rows = next(
-        (t.shape[0] for name, t in tensors.items() if name.endswith(EMBEDDINGS) and t.shape), None
-    )
-    if rows is None:
-        rows = config.get("vocab_size")
+    """Refuse a tokenizer with ids that are not in the embedding table."""
+    rows = config.get("vocab_size")
+    for name, tensor in tensors.items():
+        if name.endswith(EMBEDDINGS) and tensor.shape:
+            rows = tensor.shape[0]
+            break
     largest = largest_id(folder)
     if isinstance(rows, int) and largest is not None and largest >= rows:
         raise ModelError(
@@ -322,15 +329,14 @@ def _check_vocabulary(folder: Path, config: dict[str, Any], tensors: dict[str, T
 
 
 def _positions(folder: Path, config: dict[str, Any]) -> int | None:
-    """Return how many tokens the weights can tell apart by their place.
-
-    None for a model without such a limit.
-    """
+    """Return how many tokens the weights have positions for; None for a model without a limit."""
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if positions is None:
         return None
     if str(config.get("model_type")) in OFFSET_POSITIONS:
-        padding = 1 if config.get("pad_token_id") is None else config["pad_token_id"]
+        padding = config.get("pad_token_id")
+        if padding is None:
+            padding = 1  # the default of these architectures
         if not isinstance(padding, int) or padding < 0:
             where = printable(folder / "config.json")
             raise ModelError(
@@ -343,7 +349,9 @@ def _positions(folder: Path, config: dict[str, Any]) -> int | None:
 
 def _max_length(positions: int | None, tokenizer_settings: dict[str, Any]) -> int:
     """Return how many tokens the model reads, special tokens included."""
-    limits = [] if positions is None else [positions]
+    limits = []
+    if positions is not None:
+        limits.append(positions)
     stated = tokenizer_settings.get("model_max_length")
     if isinstance(stated, int | float) and 0 < stated < NO_LIMIT:
         limits.append(int(stated))

@@ -1,4 +1,4 @@
-"""The options of a model, and what can be refused of them before it is loaded."""
+"""The options of a model, and the checks of them before it is loaded."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class NamedModelOptions(ModelOptions):
 
 
 def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> None:
-    """Refuse options that this model, or this machine, cannot do; the model is not loaded.
+    """Refuse options that this model or this machine does not support; does not load the model.
 
     With the default device and precision, or a CPU in another format than int8, torch is not
     imported. Raises UsageError, and DeviceError for a device that is not there.
@@ -88,7 +88,7 @@ def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> Non
 
 def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
     """Raise UsageError for a length that the model cannot read."""
-    # A model fine-tuned on 256 tokens may be asked to read the 512 that its weights were made for.
+    # A model fine-tuned on 256 tokens can read the 512 that its weights allow.
     most = max(identity.max_length, identity.positions or 0)
     if max_length is not None and not LEAST_LENGTH <= max_length <= most:
         raise UsageError(
@@ -98,6 +98,6 @@ def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
 
 
 def check_batch_tokens(batch_tokens: int | None) -> None:
-    """Raise UsageError for a batch that holds nothing."""
+    """Raise UsageError for a batch of less than one token."""
     if batch_tokens is not None and batch_tokens < 1:
         raise UsageError(f"--batch-tokens {batch_tokens} is less than 1")

@@ -18,20 +18,20 @@ from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
 
-# Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
+# How many texts of an int8 run are scored in float32 too, to measure how far the two agree.
 COMPARED_TEXTS = 50
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A chunk ready for the device; `content` is the scorer's own."""
+    """A chunk ready for the device; only the scorer reads `content`."""
 
     rows: int
     content: Any
 
 
 class Scorer(Protocol):
-    """What a run asks of a model.
+    """Scores the chunks of a run.
 
     `prepare` may run in another thread, while `score` is busy with an earlier chunk.
     """
@@ -53,7 +53,7 @@ class Scorer(Protocol):
     ) -> Scores:
         """Score a chunk; rows that `stop` left undone are PENDING.
 
-        `on_batch` is told after each batch which share of the chunk's tokens has been run.
+        `on_batch` is called after each batch with the share of the tokens that has been run.
         """
 
     def facts(self) -> dict[str, Any]:
@@ -92,14 +92,13 @@ class ModelScorer:
         reference: Encoder | None = None,
         open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """Take the encoder to run, and `reference` for the first texts where it is not exact.
+        """Take the encoder, and an exact `reference` to compare it with on the first texts.
 
-        `open_float32` makes the encoder for texts that half precision gives no finite number for;
-        it is called once, when there is such a text.
+        `open_float32` makes the encoder for texts without a finite number in half precision; it is
+        called once, when there is such a text.
         """
         check_batch_tokens(batch_tokens)
-        # The model itself is not kept: the packed encoder has weights of its own, laid out for the
-        # device.
+        # The model is not kept: the packed encoder has weights of its own, laid out for the device.
         self.identity = model.identity
         self.device = model.device
         self.max_length = model.max_length
@@ -159,11 +158,11 @@ class ModelScorer:
     ) -> Scores:
         """Score a chunk, batch by batch.
 
-        When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores
-        given as `done` are continued, with the same result as in one sitting. `on_batch` is told
-        after each batch which share of the chunk's tokens has been run. A text without a
-        finite result in half precision is run once more in float32. Raises DeviceError when the
-        device fails or a single text does not fit into its memory.
+        When `stop` is true between two batches the rest stays PENDING. Such unfinished Scores may
+        be given as `done`; they are completed, with the same result as without a stop. `on_batch`
+        is called after each batch with the share of the chunk's tokens that has been run. A text
+        without a finite result in half precision is run again in float32. Raises DeviceError when
+        the device fails or a single text does not fit into its memory.
         """
         distinct: _Distinct = prepared.content
         if self.reference is not None and len(distinct.tokens.n_tokens):
@@ -307,7 +306,7 @@ class ModelScorer:
         return scores
 
     def _compare(self, tokens: Tokens, reference: Encoder) -> None:
-        """Run the first texts both ways and record how far they agree."""
+        """Run the first texts with both encoders and record how far they agree."""
         pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
         ours = self._one_by_one(self.encoder, tokens, pieces)
         exact = self._one_by_one(reference, tokens, pieces)

@@ -20,7 +20,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "bpe.codes",
 )
-# One of these is enough to build a tokenizer of.
+# A tokenizer can be built from any one of these.
 VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -35,7 +35,7 @@ VOCABULARIES = (
 def find_tokenizer_files(folder: Path) -> tuple[Path, ...]:
     """Return the tokenizer files of a folder. Raises ModelError where no tokenizer can be built."""
     files = tuple(folder / name for name in TOKENIZER_FILES if (folder / name).exists())
-    if not any((folder / name).exists() for name in VOCABULARIES):
+    if not any(path.name in VOCABULARIES for path in files):
         raise ModelError(
             f"{printable(folder)} has no tokenizer (tokenizer.json, vocab.txt, ...)",
             hint="save it into the same folder: "
@@ -45,17 +45,15 @@ def find_tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 
 def largest_id(folder: Path) -> int | None:
-    """Return the largest token id of the tokenizer files, or None where unknown."""
+    """Return the largest token id in the tokenizer files; None where it is not known."""
     if (folder / "tokenizer.json").exists():
         document = read_json(folder / "tokenizer.json", "the tokenizer", MAX_TEXT_BYTES)
         try:
             vocabulary = document["model"]["vocab"]
-            # Unigram models list their pieces, the others map piece to id.
-            ids = (
-                [len(vocabulary) - 1]
-                if isinstance(vocabulary, list)
-                else [int(i) for i in vocabulary.values()]
-            )
+            if isinstance(vocabulary, list):  # of Unigram models; the others map token to id
+                ids = [len(vocabulary) - 1]
+            else:
+                ids = [int(i) for i in vocabulary.values()]
             ids += [int(token["id"]) for token in document.get("added_tokens") or []]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(

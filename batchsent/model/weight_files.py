@@ -4,7 +4,6 @@ import json
 import os
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +37,11 @@ class Tensor:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the safetensors files of a folder; pickles are refused without being opened."""
+    """Return the safetensors files of a folder. Raises ModelError; pickles are not opened."""
     if (folder / WEIGHTS).exists():
         return (folder / WEIGHTS,)
     if (folder / INDEX).exists():
-        shards = read_json(folder / INDEX, "the list of weight files").get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelError(f"{printable(folder / INDEX)} is damaged: it names no weight files")
-        names = sorted({str(name) for name in shards.values()})
-        for name in names:
-            # The index is somebody else's file: it must not lead out of the folder, nor to a
-            # pickle.
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise ModelError(
-                    f"{printable(folder / INDEX)} names a file outside the folder or not in "
-                    f"safetensors: {printable(name)}"
-                )
-            if not (folder / name).exists():
-                raise ModelError(
-                    f"{printable(folder)} lacks the weight file {printable(name)}",
-                    hint="copy or download the model again",
-                )
-        return tuple(folder / name for name in names)
+        return _shards(folder)
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
     if pickles:
         raise ModelError(
@@ -75,12 +57,32 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     )
 
 
+def _shards(folder: Path) -> tuple[Path, ...]:
+    """Return the weight files that the index of a folder names."""
+    shards = read_json(folder / INDEX, "the list of weight files").get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{printable(folder / INDEX)} is damaged: it names no weight files")
+    names = sorted({str(name) for name in shards.values()})
+    for name in names:
+        # The index may come from anybody: it must not lead out of the folder, nor to a pickle.
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(
+                f"{printable(folder / INDEX)} names a file outside the folder or not in "
+                f"safetensors: {printable(name)}"
+            )
+        if not (folder / name).exists():
+            raise ModelError(
+                f"{printable(folder)} lacks the weight file {printable(name)}",
+                hint="copy or download the model again",
+            )
+    return tuple(folder / name for name in names)
+
+
 def read_header(path: Path) -> dict[str, Tensor]:
     """Read and check the header of a safetensors file.
 
-    The length it claims is compared with the file's size before anything of that length is read.
-    Raises ModelError for a header that is absurd, tensors that overlap or leave gaps, or data that
-    ends early.
+    The length of the header is compared with the file's size before it is read. Raises ModelError
+    for a damaged header, tensors that overlap or leave gaps, and data that ends early.
     """
 
     def damaged(what: str) -> ModelError:
@@ -91,10 +93,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            start = file.read(8)
-            if len(start) < 8:
+            start_bytes = file.read(8)
+            if len(start_bytes) < 8:
                 raise damaged(f"{size} bytes are too short for a safetensors file")
-            (length,) = struct.unpack("<Q", start)
+            (length,) = struct.unpack("<Q", start_bytes)
             if length > min(size - 8, MAX_HEADER_BYTES):
                 raise damaged(f"its header claims {length:,} bytes of a file of {size:,}")
             raw = file.read(length)
@@ -106,12 +108,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
     tensors = {}
     try:
         for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            first, last = entry["data_offsets"]
-            tensors[name] = Tensor(
-                entry["dtype"], tuple(map(int, entry["shape"])), int(first), int(last)
-            )
+            if name != "__metadata__":
+                shape = tuple(map(int, entry["shape"]))
+                start, end = map(int, entry["data_offsets"])
+                tensors[name] = Tensor(entry["dtype"], shape, start, end)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged("its header is malformed") from error
     _check_layout(tensors, size - 8 - length, damaged)
@@ -120,7 +120,6 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> None:
     """Check that the tensors fill the data exactly, each with the bytes of its shape."""
-    layout = sorted(tensors.values(), key=lambda t: (t.start, t.end))
     for name, tensor in tensors.items():
         bits = TENSOR_BITS.get(tensor.dtype)
         if min(tensor.shape, default=0) < 0 or tensor.start < 0 or tensor.end < tensor.start:
@@ -132,11 +131,11 @@ def _check_layout(tensors: dict[str, Tensor], data_bytes: int, damaged: Any) -> 
             raise damaged(
                 f"tensor {printable(name)} does not have the bytes that its shape requires"
             )
-    if any(b.start != a.end for a, b in pairwise(layout)) or (layout and layout[0].start != 0):
-        raise damaged("its tensors overlap or leave gaps")
-    needed = layout[-1].end if layout else 0
+    needed = 0
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.end)):
+        if tensor.start != needed:
+            raise damaged("its tensors overlap or leave gaps")
+        needed = tensor.end
     if needed != data_bytes:
-        short = "is cut short" if data_bytes < needed else "has bytes that belong to no tensor"
-        raise damaged(
-            f"it {short}: {data_bytes:,} bytes of weights where the header needs {needed:,}"
-        )
+        what = "it is cut short" if data_bytes < needed else "it has bytes that belong to no tensor"
+        raise damaged(f"{what}: {data_bytes:,} bytes of weights, {needed:,} in the header")
