@@ -66,13 +66,13 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     summary: str | None = option(
         None,
-        "Where the summary goes [default: OUTPUT.summary.json].",
+        "Summary to write [default: OUTPUT.summary.json].",
         metavar="FILE",
         group="Run",
     )
     rejects: str | None = option(
         None,
-        "Where rejected rows go [default: OUTPUT.rejects.csv].",
+        "File for rejected rows [default: OUTPUT.rejects.csv].",
         metavar="FILE",
         group="Run",
     )
@@ -83,10 +83,10 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         group="Run",
     )
     overwrite: bool = option(False, "Replace an output that exists already.", group="Common")
-    restart: bool = option(False, "Throw away the unfinished work of an earlier run.", group="Run")
+    restart: bool = option(False, "Discard the unfinished work of an earlier run.", group="Run")
     lock_wait: float = option(
         0.0,
-        "Seconds to wait for another run on the same output.",
+        "Seconds to wait for another run that writes the same output.",
         minimum=0,
         metavar="S",
         group="Run",
