@@ -120,10 +120,13 @@ def print_document(
     "--output",
     required=True,
     metavar="OUTPUT",
-    help="File to write, a folder for several inputs, or -.",
+    help="File to write; a folder for several inputs; - for stdout.",
 )
 @common_option(
-    "-q", "--quiet", is_flag=True, help="Print errors and rows without a score only, for cron."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only errors and warnings of rows without a score, for cron.",
 )
 @common_option(
     "--json", "as_json", group="Run", is_flag=True, help="Print the summary to stdout as JSON."
@@ -134,7 +137,7 @@ def print_document(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Form of what is printed to stderr.",
+    help="Format of the messages on stderr.",
 )
 def batch_command(
     inputs: tuple[str, ...],
@@ -248,10 +251,10 @@ def report_command(summary: str, output: str | None) -> int:
     "--fail-on",
     multiple=True,
     metavar="CONDITION",
-    help="Exit with 8 if it holds, such as psi>0.2; may be repeated. psi and ks are of the "
-    "scores, length_psi and length_ks of the texts; others are label_share_change, "
-    "mean_score_change, rows_drop, blank_share_rise, accuracy_drop (all are under gates in "
-    "--json).",
+    help="Exit with 8 if the condition holds, such as psi>0.2; may be repeated. psi and ks compare "
+    "the scores, length_psi and length_ks the lengths of the texts. Other figures are "
+    "label_share_change, mean_score_change, rows_drop, blank_share_rise and accuracy_drop; --json "
+    "lists all of them under gates.",
 )
 @common_option("--html", metavar="FILE", help="Also write the comparison as a page.")
 @json_option("the comparison")

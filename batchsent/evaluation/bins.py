@@ -21,7 +21,8 @@ QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 # Edges of the histogram that is shown: four to each doubling, so that it has a shape for ten words
 # and for ten pages. From EXACT up they are multiples of the bins' width: no bin crosses an edge.
 SHOWN_EDGES = [0, 1, 2, 3, *(round(2 ** (k / 4)) for k in range(8, 4 * EXACT_BITS))]
-SHOWN_EDGES += [base << octave for octave in range(9) for base in (4096, 4870, 5792, 6888)]
+for octave in range(9):
+    SHOWN_EDGES += [base << octave for base in (4096, 4870, 5792, 6888)]
 
 
 def fixed(values: NDArray[Any]) -> NDArray[np.int64]:

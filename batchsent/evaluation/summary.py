@@ -187,7 +187,7 @@ def as_input_error(what: str = "the summary", command: str = "batchsent batch") 
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of PACKAGES and of Python; imports none of the packages."""
+    """Return the versions of PACKAGES and of Python, without importing the packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -248,7 +248,7 @@ def temporary_directory(final: Path) -> Path:
 
 
 def foreign_names(folder: Path, known: Iterable[str]) -> list[str]:
-    """Return the names in a folder that match none of the patterns `known`, and all sub-folders.
+    """Return the names in a folder that match no pattern of `known`, and all sub-folders.
 
     They are the user's own: a folder that holds any is not replaced.
     """
