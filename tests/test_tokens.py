@@ -26,7 +26,8 @@ from batchsent.model.long_text import (
     Gpt2Truncation,
     straddles,
 )
-from batchsent.model.tokens import LONG_TEXT, make_text_encoder, pack, without_surrogates
+from batchsent.model.packing import LONG_TEXT, pack
+from batchsent.model.tokens import make_text_encoder, without_surrogates
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"

@@ -15,7 +15,7 @@ from batchsent.errors import DeviceError
 from batchsent.model.batches import halve
 from batchsent.model.device import Device, device_error, is_out_of_memory, lacks_memory
 from batchsent.model.encoder import Encoder
-from batchsent.model.tokens import Tokens
+from batchsent.model.packing import Tokens
 from batchsent.text import printable
 
 

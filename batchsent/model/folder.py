@@ -13,9 +13,9 @@ from batchsent.chunk import is_blank
 from batchsent.errors import ModelError, UsageError
 from batchsent.files import atomic
 from batchsent.model.files import check_files, read_json
+from batchsent.model.packing import LONG_TEXT
 from batchsent.model.sizes import check_sizes
 from batchsent.model.tokenizer_files import TOKENIZER_FILES, find_tokenizer_files, largest_id
-from batchsent.model.tokens import LONG_TEXT
 from batchsent.model.weight_files import INDEX, WEIGHTS, Tensor, read_header, weight_files
 from batchsent.text import printable
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from batchsent.errors import UsageError
 from batchsent.model.device import check_device
 from batchsent.model.folder import LEAST_LENGTH
-from batchsent.model.tokens import LONG_TEXT, check_long_text
+from batchsent.model.packing import LONG_TEXT
+from batchsent.model.tokens import check_long_text
 from batchsent.options import option
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from batchsent.model.device import HALF, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
-from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
+from batchsent.model.packing import Tokens
+from batchsent.model.tokens import TextEncoder, make_text_encoder
 
 # How many texts of an int8 run are scored in float32 too, to measure how far the two agree.
 COMPARED_TEXTS = 50
