@@ -28,6 +28,7 @@ from batchsent.model.long_text import (
 )
 from batchsent.model.packing import LONG_TEXT, pack
 from batchsent.model.tokens import make_text_encoder, without_surrogates
+from batchsent.model.wordcache import WordCache
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
@@ -195,19 +196,13 @@ def test_cased_models_and_kept_accents_are_exact_too(lowercase, text):
     assert rows(make_text_encoder(tokenizer, 64).encode([text])) == expected(tokenizer, [text])
 
 
-def test_a_full_cache_starts_over_and_stays_exact(monkeypatch):
+def test_a_full_cache_starts_over_and_stays_exact():
     """More words than the cache holds change nothing but the time."""
-    from batchsent.model import wordcache
-
-    for name, value in (
-        ("SLOT_BITS", 3),
-        ("POOL_IDS", 50),
-        ("LONG_WORDS", 2),
-        ("BLOCK_BYTES", 200),
-    ):
-        monkeypatch.setattr(wordcache, name, value)
     tokenizer = bert_tokenizer()
     encoder = make_text_encoder(tokenizer, 64)
+    encoder.cache = WordCache(
+        encoder.backend, lowercase=True, slot_bits=3, long_words=2, pool_ids=50, block_bytes=200
+    )
     words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)] + [
         "é" * n for n in range(1, 30)
     ]

@@ -49,14 +49,25 @@ class WordCache:
     replaces the one in its slot.
     """
 
-    def __init__(self, backend: Any, *, lowercase: bool) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        lowercase: bool,
+        slot_bits: int = SLOT_BITS,
+        long_words: int = LONG_WORDS,
+        pool_ids: int = POOL_IDS,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
         """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         self.backend = backend
         self.lowercase = lowercase
+        self.slot_bits, self.long_words = slot_bits, long_words
+        self.pool_ids, self.block_bytes = pool_ids, block_bytes
         self._reset()
 
     def _reset(self) -> None:
-        slots = 1 << SLOT_BITS
+        slots = 1 << self.slot_bits
         # A key is never 0: its top byte is the length of the word.
         self.low = np.zeros(slots, dtype=np.uint64)
         self.high = np.zeros(slots, dtype=np.uint64)
@@ -70,13 +81,13 @@ class WordCache:
         """Return the ids of UTF-8 texts in one array, without special tokens, and their counts."""
         if not texts:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
-        encoded = [self._encode_block(block) for block in in_blocks(texts)]
+        encoded = [self._encode_block(block) for block in in_blocks(texts, self.block_bytes)]
         ids, counts = zip(*encoded, strict=True)
         return np.concatenate(ids), np.concatenate(counts)
 
     def _encode_block(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of a few texts in one array, and how many each text has."""
-        if self.pooled > POOL_IDS:
+        if self.pooled > self.pool_ids:
             self._reset()
         # A line feed separates the words of two texts. The zeros at the end let the last word be
         # read as 16 bytes.
@@ -107,7 +118,7 @@ class WordCache:
         slot = words.low * MIX_LOW
         slot ^= words.high * MIX_HIGH
         slot *= MIX_LOW
-        slot >>= np.uint64(64 - SLOT_BITS)
+        slot >>= np.uint64(64 - self.slot_bits)
         slots = slot.astype(np.int64)
         start, count = self.start[slots], self.count[slots]
         known = (self.low[slots] == words.low) & (self.high[slots] == words.high)
@@ -140,7 +151,7 @@ class WordCache:
     def _keep_long(self, new: Iterable[bytes], found: dict[bytes, tuple[int, int]]) -> None:
         """Keep the new words that are too long for a slot, while there is room for them."""
         for word in new:
-            if KEY_BYTES < len(word) <= LONG_WORD_BYTES and len(self.long) < LONG_WORDS:
+            if KEY_BYTES < len(word) <= LONG_WORD_BYTES and len(self.long) < self.long_words:
                 self.long[word] = found[word]
 
     def _keep_short(
@@ -192,12 +203,12 @@ class Words:
         return [text[b : b + n] for b, n in zip(begins, lengths, strict=True)]
 
 
-def in_blocks(texts: list[bytes]) -> Iterator[list[bytes]]:
-    """Yield the texts in blocks of less than BLOCK_BYTES; a longer text is a block of its own."""
+def in_blocks(texts: list[bytes], block_bytes: int) -> Iterator[list[bytes]]:
+    """Yield the texts in blocks of less than `block_bytes`; a longer text is a block of its own."""
     block: list[bytes] = []
     size = 0
     for text in texts:
-        if block and size + len(text) >= BLOCK_BYTES:
+        if block and size + len(text) >= block_bytes:
             yield block
             block, size = [], 0
         block.append(text)
