@@ -1,7 +1,4 @@
-"""Two summaries side by side, as figures and as a page.
-
-How they are compared is evaluation/compare.py's business.
-"""
+"""Two summaries side by side, as figures and as a page."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -23,13 +20,15 @@ def compare(
 ) -> dict[str, Any]:
     """Return what changed between two runs: labels, scores, lengths, metrics, model and options.
 
-    `a` and `b` are the paths of their summaries, the first being what the second is measured
-    against. `html` also writes the comparison as a page. Raises GateFailed, with the comparison as
-    its attribute `document`, where one of the conditions `fail_on` holds, such as ``psi>0.2``;
-    InputError for a summary that cannot be read or is damaged; UsageError for what is no condition,
-    and where the page would take the place of something else; OutputError.
+    `a` and `b` are the paths of their summaries; changes are from `a` to `b`. `html` also writes
+    the comparison as a page. Raises GateFailed, with the comparison as its attribute `document`,
+    where one of the conditions `fail_on` holds, such as ``psi>0.2``; InputError for a summary that
+    cannot be read or is damaged; UsageError for a condition that cannot be read, and where the page
+    would replace another file; OutputError.
     """
-    page = None if html is None else page_path(html, a, b, runs=())
+    page = None
+    if html is not None:
+        page = page_path(html, a, b, runs=())
     before, after = summaries.read(a), summaries.read(b)
     comparison = comparing.compare(before, after)
     failures = comparing.check(comparison, fail_on)
