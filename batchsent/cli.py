@@ -122,10 +122,13 @@ def print_document(
     "--output",
     required=True,
     metavar="OUTPUT",
-    help="File to write, a folder for several inputs, or -.",
+    help="File to write; a folder for several inputs; - for stdout.",
 )
 @common_option(
-    "-q", "--quiet", is_flag=True, help="Print errors and rows without a score only, for cron."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only errors and warnings of rows without a score, for cron.",
 )
 @common_option(
     "--json", "as_json", group="Run", is_flag=True, help="Print the summary to stdout as JSON."
@@ -136,7 +139,7 @@ def print_document(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Form of what is printed to stderr.",
+    help="Format of the messages on stderr.",
 )
 def batch_command(
     inputs: tuple[str, ...],
@@ -154,7 +157,8 @@ def batch_command(
     """
     if as_json and output == "-":
         raise UsageError(
-            "--json and -o - would share stdout", hint="leave out --json, or use --summary FILE"
+            "--json and -o - cannot be used together: both write to stdout",
+            hint="leave out --json, or use --summary FILE",
         )
     reporter = JsonReporter() if log_format == "json" else TerminalReporter(quiet=quiet)
     with reporter:
@@ -305,7 +309,7 @@ def sample_command(file: str, output: str, as_json: bool, **options: Any) -> int
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object a text, with the probability of every label.",
+    help="Print a JSON object for each text, with the probability of every label.",
 )
 def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Print label and score of each TEXT, or of each line of stdin."""
@@ -325,12 +329,23 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     return code
 
 
-@command("verify")
+@command(
+    "verify",
+    examples="""
+    batchsent verify reviews.csv scored.csv
+    batchsent verify reviews.csv scored.csv --json
+    batchsent verify reviews.csv scored.parquet --text-column review --bad-rows reject
+    """,
+)
 @click.argument("input_file", metavar="INPUT", type=click.Path())
 @click.argument("output_file", metavar="OUTPUT", type=click.Path())
 @json_option("the verdict")
 def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
-    """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores."""
+    """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores.
+
+    Options that are not given are those of the run, from the summary beside OUTPUT; without a
+    summary they have the defaults below. Exits with 8 at the first difference.
+    """
     from batchsent.verification.verify import verify
 
     with TerminalReporter() as reporter:

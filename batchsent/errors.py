@@ -1,6 +1,4 @@
-"""Errors that people can mend, each with its exit code.
-
-Knows nothing of files, models or the terminal.
+"""Errors that the user can fix, each with its exit code.
 
 BatchsentError
 ├── UsageError     2  the command cannot mean what it says, or was refused before anything ran
@@ -26,14 +24,14 @@ def reason(error: OSError) -> str:
 
 
 class BatchsentError(Exception):
-    """A problem the user can mend: what was wrong, where, and what to type next.
+    """A problem the user can fix: what was wrong, where, and what to type next.
 
     `message` says what and where; `hint` says what to do; `details` are machine-readable facts for
     JSON logs.
     """
 
     exit_code = EXIT_BUG
-    # freeing what led to it can wait for ever: the process must end without that
+    # The process must end without freeing its objects, since that could wait for ever.
     exit_immediately = False
     reported_by_rank = False  # another process of the same run tells the user
 
@@ -44,7 +42,9 @@ class BatchsentError(Exception):
         self.details = details
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+        if self.hint is None:
+            return self.message
+        return f"{self.message}\n{self.hint}"
 
 
 class UsageError(BatchsentError):
@@ -102,6 +102,6 @@ class Interrupted(BatchsentError):
 
 
 class PipeClosed(BatchsentError):
-    """The reader of our standard output went away; nobody is left to tell."""
+    """The reader of our standard output went away, so nothing is printed about it."""
 
     exit_code = 141

@@ -1,8 +1,8 @@
-"""What is at a path, also where the name is one that the system does not take.
+"""What is at a path, also for names that the system does not accept.
 
 pathlib's exists, is_file and is_dir raise for a name that is too long or has a NUL in it (until
-Python 3.14), and expanduser for a user that does not exist. These say "nothing": opening the file
-says why.
+Python 3.14), and expanduser for a user that does not exist. The functions here answer that nothing
+is there; the error comes when the file is opened.
 """
 
 import errno
@@ -40,7 +40,7 @@ def is_link(path: AnyPath) -> bool:
 
 
 def names_in(folder: AnyPath) -> list[str]:
-    """Return the names in a folder, none where it may not be looked into."""
+    """Return the names in a folder; an empty list where it cannot be read."""
     try:
         return os.listdir(folder)  # noqa: PTH208 (the names are what is asked for)
     except OSError:
@@ -53,11 +53,11 @@ def expand(path: AnyPath) -> Path:
 
 
 def check_new(path: Path, longest: Path) -> None:
-    """Refuse a file that cannot be made, before the work that it is to hold.
+    """Refuse a file that cannot be made, before any work is done for it.
 
-    `longest` is the longest name that the file has while it is written. Raises OutputError for
-    names that the system does not take and folders that cannot be written to; a folder that is not
-    there is the caller's business.
+    `longest` is the longest name that the file has while it is written. Raises UsageError for a
+    name with a NUL in it, OutputError for other names that the system does not accept and for
+    folders that cannot be written to. A folder that is not there is left to the caller.
     """
     for name in (path, longest):
         try:
@@ -69,28 +69,29 @@ def check_new(path: Path, longest: Path) -> None:
                 f"{printable(path)}: no file can have this name", hint="choose another name"
             ) from error
         except OSError as error:
-            hint = shorter(longest) if error.errno == errno.ENAMETOOLONG else None
+            hint = None
+            if error.errno == errno.ENAMETOOLONG:
+                hint = shorter(longest)
             raise OutputError(f"{printable(path)}: {reason(error)}", hint=hint) from error
     folder = path.absolute().parent
     if is_folder(folder) and not may_write(folder):
-        why = (
-            "is on a read-only file system"
-            if os.statvfs(folder).f_flag & os.ST_RDONLY
-            else "cannot be written to"
-        )
+        why = "cannot be written to"
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            why = "is on a read-only file system"
         raise OutputError(
             f"{printable(path)}: the folder {printable(folder)} {why}", hint="choose another folder"
         )
 
 
 def may_write(folder: Path) -> bool:
-    """Tell whether this process may make files in a folder, by its effective rights where known."""
+    """Tell whether this process may make files in a folder."""
+    # By its effective user, where the system can tell.
     effective = os.access in os.supports_effective_ids
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
 
 def shorter(longest: Path) -> str:
-    """Say by how much a name must be shorter for `longest` to be possible."""
+    """Return a hint by how much a name must be shorter for `longest` to be possible."""
     size = len(os.fsencode(longest.name))
     try:
         most = os.pathconf(longest.absolute().parent, "PC_NAME_MAX")

@@ -1,4 +1,4 @@
-"""Memory that runs out: what can be refused before, and what errors of libraries mean that."""
+"""Lack of memory: a check before large imports, and which errors of libraries mean it."""
 
 import contextlib
 import errno
@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 
 from batchsent.errors import BatchsentError, DeviceError
-from batchsent.text import printable
+from batchsent.text import first_line
 
 # Address space that libraries take when they are loaded, of which they use a part. Measured with
 # /proc/self/status on two cores: numpy and pyarrow 360 MB, a model with PyTorch's CPU build
 # 1,150 MB more. OpenBLAS adds 40 MB a core.
 LIBRARY_BYTES = {"pyarrow": 400 << 20, "torch": 1200 << 20}
-# What libraries say where the system had no memory for them; they raise RuntimeError, OSError or
-# ImportError.
+# Texts of the errors that libraries raise where the system has no memory for them: RuntimeError,
+# OSError or ImportError.
 SIGNS = (
     "cannot allocate memory",
     "can't allocate memory",
@@ -30,15 +30,15 @@ SIGNS = (
 
 
 def check_room(library: str) -> None:
-    """Raise DeviceError where a memory limit leaves no room to import a library.
+    """Raise DeviceError where a memory limit leaves too little room to import a library.
 
-    OpenBLAS, inside numpy and scipy, kills the process or waits for ever where it gets no memory,
-    which cannot be caught. Nothing is touched here, so this costs no memory.
+    Without memory OpenBLAS, inside numpy and scipy, kills the process or waits for ever, which
+    cannot be caught. The addresses are only reserved here, so that the check costs no memory.
     """
     if library in sys.modules:
         return
     needed_bytes = LIBRARY_BYTES[library]
-    # MAP_NORESERVE: only a limit (ulimit -v) can refuse it, not a machine that is short of memory.
+    # With MAP_NORESERVE only a limit (ulimit -v) refuses, not a machine that is short of memory.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     try:
         mmap.mmap(-1, needed_bytes, flags=flags).close()
@@ -57,34 +57,37 @@ def shortage(error: BaseException) -> DeviceError | None:
     """Return the error to report where `error` means too little memory, else None."""
     if isinstance(error, BatchsentError):
         return None
-    said = str(error)
+    text = str(error).strip()
     found = isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno == errno.ENOMEM
     )
-    if not found and not any(sign.lower() in said.lower() for sign in SIGNS):
+    if not found and not any(sign.lower() in text.lower() for sign in SIGNS):
         return None
-    what = said.strip().splitlines()[0][:300] if said.strip() else ""
+    message = "there is not enough memory"
+    if text:
+        message += f": {first_line(error)}"
     return DeviceError(
-        "there is not enough memory" + (f": {printable(what)}" if what else ""),
+        message,
         hint="lower --chunk-rows and --batch-tokens (finetune: --batch-size), end other programs, "
         "or raise the limit (ulimit -v, ulimit -u, MemoryMax)",
     )
 
 
 def shortage_of_reader(error: BaseException) -> DeviceError | None:
-    """Return what `shortage` does for a reader's error, or None where the file is at fault.
+    """Return what `shortage` returns, but None where the file is at fault.
 
     A damaged file makes its reader ask for more memory than the machine has.
     """
     asked = re.search(r"of size (\d+)", str(error))
-    if asked and int(asked[1]) > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if asked and int(asked[1]) > machine_bytes:
         return None
     return shortage(error)
 
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn errors that mean a lack of memory into a DeviceError that says what to lower."""
+    """Turn errors that mean a lack of memory into a DeviceError that names the options to lower."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a run says while it works; the silent form, which the command line makes audible."""
+"""Progress and messages of a run: the reporter that prints nothing, and the speed of a stage."""
 
 import time
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, how fast, and how long the rest will take."""
+    """How many rows a run has done, how fast, and how long the rest will take."""
 
     rows: int
-    total_rows: int | None  # None while nobody knows, such as for stdin
+    total_rows: int | None  # None where it is not known, as for stdin
     rows_per_s: float | None  # of the rows computed by this process; None in its first second
     eta_s: float | None  # seconds that the rest will take at that speed
 
@@ -23,7 +23,7 @@ class Pace:
         self._started = time.monotonic() if started is None else started
 
     def progress(self, rows: int, total_rows: int | None, reused_rows: int = 0) -> Progress:
-        """Return how far the stage is; `reused_rows` of its `rows` were kept by an earlier run."""
+        """Return the progress after `rows` rows, `reused_rows` of them from an earlier run."""
         elapsed_s = time.monotonic() - self._started
         computed = rows - reused_rows
         if elapsed_s < 1 or computed <= 0:
@@ -36,28 +36,30 @@ class Pace:
 
 
 class Reporter:
-    """Takes what a run says. This one keeps quiet; the commands pass one that prints or logs.
+    """Receives the progress and messages of a run, and ignores them.
+
+    The commands use reporters that print or log (terminal/reporters.py).
 
     `progress` may be called from another thread than the other methods.
     """
 
     def run_started(self, run_id: str, name: str, number: int, files: int) -> None:
-        """Say that the run `run_id` of the input `name` begins, file `number` of `files`."""
+        """Report that the run `run_id` of the input `name` begins, file `number` of `files`."""
 
     def stage(self, text: str) -> None:
-        """Say what is being done from now on, such as `loading the model`."""
+        """Report the stage that begins, such as `loading the model`."""
 
     def notice(self, text: str, **facts: Any) -> None:
-        """Say one thing that a person should know now."""
+        """Report something that the user should know."""
 
     def warning(self, text: str, **facts: Any) -> None:
-        """Say one thing that may need a hand."""
+        """Report something that the user may have to act on."""
 
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
-        """Say how many rows are done, of how many if that is known, and how many were reused."""
+        """Report how many rows are done, of how many where known, and how many were reused."""
 
     def file_finished(self, document: dict[str, Any], name: str) -> None:
-        """Say how one file of several ended; `name` is its output's."""
+        """Report the result of one file of several; `name` is that of its output."""
 
     def finished(self, document: dict[str, Any]) -> None:
-        """Say how the run ended: its summary."""
+        """Report the end of the run, with its summary."""

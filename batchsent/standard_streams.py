@@ -16,12 +16,12 @@ def open_missing() -> None:
 
     A free descriptor 2 would be given to the next file that is opened: messages would go into the
     output. As in glibc's check_fds.c, stdin is opened for writing and stdout for reading, so that
-    data still cannot be read from the one or written to the other. What is printed for a person
-    goes nowhere, and the exit code is the one that it would be with open streams.
+    data still cannot be read from the one or written to the other. Messages are discarded, and the
+    exit code is the same as with open streams.
     """
     for fd, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
         if not _is_open(fd):
-            # The lowest free descriptor is taken: those below `fd` are open by now.
+            # The system gives the lowest free descriptor, and those below `fd` are open.
             opened = os.open(os.devnull, mode)
             assert opened == fd
             os.set_inheritable(fd, True)  # noqa: FBT003 (its only parameter)
@@ -40,13 +40,13 @@ def check_stdin() -> None:
     stream = sys.stdin
     with contextlib.suppress(io.UnsupportedOperation):  # a Python program put another object there
         if stream is None or stream.closed or not _allows(stream.fileno(), os.O_RDONLY):
-            raise InputError("stdin is closed", hint="name a file, or pipe something in")
+            raise InputError("stdin is closed", hint="name a file, or pipe one in")
 
 
 def check_stdout() -> None:
     """Raise OutputError where standard output is closed."""
     if not _allows(STDOUT, os.O_WRONLY):
-        raise OutputError("stdout is closed", hint="name a file with -o, or pipe the output on")
+        raise OutputError("stdout is closed", hint="name a file with -o, or pipe the output")
 
 
 def _is_open(fd: int) -> bool:

@@ -8,25 +8,27 @@ def printable(value: object) -> str:
     reader sees (CWE-150), become escapes such as ``\x1b``.
     """
     text = str(value)
-    # isprintable is False for every Other or Separator category except the space, at C speed.
+    # isprintable is False for the Unicode categories Other and Separator, the space excepted. That
+    # includes the width joiners, with which one name can be made to look like another.
     if text.isprintable():
         return text
-    # A width joiner (category Cf) is escaped too: a name that looks like another name is no help in
-    # an error.
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
+    shown = ""
+    for character in text:
+        if character.isprintable():
+            shown += character
+        else:
+            shown += character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return shown
 
 
 def first_line(error: BaseException, characters: int = 300) -> str:
-    """Return the first line of what an error says, printable; its type where it says nothing."""
+    """Return the first line of an error's text, printable; of an error without text its type."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return printable(lines[0][:characters])
 
 
 def without_surrogates(text: str) -> str:
-    """Return a text that UTF-8 can hold.
+    """Return a text that UTF-8 can encode.
 
     Halves of surrogate pairs are joined, lone ones become U+FFFD.
     """
@@ -38,7 +40,7 @@ def without_surrogates(text: str) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """Return a duration as people say it."""
+    """Return a duration in words, such as 59.9 s, 3 min 29 s or 1 h 2 min."""
     if seconds < 59.95:  # what would round to 60.0 s is a minute
         return f"{seconds:.1f} s"
     minutes, whole = divmod(round(seconds), 60)

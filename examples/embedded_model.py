@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import batchsent
-from batchsent.model import calibration, folder
+from batchsent.model import calibration, files, weight_files
 from batchsent.reporting import Reporter
 
 LABELS = ["NEGATIVE", "POSITIVE"]
@@ -286,13 +286,15 @@ def store(model: Path, output: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     output.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.half() for name, tensor in load_file(model / folder.WEIGHTS).items()}
-    save_file(weights, output / folder.WEIGHTS, metadata={"format": "pt"})
-    (output / folder.WEIGHTS).chmod(0o644)
+    weights = {
+        name: tensor.half() for name, tensor in load_file(model / weight_files.WEIGHTS).items()
+    }
+    save_file(weights, output / weight_files.WEIGHTS, metadata={"format": "pt"})
+    (output / weight_files.WEIGHTS).chmod(0o644)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model / name, output / name)
     fitted = json.loads((model / calibration.FILE).read_bytes())
-    fitted["weights_sha256"] = folder.sha256_of(output / folder.WEIGHTS)
+    fitted["weights_sha256"] = files.sha256_of(output / weight_files.WEIGHTS)
     (output / calibration.FILE).write_text(json.dumps(fitted, indent=2) + "\n")
 
 

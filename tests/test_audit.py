@@ -344,10 +344,10 @@ def test_evaluate_with_an_audit(dump, labelled):
 def test_the_accuracy_of_an_audit_is_a_gate(dump, labelled):
     """Under its floor it ends with 8; a figure that an audit does not tell is under any floor."""
     assert evaluated(dump, labelled, fail_under=("accuracy=0.5",))
-    with pytest.raises(GateFailed, match=r"accuracy is 0\.\d+, under 0.99") as caught:
+    with pytest.raises(GateFailed, match=r"accuracy is 0\.\d+, below 0.99") as caught:
         evaluated(dump, labelled, fail_under=("accuracy=0.99",))
     assert caught.value.document["audit"]["labelled"] == 100
-    with pytest.raises(GateFailed, match="macro_f1 cannot be told"):
+    with pytest.raises(GateFailed, match="macro_f1 could not be computed"):
         evaluated(dump, labelled, fail_under=("macro_f1=0.1",))
     with pytest.raises(UsageError, match="no figure 'acuracy'"):
         evaluated("missing.csv", "missing.csv", fail_under=("acuracy=0.1",))

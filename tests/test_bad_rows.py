@@ -144,7 +144,7 @@ def test_a_budget_that_is_none_is_refused(tmp_path, budget):
 
 def test_a_budget_without_reject_is_refused(tmp_path):
     """An option that would do nothing is told."""
-    with pytest.raises(UsageError, match="do nothing by themselves"):
+    with pytest.raises(UsageError, match="require --bad-rows reject"):
         run(tmp_path, bad_rows="error", max_bad_rows="5")
 
 

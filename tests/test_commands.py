@@ -414,7 +414,7 @@ def test_an_unsure_below_that_is_no_score_is_refused(labelled, tiny_model, tmp_p
     """70 for 70 % would call every row unsure: it is refused before the model loads, and nothing is
     left behind.
     """
-    with pytest.raises(UsageError, match="--unsure-below 70 is no score"):
+    with pytest.raises(UsageError, match="--unsure-below 70 is not a score"):
         command(
             "batch", labelled, "-o", tmp_path / "o.csv", "-m", tiny_model, "--unsure-below", "70"
         )

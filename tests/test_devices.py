@@ -314,7 +314,7 @@ def test_g05_cuda_without_a_gpu_is_a_device_error(tiny_model):
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cuda:-1", "cpu:0", "", "cuda:²"])
 def test_a_device_that_means_nothing_is_a_usage_error(tiny_model, device):
     """A typo in --device lists the choices."""
-    with pytest.raises(UsageError, match="no device"):
+    with pytest.raises(UsageError, match="is not a device"):
         load_model(identify(str(tiny_model)), device=device)
 
 
@@ -324,5 +324,5 @@ def test_precision_on_a_cpu(tiny_model):
     assert (model.device.precision, model.device.reason) == ("float32", "auto: CPU")
     with pytest.raises(UsageError, match="float16 is slow"):
         load_model(identify(str(tiny_model)), device="cpu", precision="float16")
-    with pytest.raises(UsageError, match="no precision 'half'"):
+    with pytest.raises(UsageError, match="'half' is not a precision"):
         load_model(identify(str(tiny_model)), device="cpu", precision="half")

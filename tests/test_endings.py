@@ -287,5 +287,5 @@ def test_an_evaluation_by_stars_without_a_row_points_to_the_ranges(folder):
     with pytest.raises(InputError, match="in a range of --stars") as caught:
         batch(source, output, models=HashModels(), gold_stars="stars", stars="1-2:NEGATIVE")
     assert "--gold-map" not in caught.value.hint
-    with pytest.raises(InputError, match="no scored row has a value that counts"):
+    with pytest.raises(InputError, match="no scored row has a gold value to compare with"):
         batch(source, folder / "two.csv", models=HashModels(), gold="gold")

@@ -193,7 +193,7 @@ def test_a_floor_is_a_gate(reviews, tmp_path):
     out = tmp_path / "out.csv"
     scored(reviews, out)
     assert evaluate(out, gold="gold", fail_under=("accuracy=0.1",))
-    with pytest.raises(GateFailed, match=r"accuracy is 0\.\d+, under 0.99") as caught:
+    with pytest.raises(GateFailed, match=r"accuracy is 0\.\d+, below 0.99") as caught:
         evaluate(out, gold="gold", fail_under=("accuracy=99%", "macro_f1=0.1"))
     assert caught.value.exit_code == 8
     assert caught.value.document["evaluation"]["rows"] == 196
@@ -207,7 +207,7 @@ def test_a_floor_is_a_gate(reviews, tmp_path):
         ({"gold_stars": "stars"}, "go together"),
         ({"gold": "gold", "stars": "1:NEGATIVE"}, "go together"),
         ({"gold": "gold", "fail_under": ("acuracy=1",)}, "no figure"),
-        ({"gold": "gold", "unsure_below": 70.0}, "--unsure-below 70 is no score"),
+        ({"gold": "gold", "unsure_below": 70.0}, "--unsure-below 70 is not a score"),
         ({"gold": "gold", "unsure_below": float("nan")}, "--unsure-below nan: not a number"),
         ({"gold": "golden"}, "no column called golden"),
         ({"gold": "gold", "prefix": "my_"}, "no column called my_label"),

@@ -174,7 +174,7 @@ def test_an_existing_output_is_kept(tmp_path, tiny_model):
         "model.onnx"
     }
     model = make_model(tmp_path / "model")
-    with pytest.raises(UsageError, match="is no export"):
+    with pytest.raises(UsageError, match="is not an export"):
         export(str(model), model, overwrite=True)
     assert (model / "model.safetensors").exists()
 
@@ -216,6 +216,6 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(
 ):
     """Without ONNX Runtime --to onnx says what to install, before the model loads."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match="--to onnx needs onnxruntime") as caught:
+    with pytest.raises(UsageError, match="--to onnx requires onnxruntime") as caught:
         export(str(tiny_model), tmp_path / "out")
     assert 'pip install "batchsent[export]"' in caught.value.hint

@@ -124,7 +124,7 @@ def test_a_single_star_is_a_range():
         (None, "one:NEGATIVE", "cannot read 'one:NEGATIVE'"),
         (None, "1-3:NEGATIVE,3-5:POSITIVE", "overlap"),
         (None, "1-2:HAPPY", "no label 'HAPPY'"),
-        ("a=NEGATIVE", "1:NEGATIVE", "not both"),
+        ("a=NEGATIVE", "1:NEGATIVE", "cannot be used together"),
         ("a\x1b[31m=HAPPY", None, r"a\x1b[31m"),
     ],
 )

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from batchsent.errors import ModelError
 from batchsent.model import calibration
 from batchsent.model.files import MAX_SETTINGS_BYTES, MAX_TEXT_BYTES
-from batchsent.model.folder import MAX_HEADER_BYTES
 from batchsent.model.loading import identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.sizes import check_sizes, count_layers
+from batchsent.model.weight_files import MAX_HEADER_BYTES
 from batchsent.training.base import locate_base
 
 # Everything that batchsent, transformers or a tokenizer opens in some model folder.
@@ -141,7 +141,7 @@ def test_k13_a_file_that_only_looks_empty_is_refused(folder, name):
     """K13: /proc has files without a size that never end, or wait: no link to one is opened."""
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to("/proc/self/status")
-    with pytest.raises(ModelError, match="no plain file"):
+    with pytest.raises(ModelError, match="not a plain file"):
         identify(str(folder))
 
 
@@ -311,7 +311,7 @@ def test_what_a_tokenizer_prints_is_not_among_the_data(folder):
             "lacks weights: config.json has 10,000,000 layers (n_layers), the weights have 2",
         ),
         ({"n_layers": 65}, "lacks weights"),
-        ({"n_layers": 0}, "n_layers is 0; at least 1 is needed"),
+        ({"n_layers": 0}, "n_layers is 0, less than 1"),
         ({"n_layers": -6}, "n_layers is -6"),
         ({"n_layers": 1e7}, "n_layers is 10000000.0, not a whole number"),
         ({"n_layers": "2"}, "n_layers is 2, not a whole number"),
@@ -319,11 +319,11 @@ def test_what_a_tokenizer_prints_is_not_among_the_data(folder):
         ({"n_layers": [2]}, "not a whole number"),
         ({"n_heads": 0}, "n_heads is 0"),
         ({"n_heads": -2}, "n_heads is -2"),
-        ({"n_heads": 10**9}, "n_heads is 1000000000, more than the weights bear out"),
-        ({"n_heads": 5}, "dim is 32, which 5 heads (n_heads) do not divide"),
+        ({"n_heads": 10**9}, "n_heads is 1000000000, more than the weights allow"),
+        ({"n_heads": 5}, "dim is 32, not a multiple of 5 heads (n_heads)"),
         ({"dim": 0}, "dim is 0"),
         ({"dim": -32}, "dim is -32"),
-        ({"dim": 10**12}, "dim is 1000000000000, more than the weights bear out"),
+        ({"dim": 10**12}, "dim is 1000000000000, more than the weights allow"),
         ({"hidden_dim": 10**12}, "hidden_dim is 1000000000000"),
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
@@ -437,7 +437,7 @@ def test_k18_labels_that_cannot_be_read_are_refused(folder, name):
 def test_k18_labels_that_are_no_names_are_refused(folder, name):
     """K18: null is not the label "None"."""
     change_config(folder, id2label={"0": "NEGATIVE", "1": name}, label2id={})
-    with pytest.raises(ModelError, match="id2label is no table of label names"):
+    with pytest.raises(ModelError, match="id2label is not a table of label names"):
         identify(str(folder))
 
 

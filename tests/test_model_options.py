@@ -73,7 +73,7 @@ def test_the_models_own_way_with_long_texts_counts(identity):
 
     trained = replace(identity, long_text="head-tail")
     check_model_options(trained, ModelOptions())
-    with pytest.raises(UsageError, match="head-tail needs 4 tokens"):
+    with pytest.raises(UsageError, match="head-tail requires 4 tokens"):
         check_model_options(trained, ModelOptions(max_length=4))
 
 

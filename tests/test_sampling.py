@@ -1,6 +1,9 @@
 """Rows to label by hand: strata, how many rows each gives, and the file that a person fills in."""
 
 import csv
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -267,13 +270,18 @@ def test_an_output_that_exists_is_kept(reviews, tmp_path):
         sample(source, source, overwrite=True)
 
 
-def test_a_full_disk_leaves_no_sample(reviews, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_sample(reviews, tmp_path):
     """The output is whole or absent."""
     source, target = scored(reviews, tmp_path / "scored.csv"), tmp_path / "drawn.csv"
     before = set(tmp_path.iterdir())
-    monkeypatch.setenv("BATCHSENT_FAULT", "write:1:enospc")
-    with pytest.raises(OutputError, match="no space left on device"):
-        sample(source, target)
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsent", "sample", source, "-o", target],
+        env=os.environ | {"BATCHSENT_FAULT": "write:1:enospc"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == OutputError.exit_code
+    assert "no space left on device" in done.stderr
     assert set(tmp_path.iterdir()) == before
 
 

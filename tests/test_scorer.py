@@ -19,8 +19,8 @@ from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify
 from batchsent.model.options import ModelOptions
+from batchsent.model.packing import pack
 from batchsent.model.scorer import ModelScorer
-from batchsent.model.tokens import pack
 from tests.models import change_weights, make_model
 
 

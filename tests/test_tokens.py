@@ -25,7 +25,8 @@ from batchsent.model.long_text import (
     Gpt2Truncation,
     straddles,
 )
-from batchsent.model.tokens import LONG_TEXT, make_text_encoder, pack, without_surrogates
+from batchsent.model.packing import LONG_TEXT, pack
+from batchsent.model.tokens import make_text_encoder, without_surrogates
 from batchsent.model.wordcache import WordCache
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
@@ -199,7 +200,7 @@ def test_a_full_cache_starts_over_and_stays_exact():
     tokenizer = bert_tokenizer()
     encoder = make_text_encoder(tokenizer, 64)
     encoder.cache = WordCache(
-        encoder.backend, lowercase=True, slot_bits=3, long_pieces=2, pool_ids=50, block_bytes=200
+        encoder.backend, lowercase=True, slot_bits=3, long_words=2, pool_ids=50, block_bytes=200
     )
     words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)] + [
         "é" * n for n in range(1, 30)
@@ -328,7 +329,7 @@ def test_windows_cover_every_token_and_overlap(lengths, room):
 
 def test_a_way_to_read_that_is_none_is_refused(pair):
     """--long-text middle names the four that there are."""
-    with pytest.raises(UsageError, match="--long-text middle: no such way"):
+    with pytest.raises(UsageError, match="--long-text middle is not a way"):
         make_text_encoder(pair[1], 64, "middle")
 
 

@@ -145,5 +145,5 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, fork_server, command, n
     os.kill(child, number)
     assert fork_server.wait(child) == 128 + number
     assert not (tmp_path / "out").exists()
-    assert "run the same command again to go on" in (tmp_path / "run.err").read_text()
+    assert "run the same command again to resume" in (tmp_path / "run.err").read_text()
     assert fork_server.run([*command, "--resume"], tmp_path) == 0

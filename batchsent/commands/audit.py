@@ -230,7 +230,7 @@ def _refuse_unmatched(sampled: Sampled, numbers: NDArray[np.int64], labels: Sequ
     raise InputError(
         f"{sampled.name}, row {int(sampled.lines[place]):,}: "
         f"'{printable(str(sampled.cells[place])[:60])}' is not a label of the model: {known}",
-        hint="mend the cell, leave it blank, or say what it means: --gold-map neg=NEGATIVE,mixed=",
+        hint="correct the cell, leave it blank, or say what it means: --gold-map neg=NEGATIVE",
     )
 
 

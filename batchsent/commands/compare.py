@@ -32,11 +32,12 @@ class CompareOptions(RowOptions):
 
     fail_on: tuple[str, ...] = option(
         (),
-        "Exit with 8 where it holds; may be repeated. Of scored files, such as flips>1%: flips, "
-        "flipped_rows, sure_flips, labels_lost, label_share_change, mean_score_change, "
-        "accuracy_drop, mcnemar_p. Of summaries, such as psi>0.2: psi and ks of the scores, "
-        "length_psi and length_ks of the texts, label_share_change, mean_score_change, rows_drop, "
-        "blank_share_rise, accuracy_drop. All are under gates in --json.",
+        "Exit with 8 if the condition holds; may be repeated. For scored files, such as flips>1%: "
+        "flips, flipped_rows, sure_flips, labels_lost, label_share_change, mean_score_change, "
+        "accuracy_drop and mcnemar_p. For summaries, such as psi>0.2: psi and ks compare the "
+        "scores, length_psi and length_ks the lengths of the texts; others are label_share_change, "
+        "mean_score_change, rows_drop, blank_share_rise and accuracy_drop. --json lists all of "
+        "them under gates.",
         metavar="CONDITION",
         multiple=True,
         group="Common",

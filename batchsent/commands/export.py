@@ -1,7 +1,6 @@
-"""Write a model folder for another runtime, ONNX or torch.export, once its numbers agree.
+"""Write a model for another runtime, ONNX or torch.export, after comparing its logits.
 
-Knows nothing of how batchsent itself runs a model: what is exported is transformers' own forward
-pass in float32.
+The program that is exported is transformers' own forward pass in float32.
 """
 
 import contextlib
@@ -27,15 +26,14 @@ from batchsent.reporting import Reporter
 from batchsent.text import first_line, printable
 from batchsent.training.checkpoints import writing
 
-# Why not a state dict for torch: model.safetensors is one already. A program runs without
-# transformers, and is what AOTInductor and ExecuTorch take.
+# For torch a program and not a state dict, which model.safetensors is already. A program runs
+# without transformers, and AOTInductor and ExecuTorch require one.
 FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
-# Other kernels add in another order: 2e-6 of the largest logit with ONNX Runtime. Padding that is
-# read makes 0.8.
+REQUIRED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
+# Kernels that add in another order change 2e-6 of the largest logit (ONNX Runtime). Padding that is
+# not masked changes 0.8 of it.
 TOLERANCE = 1e-4
-# One protobuf message holds 2 GB; the weights of larger models go to a file beside it, where ONNX
-# Runtime finds them.
+# A protobuf message is limited to 2 GB; the weights of larger models go into a file beside it.
 ONNX_FILE_BYTES = 1_900_000_000
 INPUTS = ("input_ids", "attention_mask")
 EXTRA_FILES = ("README.md", calibration.FILE)
@@ -50,7 +48,7 @@ class ExportOptions:
 
     to: str = option(
         "onnx",
-        "onnx: model.onnx; torch: model.pt2, for torch.export.load.",
+        "Format: onnx (model.onnx) or torch (model.pt2, for torch.export.load).",
         choices=tuple(FILES),
         group="Common",
     )
@@ -58,7 +56,7 @@ class ExportOptions:
         None, "Commit, tag or branch of a Hub model.", metavar="REVISION", group="Model and device"
     )
     overwrite: bool = option(
-        default=False, help="Replace the export that is at FOLDER.", group="Common"
+        default=False, help="Replace an export that exists at FOLDER.", group="Common"
     )
 
 
@@ -69,13 +67,13 @@ def export(
 
     The program takes ``input_ids`` and ``attention_mask``, int64 (rows, tokens) with any number of
     rows and up to as many tokens as the model reads, and gives ``logits`` float32 (rows, labels).
-    Before the folder gets its name the program is read back and held against the model on texts of
-    different lengths, alone and padded: no logit may differ by more than `TOLERANCE` of the
+    Before the folder gets its name the program is loaded again and compared with the model on texts
+    of different lengths, alone and padded: no logit may differ by more than `TOLERANCE` of the
     largest. Returns what was written and the largest difference found.
 
     Raises UsageError for an output that exists or a package that is missing, ModelError for a model
-    that cannot be used, exported, or gives other numbers, OutputError, Locked and Interrupted as
-    finetune does.
+    that cannot be used or exported, or has other logits after it, OutputError, Locked and
+    Interrupted as finetune does.
     """
     settings = build(ExportOptions, options)
     reporter = reporter or Reporter()
@@ -86,28 +84,16 @@ def export(
     with atomic.output_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with Signals(), held_lock(final, 0):
-        # The position table is the true limit: a tokenizer may be told to cut earlier, or later.
+        # The limit is the position table: a tokenizer may be set to cut earlier, or later.
         tokens = max(identity.max_length, identity.positions or 0)
         loaded = load_model(identity, device="cpu", precision="float32", max_length=tokens)
         temporary = atomic.temporary_directory(final)
         try:
             program = trace(loaded)
             with writing(final):
-                path = temporary / FILES[settings.to]
-                run = WRITERS[settings.to](program, path)
-                loaded.module.config.save_pretrained(temporary)
-                loaded.tokenizer.save_pretrained(temporary)
-                for name in EXTRA_FILES:
-                    if (identity.path / name).is_file():
-                        shutil.copyfile(identity.path / name, temporary / name)
+                run = write_files(program, loaded, temporary, settings.to)
             texts, difference = largest_difference(loaded, run)
-            if not difference <= TOLERANCE:
-                raise ModelError(
-                    f"the exported {printable(identity.architecture)} gives other numbers: logits "
-                    f"differ by {difference:.1e} of the largest, more than {TOLERANCE:.0e}; "
-                    "nothing was written",
-                    hint=f"try --to {next(kind for kind in FILES if kind != settings.to)}",
-                )
+            check_difference(identity.architecture, difference, settings.to)
             written = sorted(path.name for path in temporary.iterdir())
             atomic.publish_directory(temporary, final, overwrite=settings.overwrite)
         finally:
@@ -127,18 +113,43 @@ def export(
     }
 
 
+def write_files(
+    program: Any, loaded: LoadedModel, folder: Path, kind: str
+) -> Callable[[Any, Any], Any]:
+    """Write program, configuration and tokenizer; return a function that runs the program."""
+    run = WRITERS[kind](program, folder / FILES[kind])
+    loaded.module.config.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    for name in EXTRA_FILES:
+        if (loaded.identity.path / name).is_file():
+            shutil.copyfile(loaded.identity.path / name, folder / name)
+    return run
+
+
+def check_difference(architecture: str, difference: float, kind: str) -> None:
+    """Raise ModelError where the logits differ by more than TOLERANCE of the largest, or by NaN."""
+    if difference <= TOLERANCE:
+        return
+    other = "torch" if kind == "onnx" else "onnx"
+    raise ModelError(
+        f"the exported {printable(architecture)} gives other numbers: logits differ by "
+        f"{difference:.1e} of the largest, more than {TOLERANCE:.0e}; nothing was written",
+        hint=f"try --to {other}",
+    )
+
+
 def check_packages(kind: str) -> None:
-    """Raise UsageError when a package that the format needs is not installed."""
-    missing = [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
+    """Raise UsageError when a package that the format requires is not installed."""
+    missing = [name for name in REQUIRED[kind] if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--to {kind} needs {', '.join(missing)}",
+            f"--to {kind} requires {', '.join(missing)}",
             hint='install them: pip install "batchsent[export]"',
         )
 
 
 def check_output(final: Path, settings: ExportOptions) -> None:
-    """Refuse an output that would destroy something. Raises UsageError."""
+    """Refuse an output that would replace anything but an export. Raises UsageError."""
     check_new(final, atomic.temporary_path(final))
     if not exists(final):
         return
@@ -146,24 +157,24 @@ def check_output(final: Path, settings: ExportOptions) -> None:
         raise UsageError(
             f"{printable(final)} exists already", hint="choose another name or add --overwrite"
         )
-    # Not any model folder: `batchsent export model -o model --overwrite` would remove what it
-    # reads.
+    # Not any model folder: `batchsent export model -o model --overwrite` would remove its input.
     if not any((final / name).is_file() for name in FILES.values()):
         raise UsageError(
-            f"{printable(final)} is no export, so it is not replaced", hint="choose another name"
+            f"{printable(final)} is not an export, so it is not replaced",
+            hint="choose another name",
         )
     check_replaced(final)
 
 
 def trace(loaded: LoadedModel) -> Any:
-    """Return the stock forward pass as a torch.export program with free numbers of rows and tokens.
+    """Return the forward pass as a torch.export program for any number of rows and tokens.
 
     Raises ModelError for an architecture that cannot be traced.
     """
     import torch
 
     class Logits(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
-        """The model with two inputs and one output, whatever else its architecture offers."""
+        """The model with two inputs and one output."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -172,7 +183,7 @@ def trace(loaded: LoadedModel) -> Any:
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
-    # Two different texts: with one row, or one token, the tracer would take the 1 for a constant.
+    # Two texts of different lengths: the tracer takes a dimension of 1 as a constant.
     example = loaded.tokenizer(
         [SENTENCE, "No."], padding=True, truncation=True, max_length=32, return_tensors="pt"
     )
@@ -185,15 +196,15 @@ def trace(loaded: LoadedModel) -> Any:
                 dynamic_shapes=dict.fromkeys(INPUTS, axes),
             )
     except BatchsentError:
-        raise  # a signal that came in the middle
-    # What can go wrong while a foreign forward pass is traced has no common class.
+        raise  # Interrupted, by a signal
+    # The errors of tracing have no common class.
     except Exception as error:
         raise ModelError(
             f"{printable(loaded.identity.architecture)} cannot be exported: {first_line(error)}",
             hint="encoders such as DistilBERT, BERT and RoBERTa can",
         ) from error
     for node in program.graph.nodes:
-        # both formats would carry the paths of this machine into the world
+        # It holds paths of this machine, which both formats would contain.
         node.meta.pop("stack_trace", None)
     return program
 
@@ -209,7 +220,7 @@ def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
             program,
             input_names=list(INPUTS),
             output_names=["logits"],
-            # names; the trace has limits
+            # Names only: the limits are in the traced program.
             dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in INPUTS},
             dynamo=True,
             verbose=False,
@@ -225,7 +236,7 @@ def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
 
 
 def write_torch(program: Any, path: Path) -> Callable[[Any, Any], Any]:
-    """Write the program for torch.export.load and return a function that runs what was written."""
+    """Write the program for torch.export.load and return a function that runs the file."""
     import torch
 
     torch.export.save(program, path)
@@ -237,14 +248,14 @@ WRITERS = {"onnx": write_onnx, "torch": write_torch}
 
 
 def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> tuple[int, float]:
-    """Compare a runtime with the model; return how many texts and the largest difference.
+    """Compare a runtime with the model; return the number of texts and the largest difference.
 
-    The difference is a share of the largest logit; infinity where a number is missing. Every text
-    is run alone, and all of them padded together.
+    The difference is a share of the largest logit; infinity where a logit is not finite. Every text
+    is run alone, and all of them together with padding.
     """
     import torch
 
-    # From two special tokens and a word to more than the model reads.
+    # From one word to more than the model reads.
     texts = [
         "Good",
         "Bad!",
@@ -271,7 +282,7 @@ def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> t
 
 @contextlib.contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """Keep the warnings of torch's exporters to their own developers off stderr."""
+    """Suppress the warnings of torch's exporters, which are for their developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

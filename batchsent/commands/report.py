@@ -1,4 +1,4 @@
-"""A summary as a page beside it; what the page says is pages/report.py's business."""
+"""A summary as an HTML page beside it."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ from batchsent.filenames import check_new, exists, is_folder, is_regular
 from batchsent.files.atomic import temporary_path, write_file
 from batchsent.text import printable
 
-# Every page says in its head who made it: a file that does not is somebody's own.
+# Every page has this in its head; a file without it belongs to the user.
 GENERATOR = b'<meta name="generator" content="batchsent'
 HEAD_BYTES = 4096
 
@@ -20,11 +20,10 @@ HEAD_BYTES = 4096
 def report(summary: str | PathLike[str], output: str | PathLike[str] | None = None) -> Path:
     """Write the HTML page of a summary, one file without scripts, and return its path.
 
-    Without `output` the page stands beside the summary, named as `batch --report` names it:
-    OUTPUT.report.html. A page of this run that is there already is replaced (beside the summary
-    that of any run), any other file is not. Raises InputError for a summary that cannot be read or
-    is damaged, UsageError where the page would replace something else, OutputError where it cannot
-    be written.
+    Without `output` the page is written beside the summary, as OUTPUT.report.html, and replaces the
+    page of any run. With `output` it replaces only a page of the same run. Raises InputError for a
+    summary that cannot be read or is damaged, UsageError where the page would replace another file,
+    OutputError where it cannot be written.
     """
     from batchsent.pages.report import render
 
@@ -70,10 +69,10 @@ def page_path(
     *shown: str | PathLike[str],
     runs: Collection[str] | None = None,
 ) -> Path:
-    """Return where a page of the summaries `shown` goes.
+    """Check the path of a page of the summaries `shown`, and return it.
 
-    A page of a run is replaced where its id is one of `runs`; None stands for any run.
-    Raises UsageError where one of them, or any file that is not a page of batchsent, would be lost.
+    A page of a run may be replaced where the run's id is in `runs`; None stands for any run. Raises
+    UsageError where a summary, or a file that is not a page of batchsent, would be replaced.
     """
     if str(path) == "-":
         raise UsageError("a page does not go to stdout", hint="name a file for the page")

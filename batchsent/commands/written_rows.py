@@ -20,7 +20,7 @@ def check_target(target: Path, option: str, *read: str, overwrite: bool) -> None
 
     Raises UsageError.
     """
-    shown, mend = printable(target), f"choose another name with {option}"
+    shown, hint = printable(target), f"choose another name with {option}"
     if str(target) == "-":
         raise UsageError("such a table is not written to stdout", hint=f"name a file with {option}")
     format_of(str(target), what="output")
@@ -34,11 +34,11 @@ def check_target(target: Path, option: str, *read: str, overwrite: bool) -> None
         return
     for path in read:
         if exists(path) and exists(target) and target.samefile(path):
-            raise UsageError(f"{shown} is the file that is read", hint=mend)
+            raise UsageError(f"{shown} is the file that is read", hint=hint)
     if exists(target) and not is_regular(target):
-        raise UsageError(f"{shown} is not a regular file", hint=mend)
+        raise UsageError(f"{shown} is not a regular file", hint=hint)
     if not overwrite:
-        raise UsageError(f"{shown} exists already", hint=f"{mend}, or add --overwrite")
+        raise UsageError(f"{shown} exists already", hint=f"{hint}, or add --overwrite")
 
 
 def check_added(source: Source, added: pa.Schema) -> None:

@@ -1,4 +1,1 @@
-"""Numbers about texts that were scored: counts, metrics, the summary.
-
-Reads no model and no input file.
-"""
+"""Numbers about texts that were scored: counts, metrics, the summary."""

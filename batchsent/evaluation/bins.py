@@ -1,31 +1,28 @@
-"""Distributions in constant memory: lengths in fine bins, sums that do not depend on order.
-
-Knows no reviews.
-"""
+"""Distributions in constant memory: lengths in fine bins, sums that do not depend on order."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Probabilities are summed as whole multiples of 2**-30: integer sums are the same however rows are
-# grouped, so a run resumed in other pieces writes the same summary. Exact for float32 scores of 0.5
-# and more; 8 billion rows fit.
+# Probabilities are summed as whole multiples of 2**-30: integer sums are the same in any order, so
+# that a resumed run writes the same summary. Exact for float32 scores of 0.5 and more; 8 billion
+# rows fit.
 FIXED = 1 << 30
 
-# Lengths below EXACT have a bin each; above, every doubling has EXACT / 2 bins: quantiles within
-# 1/4096 (0.025 %).
+# Lengths below EXACT have a bin each; above, every doubling has EXACT / 2 bins, so that quantiles
+# are right within 1/4096 (0.025 %).
 EXACT = 4096
 EXACT_BITS = 12
 LONGEST_BITS = 40
 
 QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 
-# Edges of the histogram that is shown: four to a doubling, evenly, so that ten words and ten pages
-# both have a shape. From EXACT up they are even multiples of the octave's step, so that every bin
-# above lies between two of them.
+# Edges of the histogram that is shown: four to each doubling, so that it has a shape for ten words
+# and for ten pages. From EXACT up they are multiples of the bins' width: no bin crosses an edge.
 SHOWN_EDGES = [0, 1, 2, 3, *(round(2 ** (k / 4)) for k in range(8, 4 * EXACT_BITS))]
-SHOWN_EDGES += [base << octave for octave in range(9) for base in (4096, 4870, 5792, 6888)]
+for octave in range(9):
+    SHOWN_EDGES += [base << octave for base in (4096, 4870, 5792, 6888)]
 
 
 def fixed(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -33,15 +30,20 @@ def fixed(values: NDArray[Any]) -> NDArray[np.int64]:
     return np.rint(values.astype(np.float64) * FIXED).astype(np.int64)
 
 
+def share(part: float, whole: int) -> float | None:
+    """Return part / whole; None where the whole is 0."""
+    return part / whole if whole else None
+
+
 def count(
     numbers: NDArray[Any], size: int, weights: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Count each of 0..size-1, or sum its integer weights (exact below 2**53 in all)."""
+    """Count each number from 0 to size - 1, or sum its integer weights (exact below 2**53)."""
     return np.bincount(numbers, weights=weights, minlength=size).astype(np.int64)
 
 
 class Lengths:
-    """Lengths of texts: count, sum and maximum exactly, quantiles from 61,440 bins."""
+    """Lengths of texts: exact count, sum and maximum; quantiles from 61,440 bins."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(EXACT + (LONGEST_BITS - EXACT_BITS) * EXACT // 2, dtype=np.int64)
@@ -55,7 +57,11 @@ class Lengths:
         longest = int(lengths.max())
         bins = lengths
         if longest >= EXACT:
-            # Keep the 12 leading bits: the number of bits beyond them picks the doubling.
+            # A length keeps its 12 leading bits; how many bits it has beyond them is its doubling:
+            #     lengths                        4095  4096  8191  8192
+            #     bits beyond the first 12          0     1     1     2
+            #     lengths >> beyond              4095  2048  4095  2048
+            #     bins: + beyond * EXACT / 2     4095  4096  6143  6144
             beyond = np.maximum(np.frexp(lengths.astype(np.float64))[1] - EXACT_BITS, 0)
             bins = np.minimum((lengths >> beyond) + beyond * (EXACT // 2), len(self.counts) - 1)
         self.counts += np.bincount(bins, minlength=len(self.counts))
@@ -68,32 +74,30 @@ class Lengths:
         section: dict[str, Any] = {
             "count": rows,
             "total": self.total,
-            "mean": self.total / rows if rows else None,
+            "mean": share(self.total, rows),
         }
-        upto = np.cumsum(self.counts)
-        for share in QUANTILES:
-            rank = max(1, int(np.ceil(share * rows)))
-            section[f"p{share * 100:.0f}"] = (
-                self._length(int(np.searchsorted(upto, rank))) if rows else None
-            )
+        up_to = np.cumsum(self.counts)
+        for quantile in QUANTILES:
+            found = None
+            if rows:
+                rank = max(1, int(np.ceil(quantile * rows)))
+                found = self._length(int(np.searchsorted(up_to, rank)))
+            section[f"p{quantile * 100:.0f}"] = found
         section["max"] = self.longest if rows else None
         starts = _starts(np.arange(len(self.counts)))
         shown = np.searchsorted(SHOWN_EDGES, starts, side="right") - 1
-        # float64 weights count exactly up to 2**53 rows
-        folded = np.bincount(shown, weights=self.counts, minlength=len(SHOWN_EDGES)).astype(
-            np.int64
-        )
+        folded = count(shown, len(SHOWN_EDGES), self.counts)
         section["histogram"] = {"edges": SHOWN_EDGES, "counts": folded.tolist()}
         return section
 
     def _length(self, number: int) -> int:
-        """Return the middle of a bin, never more than the longest seen."""
-        first, behind = map(int, _starts(np.array([number, number + 1])))
-        return min((first + behind - 1) // 2, self.longest)
+        """Return the middle of a bin, or the longest length where that is less."""
+        first, next_first = map(int, _starts(np.array([number, number + 1])))
+        return min((first + next_first - 1) // 2, self.longest)
 
 
 def _starts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the smallest length of each of some bins."""
+    """Return the smallest length of each of these bins."""
     beyond = np.maximum((numbers - EXACT // 2) // (EXACT // 2), 0)
     starts: NDArray[np.int64] = (numbers - beyond * (EXACT // 2)) << beyond
     return starts

@@ -1,7 +1,6 @@
-"""ROC and precision-recall from binned probabilities, with the error the bins can cause.
+"""ROC and precision-recall from binned probabilities, with the largest error of the bins.
 
-Knows neither rows nor labels: two arrays of counts, one of positives and one of negatives, from low
-to high.
+Both are computed from two arrays of counts, of positives and of negatives, from low to high.
 """
 
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Bins are equal in log-odds, not in probability: a sure model puts most rows within 0.001 of 0 and
-# 1, where equal bins of the probability would call them all tied. 17 is beyond what float32 tells
-# from 1 (1 - 2**-24 has log-odds 16.6).
+# Bins are equal in log-odds, not in probability: a sure model puts most rows within 0.001 of 0 or
+# 1, where bins of equal probability would tie them all. The largest float32 below 1, 1 - 2**-24,
+# has log-odds 16.6.
 BINS = 16_384
 HIGHEST = 17.0
 
@@ -19,8 +18,8 @@ POINTS = 100
 
 
 def bin_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the bin of each probability: 0 to BINS - 1, never falling as the probability rises."""
-    # a sum of float32 may end a hair above 1
+    """Return the bin of each probability, 0 to BINS - 1; a larger one has no lower bin."""
+    # A sum of float32 may be slightly above 1.
     p = np.clip(probabilities.astype(np.float64), 0.0, 1.0)
     with np.errstate(divide="ignore"):
         odds = np.log(p) - np.log1p(-p)
@@ -32,16 +31,22 @@ def bin_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
 def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str, float | None]:
     """Return ROC AUC and average precision, each with its largest possible error.
 
-    The area counts a pair within a bin as half right, so it is off by at most half the share of
-    such pairs. Average precision is bounded by the best and the worst order within each bin. Both
-    agree with scikit-learn's value on the unbinned probabilities within the stated error; None
-    where positives or negatives are lacking.
+    A pair of a positive and a negative in one bin counts as half right, so that the ROC AUC is off
+    by at most half the share of such pairs. The error of average precision follows from the best
+    and the worst order of the rows within each bin. All figures are None without positives or
+    without negatives.
     """
     positives, negatives = int(positive.sum()), int(negative.sum())
     if not positives or not negatives:
         return dict.fromkeys(
             ("roc_auc", "roc_auc_error", "average_precision", "average_precision_error")
         )
+    # From high to low. With four bins, of which the last is the surest:
+    #     positive, negative         0 1 1 2    2 1 0 0
+    #     pos, neg                   2 1 1 0    0 0 1 2
+    #     true_before, false_before  0 2 3 4    0 0 0 1    rows in surer bins
+    #     tied                       (1 * 1) / (4 * 3): one pair of twelve shares a bin
+    #     auc                        (2 * 3 + 1 * 3 + 1 * 2) / 12 + 1/12 / 2 = 0.958
     pos, neg = positive[::-1].astype(np.float64), negative[::-1].astype(np.float64)
     true_before, false_before = np.cumsum(pos) - pos, np.cumsum(neg) - neg
     pairs = float(positives) * float(negatives)
@@ -57,8 +62,8 @@ def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str,
     d = false + n
     with np.errstate(divide="ignore", invalid="ignore"):
         worst = np.where(d > 0, p - d * np.log((true + d + p) / (true + d)), p)
-    # Between them, the middle one of the bin's positives with half of its negatives before it:
-    # exact for single rows.
+    # Between best and worst: the middle one of the bin's positives, with half of its negatives
+    # before it. Exact for single rows.
     middle = true + (p + 1) / 2
     average = p * middle / (middle + false + n / 2)
     # A bin of one row has one order, and its value is exact.
@@ -76,8 +81,8 @@ def areas(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str,
 def points(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str, Any] | None:
     """Return at most POINTS + 1 points of both curves, exact at those points.
 
-    None without positives or negatives. The ROC points are spread evenly along the curve (in false
-    plus true rate), the others evenly in recall.
+    None without positives or negatives. The ROC points are evenly spaced along the curve (in false
+    plus true positive rate), the others evenly in recall.
     """
     positives, negatives = int(positive.sum()), int(negative.sum())
     if not positives or not negatives:
@@ -96,5 +101,5 @@ def points(positive: NDArray[np.int64], negative: NDArray[np.int64]) -> dict[str
 
 
 def _short(values: NDArray[np.float64]) -> list[float]:
-    """Six decimals are finer than any screen."""
+    """Return values with six decimals, which is finer than a screen shows."""
     return [round(float(v), 6) for v in values]

@@ -169,19 +169,28 @@ class Flips:
     def _labels(self, compared: int) -> list[dict[str, Any]]:
         """Return the share of each label in both files, of the rows that both give a label.
 
-        The noise is how far a share moves 95 times of 100 where each flip to or from the label is
-        as likely as the other way: a coin's toss a row.
+        The noise is how far a share moves, 95 times of 100, where each flip to or from the label is
+        as likely as the other way.
         """
-        names = sorted({name for pair in self._pairs if all(pair) for name in pair if name})
+        old_rows, new_rows = Counter[str](), Counter[str]()
+        for (old, new), count in self._pairs.items():
+            if old and new:
+                old_rows[old] += count
+                new_rows[new] += count
         found = []
-        for name in names:
-            old = sum(n for (a, b), n in self._pairs.items() if a == name and b)
-            new = sum(n for (a, b), n in self._pairs.items() if b == name and a)
-            stayed = self._pairs[name, name]
-            noise = Z * math.sqrt(old + new - 2 * stayed) / compared
-            change = (new - old) / compared
-            shares = {"a": old / compared, "b": new / compared, "change": change, "noise": noise}
-            found.append({"label": name, **shares, "left": old - stayed, "joined": new - stayed})
+        for label in sorted({*old_rows, *new_rows}):
+            before, after, stayed = old_rows[label], new_rows[label], self._pairs[label, label]
+            found.append(
+                {
+                    "label": label,
+                    "a": before / compared,
+                    "b": after / compared,
+                    "change": (after - before) / compared,
+                    "noise": Z * math.sqrt(before + after - 2 * stayed) / compared,
+                    "left": before - stayed,
+                    "joined": after - stayed,
+                }
+            )
         return found
 
     def _directions(self, compared: int) -> list[dict[str, Any]]:
@@ -233,7 +242,7 @@ class Flips:
 
     def _gold_section(self) -> dict[str, Any]:
         """Return both accuracies, and McNemar's test of whether they differ."""
-        (_, mended), (broken, _) = self._judged.tolist()
+        (_, newly_right), (newly_wrong, _) = self._judged.tolist()
         rows, right_old, right_new = (
             int(self._judged.sum()),
             int(self._judged[1].sum()),
@@ -245,23 +254,23 @@ class Flips:
             "accuracy_old_interval": interval(right_old, rows),
             "accuracy_new": _ratio(right_new, rows),
             "accuracy_new_interval": interval(right_new, rows),
-            "mended": mended,
-            "broken": broken,
-            "mcnemar": mcnemar(broken, mended) if rows else None,
+            "newly_right": newly_right,
+            "newly_wrong": newly_wrong,
+            "mcnemar": mcnemar(newly_wrong, newly_right) if rows else None,
         }
 
 
-def mcnemar(broken: int, mended: int) -> dict[str, Any]:
+def mcnemar(newly_wrong: int, newly_right: int) -> dict[str, Any]:
     """Return the p value of as many rows that one model alone has right (McNemar 1947).
 
     Below EXACT_PAIRS of them by the binomial distribution of fair coins, above by chi-square of one
     degree of freedom with Edwards' correction (1948): (|b - c| - 1)^2 / (b + c).
     """
-    pairs, fewer = broken + mended, min(broken, mended)
+    pairs, fewer = newly_wrong + newly_right, min(newly_wrong, newly_right)
     if pairs < EXACT_PAIRS:
         tail = sum(math.comb(pairs, k) for k in range(fewer + 1)) / 2**pairs
         return {"method": "exact binomial", "statistic": None, "p": min(1.0, 2 * tail)}
-    statistic = max(abs(broken - mended) - 1, 0) ** 2 / pairs
+    statistic = max(abs(newly_wrong - newly_right) - 1, 0) ** 2 / pairs
     # The upper tail of chi-square with one degree of freedom is that of a squared normal.
     p = math.erfc(math.sqrt(statistic / 2))
     return {"method": "chi-square with Edwards' correction", "statistic": statistic, "p": p}
@@ -289,7 +298,7 @@ def _gates(document: Mapping[str, Any]) -> dict[str, float | None]:
         "mean_score_change": document["score_change"]["mean"],
     }
     if gold is not None and gold["rows"]:
-        values["accuracy_drop"] = (gold["broken"] - gold["mended"]) / gold["rows"]
+        values["accuracy_drop"] = (gold["newly_wrong"] - gold["newly_right"]) / gold["rows"]
         values["mcnemar_p"] = gold["mcnemar"]["p"]
     return values
 

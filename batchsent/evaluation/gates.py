@@ -1,7 +1,4 @@
-"""Conditions on figures, such as `psi>0.2` and `accuracy=0.9`.
-
-Knows nothing of where the figures come from.
-"""
+"""Conditions on figures, such as `psi>0.2` and `accuracy=0.9`."""
 
 import difflib
 import operator
@@ -18,7 +15,7 @@ CONDITION = re.compile(
 FLOOR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%?)\s*")
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
-# Figures of an evaluation of which more is better, and where they stand in it.
+# Figures of an evaluation of which more is better, and their keys in it.
 FLOORS: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "balanced_accuracy": ("balanced_accuracy",),
@@ -36,79 +33,73 @@ def failures(
 ) -> list[dict[str, Any]]:
     """Return the conditions that hold: expression, name, value, limit and message of each.
 
-    A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A figure
-    that could not be computed fails too: a gate in a cron job must not pass because its input is
-    missing.
+    A condition is a name, one of ``> >= < <=`` and a number, which may be a percentage. A condition
+    on a figure that could not be computed holds too: a gate in a cron job must not pass because its
+    input is missing.
 
-    Raises UsageError for what is no condition or names no figure.
+    Raises UsageError for a condition that cannot be read or names no figure of `values`.
     """
+    conditions = [_condition(text, values) for text in as_list(expressions)]
     found = []
-    for name, sign, limit, expression in [
-        _condition(text, values) for text in as_list(expressions)
-    ]:
+    for name, sign, limit, expression in conditions:
         value = values[name]
         if value is None:
-            message = f"{name} cannot be told, so {expression} cannot be ruled out"
+            message = f"{name} could not be computed, which counts as {expression}"
         elif COMPARISONS[sign](value, limit):
             message = f"{name} is {value:.6g}: {expression}"
         else:
             continue
-        found.append(
-            {
-                "expression": expression,
-                "name": name,
-                "value": value,
-                "limit": limit,
-                "message": message,
-            }
-        )
+        found.append(_failure(expression, name, value, limit, message))
     return found
 
 
 def failed_minimums(
     evaluation: Mapping[str, Any] | None, expressions: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the floors, such as ``accuracy=0.9``, that an evaluation stays under.
+    """Return the minimums, such as ``accuracy=0.9``, that an evaluation does not reach.
 
-    A missing figure is under any. Raises UsageError for what is no floor or names no figure of
-    FLOORS.
+    A figure that could not be computed reaches none. Raises UsageError for a minimum that cannot be
+    read or names no figure of FLOORS.
     """
+    minimums = [_minimum(text) for text in as_list(expressions)]
     found = []
-    for name, limit, expression in [_floor(text) for text in as_list(expressions)]:
+    for name, limit, expression in minimums:
         value: Any = evaluation
         for key in FLOORS[name]:
-            value = None if value is None else value[key]
+            if value is not None:
+                value = value[key]
         if value is None:
-            message = f"{name} cannot be told: there are no gold labels to judge by"
+            message = f"{name} could not be computed: there are no gold labels"
         elif value < limit:
-            message = f"{name} is {value:.6g}, under {limit:g}"
+            message = f"{name} is {value:.6g}, below {limit:g}"
         else:
             continue
-        found.append(
-            {
-                "expression": expression,
-                "name": name,
-                "value": value,
-                "limit": limit,
-                "message": message,
-            }
-        )
+        found.append(_failure(expression, name, value, limit, message))
     return found
 
 
+def _failure(
+    expression: str, name: str, value: float | None, limit: float, message: str
+) -> dict[str, Any]:
+    return {
+        "expression": expression,
+        "name": name,
+        "value": value,
+        "limit": limit,
+        "message": message,
+    }
+
+
 def as_list(expressions: Sequence[str]) -> Sequence[str]:
-    """Return conditions as a list; a single string is one condition."""
+    """Return conditions as a sequence; a single string is one condition."""
     return [expressions] if isinstance(expressions, str) else expressions
 
 
 def check_score(option: str, score: float | None) -> None:
-    """Refuse a threshold of the score that none can have, such as 70 for 70 %.
-
-    Raises UsageError.
-    """
+    """Raise UsageError for a threshold that no score can have, such as 70 for 70 %."""
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
-            f"{option} {score:g} is no score", hint="a score lies between 0 and 1, such as 0.7"
+            f"{option} {score:g} is not a score", hint="a score lies between 0 and 1, such as 0.7"
         )
 
 
@@ -124,11 +115,11 @@ def _condition(text: str, values: Mapping[str, Any]) -> tuple[str, str, float, s
     return name, sign, _number(number, percent), f"{name}{sign}{number}{percent}"
 
 
-def _floor(text: str) -> tuple[str, float, str]:
+def _minimum(text: str) -> tuple[str, float, str]:
     match = FLOOR.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"cannot read the floor '{printable(text)}'",
+            f"cannot read the minimum '{printable(text)}'",
             hint="write a figure, = and a number, such as accuracy=0.9",
         )
     name, number, percent = match.groups()
@@ -137,13 +128,14 @@ def _floor(text: str) -> tuple[str, float, str]:
 
 
 def _number(number: str, percent: str) -> float:
-    return float(number) / 100 if percent else float(number)
+    value = float(number)
+    return value / 100 if percent else value
 
 
 def _known(name: str, values: Mapping[str, Any]) -> None:
     if name not in values:
         near = difflib.get_close_matches(name, values, n=1)
-        hint = (
-            f"did you mean {near[0]}?" if near else f"the figures are: {', '.join(sorted(values))}"
-        )
+        hint = f"the figures are: {', '.join(sorted(values))}"
+        if near:
+            hint = f"did you mean {near[0]}?"
         raise UsageError(f"there is no figure '{name}'", hint=hint)

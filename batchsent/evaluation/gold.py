@@ -1,7 +1,4 @@
-"""Gold values -> label numbers: names, numbers, a mapping or star ranges.
-
-Knows nothing of files and scores.
-"""
+"""Gold values -> label numbers: by name, by number, by a mapping or by star ranges."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,14 +11,13 @@ from numpy.typing import NDArray
 from batchsent.errors import InputError, UsageError
 from batchsent.text import printable
 
-# What a gold value says when it names no label.
+# Stand for a label number where a gold value names no label.
 MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
 
-# Words that mean the same whatever the model calls its labels. Nothing else is guessed: LABEL_0 may
-# mean anything.
+# Words that mean the same label in any model. Nothing else is guessed: LABEL_0 may mean anything.
 SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
 
-# A gold column has few distinct values; one that does not (ids, prose) must not fill the memory.
+# A gold column has few distinct values; one with many (ids, prose) must not fill the memory.
 CACHE_VALUES = 10_000
 
 
@@ -44,20 +40,20 @@ class GoldRule:
     ) -> "GoldRule":
         """Make the rule for a model's labels.
 
-        `mapping_text` is
-        ``neg=NEGATIVE,pos=POSITIVE`` (an empty right side leaves the value out: ``neutral=``);
-        `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``,
-        both ends included, ratings in no range left out. With neither, a value is a label's name in
-        any case, one of neg/negative, neu/neutral, pos/positive where the model has such a label,
-        or the label's number from 0.
+        - `mapping_text` is ``neg=NEGATIVE,pos=POSITIVE``; an empty right side (``neutral=``) leaves
+          the value out.
+        - `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``, both ends included; ratings in no range are left
+          out.
+        - With neither, a value is a label's name in any case, one of neg/negative, neu/neutral,
+          pos/positive where the model has such a label, or the label's number from 0.
 
-        Raises UsageError for a rule that cannot be read, names no label of the model, or says two
-        things of a value.
+        Raises UsageError for a rule that cannot be read, names no label of the model, or gives a
+        value two labels.
         """
         labels = tuple(labels)
         if mapping_text is not None and stars is not None:
             raise UsageError(
-                "a gold column is read by a mapping or by stars, not both",
+                "a gold mapping and star ranges cannot be used together",
                 hint="leave one of them out",
             )
         if mapping_text is not None:
@@ -69,11 +65,11 @@ class GoldRule:
     def numbers(self, cells: Sequence[Any]) -> NDArray[np.int64]:
         """Return the label number of each cell, or MISSING, UNMATCHED or LEFT_OUT.
 
-        A dict look-up a row (25 million a second); the rule itself runs once a distinct value.
+        A row costs a look-up (25 million a second); the rule itself runs once a distinct value.
         """
         try:
             found = list(map(self.cache.get, cells))
-        except TypeError:  # a list or dict among the cells: unhashable, and no label
+        except TypeError:  # a list or dict among the cells: not hashable, and not a label
             return np.fromiter(map(self.number, cells), dtype=np.int64, count=len(cells))
         if None in found:
             if len(self.cache) > CACHE_VALUES:
@@ -92,49 +88,55 @@ class GoldRule:
         if not name.strip():
             return MISSING
         if self.kind == "stars":
-            rating = _as_number(name)
-            if rating is None:
-                return UNMATCHED
-            return next(
-                (label for low, high, label in self.ranges if low <= rating <= high), LEFT_OUT
-            )
+            return self._by_stars(name)
         key = _key(name)
         if self.kind == "mapping":
-            # Beside the mapping only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0
-            # means neither.
-            return self.values[key] if key in self.values else _label_number(self.labels, name)
+            if key in self.values:
+                return self.values[key]
+            # Otherwise only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0 is neither.
+            return _label_number(self.labels, name)
         return self._by_name(name, key, cell)
 
+    def _by_stars(self, name: str) -> int:
+        rating = _as_number(name)
+        if rating is None:
+            return UNMATCHED
+        for low, high, label in self.ranges:
+            if low <= rating <= high:
+                return label
+        return LEFT_OUT
+
     def _by_name(self, name: str, key: str, cell: Any) -> int:
-        # The key is another spelling only of a number: labels 1 to 5 meet 1.0.
-        for form in (name, key) if key.lstrip("-").isdecimal() else (name,):
-            named = _label_number(self.labels, form)
-            if named != UNMATCHED:
-                return named
+        named = _label_number(self.labels, name)
+        if named == UNMATCHED and key.lstrip("-").isdecimal():
+            # Another spelling of a number: the cell 1.0 is the label 1.
+            named = _label_number(self.labels, key)
+        if named != UNMATCHED:
+            return named
         for words in SYNONYMS:
             if key in words:
-                same = [i for i, label in enumerate(self.labels) if _key(label) in words]
-                return same[0] if len(same) == 1 else UNMATCHED
-        number = str(int(cell)) if isinstance(cell, bool) else key
-        return int(number) if number.isdecimal() and int(number) < len(self.labels) else UNMATCHED
+                return _only([i for i, label in enumerate(self.labels) if _key(label) in words])
+        if isinstance(cell, bool):
+            return int(cell) if int(cell) < len(self.labels) else UNMATCHED
+        if key.isdecimal() and int(key) < len(self.labels):
+            return int(key)
+        return UNMATCHED
 
     def facts(self) -> dict[str, str | None]:
-        """Return what the summary says of the rule."""
+        """Return the rule for the summary."""
         return {"kind": self.kind, "rule": self.text}
 
 
 def _key(value: str) -> str:
-    """Return the form in which values are compared: case and outer space do not count.
+    """Return the form in which values are compared: without case, outer space or a decimal .0.
 
     pandas writes 1 as 1.0 where a column has gaps.
     """
     number = _as_number(value)
-    # Beyond 2**53 a float no longer tells whole numbers apart.
-    return (
-        str(int(number))
-        if number is not None and number % 1 == 0 and abs(number) < 2**53
-        else value.strip().casefold()
-    )
+    # From 2**53 on a float does not distinguish all whole numbers.
+    if number is not None and number % 1 == 0 and abs(number) < 2**53:
+        return str(int(number))
+    return value.strip().casefold()
 
 
 def _as_number(value: str) -> float | None:
@@ -146,12 +148,16 @@ def _as_number(value: str) -> float | None:
 
 
 def _label_number(labels: tuple[str, ...], name: str) -> int:
-    """Find a label by its exact name, or by any case where only one fits; else UNMATCHED."""
+    """Return the label of this name, or the only one of it in another case; else UNMATCHED."""
     if name in labels:
         return labels.index(name)
     folded = name.strip().casefold()
-    same = [i for i, label in enumerate(labels) if label.strip().casefold() == folded]
-    return same[0] if len(same) == 1 else UNMATCHED
+    return _only([i for i, label in enumerate(labels) if label.strip().casefold() == folded])
+
+
+def _only(numbers: list[int]) -> int:
+    """Return the number of a list of one; else UNMATCHED."""
+    return numbers[0] if len(numbers) == 1 else UNMATCHED
 
 
 def _target(labels: tuple[str, ...], name: str, rule: str) -> int:
@@ -176,7 +182,9 @@ def _parse_mapping(labels: tuple[str, ...], text: str) -> dict[str, int]:
                 hint="write value=LABEL pairs with commas between them, such as "
                 "neg=NEGATIVE,pos=POSITIVE",
             )
-        number = _target(labels, name.strip(), text) if name.strip() else LEFT_OUT
+        number = LEFT_OUT
+        if name.strip():
+            number = _target(labels, name.strip(), text)
         if values.setdefault(key, number) != number:
             raise UsageError(
                 f"the gold mapping gives '{printable(value.strip())}' two labels",
@@ -213,12 +221,12 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
         return
     values = [f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"]]
     what = "a label of the model"
-    hint = "say what they mean, as in --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
+    hint = "map them to labels: --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
     if evaluation["gold"]["kind"] == "stars":
         what, hint = "in a range of --stars", "give ranges that hold them: --stars 1-2:NEGATIVE,..."
     said = f"its values are: {', '.join(values)}"
     if not values:
-        said, hint = "no scored row has a value that counts", "name another column"
+        said, hint = "no scored row has a gold value to compare with", "name another column"
     raise InputError(
         f"{name}: no value of the gold column is {what}, so nothing can be evaluated; {said}",
         hint=hint,
@@ -226,5 +234,5 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
 
 
 def accuracy_word(evaluation: Mapping[str, Any]) -> str:
-    """Return what the share of equal labels is called: with star ratings, agreement."""
+    """Return the word for the share of equal labels: agreement with star ratings, else accuracy."""
     return "agreement" if evaluation["gold"]["kind"] == "stars" else "accuracy"

@@ -1,13 +1,14 @@
 """One `evaluate.Metric` over scikit-learn, used by fine-tuning and by the summary.
 
-Knows nothing of texts or models. `evaluate.load("accuracy")` downloads a script even for accuracy.
-This metric is part of the package: no network.
+It is part of the package, since `evaluate.load` downloads a script even for accuracy.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+SHARES = ("precision", "recall", "f1")
 
 
 def load_metric(labels: Sequence[str]) -> Any:
@@ -23,9 +24,8 @@ def load_metric(labels: Sequence[str]) -> Any:
     - `per_class`: name -> `precision`, `recall`, `f1`, `support` (the weight of its references)
     - for two classes also `precision`, `recall`, `f1` of the second one
 
-    A share of nothing is 0. Weights of zero count as absent; where nothing at all is left every
-    figure is None. A confusion matrix is computed from its cells with the counts as weights,
-    whatever the number of rows.
+    A share of nothing is 0. Pairs of weight zero are left out; where no pair is left every figure
+    is None. To measure a confusion matrix, give its cells as pairs and their counts as weights.
     """
     import datasets
     import evaluate
@@ -46,7 +46,7 @@ def load_metric(labels: Sequence[str]) -> Any:
             )
 
         def _build_data_dir(self) -> str:
-            # evaluate makes a folder under HOME even for a metric that stays in memory; cron may
+            # By default evaluate makes a folder under HOME, also for a metric in memory; cron may
             # have no HOME.
             return self._data_dir_root  # type: ignore[no-any-return]  # as above
 
@@ -55,7 +55,7 @@ def load_metric(labels: Sequence[str]) -> Any:
         ) -> dict[str, Any]:
             return classification(predictions, references, sample_weight, labels)
 
-    # In memory: runs side by side then share no file.
+    # In memory, so that two runs at the same time share no file.
     return Classification(keep_in_memory=True)
 
 
@@ -68,13 +68,11 @@ def classification(
     """
     from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
 
-    predicted, gold = (
-        np.asarray(predictions, dtype=np.int64),
-        np.asarray(references, dtype=np.int64),
-    )
-    weight = (
-        np.ones(len(gold)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    )
+    predicted = np.asarray(predictions, dtype=np.int64)
+    gold = np.asarray(references, dtype=np.int64)
+    weight = np.ones(len(gold))
+    if sample_weight is not None:
+        weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != gold.shape:
         raise ValueError(f"{len(weight)} weights for {len(gold)} pairs")
     for index in (predicted, gold):
@@ -82,29 +80,15 @@ def classification(
             raise ValueError(
                 f"class indices {index.min()} to {index.max()} for {len(labels)} classes"
             )
-    # scikit-learn warns about classes whose weights are all zero; an empty cell of a confusion
-    # matrix is no news.
+    # scikit-learn warns about classes whose weights are all zero, such as empty cells of a
+    # confusion matrix.
     predicted, gold, weight = predicted[weight > 0], gold[weight > 0], weight[weight > 0]
     if not len(gold):
-        empty = dict.fromkeys(("precision", "recall", "f1"))
-        names = [
-            "accuracy",
-            "balanced_accuracy",
-            "mcc",
-            "macro_precision",
-            "macro_recall",
-            "macro_f1",
-        ]
-        names += ["precision", "recall", "f1"] if len(labels) == 2 else []
-        return dict.fromkeys(names) | {
-            "per_class": {name: {**empty, "support": 0.0} for name in labels}
-        }
-    precision, recall, f1, support = (
-        column.tolist()
-        for column in precision_recall_fscore_support(
-            gold, predicted, labels=range(len(labels)), sample_weight=weight, zero_division=0.0
-        )
+        return figures_of_nothing(labels)
+    columns = precision_recall_fscore_support(
+        gold, predicted, labels=range(len(labels)), sample_weight=weight, zero_division=0.0
     )
+    precision, recall, f1, support = (column.tolist() for column in columns)
     occurring = sorted(set(gold.tolist()) | set(predicted.tolist()))
     figures: dict[str, Any] = {
         "accuracy": float(accuracy_score(gold, predicted, sample_weight=weight)),
@@ -123,6 +107,16 @@ def classification(
     return figures
 
 
+def figures_of_nothing(labels: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of `classification` for no pairs at all: each is None."""
+    names = ["accuracy", "balanced_accuracy", "mcc"]
+    names += ["macro_precision", "macro_recall", "macro_f1"]
+    if len(labels) == 2:
+        names += SHARES
+    empty = {**dict.fromkeys(SHARES), "support": 0.0}
+    return {**dict.fromkeys(names), "per_class": {name: dict(empty) for name in labels}}
+
+
 def mean(values: Sequence[float]) -> float:
     """Return the mean of at least one number."""
     return sum(values) / len(values)
@@ -130,8 +124,7 @@ def mean(values: Sequence[float]) -> float:
 
 def correlation(matthews_corrcoef: Any, gold: Any, predicted: Any, weight: Any) -> float:
     """Return Matthews' correlation coefficient, 0 where a side is constant."""
-    # One class on both sides makes scikit-learn warn about a single label; the coefficient is 0 by
-    # convention.
+    # By convention it is 0 for one class on both sides; scikit-learn would warn of a single label.
     if len(set(gold.tolist()) | set(predicted.tolist())) < 2:
         return 0.0
     return float(matthews_corrcoef(gold, predicted, sample_weight=weight))

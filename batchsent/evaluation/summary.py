@@ -1,7 +1,4 @@
-"""The summary document of a run: put together, written as strict JSON, read back.
-
-Computes none of the figures.
-"""
+"""The summary document of a run: put together, written as strict JSON, read back."""
 
 import json
 import math
@@ -19,7 +16,7 @@ from batchsent.text import printable
 
 SCHEMA = "batchsent.summary/1"
 
-# In the order in which a reader wants them.
+# In the order of importance to a reader.
 SECTIONS = (
     "schema",
     "status",
@@ -50,14 +47,14 @@ OBJECTS = (
     "package",
 )
 
-# Versions that can change a score or a byte of the output.
+# Packages whose version can change a score or a byte of the output.
 PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
 
 # A summary has some 20 kB; with a hundred labels 200 kB.
 LARGEST_BYTES = 64 << 20
 
-# An error may quote a whole library, a command may name ten thousand files: the summary keeps the
-# beginning.
+# An error may hold a long text of a library, a command may name ten thousand files: the summary
+# keeps the beginning.
 MOST_ERROR_CHARACTERS = 1_000
 MOST_WORDS = 100
 MOST_WORD_CHARACTERS = 500
@@ -81,16 +78,19 @@ def build(
     """Put the summary together, plain JSON types only, in the order of SECTIONS.
 
     `tally_sections` are those of `Tally.sections`. `warnings` are dictionaries with `code`,
-    `message` and `hint`; what can be told from the figures themselves is added behind them. The
-    words of an error, and of the command in `run`, are cut where they are too long. Numpy numbers
-    become Python's, paths become strings, and a figure that is not a finite number becomes null:
-    strict JSON has no NaN.
+    `message` and `hint`; the warnings that follow from the figures are added after them. The texts
+    of an error, and of the command in `run`, are shortened where they are too long. Numpy numbers
+    become Python's, paths become strings, and a figure that is not a finite number becomes null,
+    since strict JSON has no NaN.
     """
+    shown_error = None
+    if error is not None:
+        shown_error = {name: cut(text, MOST_ERROR_CHARACTERS) for name, text in error.items()}
     given = {
         "schema": SCHEMA,
         "status": status,
         "exit_code": exit_code,
-        "error": error and {name: cut(said, MOST_ERROR_CHARACTERS) for name, said in error.items()},
+        "error": shown_error,
         "warnings": [*warnings, *advise(tally_sections)],
         "input": input,
         "outputs": list(outputs),
@@ -107,26 +107,27 @@ def build(
 
 
 def cut(words: Any, characters: int) -> Any:
-    """Return text that is no longer than this, saying how long it was; anything else as it is."""
+    """Return a text, shortened with its length where it is too long; anything else unchanged."""
     if not isinstance(words, str) or len(words) <= characters:
         return words
     return f"{words[:characters]}... ({len(words):,} characters)"
 
 
 def _command(run: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the command of a run, cut."""
+    """Return the command of a run, shortened."""
     words = run.get("command")
     if not isinstance(words, list):
         return {}
     kept = [cut(word, MOST_WORD_CHARACTERS) for word in words[:MOST_WORDS]]
-    return {"command": [*kept, f"... ({len(words):,} words)"] if len(words) > MOST_WORDS else kept}
+    if len(words) > MOST_WORDS:
+        kept.append(f"... ({len(words):,} words)")
+    return {"command": kept}
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:
     """Return the document as strict, indented ASCII JSON with a newline at the end.
 
-    ASCII, because names and labels may hold what a terminal obeys, and people read summaries with
-    cat.
+    ASCII, because summaries are read with cat, and names and labels may hold control characters.
     """
     return (_encode(_plain(document), "\n") + "\n").encode("ascii")
 
@@ -167,7 +168,7 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def as_input_error(what: str = "the summary", command: str = "batchsent batch") -> Iterator[None]:
-    """Turn what goes wrong inside, where figures are not what they should be, into InputError."""
+    """Turn the errors of a damaged document inside the block into InputError."""
     try:
         yield
     except (
@@ -179,14 +180,14 @@ def as_input_error(what: str = "the summary", command: str = "batchsent batch") 
         StopIteration,
         RecursionError,
     ) as error:
-        said = printable(f"{type(error).__name__} {error}")[:200]
+        text = printable(f"{type(error).__name__} {error}")[:200]
         raise InputError(
-            f"{what} is damaged: {said}", hint=f"make it again with {command}"
+            f"{what} is damaged: {text}", hint=f"make it again with {command}"
         ) from error
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter for a score, importing none of the packages."""
+    """Return the versions of PACKAGES and of Python, without importing the packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -218,14 +219,14 @@ def _plain(value: Any) -> Any:
 
 
 def _encode(value: Any, line: str) -> str:
-    """Return JSON text; `line` is a line break with the indentation of what encloses the value."""
+    """Return JSON text; `line` is a line break and the indentation of the enclosing value."""
     deeper = line + "  "
     if isinstance(value, dict) and value:
-        fields = (
-            f"{deeper}{json.dumps(key)}: {_encode(item, deeper)}" for key, item in value.items()
-        )
+        fields = []
+        for key, item in value.items():
+            fields.append(f"{deeper}{json.dumps(key)}: {_encode(item, deeper)}")
         return "{" + ",".join(fields) + line + "}"
-    # A histogram of 80 counts is one line to read, not 80.
+    # A list of plain values, such as the 80 counts of a histogram, is one line.
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return "[" + ",".join(deeper + _encode(item, deeper) for item in value) + line + "]"
     return json.dumps(value, allow_nan=False)

@@ -1,12 +1,13 @@
-"""Count a run as its chunks pass, in constant memory; knows nothing of files, models and time."""
+"""Count the rows of a run chunk by chunk, in constant memory, for the sections of the summary."""
 
 from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
-from batchsent.evaluation.bins import FIXED, Lengths, count, fixed
+from batchsent.evaluation.bins import FIXED, Lengths, count, fixed, share
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
@@ -14,8 +15,8 @@ from batchsent.text import printable
 
 SCORE_BINS = 50
 
-# Gold values that match no label: counted up to so many distinct ones, so many shown, cut at so
-# many characters.
+# Gold values that match no label: how many distinct ones are counted and shown, and with how many
+# characters.
 UNMATCHED_COUNTED = 1_000
 UNMATCHED_SHOWN = 20
 UNMATCHED_CHARACTERS = 60
@@ -24,11 +25,11 @@ UNMATCHED_CHARACTERS = 60
 class Tally:
     """The counts of one run.
 
-    Each chunk is added once, in order; `sections` may be asked at any time. With a `gold` rule
-    every chunk must carry its gold cells, and the sections hold an evaluation. Rows whose score is
-    under `unsure_below` are counted as unsure. `winners_only` says that the probabilities other
-    than the winner's are unknown and given as 0. Raises UsageError for an `unsure_below` that is no
-    score.
+    Each chunk is added once, in order; `sections` may be called at any time. With a `gold` rule
+    every chunk must have its gold cells, and the sections hold an evaluation. Rows whose score is
+    below `unsure_below` are counted as unsure. `winners_only` says that the probabilities other
+    than the winner's are unknown and given as 0. Raises UsageError for an `unsure_below` that is
+    not between 0 and 1.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class Tally:
         self.score_counts = np.zeros((len(self.labels), SCORE_BINS), dtype=np.int64)
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
-        self.quality = (
-            None if gold is None else Quality(self.labels, unsure_below, winners_only=winners_only)
-        )
+        self.quality: Quality | None = None
+        if gold is not None:
+            self.quality = Quality(self.labels, unsure_below, winners_only=winners_only)
         self.gold_counts = {"missing": 0, "left_out": 0, "unmatched": 0, "not_scored": 0}
         self.unmatched: dict[str, int] = {}
         self.unmatched_others = 0
@@ -68,51 +69,49 @@ class Tally:
         self.by_status += count(status, 4)
         self.distinct += scores.distinct
 
-        lengths = np.array(
-            [0 if text is None else len(text) for text in chunk.texts], dtype=np.int64
-        )
-        has_text = status != BLANK
-        self.characters.add(lengths[has_text])
-        cut = scores.truncated_tokens.astype(np.int64)
-        self.tokens.add((scores.n_tokens + cut)[has_text])
-        truncated = cut > 0
-        self.truncated_rows += int(truncated.sum())
-        self.truncated_tokens += int(cut.sum())
-
-        scored = status == SCORED
-        n = len(self.labels)
-        winners = scores.winners[scored]
-        probabilities = scores.probabilities[scored]
-        score = scores.best[scored]
-        place = np.minimum((score.astype(np.float64) * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
-        self.score_counts += count(winners * SCORE_BINS + place, n * SCORE_BINS).reshape(
-            n, SCORE_BINS
-        )
-        self.score_sums += count(winners, n, fixed(score))
-        if self.unsure_below is not None:
-            self.unsure += int((score < self.unsure_below).sum())
-
+        lengths = np.array([len(text or "") for text in chunk.texts], dtype=np.int64)
+        self._add_lengths(lengths, scores)
+        self._add_scores(scores)
         if self.gold is not None and self.quality is not None:
             assert chunk.gold is not None
             numbers = self.gold.numbers(chunk.gold)
-            self._count_gold(chunk.gold, numbers, scored)
-            matched = numbers >= 0
-            judged = scored & matched
-            among = matched[scored]
+            self._count_gold(chunk.gold, numbers, status == SCORED)
+            judged = (status == SCORED) & (numbers >= 0)
             self.quality.add(
                 numbers[judged],
-                winners[among],
-                probabilities[among],
+                scores.winners[judged],
+                scores.probabilities[judged],
                 lengths[judged],
-                truncated[judged],
+                scores.truncated_tokens[judged] > 0,
             )
+
+    def _add_lengths(self, lengths: NDArray[np.int64], scores: Scores) -> None:
+        """Count the lengths of the texts: `lengths` (rows,) in characters."""
+        has_text = scores.status != BLANK
+        truncated = scores.truncated_tokens.astype(np.int64)
+        self.characters.add(lengths[has_text])
+        self.tokens.add((scores.n_tokens + truncated)[has_text])
+        self.truncated_rows += int((truncated > 0).sum())
+        self.truncated_tokens += int(truncated.sum())
+
+    def _add_scores(self, scores: Scores) -> None:
+        """Count the scores of scored rows by label and bin."""
+        scored, n = scores.status == SCORED, len(self.labels)
+        winners, score = scores.winners[scored], scores.best[scored]
+        in_bins = (score.astype(np.float64) * SCORE_BINS).astype(np.int64)
+        in_bins = np.minimum(in_bins, SCORE_BINS - 1)
+        both = count(winners * SCORE_BINS + in_bins, n * SCORE_BINS)
+        self.score_counts += both.reshape(n, SCORE_BINS)
+        self.score_sums += count(winners, n, fixed(score))
+        if self.unsure_below is not None:
+            self.unsure += int((score < self.unsure_below).sum())
 
     def reject(self, rows: int) -> None:
         """Count rows that were left out of the output because they could not be read."""
         self.rejected += rows
 
     def rows(self) -> dict[str, int]:
-        """Return where every row went, at once; the other sections take a moment to compute."""
+        """Return what became of every row; unlike the other sections it is cheap."""
         _, scored, blank, nonfinite = (int(rows) for rows in self.by_status)
         written = scored + blank + nonfinite
         return {
@@ -129,7 +128,7 @@ class Tally:
         """Return the sections rows, text, predictions and evaluation of the summary.
 
         read = scored + blank + rejected + nonfinite; written = read - rejected. Lengths and
-        distinct texts are those of rows that have text. Sizes do not depend on the number of rows.
+        distinct texts are those of rows with text.
         """
         rows = self.rows()
         return {
@@ -144,40 +143,41 @@ class Tally:
         rows = tokens["count"]
         return {
             "characters": self.characters.section(),
-            # As long as the text is, not as much as the model read; a lower bound where the text
-            # was cut.
+            # Tokens of the texts, not only those that the model read; of a text that was cut a
+            # lower bound.
             "tokens": tokens,
             "truncated_rows": self.truncated_rows,
-            "truncated_share": self.truncated_rows / rows if rows else None,
+            "truncated_share": share(self.truncated_rows, rows),
             "tokens_read": tokens["total"] - self.truncated_tokens,
             "tokens_cut_at_least": self.truncated_tokens,
         }
 
     def _predictions(self, scored: int) -> dict[str, Any]:
-        in_full = len(self.labels) <= LABELS_IN_FULL
         labels: list[dict[str, Any]] = []
         for i, label in enumerate(self.labels):
             rows = int(self.score_counts[i].sum())
             entry: dict[str, Any] = {
                 "label": label,
                 "count": rows,
-                "share": rows / scored if scored else None,
-                "mean_score": int(self.score_sums[i]) / FIXED / rows if rows else None,
+                "share": share(rows, scored),
+                "mean_score": share(int(self.score_sums[i]) / FIXED, rows),
             }
-            if in_full:
+            if len(self.labels) <= LABELS_IN_FULL:
                 entry["score_counts"] = self.score_counts[i].tolist()
             labels.append(entry)
-        known = self.unsure_below is not None and scored > 0
+        unsure = unsure_share = None
+        if self.unsure_below is not None:
+            unsure, unsure_share = self.unsure, share(self.unsure, scored)
         return {
             "labels": labels,
-            "mean_score": int(self.score_sums.sum()) / FIXED / scored if scored else None,
+            "mean_score": share(int(self.score_sums.sum()) / FIXED, scored),
             "score_histogram": {
                 "edges": [i / SCORE_BINS for i in range(SCORE_BINS + 1)],
                 "counts": self.score_counts.sum(axis=0).tolist(),
             },
             "unsure_below": self.unsure_below,
-            "unsure": self.unsure if self.unsure_below is not None else None,
-            "unsure_share": self.unsure / scored if known else None,
+            "unsure": unsure,
+            "unsure_share": unsure_share,
         }
 
     def _count_gold(self, cells: list[Any], numbers: Any, scored: Any) -> None:
@@ -187,7 +187,7 @@ class Tally:
         unmatched = np.nonzero(numbers == UNMATCHED)[0]
         self.gold_counts["unmatched"] += len(unmatched)
         for value, rows in Counter(str(cells[row]) for row in unmatched.tolist()).items():
-            # Cut twice: an escape such as \u202e is six characters of what is shown.
+            # Shortened twice: an escape such as \u202e is shown as six characters.
             shown = printable(value[:UNMATCHED_CHARACTERS])[:UNMATCHED_CHARACTERS]
             if shown in self.unmatched or len(self.unmatched) < UNMATCHED_COUNTED:
                 self.unmatched[shown] = self.unmatched.get(shown, 0) + rows
@@ -199,14 +199,13 @@ class Tally:
             return None
         # The commonest first; equal counts by value, so that a resumed run lists the same.
         ranked = sorted(self.unmatched.items(), key=lambda item: (-item[1], item[0]))
-        shown = ranked[:UNMATCHED_SHOWN]
+        shown, others = ranked[:UNMATCHED_SHOWN], ranked[UNMATCHED_SHOWN:]
         return {
             "gold": {
                 **self.gold.facts(),
                 **self.gold_counts,
                 "unmatched_values": [{"value": value, "count": rows} for value, rows in shown],
-                "unmatched_others": self.unmatched_others
-                + sum(rows for _, rows in ranked[UNMATCHED_SHOWN:]),
+                "unmatched_others": self.unmatched_others + sum(rows for _, rows in others),
             },
             **self.quality.section(),
         }

@@ -1,4 +1,1 @@
-"""Files and folders that appear whole or not at all.
-
-Their hashes, the lock of an output, signals.
-"""
+"""Files and folders that appear whole or not at all; hashes, the lock of an output, signals."""

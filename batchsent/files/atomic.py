@@ -1,12 +1,12 @@
 """Files and folders that appear whole under their final name or not at all.
 
-Knows nothing of what is in them. The protocol (SQLite's and restic's): write to a hidden temporary
-name in the same directory, close with errors checked, fsync, rename, fsync the directory. Every
-file the tool leaves behind goes this way.
+The steps, as in SQLite and restic: write to a hidden temporary name in the same directory, fsync,
+close with errors checked, rename, fsync the directory. Every file that a command leaves on the disk
+is written in this way.
 
 Each step is a fail point. With BATCHSENT_FAULT=POINT:N:ACTION in the environment, which only tests
-set, the N-th passage of POINT (or of any point, written `*`) raises, kills the process or meets a
-full disk.
+set, the N-th passage of POINT (or of any point, written `*`) raises an error, kills the process or
+behaves as on a full disk.
 """
 
 import errno
@@ -25,8 +25,8 @@ from batchsent.errors import OutputError, PipeClosed, UsageError, reason
 from batchsent.files.hashing import HashedOutput
 from batchsent.text import printable
 
-# Passages of each fail point in this process. The tests start a process a fault, so it never needs
-# a reset.
+# Passages of each fail point in this process. The tests start a process for each fault, so it is
+# never reset.
 _passed: dict[str, int] = {}
 
 
@@ -57,13 +57,15 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn the system's errors while writing `path` into an OutputError that says what to do."""
+    """Turn the system's errors while writing `path` into an OutputError with a hint."""
     try:
         yield
     except BrokenPipeError as error:
-        raise PipeClosed(f"{printable(path)}: nobody reads it any more") from error
+        raise PipeClosed(f"{printable(path)}: its reader has closed it") from error
     except OSError as error:
-        where = "stdout" if str(path) == "-" else printable(path)
+        where = printable(path)
+        if where == "-":
+            where = "stdout"
         if error.errno in FULL:
             figures = room(path, error.errno, needed_bytes)
             raise OutputError(
@@ -78,7 +80,7 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
 
 @dataclass(frozen=True)
 class Room:
-    """What is left where a file could not be written; None where it cannot be told."""
+    """What is left of a file system that refused a file; None where that is not known."""
 
     sentence: str
     free_bytes: int | None = None
@@ -88,29 +90,32 @@ class Room:
 def room(path: Path | str, number: int | None, needed_bytes: int | None) -> Room:
     """Return the figures of the file system that refused `path` with this error number."""
     if str(path) == "-":
-        return Room("")  # nobody knows where stdout goes
-    need = "" if needed_bytes is None else f"; about {needed_bytes:,} bytes are needed"
+        return Room("")  # stdout may go anywhere
+    need = ""
+    if needed_bytes is not None:
+        need = f"; about {needed_bytes:,} bytes are needed"
     if number == errno.EFBIG:
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        most = "" if limit == resource.RLIM_INFINITY else f"{limit:,} bytes are allowed (ulimit -f)"
-        return Room(f" ({most}{need})" if most else "")
+        if limit == resource.RLIM_INFINITY:
+            return Room("")
+        return Room(f" ({limit:,} bytes are allowed (ulimit -f){need})")
     try:
         found = os.statvfs(Path(os.path.realpath(path)).parent)
     except OSError:
         return Room("")
     free_bytes, free_inodes = found.f_bavail * found.f_frsize, found.f_favail
     if found.f_files and not free_inodes and free_bytes > (needed_bytes or 0):
-        said = f" (no more files can be made: all {found.f_files:,} inodes are in use)"
+        sentence = f" (no more files can be made: all {found.f_files:,} inodes are in use)"
     else:
-        said = f" ({free_bytes:,} bytes are free{need})"
-    return Room(said, free_bytes, free_inodes)
+        sentence = f" ({free_bytes:,} bytes are free{need})"
+    return Room(sentence, free_bytes, free_inodes)
 
 
 def temporary_path(final: Path) -> Path:
     """Return the hidden name beside `final` that it is written under.
 
-    The name is fixed, so that the next run replaces what a killed one left; the lock of the output
-    lets one run write at a time. It names batchsent, so that it is nobody else's file.
+    The name is fixed, so that the next run replaces the file of a killed one; the lock of the
+    output lets one run write at a time. It has batchsent in it, so that it is no file of the user.
     """
     return final.parent / f".{final.name}.batchsent.tmp"
 
@@ -122,7 +127,7 @@ class PendingFile(HashedOutput):
     With `follow_link` the link stays, and what it points to is replaced, or made, in its own
     folder.
 
-    Counts and hashes what passes through (`size`, `sha256`). Once discarded it swallows writes: a
+    Counts and hashes what is written (`size`, `sha256`). Once discarded it ignores writes: a
     ParquetWriter that is closed after an error would otherwise complete a truncated file with a
     valid footer. Raises OSError; wrap the use in `output_errors`.
     """
@@ -134,13 +139,13 @@ class PendingFile(HashedOutput):
         self._target = Path(os.path.realpath(final)) if follow_link else final
         self.temporary = temporary_path(self._target)
         fault("open")
-        # O_NOFOLLOW: nobody redirects our bytes through a link planted under the temporary name.
+        # O_NOFOLLOW: a link planted under the temporary name must not redirect what is written.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         super().__init__(os.open(self.temporary, flags, 0o666))
         self._discarded = False
 
     def write(self, data: Any) -> int:
-        """Write all of `data`; short writes are continued."""
+        """Write all of `data`; after a short write the rest is written too."""
         if self._discarded:
             return len(memoryview(data).cast("B"))
         fault("write")
@@ -161,7 +166,7 @@ class PendingFile(HashedOutput):
         fsync_directory(self._target.parent)
 
     def discard(self) -> None:
-        """Remove the temporary file; what is written from now on goes nowhere.
+        """Remove the temporary file; what is written from now on is ignored.
 
         Does nothing after a commit.
         """
@@ -182,7 +187,7 @@ class PendingFile(HashedOutput):
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good, where it is there; of a symbolic link the link itself.
+    """Remove a file durably, if it is there; of a symbolic link the link itself.
 
     Raises OSError.
     """
@@ -192,7 +197,7 @@ def remove(path: Path) -> None:
         fsync_directory(path.parent)
 
 
-# What some network file systems answer: they have no fsync, of files or of folders.
+# The errors of network file systems that have no fsync of files, or of folders.
 NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -207,7 +212,7 @@ def fsync(fd: int, point: str) -> None:
 
 
 def fsync_directory(folder: Path) -> None:
-    """Make the names in `folder` durable."""
+    """Make the names of the files in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fsync(fd, "fsync-directory")
@@ -227,7 +232,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def temporary_directory(final: Path) -> Path:
-    """Make a fresh, empty hidden folder beside where `final` points, to be filled.
+    """Make an empty hidden folder beside `final`, links followed, to be filled.
 
     Raises OutputError.
     """
@@ -235,22 +240,23 @@ def temporary_directory(final: Path) -> Path:
     temporary, old = temporary_path(final), replaced_path(final)
     with output_errors(final):
         if old.exists() and not final.exists():
-            old.replace(final)  # a crash came between the two renames of publish_directory
+            # A crash came between the two renames of publish_directory.
+            old.replace(final)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     return temporary
 
 
 def foreign_names(folder: Path, known: Iterable[str]) -> list[str]:
-    """Return the names in a folder that match none of the patterns `known`, and all sub-folders.
+    """Return the names in a folder that match no pattern of `known`, and all sub-folders.
 
     They are the user's own: a folder that holds any is not replaced.
     """
     patterns = list(known)
     found = []
     for path in sorted(folder.iterdir()):
-        ours = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in patterns)
-        if not ours or path.is_symlink() or not path.is_file():
+        is_known = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in patterns)
+        if not is_known or path.is_symlink() or not path.is_file():
             found.append(path.name)
     return found
 
@@ -263,10 +269,10 @@ def replaced_path(final: Path) -> Path:
 def publish_directory(temporary: Path, final: Path, *, overwrite: bool = False) -> None:
     """Give a filled folder its final name once everything in it is durable.
 
-    Raises UsageError when `final` exists and `overwrite` is false, OutputError when the system
-    refuses. With `overwrite` the old folder is moved aside first and removed last: a directory
-    cannot be replaced in one step on every file system; after a crash in between the next
-    `temporary_directory` puts the old one back.
+    With `overwrite` the old folder is moved aside first and removed last, since not every file
+    system can replace a directory in one step. After a crash in between the next
+    `temporary_directory` puts the old one back. Raises UsageError when `final` exists and
+    `overwrite` is false, OutputError when the system refuses.
     """
     if final.exists() and not overwrite:
         raise UsageError(

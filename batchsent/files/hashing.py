@@ -1,4 +1,4 @@
-"""SHA-256 of files: of one that is there, and of one while it is being written."""
+"""SHA-256 of files: of a file on the disk, and of one while it is being written."""
 
 import hashlib
 import io
@@ -10,10 +10,7 @@ STDOUT = 1  # file descriptor
 
 
 class HashedOutput(io.RawIOBase):
-    """An open file descriptor as a file that never repositions.
-
-    Counts and hashes what is written.
-    """
+    """An open file descriptor as a binary file without seek; counts and hashes what is written."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -27,7 +24,7 @@ class HashedOutput(io.RawIOBase):
         return self._hash.hexdigest()
 
     def writable(self) -> bool:
-        """Say that it is a file to write to."""
+        """Tell that it can be written to."""
         return True
 
     def tell(self) -> int:
@@ -35,9 +32,9 @@ class HashedOutput(io.RawIOBase):
         return self.size
 
     def write(self, data: Any) -> int:
-        """Write all of `data`; short writes are continued.
+        """Write all of `data`; after a short write the rest is written too.
 
-        Raises OSError, BrokenPipeError for a reader who left.
+        Raises OSError; BrokenPipeError where the reader of a pipe went away.
         """
         view = memoryview(data).cast("B")
         done = 0
@@ -49,6 +46,6 @@ class HashedOutput(io.RawIOBase):
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hash of a file."""
+    """Return the SHA-256 of a file, in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

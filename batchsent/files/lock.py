@@ -13,9 +13,9 @@ from batchsent.text import printable
 
 @contextlib.contextmanager
 def held_lock(output: Path, wait_s: float) -> Iterator[None]:
-    """Hold the lock of an output; the kernel lets go of it however the process ends.
+    """Hold the lock of an output; the kernel releases it however the process ends.
 
-    Raises Locked.
+    Raises Locked where another process still holds it after `wait_s` seconds.
     """
     path = output.with_name(f".{output.name}.batchsent.lock")
     lock = filelock.FileLock(path)
@@ -25,13 +25,13 @@ def held_lock(output: Path, wait_s: float) -> Iterator[None]:
         except filelock.Timeout as error:
             raise Locked(
                 f"another run is writing {printable(output)}",
-                hint="wait for it, with --lock-wait 600 for instance",
+                hint="wait for it: --lock-wait 600 waits up to 600 seconds",
             ) from error
     try:
         yield
     finally:
-        # Removed while held: whoever waits for this inode sees that it has no name any more and
-        # takes a new one.
+        # Removed while held: a process that waits for the lock sees that the file has no name any
+        # more, and makes a new one.
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()

@@ -14,12 +14,10 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted.
+    """While entered, SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread.
 
-    Inside a `deferred` block they wait for its end.
-
-    In a thread that is not the main one nothing is handled: Python delivers signals to the main
-    thread only.
+    Inside a `deferred` block they are raised at its end. In any other thread nothing is handled,
+    since Python delivers signals to the main thread only.
     """
 
     def __init__(self) -> None:
@@ -48,7 +46,7 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             if number == signal.SIGINT:
-                # The user asked twice and does not want to wait; what is committed is safe.
+                # The user asked twice and does not want to wait. Finished files are durable.
                 os._exit(128 + number)
             return
         self.received = number
@@ -56,7 +54,7 @@ class Signals:
             self.raise_if_received()
 
     def stop(self) -> bool:
-        """Tell whether to stop; may be asked in any thread."""
+        """Tell whether a signal came; may be called in any thread."""
         return self.received is not None
 
     def raise_if_received(self) -> None:
@@ -66,14 +64,14 @@ class Signals:
             raise Interrupted(
                 self.received,
                 f"stopped by {name}",
-                hint="run the same command again to go on",
+                hint="run the same command again to resume",
             )
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Run a block that asks `stop` itself or must not be interrupted.
+        """Run a block that calls `stop` itself, or must not be interrupted.
 
-        A signal is delivered after the block.
+        A signal that comes in the block raises Interrupted after it.
         """
         self._deferred += 1
         try:

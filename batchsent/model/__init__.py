@@ -1,4 +1,1 @@
-"""Texts to probabilities: load a model safely, tokenize, batch, run.
-
-Knows nothing of files or columns.
-"""
+"""Texts to probabilities: load a model safely, tokenize, batch, run."""

@@ -1,7 +1,7 @@
-"""Which texts share a forward pass; knows lengths only.
+"""Which texts share a forward pass, by their lengths.
 
-A plan depends on the lengths and the budget alone, so a chunk that is finished after an
-interruption goes through the same batches, and gives the same bytes, as one done in one sitting.
+A plan depends on the lengths and the budget alone. So a chunk that is finished after an
+interruption has the same batches, and the same bytes, as one without.
 """
 
 from typing import Literal
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 # What limits a batch: texts of one length only; the tokens with padding; the tokens themselves.
 Shape = Literal["equal", "padded", "packed"]
-# CUDA's kernels count the texts of a batch in 16 bits, some of them times the heads.
+# CUDA's kernels count the texts of a batch in 16 bits.
 MOST_TEXTS = 32_768
 
 
@@ -20,8 +20,9 @@ def plan_batches(
 ) -> list[NDArray[np.int64]]:
     """Return row numbers, batch by batch, longest texts first.
 
-    A batch costs its number of tokens, for "padded" its number of rows times its longest text; it
-    stays within `budget_tokens` unless it is a single text, and never holds more than MOST_TEXTS.
+    The cost of a batch is its number of tokens, for "padded" its number of rows times its longest
+    text. It is within `budget_tokens`, unless the batch is a single text. No batch has more than
+    MOST_TEXTS texts.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
@@ -30,7 +31,7 @@ def plan_batches(
         longest = int(sorted_lengths[start])
         end = start + max(1, budget_tokens // max(1, longest))
         if shape == "equal":
-            # Descending order: the first place that is shorter.
+            # In descending order: the first place with a shorter text.
             same = int(np.searchsorted(-sorted_lengths, -longest, side="right"))
             end = min(end, same)
         elif shape == "packed":

@@ -1,8 +1,7 @@
-"""Scores that can be read as chances: one temperature, fitted on held-out rows.
+"""Scores that are probabilities of being right: one temperature, fitted on held-out rows.
 
-Trains and scores nothing itself. Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On
-Calibration of Modern Neural Networks", 2017): logits are divided by one number T before the
-softmax. Labels stay the same, only how sure the scores are changes.
+Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks",
+2017): logits are divided by one number T before the softmax. The labels stay the same.
 """
 
 import json
@@ -21,7 +20,7 @@ from batchsent.text import printable
 FILE = "calibration.json"
 SCHEMA = "batchsent.calibration/1"
 
-# Encoders need between 1 and 3; what lies outside of this says that the data could not tell.
+# Encoders have temperatures from 1 to 3. At these limits the data do not determine one.
 LOWEST, HIGHEST = 0.05, 20.0
 BINS = 20  # of the calibration error, as in the summary
 FOLDS = 5
@@ -31,7 +30,7 @@ FEWEST_ROWS = 50
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and how far it mends the scores of the rows it was fitted on."""
+    """A temperature, and how much it improves the scores."""
 
     temperature: float  # 1 leaves scores as they are
     rows: int
@@ -46,9 +45,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """Return the temperature that makes the right labels most likely.
 
     `logits` (rows, labels) may also be logarithms of probabilities; `labels` (rows,) are label
-    numbers. The loss is convex in 1/T, so that halving an interval finds its minimum. Returns 1
-    where there is none between LOWEST and HIGHEST: a model that is always right, or no better than
-    chance, does not tell how sure it should be.
+    numbers. The loss is convex in 1/T, so that bisection finds its minimum. Returns 1 where there
+    is none between LOWEST and HIGHEST: for a model that is always right, or no better than chance.
     """
     z, y = _checked(logits, labels)
     if not len(z):
@@ -62,26 +60,31 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     low, high = 1 / HIGHEST, 1 / LOWEST
     if slope(low) >= 0 or slope(high) <= 0:
         return 1.0
-    # Halved 50 times in the logarithm: to the last digit of a float32.
+    # 50 steps in the logarithm reach the last digit of a float32.
     for _ in range(50):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+        if slope(middle) < 0:
+            low = middle
+        else:
+            high = middle
     return float(1 / (low * high) ** 0.5)
 
 
 def calibrate(
     logits: NDArray[Any], labels: NDArray[Any], *, weights_sha256: str | None = None
 ) -> Calibration:
-    """Fit a temperature on held-out rows and measure what it mends.
+    """Fit a temperature on held-out rows and measure how much it improves the scores.
 
-    The temperature is fitted on all rows. What it mends is measured by folds, each scored with the
-    temperature of the others: the figures after are those of rows that were not fitted on. With
-    fewer than FEWEST_ROWS rows the temperature is 1.
+    The temperature is fitted on all rows. The figures after calibration are measured by
+    cross-validation: each fold is scored with the temperature of the others. With fewer than
+    FEWEST_ROWS rows the temperature is 1.
     """
     z, y = _checked(logits, labels)
     rows = len(z)
     if rows < FEWEST_ROWS:
-        error, loss = (calibration_error(_softmax(z), y), _loss(z, y)) if rows else (None, None)
+        error = loss = None
+        if rows:
+            error, loss = calibration_error(_softmax(z), y), _loss(z, y)
         return Calibration(1.0, rows, error, error, loss, loss, weights_sha256)
     # Held-out rows may be sorted by label: a seeded order gives every fold some of each.
     folds = np.random.default_rng(0).permutation(rows) % FOLDS
@@ -105,9 +108,9 @@ def apply_temperature(
 ) -> NDArray[np.float32]:
     """Return softmax(log p / T) of probabilities (rows, labels), which is softmax(logits / T).
 
-    The most probable label stays the most probable: where rounding to float32 would make a tie of
-    two labels, the others are lowered by the last digit. T = 1 returns the probabilities to the
-    bit, rows of NaN stay NaN.
+    The most probable label stays the most probable: where rounding to float32 would tie it with
+    another, that one is lowered by the last digit. T = 1 returns the same bits; rows of NaN stay
+    NaN.
     """
     if temperature == 1:
         return probabilities
@@ -117,11 +120,10 @@ def apply_temperature(
     rows = np.flatnonzero(np.isfinite(scaled).all(axis=1))
     winners = probabilities[rows].argmax(axis=1)
     best = scaled[rows, winners][:, None]
-    # Only what was less probable before: a true tie stays one.
+    # Only labels that were less probable before: a tie stays one.
     lower = probabilities[rows] < probabilities[rows, winners][:, None]
-    scaled[rows] = np.where(
-        lower, np.minimum(scaled[rows], np.nextafter(best, np.float32(0))), scaled[rows]
-    )
+    limited = np.minimum(scaled[rows], np.nextafter(best, np.float32(0)))
+    scaled[rows] = np.where(lower, limited, scaled[rows])
     return scaled
 
 
@@ -133,10 +135,7 @@ def calibrated(scores: Scores, temperature: float) -> Scores:
 def calibration_error(
     probabilities: NDArray[Any], labels: NDArray[Any], bins: int = BINS
 ) -> float | None:
-    """Return the expected calibration error over equal bins of the score.
-
-    None of no rows.
-    """
+    """Return the expected calibration error over equal bins of the score; None without rows."""
     if not len(labels):
         return None
     score = probabilities.max(axis=1)
@@ -163,43 +162,40 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     `weights_sha256`.
     """
     path = folder / FILE
-    name, mend = (
-        printable(path),
-        "make the model again with batchsent finetune, or leave out --calibrated",
-    )
+    name = printable(path)
+    hint = "make the model again with batchsent finetune, or leave out --calibrated"
     try:
         document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=mend) from error
+        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=hint) from error
     try:
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
-        found = Calibration(
-            **{field: document[field] for field in Calibration.__dataclass_fields__}
-        )
+        values = {name: document[name] for name in Calibration.__dataclass_fields__}
+        found = Calibration(**values)
         if isinstance(found.temperature, bool) or not LOWEST <= found.temperature <= HIGHEST:
             raise ValueError(f"a temperature of {found.temperature!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{name} is damaged: {printable(error)}", hint=mend) from error
-    if (
-        None not in {weights_sha256, found.weights_sha256}
-        and found.weights_sha256 != weights_sha256
-    ):
-        raise ModelError(f"{name} was fitted for other weights than the folder's", hint=mend)
+        raise ModelError(f"{name} is damaged: {printable(error)}", hint=hint) from error
+    both_known = None not in {weights_sha256, found.weights_sha256}
+    if both_known and found.weights_sha256 != weights_sha256:
+        raise ModelError(f"{name} was fitted for other weights than those in the folder", hint=hint)
     return found
 
 
 def _checked(
     logits: NDArray[Any], labels: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return logits, the highest of each row 0, and label numbers."""
+    """Return label numbers, and logits shifted so that the highest of each row is 0."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     assert z.ndim == 2
     assert y.shape == z.shape[:1]
     assert np.isfinite(z).all()
-    return z - z.max(axis=1, keepdims=True, initial=-np.inf) if len(z) else z, y
+    if len(z):
+        z = z - z.max(axis=1, keepdims=True, initial=-np.inf)
+    return z, y
 
 
 def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which instructions this machine's CPU has for short numbers; asks no library."""
+"""The instruction sets of this machine's CPU for bfloat16 and int8, without any library."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """Return the instruction sets that Linux says the CPU has; none elsewhere."""
+    """Return the instruction sets of the CPU, from Linux; an empty set on other systems."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return set()

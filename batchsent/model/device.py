@@ -1,4 +1,4 @@
-"""Choose the device and the precision and say why; knows nothing of models."""
+"""Choose the device and the precision, and say why."""
 
 import resource
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from batchsent.text import first_line, printable
 PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 # Formats with fewer digits, or a smaller range, than the weights were trained in.
 HALF = ("float16", "bfloat16")
-# What a device says when its memory is full. cuBLAS takes a workspace with its first product:
-# without room for that it is "not initialized".
+# Texts of the errors of a device whose memory is full. cuBLAS takes a workspace with its first
+# product; without memory for that it is "not initialized".
 FULL = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -30,12 +30,12 @@ FULL = (
     "failed to map segment from shared object",
     "Cannot allocate memory",
 )
-# Loading PyTorch, transformers and the embedded model takes 1.3 GB of addresses; below this a limit
-# is the likeliest reason for any error while a model loads.
+# Loading PyTorch, transformers and the embedded model takes 1.3 GB of addresses. With a limit below
+# this, the limit is the likeliest reason for any error while a model loads.
 LEAST_ADDRESS_SPACE = 2_000_000_000
 MORE_MEMORY = "end other programs, or let this one use more memory (ulimit -v, a container's limit)"
 FREE_MEMORY = "end other programs on it, or use --device cpu"
-# What CUDA says, and what to do about it.
+# Parts of CUDA's error messages, and the hint for each.
 CUDA_HINTS = {
     "busy or unavailable": "another program holds it (nvidia-smi lists them): end that one, or use "
     "--device cpu",
@@ -60,7 +60,7 @@ class Device:
 
     @property
     def weights(self) -> str:
-        """Number format in which the model is loaded; int8 is made of float32 afterwards."""
+        """Number format in which the model is loaded; int8 is made from float32 after that."""
         return "float32" if self.precision == "int8" else self.precision
 
     @property
@@ -69,7 +69,7 @@ class Device:
         return self.name.partition(":")[0]
 
     def facts(self) -> dict[str, Any]:
-        """Return what the summary says of it: all that the bits of a score depend on."""
+        """Return the facts for the summary: all that the bits of a score depend on."""
         return {
             "name": self.name,
             "description": self.description,
@@ -80,10 +80,10 @@ class Device:
 
 
 def choose_device(device: str, precision: str, driver: DriverFiles | None = None) -> Device:
-    """Turn what the user typed into a device that is there and a precision that it is good at.
+    """Return the device for what the user typed, with a precision that is fast on it.
 
-    `driver` says where to look for NVIDIA's driver. Raises UsageError for names that mean nothing
-    or a precision that the device is bad at, DeviceError for a device that is not there.
+    `driver` says where to look for NVIDIA's driver. Raises UsageError for unknown names and for a
+    precision that is slow on the device, DeviceError for a device that is not there.
     """
     kind, number = _parse(device, precision)
     check_room("torch")
@@ -94,13 +94,15 @@ def choose_device(device: str, precision: str, driver: DriverFiles | None = None
         return _auto(torch, precision, driver or DriverFiles())
     if kind == "cuda":
         return _cuda(torch, number or 0, precision)
-    return _mps(torch, precision) if kind == "mps" else _cpu(torch, precision)
+    if kind == "mps":
+        return _mps(torch, precision)
+    return _cpu(torch, precision)
 
 
 def check_device(device: str, precision: str) -> None:
-    """Refuse what `choose_device` would refuse, without torch where the answer needs none.
+    """Refuse what `choose_device` refuses; torch is not imported where it is not necessary.
 
-    None is needed for the defaults, and for a CPU in all formats but int8.
+    It is not necessary for the defaults, nor for a CPU in all formats but int8.
     """
     kind, _ = _parse(device, precision)
     if kind == "cpu":
@@ -110,7 +112,7 @@ def check_device(device: str, precision: str) -> None:
 
 
 def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
-    """Raise UsageError for a format that is no use on this CPU.
+    """Raise UsageError for a format that is slow on this CPU.
 
     `no_gpu` says why a GPU is not used instead.
     """
@@ -119,8 +121,8 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
             "float16 is slow and inexact on a CPU", hint=no_gpu or "use --precision float32"
         )
     if precision == "bfloat16" and not has_fast_bfloat16():
-        # Without instructions for it bfloat16 measured 0.7 times the speed of float32; with
-        # avx512_bf16 1.6 times.
+        # Measured: 0.7 times the speed of float32 without instructions for it, 1.6 times with
+        # avx512_bf16.
         raise UsageError(
             "bfloat16 is slower than float32 on this CPU (it has neither avx512_bf16 nor amx_bf16)",
             hint=no_gpu or "use --precision float32",
@@ -132,31 +134,31 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
 def _parse(device: str, precision: str) -> tuple[str, int | None]:
     """Return the kind of device and its number.
 
-    Raises UsageError for names that mean nothing, alone or together.
+    Raises UsageError for unknown names, and for a device and a precision that do not go together.
     """
     if precision not in PRECISIONS:
         raise UsageError(
-            f"no precision {printable(repr(precision))}",
+            f"{printable(repr(precision))} is not a precision",
             hint="choose one of: " + ", ".join(PRECISIONS),
         )
     kind, colon, number = device.partition(":")
     plain = kind in {"auto", "cpu", "cuda", "mps"} and not colon
     if not plain and not (kind == "cuda" and number.isascii() and number.isdigit()):
         raise UsageError(
-            f"no device {printable(repr(device))}",
+            f"{printable(repr(device))} is not a device",
             hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, ..., mps",
         )
     if precision == "int8":
         if kind not in {"auto", "cpu"}:
             raise UsageError(
-                "int8 runs on CPUs only", hint="use --precision float16 on a GPU, or --device cpu"
+                "int8 requires a CPU", hint="use --precision float16 on a GPU, or --device cpu"
             )
         kind = "cpu"
     return kind, int(number) if colon else None
 
 
 def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
-    """Take the first CUDA device, if this build serves it, else an Apple GPU, else the CPU."""
+    """Choose the first CUDA device, if this build serves it, else an Apple GPU, else the CPU."""
     available, said = cuda_is_available(torch)
     if available:
         with device_errors("the GPU", "cuda"):
@@ -178,15 +180,12 @@ def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
 def _cuda(torch: Any, number: int, precision: str) -> Device:
     available, said = cuda_is_available(torch)
     if not available:
-        built = (
-            f"PyTorch {torch.__version__} is built without CUDA"
-            if torch.version.cuda is None
-            else "no GPU found"
-        )
-        reason = f" ({printable(said)})" if said else ""
-        raise DeviceError(
-            f"--device cuda: {built}{reason}", hint="use --device auto or --device cpu"
-        )
+        reason = "no GPU found"
+        if torch.version.cuda is None:
+            reason = f"PyTorch {torch.__version__} is built without CUDA"
+        if said:
+            reason += f" ({printable(said)})"
+        raise DeviceError(f"--device cuda: {reason}", hint="use --device auto or --device cpu")
     with device_errors("the GPU", "cuda"):
         count = torch.cuda.device_count()
         if number >= count:
@@ -200,14 +199,12 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
     if precision != "auto":
         chosen, reason = precision, "as asked"
     elif capability >= (7, 0):
-        # float16 and not bfloat16: 10 bits of mantissa against 7, and classifiers stay far inside
-        # its range.
+        # float16 and not bfloat16: it has 10 bits of mantissa instead of 7, and the numbers of a
+        # classifier are far within its range.
         chosen, reason = "float16", f"auto: {properties.name}"
     else:
-        chosen, reason = (
-            "float32",
-            f"auto: {properties.name} has no fast float16 (compute capability below 7.0)",
-        )
+        slow = "has no fast float16 (compute capability below 7.0)"
+        chosen, reason = "float32", f"auto: {properties.name} {slow}"
     return Device(
         f"cuda:{number}",
         properties.name,
@@ -229,27 +226,33 @@ def _mps(torch: Any, precision: str) -> Device:
         raise UsageError(
             "bfloat16 is not supported on mps", hint="use --precision float32 or float16"
         )
-    chosen, reason = ("float32", "auto: mps") if precision == "auto" else (precision, "as asked")
+    chosen, reason = _float32_or(precision, "mps")
     return Device("mps", "Apple GPU", chosen, reason, torch=str(torch.__version__))
 
 
 def _cpu(torch: Any, precision: str) -> Device:
     count = torch.get_num_threads()
-    chosen, reason = ("float32", "auto: CPU") if precision == "auto" else (precision, "as asked")
-    description = f"CPU, {count} thread{'s' if count > 1 else ''}"
+    chosen, reason = _float32_or(precision, "CPU")
+    description = "CPU, 1 thread" if count == 1 else f"CPU, {count} threads"
     return Device("cpu", description, chosen, reason, torch=str(torch.__version__))
 
 
+def _float32_or(precision: str, device: str) -> tuple[str, str]:
+    """Return the precision of a device whose default is float32, and the reason for it."""
+    if precision == "auto":
+        return "float32", f"auto: {device}"
+    return precision, "as asked"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of PyTorch's says that memory is full: then less at a time may go."""
+    """Tell whether an error of PyTorch means that memory is full; a smaller batch may fit."""
     return any(said in str(error) for said in FULL) or shortage(error) is not None
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether memory is the likeliest reason for what went wrong while a model was loaded.
+    """Tell whether a lack of memory is the likeliest reason for an error while a model loads.
 
-    Where the process may use too little, libraries fail in words of their own ("unknown parameter
-    type").
+    Under a low limit libraries fail with other messages ("unknown parameter type").
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return is_out_of_memory(error) or 0 <= limit < LEAST_ADDRESS_SPACE
@@ -261,15 +264,15 @@ def _import_torch() -> Any:
     except (ImportError, OSError, MemoryError) as error:
         if not lacks_memory(error):
             raise
-        raise DeviceError("there is no memory to load PyTorch", hint=MORE_MEMORY) from error
+        raise DeviceError("there is not enough memory to load PyTorch", hint=MORE_MEMORY) from error
     return torch
 
 
 @contextmanager
 def device_errors(description: str, kind: str) -> Iterator[None]:
-    """Turn what goes wrong while a device is asked, or a model put on it, into a DeviceError.
+    """Turn errors of a device inside the block into a DeviceError.
 
-    On a CPU only a lack of memory is the device's fault; all else stays what it is.
+    On a CPU only a lack of memory is the device's error; other errors are not changed.
     """
     try:
         yield
@@ -282,16 +285,16 @@ def device_errors(description: str, kind: str) -> Iterator[None]:
 
 
 def device_error(description: str, error: BaseException, hint: str | None = None) -> DeviceError:
-    """Return the error for what a device said, by its first line.
+    """Return the DeviceError for an error of a device, with its first line.
 
-    `hint` is for what has no better one.
+    `hint` is used where no better one is known.
     """
-    said = f"{printable(description)} failed: {first_line(error)}"
+    message = f"{printable(description)} failed: {first_line(error)}"
     if is_out_of_memory(error):
-        return DeviceError(said, hint=FREE_MEMORY)
+        return DeviceError(message, hint=FREE_MEMORY)
     if lacks_memory(error):
-        return DeviceError(said, hint=MORE_MEMORY)
-    known = [advice for words, advice in CUDA_HINTS.items() if words in first_line(error)]
-    return DeviceError(
-        said, hint=known[0] if known else hint or "run the same command again, or use --device cpu"
-    )
+        return DeviceError(message, hint=MORE_MEMORY)
+    for words, known_hint in CUDA_HINTS.items():
+        if words in first_line(error):
+            return DeviceError(message, hint=known_hint)
+    return DeviceError(message, hint=hint or "run the same command again, or use --device cpu")

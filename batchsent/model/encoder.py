@@ -14,7 +14,6 @@ from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.device import HALF, Device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
-from batchsent.model.folder import weight_files
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import (
@@ -25,6 +24,7 @@ from batchsent.model.packed import (
     has_varlen,
     to_device,
 )
+from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import extract_weights
 from batchsent.text import first_line, printable
 

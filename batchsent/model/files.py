@@ -1,8 +1,8 @@
-"""Open the files of a model folder: regular files only, and never more of one than its limit.
+"""Open the files of a model folder: regular files only, up to a limit of bytes.
 
-A model folder is somebody else's: a FIFO in it would wait for ever, a link to /dev/zero would fill
-the memory. Transformers and its tokenizers open files by names of their own, so that `check_files`
-looks at every entry of the folder before they do.
+A model folder may come from anybody: a FIFO in it would block for ever, a link to /dev/zero would
+fill the memory. transformers and its tokenizers open further files by name, so that `check_files`
+checks every entry of the folder before they do.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from batchsent.text import printable
 MAX_SETTINGS_BYTES = 10_000_000
 # The largest tokenizer.json known has 62 MB, for a million words in a hundred languages.
 MAX_TEXT_BYTES = 100_000_000
-# What transformers reads whole, whatever it is called.
+# Suffixes of the files that transformers reads whole.
 READ_WHOLE = {
     *(".json", ".txt", ".model", ".codes", ".bpe", ".spm", ".jinja", ".tokenizer", ".tiktoken"),
     *(".vocab", ".md"),
@@ -40,10 +40,10 @@ DAMAGED = "copy or download the model again"
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a folder with entries that are no regular files, or too large for their names.
+    """Refuse a folder with entries that are not regular files, or too large for their suffix.
 
-    Links are followed, as the Hub's cache needs it. Raises ModelError; nothing but an empty file is
-    opened.
+    Links are followed, since the Hub's cache consists of them. Only empty files are opened. Raises
+    ModelError.
     """
     for place in (folder, folder / TEMPLATES):
         try:
@@ -56,7 +56,7 @@ def check_files(folder: Path) -> None:
             try:
                 found = path.stat()
             except OSError:
-                continue  # a link to nothing: whoever needs the file says that it is not there
+                continue  # a link to nothing: the code that opens the file reports it
             needed = path.suffix in READ_WHOLE or path.suffix == WEIGHTS_SUFFIX
             if stat.S_ISDIR(found.st_mode) and not needed:
                 continue
@@ -70,11 +70,11 @@ def check_files(folder: Path) -> None:
 def open_file(path: Path) -> BufferedReader:
     """Open a regular file. Raises ModelError, before opening it, for anything else.
 
-    FileNotFoundError is the caller's: not every file has to be there.
+    FileNotFoundError is left to the caller, since not every file is required.
     """
     try:
         _check_kind(path, path.stat().st_mode)
-        # Another program may have put something else there by now: opening that must not wait.
+        # Another program may have replaced it by a pipe since; opening that must not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
@@ -99,13 +99,13 @@ def read_file(path: Path, limit: int) -> bytes:
             content = file.read(limit + 1)
         except OSError as error:
             raise ModelError(f"cannot read {printable(path)}: {reason(error)}") from error
-    # A file may say that it is empty, as those of /proc do, or grow.
+    # A file may have more bytes than its size: those of /proc have size 0, and files grow.
     _check_size(path, len(content or b""), limit)
     return content or b""
 
 
 def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[str, Any]:
-    """Read a JSON object of bounded size; raises ModelError naming the file when it is none."""
+    """Read a JSON object of at most `limit` bytes. Raises ModelError."""
     try:
         document = json.loads(read_file(path, limit))
     except FileNotFoundError as error:
@@ -133,7 +133,7 @@ def sha256_of(path: Path) -> str:
 def sha256_of_all(paths: Iterable[Path]) -> str:
     """Return one SHA-256 for several files: of the lines that `sha256sum` prints for them, by name.
 
-    A single file gives its own SHA-256, so that it can be compared with what the Hub shows.
+    Of a single file it is the file's own, so that it can be compared with the Hub's.
     """
     ordered = sorted(paths, key=lambda path: path.name)
     if len(ordered) == 1:
@@ -163,7 +163,7 @@ def _check_size(path: Path, size: int, limit: int) -> None:
 
 
 def _check_empty(path: Path) -> None:
-    """Refuse a file that says it is empty and is not: /proc has some that never end, or wait."""
+    """Refuse a file of size 0 that has bytes: /proc has such files without end, or that block."""
     with open_file(path) as file:
         try:
             empty = file.read(1) == b""
@@ -171,5 +171,6 @@ def _check_empty(path: Path) -> None:
             empty = False
     if not empty:
         raise ModelError(
-            f"{printable(path)} is no plain file: it has no size, and is not empty", hint=DAMAGED
+            f"{printable(path)} is not a plain file: its size is 0, and it is not empty",
+            hint=DAMAGED,
         )

@@ -26,8 +26,9 @@ from batchsent.model.device import (
     lacks_memory,
 )
 from batchsent.model.files import sha256_of, sha256_of_all
-from batchsent.model.folder import TOKENIZER_FILES, inspect
+from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
+from batchsent.model.tokenizer_files import TOKENIZER_FILES
 from batchsent.text import first_line, printable
 
 # A Hub id: owner/name, or name alone for the oldest models.

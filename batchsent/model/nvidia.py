@@ -1,6 +1,6 @@
-"""What the system and PyTorch say of NVIDIA GPUs: whether one is there, and which build serves it.
+"""NVIDIA GPUs: whether one is there, why it is not used, and which build of PyTorch serves it.
 
-`torch` is a parameter of the functions here: it is imported by those who have a use for it.
+`torch` is a parameter of the functions here, so that the caller decides when it is imported.
 """
 
 import os
@@ -27,7 +27,7 @@ LARGEST_VERSION_FILE = 4_096
 
 @dataclass(frozen=True)
 class DriverFiles:
-    """Where Linux shows NVIDIA's driver; neither file needs a library to be read."""
+    """The files in which Linux shows NVIDIA's driver."""
 
     version: Path = Path("/proc/driver/nvidia/version")
     control: Path = Path("/dev/nvidiactl")
@@ -38,24 +38,26 @@ class DriverFiles:
             with self.version.open("rb") as file:
                 said = file.read(LARGEST_VERSION_FILE).decode("ascii", "replace")
         except OSError:
-            return "unknown" if self.control.exists() else None
+            if self.control.exists():
+                return "unknown"
+            return None
         found = re.search(r"Kernel Module.*?\s(\d{2,4}(?:\.\d+)+)\s", said)
         return found[1] if found else "unknown"
 
 
 def cuda_is_available(torch: Any) -> tuple[bool, str]:
-    """Ask PyTorch for a GPU; returns also what it warns of, such as a driver that is too old."""
+    """Tell whether PyTorch has a GPU, and its warning, such as of a driver that is too old."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = bool(torch.cuda.is_available())
-    said = [line for warning in caught for line in str(warning.message).strip().splitlines()]
-    return available, said[0].strip() if said else ""
+    text = "\n".join(str(warning.message) for warning in caught).strip()
+    return available, text.partition("\n")[0].strip()
 
 
 def explain_unused_gpu(torch: Any, said: str, files: DriverFiles) -> str | None:
-    """Say why a GPU that is there is not used and what to install; None where there is none.
+    """Return why a GPU is not used, and what to install; None where there is no GPU.
 
-    `said` is PyTorch's own warning, if it gave one. A GPU that was hidden on purpose is none.
+    `said` is PyTorch's own warning, or empty. A GPU that was hidden on purpose does not count.
     """
     driver = files.read_version()
     if driver is None or os.environ.get("CUDA_VISIBLE_DEVICES") in HIDDEN:
@@ -77,23 +79,28 @@ def explain_unused_gpu(torch: Any, said: str, files: DriverFiles) -> str | None:
 
 
 def cuda_of_driver(driver: str) -> int | None:
-    """Return the newest major version of CUDA that a driver serves, None where it is not known."""
+    """Return the newest major version of CUDA that a driver serves; None where unknown."""
     series = driver.partition(".")[0]
     if not series.isdigit():
         return None
-    return next((cuda for first, cuda in CUDA_OF_DRIVER if int(series) >= first), 10)
+    for first, cuda in CUDA_OF_DRIVER:
+        if int(series) >= first:
+            return cuda
+    return 10
 
 
 def _advise_build(cuda: int | None) -> str:
     if cuda is not None and cuda < 12:
         return "update the driver to 525 or newer, then " + OLD_BUILD
-    return OLD_BUILD if cuda == 12 else NEW_BUILD
+    if cuda == 12:
+        return OLD_BUILD
+    return NEW_BUILD
 
 
 def explain_unserved_gpu(
     torch: Any, name: str, capability: tuple[int, int]
 ) -> tuple[str, str] | None:
-    """Say that this build of PyTorch has no kernels for a GPU, and which has; None where it has."""
+    """Return why this build of PyTorch does not serve a GPU, and a hint; None where it does."""
     builds = torch.cuda.get_arch_list()
     if not builds or any(_serves(build, capability) for build in builds):
         return None

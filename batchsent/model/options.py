@@ -1,4 +1,4 @@
-"""The options of a model, and what can be refused of them before it is loaded."""
+"""The options of a model, and the checks of them before it is loaded."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from batchsent.errors import UsageError
 from batchsent.model.device import check_device
 from batchsent.model.folder import LEAST_LENGTH
-from batchsent.model.tokens import LONG_TEXT, check_long_text
+from batchsent.model.packing import LONG_TEXT
+from batchsent.model.tokens import check_long_text
 from batchsent.options import option
 
 if TYPE_CHECKING:
@@ -21,35 +22,35 @@ class ModelOptions:
 
     device: str = option(
         "auto",
-        "where the model runs: auto, cpu, cuda, cuda:N or mps",
+        "Where the model runs: auto, cpu, cuda, cuda:N or mps.",
         metavar="DEVICE",
         affects="scores",
         group="Model and device",
     )
     precision: str = option(
         "auto",
-        "number format of the model: auto, float32, float16, bfloat16 or int8",
+        "Number format of the model: auto, float32, float16, bfloat16 or int8.",
         metavar="FORMAT",
         affects="scores",
         group="Model and device",
     )
     max_length: int | None = option(
         None,
-        "tokens read of a text (default: the model's limit)",
+        "Tokens read of a text [default: the model's limit].",
         metavar="N",
         affects="scores",
         group="Model and device",
     )
     long_text: str | None = option(
         None,
-        "what is read of a longer text (default: as the model was trained, else head)",
+        "What is read of a longer text [default: as the model was trained, else head].",
         choices=LONG_TEXT,
         affects="scores",
         group="Model and device",
     )
     batch_tokens: int | None = option(
         None,
-        "tokens in one forward pass (default: from the device)",
+        "Tokens in one forward pass [default: from the device].",
         metavar="N",
         affects="scores",
         group="Model and device",
@@ -73,7 +74,7 @@ class NamedModelOptions(ModelOptions):
 
 
 def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> None:
-    """Refuse options that this model, or this machine, cannot do; the model is not loaded.
+    """Refuse options that this model or this machine does not support; does not load the model.
 
     With the default device and precision, or a CPU in another format than int8, torch is not
     imported. Raises UsageError, and DeviceError for a device that is not there.
@@ -88,7 +89,7 @@ def check_model_options(identity: "ModelIdentity", options: ModelOptions) -> Non
 
 def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
     """Raise UsageError for a length that the model cannot read."""
-    # A model fine-tuned on 256 tokens may be asked to read the 512 that its weights were made for.
+    # A model fine-tuned on 256 tokens can read the 512 that its weights allow.
     most = max(identity.max_length, identity.positions or 0)
     if max_length is not None and not LEAST_LENGTH <= max_length <= most:
         raise UsageError(
@@ -98,6 +99,6 @@ def check_max_length(identity: "ModelIdentity", max_length: int | None) -> None:
 
 
 def check_batch_tokens(batch_tokens: int | None) -> None:
-    """Raise UsageError for a batch that holds nothing."""
+    """Raise UsageError for a batch of less than one token."""
     if batch_tokens is not None and batch_tokens < 1:
-        raise UsageError(f"--batch-tokens {batch_tokens}: at least 1 is needed")
+        raise UsageError(f"--batch-tokens {batch_tokens} is less than 1")

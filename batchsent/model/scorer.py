@@ -1,7 +1,5 @@
-"""Texts of a chunk to scores: distinct texts, batches, back-off, results by row number."""
+"""Texts of a chunk to scores: distinct texts, batches, results by row number."""
 
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,37 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
-from batchsent.errors import DeviceError
-from batchsent.model.batches import halve, plan_batches
-from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory, lacks_memory
+from batchsent.model.batch_runner import BatchRunner
+from batchsent.model.batches import plan_batches
+from batchsent.model.budget import default_budget
+from batchsent.model.device import HALF, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
-from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
-from batchsent.text import printable
+from batchsent.model.packing import Tokens
+from batchsent.model.tokens import TextEncoder, make_text_encoder
 
-# Less than half of a device's memory for one batch leaves room for its weights and for the
-# allocator's gaps.
-MEMORY_SHARE = 0.4
-# On a CPU a batch is as large as its states stay in the cache: 2,048 tokens of 768 numbers in
-# float32, 512 in int8 (twice as many cost 2 to 15 % there, half as many up to 3 %; IMDB reviews,
-# DistilBERT size, AMD EPYC Zen 4).
-CPU_VALUES = {"float32": 2_048 * 768, "bfloat16": 2_048 * 768, "int8": 512 * 768}
-# Texts of a run that go through float32 too when it runs in int8, to say how far the two agree.
+# How many texts of an int8 run are scored in float32 too, to measure how far the two agree.
 COMPARED_TEXTS = 50
-LARGEST_BUDGET = 131_072  # an H200 is full at 64k to 128k tokens
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A chunk ready for the device; `content` is the scorer's own."""
+    """A chunk ready for the device; only the scorer reads `content`."""
 
     rows: int
     content: Any
 
 
 class Scorer(Protocol):
-    """What a run asks of a model. `prepare` may run in another thread, ahead of `score`."""
+    """Scores the chunks of a run.
+
+    `prepare` may run in another thread, while `score` is busy with an earlier chunk.
+    """
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +54,7 @@ class Scorer(Protocol):
     ) -> Scores:
         """Score a chunk; rows that `stop` left undone are PENDING.
 
-        `on_batch` is told after each batch which share of the chunk's tokens has been run.
+        `on_batch` is called after each batch with the share of the tokens that has been run.
         """
 
     def facts(self) -> dict[str, Any]:
@@ -79,6 +73,14 @@ class _Distinct:
     batches: list[NDArray[np.int64]]  # numbers of pieces: of texts, or of windows of long ones
 
 
+@dataclass(frozen=True)
+class _Results:
+    """What is known of the distinct texts of a chunk; filled in as they are scored."""
+
+    probabilities: NDArray[np.float32]  # (texts, labels); NaN where status is not SCORED
+    status: NDArray[np.uint8]  # (texts,)
+
+
 class ModelScorer:
     """A transformers model as a Scorer."""
 
@@ -91,14 +93,13 @@ class ModelScorer:
         reference: Encoder | None = None,
         open_float32: Callable[[], Encoder] | None = None,
     ) -> None:
-        """Take the encoder to run, and `reference` for the first texts where it is not exact.
+        """Take the encoder, and an exact `reference` to compare it with on the first texts.
 
-        `open_float32` makes the encoder for texts that half precision gives no finite number for;
-        it is called once, when there is such a text.
+        `open_float32` makes the encoder for texts without a finite number in half precision; it is
+        called once, when there is such a text.
         """
         check_batch_tokens(batch_tokens)
-        # The model itself is not kept: the packed encoder has weights of its own, laid out for the
-        # device.
+        # The model is not kept: the packed encoder has weights of its own, laid out for the device.
         self.identity = model.identity
         self.device = model.device
         self.max_length = model.max_length
@@ -106,16 +107,12 @@ class ModelScorer:
         self.text_encoder = text_encoder
         self.batch_tokens = batch_tokens or default_budget(model)
         self.labels = self.identity.labels
-        # largest batch known to fit, once memory has run out
-        self.largest_batch_tokens: int | None = None
-        self.backoffs = 0
+        self.runner = BatchRunner(self.device)
         self.reference = reference
         self.agreement: dict[str, Any] | None = None
         self.open_float32 = open_float32 if self.device.precision in HALF else None
         self.float32: Encoder | None = None
         self.retried = 0  # texts run once more in float32
-        self.tokens_run = 0
-        self.padded_tokens = 0  # tokens and padding
 
     @classmethod
     def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
@@ -162,134 +159,111 @@ class ModelScorer:
     ) -> Scores:
         """Score a chunk, batch by batch.
 
-        When `stop` turns true between two batches the rest stays PENDING; such unfinished Scores
-        given as `done` are continued, with the same result as in one sitting. `on_batch` is told
-        after each batch which share of the chunk's tokens has been run. A text without a
-        finite result in half precision is run once more in float32. Raises DeviceError when the
-        device fails or a single text does not fit into its memory.
+        When `stop` is true between two batches the rest stays PENDING. Such unfinished Scores may
+        be given as `done`; they are completed, with the same result as without a stop. `on_batch`
+        is called after each batch with the share of the chunk's tokens that has been run. A text
+        without a finite result in half precision is run again in float32. Raises DeviceError when
+        the device fails or a single text does not fit into its memory.
         """
         distinct: _Distinct = prepared.content
+        if self.reference is not None and len(distinct.tokens.n_tokens):
+            self._compare(distinct.tokens, self.reference)
+        results = self._begin(distinct, done)
+        finished, outputs = self._run_pending(distinct, results.status, stop, on_batch)
+        if outputs:
+            self._keep_whole_texts(
+                distinct.tokens, results, np.concatenate(finished), self.runner.fetch(outputs), stop
+            )
+        return self._scatter(distinct, results)
+
+    def _begin(self, distinct: _Distinct, done: Scores | None) -> _Results:
+        """Return what `done` says of the distinct texts; without it all are pending."""
         texts = len(distinct.tokens.n_tokens)
         probabilities = np.full((texts, len(self.labels)), np.nan, dtype=np.float32)
         status = np.full(texts, PENDING, dtype=np.uint8)
-        if self.reference is not None and texts:
-            self._compare(distinct.tokens)
-        has_text = distinct.text_of >= 0
         if done is not None:
-            status[distinct.text_of[has_text]] = done.status[has_text]
-            probabilities[distinct.text_of[has_text]] = done.probabilities[has_text]
-        text_of, lengths = distinct.tokens.text_of, distinct.tokens.lengths
+            has_text = distinct.text_of >= 0
+            text = distinct.text_of[has_text]
+            status[text] = done.status[has_text]
+            probabilities[text] = done.probabilities[has_text]
+        return _Results(probabilities, status)
+
+    def _run_pending(
+        self,
+        distinct: _Distinct,
+        status: NDArray[np.uint8],
+        stop: Callable[[], bool] | None,
+        on_batch: Callable[[float], None] | None,
+    ) -> tuple[list[NDArray[np.int64]], list[Any]]:
+        """Run the batches with pending texts until `stop`.
+
+        Returns the numbers of the pieces that ran, batch by batch, and the batches' outputs.
+        """
+        tokens = distinct.tokens
+        total_tokens = int(tokens.lengths.sum())
         finished, outputs = [], []
         tokens_run = 0
         for batch in distinct.batches:
-            tokens_run += int(lengths[batch].sum())
-            if (status[text_of[batch]] != PENDING).all():
+            tokens_run += int(tokens.lengths[batch].sum())
+            if (status[tokens.text_of[batch]] != PENDING).all():
                 continue
             if stop is not None and stop():
                 break
-            for rows, output in self._run(distinct.tokens, batch):
-                finished.append(rows)
+            for pieces, output in self.runner.run(self.encoder, tokens, batch):
+                finished.append(pieces)
                 outputs.append(output)
             if on_batch is not None:
-                on_batch(tokens_run / int(lengths.sum()))
-        if outputs:
-            pieces = np.full((len(text_of), len(self.labels)), np.nan, dtype=np.float32)
-            pieces[np.concatenate(finished)] = self._fetch(outputs)
-            ran = np.zeros(len(text_of), dtype=bool)
-            ran[np.concatenate(finished)] = True
-            # Windows that ran before a stop run again with the others of their text: only whole
-            # texts are kept.
-            rows = np.flatnonzero(
-                (status == PENDING) & (np.bincount(text_of[~ran], minlength=texts) == 0)
-            )
-            values = average(pieces, text_of, texts)[rows]
-            finite = np.logical_and.reduce(np.isfinite(values), axis=1)
-            if self.open_float32 is not None and not finite.all():
-                odd = np.flatnonzero(~finite)
-                again = self._score_in_float32(distinct.tokens, rows[odd], stop)
-                values[odd[: len(again)]] = again
-                # Those that `stop` left out stay pending.
-                left = odd[len(again) :]
-                rows, values = np.delete(rows, left), np.delete(values, left, axis=0)
-                finite = np.logical_and.reduce(np.isfinite(values), axis=1)
-            status[rows] = np.where(finite, SCORED, NONFINITE)
-            probabilities[rows] = np.where(finite[:, None], values, np.float32(np.nan))
-        return self._scatter(distinct, probabilities, status)
+                on_batch(tokens_run / total_tokens)
+        return finished, outputs
 
-    def _scatter(
-        self, distinct: _Distinct, probabilities: NDArray[np.float32], status: NDArray[np.uint8]
-    ) -> Scores:
-        """Give every row the result of its text."""
-        rows = len(distinct.text_of)
-        has_text = distinct.text_of >= 0
-        text = distinct.text_of[has_text]
-        scores = Scores(
-            probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
-            n_tokens=np.zeros(rows, dtype=np.int32),
-            truncated_tokens=np.zeros(rows, dtype=np.int32),
-            status=np.full(rows, BLANK, dtype=np.uint8),
-            distinct=len(status),
-        )
-        scores.probabilities[has_text] = probabilities[text]
-        scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
-        scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
-        scores.status[has_text] = status[text]
-        return scores
+    def _keep_whole_texts(
+        self,
+        tokens: Tokens,
+        results: _Results,
+        ran: NDArray[np.int64],
+        outputs: NDArray[np.float32],
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        """Fill in the results of the texts of which every piece ran.
 
-    def _compare(self, tokens: Tokens) -> None:
-        """Run the first texts both ways and record how far they agree."""
-        assert self.reference is not None
-        pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
-        ours, reference = (
-            self._fetch(
-                [
-                    encoder.probabilities(tokens.take(row), tokens.lengths[row])
-                    for row in pieces[:, None]
-                ]
-            )
-            for encoder in (self.encoder, self.reference)
-        )
-        self.agreement = {
-            "with": "float32",
-            "texts": len(pieces),
-            "label_flips": int((ours.argmax(axis=1) != reference.argmax(axis=1)).sum()),
-            "largest_difference": round(float(np.abs(ours - reference).max()), 6),
-        }
-        self.reference = None
+        `ran` (pieces,) are the numbers of the pieces, `outputs` (pieces, labels) their
+        probabilities. A text of which only some windows ran before a stop stays pending, and all
+        of its windows run again.
+        """
+        text_of, texts = tokens.text_of, len(tokens.n_tokens)
+        pieces = np.full((len(text_of), len(self.labels)), np.nan, dtype=np.float32)
+        pieces[ran] = outputs
+        # Three texts, the second in two windows, and a stop after two pieces:
+        #     text_of   0  1  1  2    text of each piece
+        #     ran       0  1          pieces that ran
+        #     left            1  2    texts of the others: texts 1 and 2 are not whole
+        #     whole     0             what is kept
+        left = np.delete(text_of, ran)
+        is_whole = np.bincount(left, minlength=texts) == 0
+        whole = np.flatnonzero((results.status == PENDING) & is_whole)
+        values = average(pieces, text_of, texts)[whole]
+        if self.open_float32 is not None:
+            whole, values = self._retry_nonfinite(tokens, whole, values, stop)
+        finite = rows_are_finite(values)
+        results.status[whole] = np.where(finite, SCORED, NONFINITE)
+        results.probabilities[whole] = np.where(finite[:, None], values, np.float32(np.nan))
 
-    def _run(self, tokens: Tokens, batch: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], Any]]:
-        """Run one planned batch, in halves where memory has run out or is known to."""
-        results, waiting = [], [batch]
-        while waiting:
-            rows = waiting.pop(0)
-            lengths = tokens.lengths[rows]
-            places = (
-                int(lengths.max()) * len(rows)
-                if self.encoder.shape == "padded"
-                else int(lengths.sum())
-            )
-            if (
-                self.largest_batch_tokens is not None
-                and places > self.largest_batch_tokens
-                and len(rows) > 1
-            ):
-                waiting[:0] = halve(rows)
-                continue
-            output = self._attempt(self.encoder, tokens.take(rows), lengths)
-            if output is not None:
-                results.append((rows, output))
-                self.tokens_run += int(lengths.sum())
-                self.padded_tokens += places
-                continue
-            # Outside the except block, where the traceback no longer holds the failed batch's
-            # tensors.
-            self._free()
-            if len(rows) == 1:
-                raise self._no_memory(int(lengths[0]))
-            self.backoffs += 1
-            self.largest_batch_tokens = max(1, places // 2)
-            waiting[:0] = halve(rows)
-        return results
+    def _retry_nonfinite(
+        self,
+        tokens: Tokens,
+        texts: NDArray[np.int64],
+        values: NDArray[np.float32],
+        stop: Callable[[], bool] | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return texts and values with those in float32 where half precision gave no number.
+
+        Texts that `stop` left out are not among them: they stay pending.
+        """
+        odd = np.flatnonzero(~rows_are_finite(values))
+        again = self._score_in_float32(tokens, texts[odd], stop)
+        values[odd[: len(again)]] = again
+        left_out = odd[len(again) :]
+        return np.delete(texts, left_out), np.delete(values, left_out, axis=0)
 
     def _score_in_float32(
         self, tokens: Tokens, texts: NDArray[np.int64], stop: Callable[[], bool] | None
@@ -309,58 +283,51 @@ class ModelScorer:
                     self.float32 = self.open_float32()
             first, end = np.searchsorted(tokens.text_of, [text, text + 1])
             pieces = np.arange(first, end)
-            outputs = [self._run_alone(self.float32, tokens, piece) for piece in pieces]
-            again[done] = average(self._fetch(outputs), np.zeros_like(pieces), 1)[0]
+            outputs = [self.runner.run_alone(self.float32, tokens, piece) for piece in pieces]
+            again[done] = average(self.runner.fetch(outputs), np.zeros_like(pieces), 1)[0]
             self.retried += 1
         return again
 
-    def _run_alone(self, encoder: Encoder, tokens: Tokens, piece: np.int64) -> Any:
-        """Run one text, or one window of it, by itself."""
-        row = np.array([piece])
-        lengths = tokens.lengths[row]
-        output = self._attempt(encoder, tokens.take(row), lengths)
-        if output is None:
-            self._free()
-            output = self._attempt(encoder, tokens.take(row), lengths)
-        if output is None:
-            raise self._no_memory(int(lengths[0]))
-        return output
-
-    def _attempt(self, encoder: Encoder, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Run an encoder once; None where memory ran out."""
-        try:
-            return encoder.probabilities(ids, lengths)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                return None
-            raise self._device_error(error) from error
-
-    def _fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
-        """Copy a chunk's results from the device; nothing is allocated there."""
-        try:
-            return np.concatenate([output.cpu().numpy() for output in outputs])
-        except (RuntimeError, MemoryError) as error:
-            raise self._device_error(error) from error
-
-    def _device_error(self, error: Exception) -> Exception:
-        """Translate an accelerator's error; on a CPU it is our mistake, or a lack of memory."""
-        if self.device.kind == "cpu" and not lacks_memory(error):
-            return error
-        return device_error(
-            self.device.description, error, "run the same command again: finished parts are kept"
+    def _scatter(self, distinct: _Distinct, results: _Results) -> Scores:
+        """Give every row the result of its text."""
+        rows = len(distinct.text_of)
+        has_text = distinct.text_of >= 0
+        text = distinct.text_of[has_text]
+        scores = Scores(
+            probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
+            n_tokens=np.zeros(rows, dtype=np.int32),
+            truncated_tokens=np.zeros(rows, dtype=np.int32),
+            status=np.full(rows, BLANK, dtype=np.uint8),
+            distinct=len(results.status),
         )
+        scores.probabilities[has_text] = results.probabilities[text]
+        scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
+        scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
+        scores.status[has_text] = results.status[text]
+        return scores
 
-    def _no_memory(self, tokens: int) -> DeviceError:
-        return DeviceError(
-            f"{printable(self.device.description)} has no memory for one text of {tokens} tokens",
-            hint="end other programs on it, lower --max-length, or use --device cpu",
-        )
+    def _compare(self, tokens: Tokens, reference: Encoder) -> None:
+        """Run the first texts with both encoders and record how far they agree."""
+        pieces = np.arange(min(COMPARED_TEXTS, len(tokens.lengths)))
+        ours = self._one_by_one(self.encoder, tokens, pieces)
+        exact = self._one_by_one(reference, tokens, pieces)
+        self.agreement = {
+            "with": "float32",
+            "texts": len(pieces),
+            "label_flips": int((ours.argmax(axis=1) != exact.argmax(axis=1)).sum()),
+            "largest_difference": round(float(np.abs(ours - exact).max()), 6),
+        }
+        self.reference = None
 
-    def _free(self) -> None:
-        if self.device.kind == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
+    def _one_by_one(
+        self, encoder: Encoder, tokens: Tokens, pieces: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (pieces, labels) of pieces that each run alone."""
+        outputs = []
+        for piece in pieces:
+            row = np.array([piece])
+            outputs.append(encoder.probabilities(tokens.take(row), tokens.lengths[row]))
+        return self.runner.fetch(outputs)
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -382,35 +349,28 @@ class ModelScorer:
             },
             "device": {
                 **device.facts(),
-                "warnings": [
-                    said for said in (device.warning, self.encoder.warning) if said is not None
-                ],
+                "warnings": [said for said in (device.warning, self.encoder.warning) if said],
                 "path": self.encoder.path,
                 "path_reason": self.encoder.reason,
                 "tokenizer_path": self.text_encoder.path,
                 "batch_tokens": self.batch_tokens,
-                "fitting_tokens": self.largest_batch_tokens,
-                "oom_backoffs": self.backoffs,
+                "fitting_tokens": self.runner.largest_batch_tokens,
+                "oom_backoffs": self.runner.backoffs,
                 "nonfinite_retried": self.retried,
-                "peak_memory_bytes": self._peak_memory_bytes(),
-                "padding_share": 1 - self.tokens_run / self.padded_tokens
-                if self.padded_tokens
-                else 0.0,
+                "peak_memory_bytes": self.runner.peak_memory_bytes(),
+                "padding_share": self.runner.padding_share(),
             },
         }
 
-    def _peak_memory_bytes(self) -> int:
-        """Peak of the device's memory; on a CPU, of the process."""
-        if self.device.kind == "cuda":
-            import torch
-
-            return int(torch.cuda.max_memory_allocated(self.device.name))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
     def close(self) -> None:
         """Free the device's memory."""
-        self._free()
+        self.runner.free()
+
+
+def rows_are_finite(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell for each row of (rows, labels) whether all of its numbers are finite."""
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(values), axis=1)
+    return finite
 
 
 def average(
@@ -425,24 +385,3 @@ def average(
     starts = np.searchsorted(text_of, np.arange(texts))
     sums: NDArray[np.float64] = np.add.reduceat(pieces, starts, axis=0, dtype=np.float64)
     return (sums / np.bincount(text_of, minlength=texts)[:, None]).astype(np.float32)
-
-
-def default_budget(model: LoadedModel) -> int:
-    """Return the default tokens of a batch, from the sizes of device and model.
-
-    The plan of batches must be the same in a run that is repeated or resumed beside another
-    program.
-    """
-    config = model.module.config
-    hidden = int(getattr(config, "hidden_size", 768))
-    if model.device.memory_bytes is None:
-        values = CPU_VALUES.get(model.device.precision, CPU_VALUES["float32"])
-        return max(512, min(LARGEST_BUDGET, values // hidden))
-    inner = int(
-        getattr(config, "intermediate_size", None)
-        or getattr(config, "hidden_dim", None)
-        or 4 * hidden
-    )
-    bytes_per_token = (8 * hidden + 2 * inner) * (4 if model.device.precision == "float32" else 2)
-    fitting = int(model.device.memory_bytes * MEMORY_SHARE) // bytes_per_token
-    return max(512, min(LARGEST_BUDGET, fitting))

@@ -1,4 +1,4 @@
-"""Hold the numbers of a configuration against the weights, before anything is built of them.
+"""Check the sizes in a configuration against the weights, before a model is built.
 
 A model's layers are made one by one before its weights are read: ten million of them take hours
 and all the memory. The header of the weights shows how many there are.
@@ -12,7 +12,7 @@ from typing import Any
 from batchsent.errors import ModelError
 from batchsent.text import printable
 
-# Names that architectures have for the same numbers.
+# The names of the same numbers in different architectures.
 LAYERS = (
     *("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers"),
     *("num_encoder_layers", "num_hidden_groups"),
@@ -28,29 +28,31 @@ POSITIONS = ("max_position_embeddings", "n_positions")
 OWN_HEAD_SIZE = {"head_dim", "d_kv", "d_head", "head_ratio", "attention_head_size"}
 # Architectures that run the same layer several times.
 SHARED_LAYERS = {"albert"}
-# Counts of things that are built one by one, in architectures not named above.
+# Names of other numbers of parts that are built one by one.
 COUNTS = re.compile(
     r"(^|_)(layers?|blocks|block_sizes|block_repeats|groups|experts|heads|depths|stages|hops)$"
 )
 MOST_PARTS = 1_024
-# So many layers are built in a moment, and then transformers says which of their weights are
-# missing.
+# Up to this many layers are built quickly, and transformers then names the missing weights.
 FEW_LAYERS = 64
-# Some positions have no table in the weights, but are numbered: 16 million take 128 MB.
+# Positions may have no table in the weights, but a list of numbers: 16 million take 128 MB.
 MOST_POSITIONS = 1 << 24
-# Tables of names, in which a name may be anything.
+# Tables whose keys are labels and not names of sizes.
 NAMES = {"id2label", "label2id"}
-MEND = "copy or download the model again"
+HINT = "copy or download the model again"
 
 
 def check_sizes(path: Path, config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Hold the numbers of a configuration, read from `path`, against the shapes of the weights.
+    """Check the sizes of a configuration, read from `path`, against the shapes of the weights.
 
-    Raises ModelError for a number that is no whole one, below 1, or larger than the weights can
-    bear out, and for a width that its heads do not divide.
+    Raises ModelError for a size that is not a whole number, less than 1, or more than the weights
+    allow, and for a width that is not a multiple of its heads.
     """
     layers = count_layers(shapes)
-    largest = max((max(shape) for shape in shapes.values() if shape and min(shape) > 0), default=0)
+    largest = 0
+    for shape in shapes.values():
+        if shape and min(shape) > 0:
+            largest = max(largest, *shape)
     for table in _tables(config):
         for name in LAYERS:
             _check_layers(path, table, name, layers)
@@ -60,16 +62,17 @@ def check_sizes(path: Path, config: dict[str, Any], shapes: dict[str, tuple[int,
             _check_number(path, table, name, MOST_POSITIONS)
         for name in table:
             if COUNTS.search(name):
-                # Experts may be the rows of one table.
-                most = max(MOST_PARTS, largest) if name.endswith("experts") else MOST_PARTS
+                most = MOST_PARTS
+                if name.endswith("experts"):  # they may be the rows of one table
+                    most = max(MOST_PARTS, largest)
                 _check_count(path, name, table[name], most)
         _check_heads(path, table)
 
 
 def count_layers(names: Iterable[str]) -> int:
-    """Return how many layers the names of weights show: of encoder.layer.0.output.weight and so on.
+    """Return how many layers the names of weights show, such as encoder.layer.0.output.weight.
 
-    Where several things are numbered, the longest row of numbers counts.
+    Where several things are numbered, the largest count is returned.
     """
     found: dict[str, set[str]] = {}
     for name in names:
@@ -81,7 +84,7 @@ def count_layers(names: Iterable[str]) -> int:
 
 
 def _tables(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a configuration and those inside of it, of the parts of a larger model."""
+    """Yield a configuration and the ones nested in it, of the parts of a larger model."""
     waiting = [config]
     while waiting:
         table = waiting.pop()
@@ -92,7 +95,7 @@ def _tables(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _check_layers(path: Path, table: dict[str, Any], name: str, shown: int) -> None:
-    """Refuse more layers than the weights have; where no weight has a number, more than can be."""
+    """Refuse more layers than the weights have, or than MOST_PARTS where they have no numbers."""
     _check_number(path, table, name, None)
     claimed = table.get(name)
     shared = str(table.get("model_type")) in SHARED_LAYERS and name != "num_hidden_groups"
@@ -100,32 +103,32 @@ def _check_layers(path: Path, table: dict[str, Any], name: str, shown: int) -> N
         raise ModelError(
             f"{printable(path.parent)} lacks weights: {path.name} has {claimed:,} layers ({name}), "
             f"the weights have {shown:,}",
-            hint=MEND,
+            hint=HINT,
         )
     _check_number(path, table, name, MOST_PARTS)
 
 
 def _check_number(path: Path, table: dict[str, Any], name: str, most: int | None) -> None:
     value = table.get(name)
-    if value is None:  # the architecture's own
+    if value is None:  # the architecture's default
         return
     where = f"{printable(path)}: {name} is {printable(str(value)[:40])}"
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ModelError(f"{where}, not a whole number", hint=MEND)
+        raise ModelError(f"{where}, not a whole number", hint=HINT)
     if value < 1:
-        raise ModelError(f"{where}; at least 1 is needed", hint=MEND)
+        raise ModelError(f"{where}, less than 1", hint=HINT)
     if most is not None and value > most:
-        raise ModelError(f"{where}, more than the weights bear out ({most:,})", hint=MEND)
+        raise ModelError(f"{where}, more than the weights allow ({most:,})", hint=HINT)
 
 
 def _check_count(path: Path, name: str, value: Any, most: int) -> None:
-    """Refuse numbers of parts, or lists of them, that could not be built in a second."""
+    """Refuse a number of parts, or a list of such numbers, that takes too long to build."""
     numbers = value if isinstance(value, list) else [value]
     for number in numbers:
         if isinstance(number, int | float) and not abs(number) <= most:
             found = printable(str(number)[:40])
             raise ModelError(
-                f"{printable(path)}: {printable(name)} is {found}, more than {most:,}", hint=MEND
+                f"{printable(path)}: {printable(name)} is {found}, more than {most:,}", hint=HINT
             )
 
 
@@ -136,7 +139,7 @@ def _check_heads(path: Path, table: dict[str, Any]) -> None:
         return
     if table[width] % table[heads]:
         raise ModelError(
-            f"{printable(path)}: {width} is {table[width]:,}, which {table[heads]:,} heads "
-            f"({heads}) do not divide",
-            hint=MEND,
+            f"{printable(path)}: {width} is {table[width]:,}, not a multiple of {table[heads]:,} "
+            f"heads ({heads})",
+            hint=HINT,
         )

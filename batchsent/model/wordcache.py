@@ -1,30 +1,33 @@
 """BERT WordPiece with a cache of words: only new words go to the tokenizer.
 
-BERT's pre-tokenizer sets white space and every ASCII punctuation mark apart wherever they stand, so
-a text's tokens are those of the pieces between them, one behind the other. The pieces are found,
-looked up and put together by numpy over the UTF-8 bytes of many texts at once: 25 MB/s on one core
+BERT's pre-tokenizer splits at white space and at every ASCII punctuation mark, wherever they stand.
+So the tokens of a text are those of its words and marks, in their order. numpy finds the words,
+looks them up and joins their tokens over the UTF-8 bytes of many texts at once: 25 MB/s on one core
 over the 33 MB of IMDB's training reviews, 37 once their words are known, where the tokenizer's
-encode_batch gives 3. All else, from control characters to Chinese, stays inside the pieces and is
-the tokenizer's.
+encode_batch gives 3. A word here is anything between two splits, control characters and Chinese
+included: the tokenizer decides what its tokens are.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Pieces up to 15 bytes are keyed by their bytes and length in two 64-bit numbers: exact, no hash to
-# collide.
+# The key of a word of up to 15 bytes is its bytes and its length, in two 64-bit numbers: no two
+# words have the same key.
 KEY_BYTES = 15
 # 6 MB of slots. Half as many lose a quarter of the speed to words that share a slot (IMDB has
 # 170,000, most of them seen once); twice as many lose as much to the processor's cache.
 SLOT_BITS = 18
-# Longer pieces live in a dict of this many; still longer ones (text without spaces) are not kept.
-LONG_PIECES = 20_000
-LONG_PIECE_BYTES = 64
-# Once so many ids are stored, the cache starts over.
+# Longer words are kept in a dict of this size; those of more than 64 bytes (text without spaces)
+# are not kept.
+LONG_WORDS = 20_000
+LONG_WORD_BYTES = 64
+# Once this many ids are stored, the cache is emptied.
 POOL_IDS = 4_000_000
-# Texts are taken together up to this size, so that numpy's intermediate arrays stay in the
+# Bytes of text that are encoded together: few enough that numpy's intermediate arrays stay in the
 # processor's cache.
 BLOCK_BYTES = 400_000
 
@@ -40,10 +43,10 @@ MIX_LOW, MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class WordCache:
-    """Remembers the token ids of the pieces of texts, for one BERT WordPiece tokenizer.
+    """Keeps the token ids of words, for one BERT WordPiece tokenizer.
 
-    Bounded: 6 MB of slots, 16 MB of ids and 20,000 long pieces. A slot holds one piece; a new piece
-    takes the place of the old one.
+    Bounded: 6 MB of slots, 16 MB of ids and 20,000 long words. A slot holds one word; a new word
+    replaces the one in its slot.
     """
 
     def __init__(
@@ -52,20 +55,20 @@ class WordCache:
         *,
         lowercase: bool,
         slot_bits: int = SLOT_BITS,
-        long_pieces: int = LONG_PIECES,
+        long_words: int = LONG_WORDS,
         pool_ids: int = POOL_IDS,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
         """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         self.backend = backend
         self.lowercase = lowercase
-        self.slot_bits, self.long_pieces = slot_bits, long_pieces
+        self.slot_bits, self.long_words = slot_bits, long_words
         self.pool_ids, self.block_bytes = pool_ids, block_bytes
         self._reset()
 
     def _reset(self) -> None:
         slots = 1 << self.slot_bits
-        # A key is never 0: its top byte is the piece's length.
+        # A key is never 0: its top byte is the length of the word.
         self.low = np.zeros(slots, dtype=np.uint64)
         self.high = np.zeros(slots, dtype=np.uint64)
         self.start = np.zeros(slots, dtype=np.int32)
@@ -76,101 +79,102 @@ class WordCache:
 
     def contents(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of UTF-8 texts in one array, without special tokens, and their counts."""
-        ids, counts, first = [], [], 0
-        while first < len(texts):
-            last, size = first, 0
-            while last < len(texts) and (
-                last == first or size + len(texts[last]) < self.block_bytes
-            ):
-                size += len(texts[last])
-                last += 1
-            block_ids, block_counts = self._encode_block(texts[first:last])
-            ids.append(block_ids)
-            counts.append(block_counts)
-            first = last
-        if not ids:
+        if not texts:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+        encoded = [self._encode_block(block) for block in in_blocks(texts, self.block_bytes)]
+        ids, counts = zip(*encoded, strict=True)
         return np.concatenate(ids), np.concatenate(counts)
 
     def _encode_block(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of a few texts in one array, and how many each text has."""
         if self.pooled > self.pool_ids:
             self._reset()
-        # A newline between texts keeps their pieces apart; the zeros let the last piece be read as
-        # 16 bytes.
+        # A line feed separates the words of two texts. The zeros at the end let the last word be
+        # read as 16 bytes.
         raw = np.frombuffer(b"\n".join(texts) + b"\n" + bytes(2 * 8), dtype=np.uint8)
         buffer = LOWER[raw] if self.lowercase else raw
-        begins, lengths = _pieces(buffer[:-16])
-        low, high = _keys(buffer, begins, lengths)
-        slot = low * MIX_LOW
-        slot ^= high * MIX_HIGH
-        slot *= MIX_LOW
-        slot >>= np.uint64(64 - self.slot_bits)
-        place = slot.astype(np.int64)
-        start, count = self.start[place], self.count[place]
-        known = (self.low[place] == low) & (self.high[place] == high)
-        missing = np.flatnonzero(~known)
-        if len(missing):
-            self._insert(buffer, begins, lengths, low, high, place, missing, start, count)
-        # Token k of piece i stands at pool[start[i] + k].
+        begins, lengths = find_words(buffer[:-16])
+        words = Words(buffer, begins, lengths, *keys_of(buffer, begins, lengths))
+        start, count = self._look_up(words)
+        # Two texts, "a b." and "b", with 7 for a, 8 9 for b and 5 for the mark:
+        #     pool            7 8 9 5
+        #     start           0 1 3 1        of the words a, b, . and b
+        #     count           1 2 1 2
+        #     ends            1 3 4 6        ids up to the end of each word
+        #     source          0 1 2 3 1 2    where each id is in the pool
+        #     words_before    3 4            words up to the end of each text
+        #     ids_before      4 6            so the texts have 4 and 2 ids
         ends = np.cumsum(count, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         source = np.repeat(start - (ends - count), count)
         source += np.arange(total)
-        ids = self.pool[source]
         text_ends = np.cumsum(np.array([len(text) + 1 for text in texts], dtype=np.int64))
-        pieces_before = np.searchsorted(begins, text_ends)
-        tokens_before = np.concatenate(([0], ends))[pieces_before]
-        return ids, np.diff(tokens_before, prepend=0)
+        words_before = np.searchsorted(begins, text_ends)
+        ids_before = np.concatenate(([0], ends))[words_before]
+        return self.pool[source], np.diff(ids_before, prepend=0)
 
-    def _insert(
-        self,
-        buffer: NDArray[np.uint8],
-        begins: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        low: NDArray[np.uint64],
-        high: NDArray[np.uint64],
-        place: NDArray[np.int64],
-        missing: NDArray[np.int64],
-        start: NDArray[np.int32],
-        count: NDArray[np.int32],
-    ) -> None:
-        """Tokenize the pieces that no slot holds, store them, fill in `start` and `count`."""
-        found: dict[bytes, tuple[int, int]] = {}
-        new: dict[bytes, int] = {}  # piece -> one of its places in the block
-        begin_of, length_of = begins[missing].tolist(), lengths[missing].tolist()
-        text = buffer.tobytes()
-        pieces = [text[b : b + n] for b, n in zip(begin_of, length_of, strict=True)]
-        for number, piece in zip(missing.tolist(), pieces, strict=True):
-            if len(piece) > KEY_BYTES and piece in self.long:
-                found[piece] = self.long[piece]
+    def _look_up(self, words: "Words") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return where the ids of each word begin in the pool, and how many it has."""
+        slot = words.low * MIX_LOW
+        slot ^= words.high * MIX_HIGH
+        slot *= MIX_LOW
+        slot >>= np.uint64(64 - self.slot_bits)
+        slots = slot.astype(np.int64)
+        start, count = self.start[slots], self.count[slots]
+        known = (self.low[slots] == words.low) & (self.high[slots] == words.high)
+        missing = np.flatnonzero(~known)
+        if len(missing):
+            start[missing], count[missing] = self._learn(words, slots, missing)
+        return start, count
+
+    def _learn(
+        self, words: "Words", slots: NDArray[np.int64], missing: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Return start and count of words that are in no slot; new ones are tokenized."""
+        text_of = words.text_of(missing)
+        found: dict[bytes, tuple[int, int]] = {}  # word -> start and count
+        new: dict[bytes, int] = {}  # word -> its number among `words`, where it occurs first
+        for number, word in zip(missing.tolist(), text_of, strict=True):
+            if len(word) > KEY_BYTES and word in self.long:
+                found[word] = self.long[word]
             else:
-                new.setdefault(piece, number)
-        ids, counts = self._tokenize([piece.decode() for piece in new])
+                new.setdefault(word, number)
+        ids, counts = self._tokenize([word.decode() for word in new])
         starts = self._store(ids) + np.cumsum(counts) - counts
-        short = []
-        for piece, number, at, tokens in zip(
-            new, new.values(), starts.tolist(), counts.tolist(), strict=True
-        ):
-            found[piece] = at, tokens
-            if len(piece) <= KEY_BYTES:
-                short.append((number, at, tokens))
-            elif len(piece) <= LONG_PIECE_BYTES and len(self.long) < self.long_pieces:
-                self.long[piece] = at, tokens
-        start[missing], count[missing] = np.array(
-            [found[piece] for piece in pieces], dtype=np.int32
-        ).T
-        if short:
-            number, at, tokens = np.array(short, dtype=np.int64).T
-            # Of two new pieces for one slot exactly one may enter it.
-            slots, chosen = np.unique(place[number], return_index=True)
-            self.low[slots], self.high[slots] = low[number[chosen]], high[number[chosen]]
-            self.start[slots], self.count[slots] = at[chosen], tokens[chosen]
+        found.update(zip(new, zip(starts.tolist(), counts.tolist(), strict=True), strict=True))
+        self._keep_long(new, found)
+        numbers = np.array(list(new.values()), dtype=np.int64)
+        short = words.lengths[numbers] <= KEY_BYTES
+        self._keep_short(words, slots, numbers[short], starts[short], counts[short])
+        return np.array([found[word] for word in text_of], dtype=np.int32).T
 
-    def _tokenize(self, pieces: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of pieces, one behind the other, and how many each has."""
-        encoding = self.backend.encode(pieces, is_pretokenized=True, add_special_tokens=False)
-        piece_of = np.array(encoding.word_ids, dtype=np.int64)
-        return np.array(encoding.ids, dtype=np.int32), np.bincount(piece_of, minlength=len(pieces))
+    def _keep_long(self, new: Iterable[bytes], found: dict[bytes, tuple[int, int]]) -> None:
+        """Keep the new words that are too long for a slot, while there is room for them."""
+        for word in new:
+            if KEY_BYTES < len(word) <= LONG_WORD_BYTES and len(self.long) < self.long_words:
+                self.long[word] = found[word]
+
+    def _keep_short(
+        self,
+        words: "Words",
+        slots: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> None:
+        """Keep new words in their slots: their numbers among `words`, start and count of each."""
+        # Of two new words for one slot exactly one may enter it, with all of its four values.
+        taken, chosen = np.unique(slots[numbers], return_index=True)
+        self.low[taken] = words.low[numbers[chosen]]
+        self.high[taken] = words.high[numbers[chosen]]
+        self.start[taken] = starts[chosen]
+        self.count[taken] = counts[chosen]
+
+    def _tokenize(self, words: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of words in one array, and how many each word has."""
+        encoding = self.backend.encode(words, is_pretokenized=True, add_special_tokens=False)
+        word_of = np.array(encoding.word_ids, dtype=np.int64)
+        return np.array(encoding.ids, dtype=np.int32), np.bincount(word_of, minlength=len(words))
 
     def _store(self, ids: NDArray[np.int32]) -> int:
         """Append ids to the pool and return where they begin."""
@@ -182,8 +186,46 @@ class WordCache:
         return begin
 
 
-def _pieces(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return start and length of each piece: a punctuation mark, or a run of word bytes."""
+@dataclass(frozen=True)
+class Words:
+    """The words of a few texts, in their order."""
+
+    buffer: NDArray[np.uint8]  # UTF-8 of the texts, lowercase where the tokenizer is
+    begins: NDArray[np.int64]  # (words,) first byte of each
+    lengths: NDArray[np.int64]  # (words,) in bytes
+    low: NDArray[np.uint64]  # (words,) first half of the key
+    high: NDArray[np.uint64]  # (words,) second half of the key
+
+    def text_of(self, numbers: NDArray[np.int64]) -> list[bytes]:
+        """Return the bytes of some of the words."""
+        text = self.buffer.tobytes()
+        begins, lengths = self.begins[numbers].tolist(), self.lengths[numbers].tolist()
+        return [text[b : b + n] for b, n in zip(begins, lengths, strict=True)]
+
+
+def in_blocks(texts: list[bytes], block_bytes: int) -> Iterator[list[bytes]]:
+    """Yield the texts in blocks of less than `block_bytes`; a longer text is a block of its own."""
+    block: list[bytes] = []
+    size = 0
+    for text in texts:
+        if block and size + len(text) >= block_bytes:
+            yield block
+            block, size = [], 0
+        block.append(text)
+        size += len(text)
+    if block:
+        yield block
+
+
+def find_words(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return first byte and length of each word: a punctuation mark, or a run of other bytes."""
+    # Of "ab. c":
+    #     word       1 1 0 0 1
+    #     begin      1 0 0 0 1    first byte of a run
+    #     end        0 1 0 0 1    last byte of a run
+    #     mark       0 0 1 0 0    both begins and ends a word
+    #     begins     0 2 4
+    #     lengths    2 1 1
     kind = CLASS_OF_BYTE[buffer]
     mark, word = kind == MARK, kind == WORD
     begin, end = word.copy(), word.copy()
@@ -196,16 +238,18 @@ def _pieces(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.in
     return begins, lengths
 
 
-def _keys(
+def keys_of(
     buffer: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return two numbers a piece, equal for equal pieces only (up to KEY_BYTES bytes).
+    """Return two numbers for each word, equal for equal words only (up to KEY_BYTES bytes).
 
-    A longer piece gets a length that no slot holds.
+    A longer word gets a length that no slot has.
     """
-    # Eight bytes from any place on, as one number: overlapping on purpose.
-    words = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
-    low, high = words[begins], words[begins + 8]
+    # Eight bytes from every place on, as one number: they overlap. Of "good", before more text:
+    #     low    g o o d 0 0 0 0     the next bytes are cleared
+    #     high   0 0 0 0 0 0 0 4     the last byte is the length
+    numbers = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
+    low, high = numbers[begins], numbers[begins + 8]
     low &= KEEP[np.minimum(lengths, 8)]
     high &= KEEP[np.clip(lengths - 8, 0, 7)]
     high |= np.minimum(lengths, KEY_BYTES + 1).astype(np.uint64) << np.uint64(56)

@@ -1,18 +1,27 @@
 """A scoring run: check, lock, stream, commit.
 
-The life of a row, top to bottom. Each stage but the last has a thread of its own; at most two
-chunks wait between two stages, so memory does not grow with the input.
+The life of a row, from top to bottom:
 
-    stage      thread     does                                                   in
-    read       Prefetch   file -> Chunk: 8,192 rows, or fewer long ones          formats/
-    tokenize   Prefetch   looks for a kept part; else texts -> tokens, batches   scoring.py, model/
-    score      Prefetch   tokens -> Scores; keeps them as a part                 scoring, parts
-    write      main       the rows with their scores -> output, counts, tables   writing.py
-    commit     main       output, rejects, tables, page, and last the summary    writing.py
+    stage     thread      work                                                 code
+    read      reading     file -> Chunk: 8,192 rows, or fewer long ones        formats/
+    tokenize  tokenizing  Chunk -> its kept part, or tokens in batches         scoring.py, model/
+    score     scoring     tokens -> Scores, kept as a part                     scoring.py, parts.py
+    write     main        Chunk and Scores -> output, rejects, tables, counts  writing.py
+    commit    main        the files get their names, the summary last          writing.py
 
-An error surfaces at its place in the stream, in the main thread. A signal sets a flag that the
-stages look at: the score stage keeps what it has of its chunk and ends, and so do the others. On
-the way out every stage is closed, the last first.
+Each of the first three stages is a Prefetch (pipeline.py): a thread, and a queue of two chunks
+between it and the next stage. So at most ten chunks are in memory at once: one at each of the first
+four stages, and six in the queues.
+
+How a run ends:
+
+- At the end of the input each stage ends after the one before it; then the files are committed.
+- An error of a stage passes through the queues and is raised in the main thread, once the chunks
+  before it are written.
+- A signal sets a flag. The scoring thread looks at it after each batch, keeps the scores that its
+  chunk has so far, and ends. The main thread then raises Interrupted.
+- In every case `stream` closes the stages, the last one first. A thread that is blocked reading a
+  pipe is left to end with the process.
 """
 
 import contextlib
@@ -109,7 +118,7 @@ class Run:
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
         self.begun = False  # whether there is anything on the disk yet
-        # whether the model is there: what fails before that fails for every input
+        # whether the model is loaded: what fails before that would fail for every input
         self.loaded = False
         self.tally = Tally(())
 
@@ -118,7 +127,7 @@ class Run:
 
         Raises GateFailed with the output in its place.
         """
-        options, target = self.options, self.paths.target
+        options = self.options
         self.reporter.run_started(self.id, self.name, *self.position)
         check_options(options, self.paths)
         self.paths.check(options)
@@ -126,7 +135,7 @@ class Run:
             document = self.go_locked()
         else:
             with contextlib.ExitStack() as stack:
-                for path in [*([] if target is None else [target]), *self.paths.named(options)]:
+                for path in self.paths.locked(options):
                     stack.enter_context(held_lock(path, options.lock_wait))
                 try:
                     with memory_errors():
@@ -141,16 +150,14 @@ class Run:
         return document
 
     def note_failure(self, error: BatchsentError) -> None:
-        """Leave a summary that says what went wrong, where there is room for it.
+        """Write a summary that says what went wrong, unless a file of the user has its name.
 
-        A refusal leaves nothing behind.
+        A run that was refused before it began writes nothing.
         """
         path = self.paths.failure
-        if (
-            path is None
-            or not self.begun
-            or Earlier.read(self.paths).foreign({"failed summary": path})
-        ):
+        if path is None or not self.begun:
+            return
+        if Earlier.read(self.paths).foreign({"failed summary": path}):
             return
         run = run_facts(self.id, self.options, self.started, self.clock)
         content = failure(error, printable(self.paths.input), run, self.tally, self.clock)
@@ -158,7 +165,7 @@ class Run:
             write_file(path, content)
 
     def go_locked(self) -> dict[str, Any]:
-        """Do all of it, while nobody else writes this output."""
+        """Do all of it, while no other run writes this output."""
         options = self.options
         self.reporter.stage(f"checking {self.name}")
         source = open_source(
@@ -190,9 +197,9 @@ class Run:
             source.close()
 
     def finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
-        """Return the summary of an output that this run would only make again; else None.
+        """Return the summary of an output that is what this run would write; else None.
 
-        The output is believed only after its bytes have been hashed again.
+        The files are hashed again for that.
         """
         paths, document = self.paths, earlier.document
         if document is None or paths.target is None or paths.input == "-" or self.options.restart:
@@ -201,20 +208,19 @@ class Run:
         if run.get("fingerprint") != plan.fingerprint or run.get("writing") != plan.writing:
             return None
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
-        if not all(
-            is_intact(files.get(written["role"]), written) for written in document["outputs"]
-        ):
-            return None
+        for written in document["outputs"]:
+            if not is_intact(files.get(written["role"]), written):
+                return None
         return document
 
     def up_to_date(self, document: dict[str, Any], earlier: Earlier) -> dict[str, Any]:
-        """Tidy up beside an output that is finished already and return its summary."""
+        """Remove what earlier runs left beside a finished output, and return its summary."""
         paths = self.paths
         assert paths.target is not None
         Parts(work_directory(paths.target)).remove()
         if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
-                paths.failure.unlink()  # of a run that failed in its very last step
+                paths.failure.unlink()  # of a run that failed in its last step
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
@@ -235,7 +241,7 @@ class Run:
         earlier.refuse_foreign(options)
 
     def load(self) -> Scorer:
-        """Load the model and say what was chosen."""
+        """Load the model and report what was chosen."""
         self.reporter.stage("loading the model")
         with self.clock.busy("load"):
             scorer = self.models.open()
@@ -247,18 +253,20 @@ class Run:
         return scorer
 
     def begin_parts(self, plan: RunPlan, scorer: Scorer) -> Parts | None:
-        """Make the work folder, or resume the work in it.
+        """Make the work folder, or resume the work in it; None where the output is stdout.
 
-        Raises DeviceError where that was done on a GPU that is not there now.
+        Raises DeviceError where that work was done on a GPU that is not there now.
         """
         target = self.paths.target
         if target is None:
             return None
         parts = Parts(work_directory(target), stamp_of(scorer))
         manifest = parts.manifest()
-        kept = {} if manifest is None else manifest.get("stamp", {})
-        if manifest is not None and not self.options.restart:
-            check_gpu_still_there(kept, parts.stamp)
+        kept: dict[str, Any] = {}
+        if manifest is not None:
+            kept = manifest.get("stamp", {})
+            if not self.options.restart:
+                check_gpu_still_there(kept, parts.stamp)
         if parts.begin(plan.fingerprint, restart=self.options.restart):
             if kept == parts.stamp:
                 rows = f"{parts.kept_rows():,}"
@@ -277,15 +285,16 @@ class Run:
     def stream(self, plan: RunPlan, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
         paths, checked = self.paths, plan.checked
-        total_rows = checked.rows if checked else None
+        total_rows = input_bytes = None  # of a pipe
+        if checked:
+            total_rows, input_bytes = checked.rows, checked.bytes
         self.reporter.stage(f"scoring {self.name}")
 
         def progress(rows: int) -> None:
-            reused = parts.reused_rows if parts else 0
-            self.reporter.progress(rows, total_rows, reused_rows=reused)
+            self.reporter.progress(rows, total_rows, reused_rows=reused_rows(parts))
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(output_errors(paths.output, checked.bytes if checked else None))
+            stack.enter_context(output_errors(paths.output, input_bytes))
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             with self.signals.deferred():
                 scoring = Scoring(scorer, parts, self.clock, self.signals.stop, progress)
@@ -297,7 +306,7 @@ class Run:
                 stack.callback(scored.close)
                 stack.callback(scoring.close)
                 for chunk, scores in scored:
-                    # Parts keep the raw softmax, so that a resumed run may ask for the other.
+                    # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     if plan.temperature is not None:
                         scores = calibrated(scores, plan.temperature)
                     with self.clock.busy("write"):
@@ -306,8 +315,7 @@ class Run:
                         self.tally.reject(len(chunk.rejected))
                     seen = chunk.start_row + chunk.rows
                     self.check_budget(max(seen + self.tally.rejected, 1000))
-            # A signal that came meanwhile has been raised by now: from here on there is nothing
-            # left to lose.
+            # A signal that came in the block has been raised by now.
             document = self.finish(plan, scorer, parts, files)
             with self.signals.deferred():
                 files.commit(document, parts)
@@ -316,7 +324,7 @@ class Run:
     def finish(
         self, plan: RunPlan, scorer: Scorer, parts: Parts | None, files: RunFiles
     ) -> dict[str, Any]:
-        """Write the ends of all files and return the summary. Raises BatchsentError."""
+        """Complete all files and return the summary. Raises BatchsentError."""
         sections = self.tally.sections()
         self.check_budget(sections["rows"]["read"])
         check_result(sections, self.paths)
@@ -336,7 +344,7 @@ class Run:
             outputs,
             scorer,
             self.clock,
-            reused_rows=parts.reused_rows if parts else 0,
+            reused_rows=reused_rows(parts),
             fail_under=self.options.fail_under,
         )
 
@@ -345,3 +353,8 @@ class Run:
         check_budget(
             self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input)
         )
+
+
+def reused_rows(parts: Parts | None) -> int:
+    """Return how many rows took their scores from an earlier run."""
+    return parts.reused_rows if parts else 0

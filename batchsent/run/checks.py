@@ -20,7 +20,8 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
     judged = options.gold or options.gold_stars
     if not options.prefix.isprintable():
         raise UsageError(
-            f"--prefix {printable(options.prefix)}: not printable", hint="use letters that print"
+            f"--prefix {printable(options.prefix)} is not printable",
+            hint="use letters, digits and underscores",
         )
     if paths.input == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(
@@ -30,36 +31,36 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
     if paths.output == "-":
         check_stdout()
     if options.bad_rows == "reject" and paths.rejects is None:
-        raise UsageError("rejected rows have no place to go", hint="add --rejects FILE")
+        raise UsageError(
+            "--bad-rows reject requires a file for the rejected rows", hint="add --rejects FILE"
+        )
     if options.bad_rows != "reject" and (options.max_bad_rows or options.rejects):
         raise UsageError(
-            "--max-bad-rows and --rejects do nothing by themselves", hint="add --bad-rows reject"
+            "--max-bad-rows and --rejects require --bad-rows reject", hint="add --bad-rows reject"
         )
     if (options.gold_stars is None) != (options.stars is None):
         raise UsageError(
-            "--gold-stars and --stars go together",
-            hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE",
+            "--gold-stars and --stars require each other",
+            hint="for instance --gold-stars rating --stars 1-2:NEGATIVE,4-5:POSITIVE",
         )
     if options.gold and options.gold_stars:
         raise UsageError(
-            "--gold and --gold-stars both say what is right", hint="leave one of them out"
+            "--gold and --gold-stars cannot be used together", hint="leave one of them out"
         )
     if options.fail_under and not judged:
-        raise UsageError("--fail-under has no figures to go by", hint="add --gold COLUMN")
+        raise UsageError("--fail-under requires gold labels", hint="add --gold COLUMN")
     if options.disagreements and not judged:
         raise UsageError(
-            "--disagreements has nothing to disagree with", hint="add --gold COLUMN or --gold-stars"
+            "--disagreements requires gold labels", hint="add --gold COLUMN or --gold-stars COLUMN"
         )
     if options.keep and not options.disagreements:
         raise UsageError("--keep requires --disagreements", hint="add --disagreements FILE")
     if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError(
-            "tables beside the output have no place beside stdout", hint="write to a file"
+            "--group-by and --disagreements require an output file", hint="write to a file: -o FILE"
         )
     if options.report and paths.data is None:
-        raise UsageError(
-            "--report has no place for its page", hint="write to a file, or use batchsent report"
-        )
+        raise UsageError("--report requires an output file", hint="write to a file: -o FILE")
     # Misspelt gates and budgets are refused before the file is read.
     gates.failed_minimums(None, options.fail_under)
     gates.check_score("--unsure-below", options.unsure_below)
@@ -119,6 +120,6 @@ def ensure_unchanged(path: str, checked: Checked) -> None:
     if not same:
         raise InputError(
             f"{printable(path)} changed while it was read",
-            hint="run the command again with --restart when nothing writes to it any more; nothing "
-            "was put under the output's name",
+            hint="run the command again with --restart once no program writes to it; no output was "
+            "written",
         )

@@ -11,14 +11,14 @@ DEVICE_FACTS = ("name", "description", "capability", "path", "batch_tokens", "to
 
 
 def stamp_of(scorer: Scorer) -> dict[str, Any]:
-    """Return the stamp of the scores that a model computes here; equal stamps give equal bytes."""
+    """Return the stamp of the scores that a model computes; equal stamps mean equal bytes."""
     facts = scorer.facts()
     stamp = {name: facts["device"].get(name) for name in DEVICE_FACTS}
     return stamp | {"precision": facts["model"].get("precision")}
 
 
 def check_gpu_still_there(kept: dict[str, Any], stamp: dict[str, Any]) -> None:
-    """Raise DeviceError where kept scores are a GPU's and the run would go on without one."""
+    """Raise DeviceError where an earlier run scored on a GPU and there is none now."""
     if not str(kept.get("cuda") or "") or str(stamp.get("name")) != "cpu":
         return
     raise DeviceError(
@@ -29,6 +29,6 @@ def check_gpu_still_there(kept: dict[str, Any], stamp: dict[str, Any]) -> None:
 
 
 def in_words(stamp: dict[str, Any]) -> str:
-    """Return a stamp for a sentence."""
+    """Return device and precision of a stamp as words in a sentence."""
     device = stamp.get("description") or stamp.get("name") or "an unknown device"
     return f"{printable(device)} ({printable(stamp.get('precision') or 'unknown precision')})"

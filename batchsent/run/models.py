@@ -1,4 +1,4 @@
-"""Where a run gets its model from; it is loaded only when there is something to score."""
+"""The model of a run, which is loaded only when there is something to score."""
 
 from typing import Protocol
 
@@ -10,13 +10,13 @@ from batchsent.text import printable
 
 
 class Models(Protocol):
-    """What a run asks for its model."""
+    """Gives a run its model."""
 
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it."""
 
     def check(self) -> None:
-        """Refuse options that this model or machine cannot serve; does not load the model."""
+        """Refuse options that this model or machine does not support; does not load the model."""
 
     def open(self) -> Scorer:
         """Load the model, once."""
@@ -37,7 +37,7 @@ class OneModel:
         return self._identity
 
     def check(self) -> None:
-        """Refuse options that this model or this machine cannot serve.
+        """Refuse options that this model or this machine does not support.
 
         Raises UsageError or DeviceError.
         """
@@ -54,14 +54,12 @@ def describe(scorer: Scorer) -> list[str]:
     """Return what was chosen for the user, with the reasons."""
     facts = scorer.facts()
     model, device = facts["model"], facts["device"]
-    own = (
-        ", which comes with batchsent; --model names another"
-        if model.get("source") == EMBEDDED
-        else ""
-    )
-    return [
-        f"model {printable(model.get('source'))} "
-        f"({', '.join(map(printable, scorer.labels[:6]))}){own}",
+    labels = ", ".join(map(printable, scorer.labels[:6]))
+    model_line = f"model {printable(model.get('source'))} ({labels})"
+    if model.get("source") == EMBEDDED:
+        model_line += ", which comes with batchsent; --model names another"
+    device_line = (
         f"device {printable(device.get('description', device.get('name')))}; "
-        f"precision {model.get('precision')} ({model.get('precision_reason')})",
-    ]
+        f"precision {model.get('precision')} ({model.get('precision_reason')})"
+    )
+    return [model_line, device_line]

@@ -21,28 +21,28 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     gold: str | None = option(
         None,
-        "Column with the right labels: adds an evaluation to the summary.",
+        "Column with gold labels: adds an evaluation to the summary.",
         metavar="COLUMN",
         affects="writing",
         group="Quality",
     )
     gold_stars: str | None = option(
         None,
-        "Column with star ratings, taken as weak labels.",
+        "Column with star ratings, taken as weak labels; requires --stars.",
         metavar="COLUMN",
         affects="writing",
         group="Quality",
     )
     stars: str | None = option(
         None,
-        "What stars mean: 1-2:NEGATIVE,4-5:POSITIVE.",
+        "Label of each range of stars, such as 1-2:NEGATIVE,4-5:POSITIVE.",
         metavar="FROM-TO:LABEL,...",
         affects="writing",
         group="Quality",
     )
     gold_map: str | None = option(
         None,
-        "What gold values mean: neg=NEGATIVE,pos=POSITIVE.",
+        "Label of each gold value, such as neg=NEGATIVE,pos=POSITIVE.",
         metavar="VALUE=LABEL,...",
         affects="writing",
         group="Quality",
@@ -56,7 +56,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     fail_under: tuple[str, ...] = option(
         (),
-        "Exit with 8 where a figure of the evaluation is lower; may be repeated.",
+        "Exit with 8 if a figure of the evaluation is lower; may be repeated.",
         metavar="FIGURE=VALUE",
         multiple=True,
         group="Quality",
@@ -66,40 +66,40 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     output_format: str | None = option(
         None,
-        "Format of the output, where the name does not tell.",
+        "Format of the output [default: from its name].",
         choices=("csv", "tsv", "parquet", "arrow"),
         affects="writing",
         group="Run",
     )
     summary: str | None = option(
         None,
-        "Where the summary goes [default: OUTPUT.summary.json].",
+        "Summary to write [default: OUTPUT.summary.json].",
         metavar="FILE",
         group="Run",
     )
     rejects: str | None = option(
         None,
-        "Where rejected rows go [default: OUTPUT.rejects.csv].",
+        "File for rejected rows [default: OUTPUT.rejects.csv].",
         metavar="FILE",
         group="Run",
     )
     max_bad_rows: str | None = option(
         None,
-        "Maximum bad rows: a count or a percentage.",
+        "Maximum bad rows, a count or a percentage; requires --bad-rows reject.",
         metavar="N|P%",
         group="Run",
     )
-    overwrite: bool = option(False, "Replace an output that is there already.", group="Common")
-    restart: bool = option(False, "Throw away the unfinished work of an earlier run.", group="Run")
+    overwrite: bool = option(False, "Replace an output that exists already.", group="Common")
+    restart: bool = option(False, "Discard the unfinished work of an earlier run.", group="Run")
     lock_wait: float = option(
         0.0,
-        "Seconds to wait for another run on the same output.",
+        "Seconds to wait for another run that writes the same output.",
         minimum=0,
         metavar="S",
         group="Run",
     )
     dry_run: bool = option(
         False,
-        "Check everything that can be checked, say what would be done, write nothing.",
+        "Check everything that can be checked, print what would be done, write nothing.",
         group="Common",
     )

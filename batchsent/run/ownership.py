@@ -1,15 +1,15 @@
-"""Which files are an output's own: without --overwrite no other is replaced or removed.
+"""Which files belong to an output: without --overwrite no other file is replaced or removed.
 
-A file is provably an output's own where what an earlier run of that output left behind says so:
+A file belongs to an output where an earlier run of that output left proof of it:
 
 - the summary: it is a summary that names this output,
-- rejects, groups, disagreements: that summary names the file with the size and SHA-256 that it has,
+- rejects, groups, disagreements: that summary names the file with its size and SHA-256,
 - the page: it holds the id of the run that the summary is about,
 - the failed summary: it is the summary of a failed run.
 
-A run that was killed between its output and its summary has no summary yet. What it was about to
-write stands in its work folder (parts.announce) and counts in the same way. A symbolic link is
-never an output's own: a run makes none.
+A run that was killed between its output and its summary has no summary yet. The files that it was
+about to write are listed in its work folder (parts.announce), which counts as well. A symbolic link
+never belongs to an output, since a run makes no links.
 """
 
 import os
@@ -32,7 +32,7 @@ NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs of an output left behind."""
+    """What earlier runs of an output left on the disk."""
 
     paths: RunPaths
     document: dict[str, Any] | None  # the summary of the finished run, where it names this output
@@ -40,7 +40,7 @@ class Earlier:
 
     @classmethod
     def read(cls, paths: RunPaths) -> "Earlier":
-        """Look at what is there."""
+        """Read the summary and the work folder."""
         announced = {} if paths.target is None else Parts(work_directory(paths.target)).announced()
         return cls(paths, _summary_of(paths), announced)
 
@@ -51,19 +51,18 @@ class Earlier:
         return [*finished, *self.announced.get("outputs", [])]
 
     def announced_is_there(self) -> bool:
-        """Tell whether the output is what a run that was killed at its very end put there."""
-        return any(
-            entry.get("role") == "data" and is_intact(self.paths.target, entry)
-            for entry in self.announced.get("outputs", [])
-        )
+        """Tell whether the output is there from a run that was killed before its summary."""
+        announced = self.announced.get("outputs", [])
+        written = [entry for entry in announced if entry.get("role") == "data"]
+        return any(is_intact(self.paths.target, entry) for entry in written)
 
     def data_is_intact(self) -> bool:
-        """Tell whether the output still is what its summary describes."""
+        """Tell whether the output is unchanged since its summary was written."""
         written = [entry for entry in self.outputs if entry.get("role") == "data"]
         return any(is_intact(self.paths.data, entry) for entry in written)
 
     def is_own(self, role: str, path: Path) -> bool:
-        """Tell whether the file at `path` is provably this output's own."""
+        """Tell whether the file at `path` belongs to this output."""
         if path.is_symlink() or not path.is_file():
             return False
         if role == "summary":
@@ -89,7 +88,7 @@ class Earlier:
         return _names(entry, path, beside=self.paths.data)
 
     def foreign(self, files: dict[str, Path]) -> dict[str, Path]:
-        """Return the files, of those by role, that are there and are not this output's own."""
+        """Return those of the files, by role, that exist and do not belong to this output."""
         return {
             role: path
             for role, path in files.items()
@@ -97,13 +96,17 @@ class Earlier:
         }
 
     def refuse_foreign(self, options: BatchOptions) -> None:
-        """Refuse to replace a file that is not this output's own. Raises UsageError."""
+        """Refuse to replace a file that does not belong to this output. Raises UsageError."""
         foreign = self.foreign(self.paths.beside(options))
         if not foreign or options.overwrite:
             return
         role, path = next(iter(foreign.items()))
-        what = "a symbolic link" if path.is_symlink() else "not a file of this output"
-        other = f"choose another name with {NAMED_BY[role]} FILE" if role in NAMED_BY else "move it"
+        what = "not a file of this output"
+        if path.is_symlink():
+            what = "a symbolic link"
+        other = "move it"
+        if role in NAMED_BY:
+            other = f"choose another name with {NAMED_BY[role]} FILE"
         raise UsageError(
             f"{role} {printable(path)} exists already and is {what}",
             hint=f"{other}, or add --overwrite to replace it",
@@ -111,7 +114,7 @@ class Earlier:
         )
 
 
-def why_kept(job: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]:
+def why_kept(plan: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]:
     """Return why an existing output is not replaced, and what to type next."""
     output, document = printable(paths.output), earlier.document
     if document is None:
@@ -123,27 +126,29 @@ def why_kept(job: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str]
         )
     known = document["run"].get("fingerprint") or {}
     rows = document["rows"].get("read", 0)
-    if known.get("input") != job.fingerprint["input"]:
+    if known.get("input") != plan.fingerprint["input"]:
         made_from = printable(document["input"].get("path") or paths.input)
-        now = (
-            f"; it has {job.checked.rows:,} now"
-            if job.checked and job.checked.rows is not None
-            else ""
-        )
+        now = ""
+        if plan.checked and plan.checked.rows is not None:
+            now = f"; it has {plan.checked.rows:,} now"
         return (
             f"{output} was made from an earlier {made_from} of {rows:,} rows{now}",
             "add --overwrite to score it again",
         )
-    now_written = {f"--{name.replace('_', '-')}": value for name, value in job.writing.items()}
-    was_written = document["run"].get("writing") or {}
-    was_written = {f"--{name.replace('_', '-')}": value for name, value in was_written.items()}
-    different = differences(known, job.fingerprint) | differences(was_written, now_written)
+    was_written = by_flag(document["run"].get("writing") or {})
+    different = differences(known, plan.fingerprint)
+    different |= differences(was_written, by_flag(plan.writing))
     if not different:
         return f"{output} exists already", "add --overwrite to score it again"
     return (
         f"{output} was made with other options: {'; '.join(different.values())}",
         "choose another name, or add --overwrite to score it again",
     )
+
+
+def by_flag(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options by the names that they have on the command line."""
+    return {f"--{name.replace('_', '-')}": value for name, value in options.items()}
 
 
 def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
@@ -159,8 +164,10 @@ def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
         if not isinstance(entry, dict) or entry.get("role") != "data":
             continue
         if paths.data is None:
-            return document if entry.get("path") == "-" else None
-        return document if _names(entry, paths.data, beside=path) else None
+            is_named = entry.get("path") == "-"
+        else:
+            is_named = _names(entry, paths.data, beside=path)
+        return document if is_named else None
     return None
 
 

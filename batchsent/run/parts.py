@@ -1,9 +1,8 @@
-"""Finished parts of a run, and what a resume may trust of them; knows nothing of files' formats.
+"""Scores that a run keeps, chunk by chunk, and which of them a resumed run may use.
 
 A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads
-its input again from the start and takes the scores of parts instead of the model's: it writes the
-same bytes as an undisturbed run because it is one, without the wait. Scores are small (12 bytes a
-row and 4 a label), so a part costs next to nothing.
+its input again from the start and takes the scores of parts where it has them, so that it writes
+the same bytes as an undisturbed run. A part has 9 bytes a row and 4 a row and label.
 """
 
 import hashlib
@@ -53,8 +52,8 @@ def digest(chunk: Chunk) -> str:
 class Parts:
     """The parts of one run, in their folder.
 
-    `stamp` says what computes the scores: device, precision and the like. A part with another stamp
-    is not used, since the same text may get other last digits there.
+    `stamp` says what computes the scores: device, precision and so on (device_stamp.py). A part
+    with another stamp is not used, since its scores may differ in the last digits.
     """
 
     folder: Path
@@ -72,13 +71,13 @@ class Parts:
             return
         different = differences(manifest.get("fingerprint"), fingerprint)
         if list(different) == ["input"]:
-            # A part is bound to its texts: those of unchanged chunks are still right.
+            # A part is bound to its texts: those of unchanged chunks are still valid.
             if overwrite:
                 return
             raise UsageError(
                 f"{printable(self.folder)} holds unfinished work, and the input was changed since: "
                 f"{different['input']}",
-                hint="add --overwrite to keep the scores of what is the same, or --restart to "
+                hint="add --overwrite to keep the scores of unchanged chunks, or --restart to "
                 "score everything again",
                 differs=["input"],
             )
@@ -92,15 +91,14 @@ class Parts:
             )
 
     def begin(self, fingerprint: dict[str, Any], *, restart: bool) -> bool:
-        """Bind the folder to what decides the scores; tell whether there is work to resume.
+        """Bind the folder to what decides the scores; return whether there is work to resume.
 
         `check` comes first. Raises OutputError.
         """
-        manifest = self.manifest()
-        known = None if manifest is None else manifest.get("fingerprint")
+        manifest = self.manifest() or {}
+        known = manifest.get("fingerprint")
         resumed = not restart and set(differences(known, fingerprint)) <= {"input"}
-        same = known == fingerprint and manifest is not None
-        if resumed and same and manifest and manifest.get("stamp") == self.stamp:
+        if resumed and known == fingerprint and manifest.get("stamp") == self.stamp:
             return True
         if not resumed:
             with output_errors(self.folder):
@@ -114,7 +112,7 @@ class Parts:
         return resumed
 
     def manifest(self) -> dict[str, Any] | None:
-        """Return the manifest, None where there is none that can be believed."""
+        """Return the manifest; None where there is none, or it is damaged."""
         with suppress(OSError, ValueError):
             document = json.loads((self.folder / MANIFEST).read_bytes())
             if isinstance(document, dict) and document.get("format") == FORMAT:
@@ -133,7 +131,7 @@ class Parts:
     def load(self, chunk: Chunk, labels: int) -> Scores | None:
         """Return the scores kept for a chunk, or None; unfinished ones have PENDING rows.
 
-        A part that is damaged, or belongs to other texts, is no part: its chunk is scored again.
+        A part that is damaged or belongs to other texts is ignored: its chunk is scored again.
         """
         try:
             data = self._path(chunk).read_bytes()
@@ -167,7 +165,7 @@ class Parts:
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
 
     def kept_rows(self) -> int:
-        """Return how many rows of this stamp have kept scores, as the parts themselves say."""
+        """Return how many rows of this stamp have kept scores, by the headers of the parts."""
         rows = 0
         for path in self.folder.glob("part-*"):
             with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
@@ -177,7 +175,7 @@ class Parts:
         return rows
 
     def announce(self, outputs: list[dict[str, Any]], run_id: str) -> None:
-        """Record which files are about to get their names: a resumed run owns them."""
+        """Record which files are about to get their names: a resumed run may replace them."""
         content = {"outputs": outputs, "run": run_id}
         write_file(self.folder / COMMITTING, json.dumps(content).encode())
 
@@ -190,9 +188,8 @@ class Parts:
         return {}
 
     def remove(self) -> None:
-        """Remove the folder: its work is in the output now. What cannot be removed does no harm."""
-        # The manifest goes last: a folder without it is nobody's unfinished work, one with it can
-        # be resumed.
+        """Remove the folder: its scores are in the output now. Errors are ignored."""
+        # The manifest goes last: only a folder with a manifest counts as unfinished work.
         with suppress(OSError):
             fault("remove")
         with suppress(OSError):
@@ -207,14 +204,14 @@ def differences(known: Any, fingerprint: dict[str, Any]) -> dict[str, str]:
     if not isinstance(known, dict):
         return {"everything": "it cannot be read"}
     different = [key for key in fingerprint if known.get(key) != fingerprint[key]]
-    return {
-        key: f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}"
-        for key in different[:5]
-    }
+    words = {}
+    for key in different[:5]:
+        words[key] = f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}"
+    return words
 
 
 def pack(scores: Scores) -> bytes:
-    """Return scores as bytes, little-endian, array behind array."""
+    """Return scores as bytes: little-endian, one array after another."""
     return b"".join(
         (
             scores.probabilities.astype("<f4").tobytes(),
@@ -226,10 +223,7 @@ def pack(scores: Scores) -> bytes:
 
 
 def unpack(body: bytes, rows: int, labels: int, distinct: int) -> Scores:
-    """Return the scores that `pack` made bytes of.
-
-    Raises ValueError where the size is not theirs.
-    """
+    """Return the scores that `pack` turned into bytes. Raises ValueError for another size."""
     if len(body) != rows * (4 * labels + 9):
         raise ValueError("size")
     at = 4 * rows * labels
@@ -245,4 +239,6 @@ def unpack(body: bytes, rows: int, labels: int, distinct: int) -> Scores:
 def shorten(value: Any) -> str:
     """Return a value for an error message; hashes by their first digits."""
     text = printable(value)
-    return text[:12] + "…" if len(text) == 64 and " " not in text else text[:80]
+    if len(text) == 64 and " " not in text:
+        return text[:12] + "…"
+    return text[:80]

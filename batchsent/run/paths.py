@@ -1,4 +1,4 @@
-"""Where the files of one run are, and what may not be there; reads and writes none of them."""
+"""Where the files of one run are, and what may not be at these places."""
 
 import fnmatch
 import itertools
@@ -34,28 +34,29 @@ class RunPaths:
     @classmethod
     def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "RunPaths":
         """Return where the options put the files; beside the output what they do not name."""
-        data = None if output_path == "-" else Path(output_path)
+        summary = Path(options.summary) if options.summary else None
+        rejects = Path(options.rejects) if options.rejects else None
+        if output_path == "-":
+            return cls(input_path, output_path, None, None, summary, rejects, None, None, {})
+        data = Path(output_path)
+        target = data
+        if "\0" not in output_path:  # such a name cannot be followed; `check` refuses it
+            target = Path(os.path.realpath(data))
         return cls(
             input=input_path,
             output=output_path,
             data=data,
-            # os.path.realpath, since Path.resolve raises for a name with a NUL in it, which `check`
-            # refuses.
-            target=data and (data if "\0" in output_path else Path(os.path.realpath(data))),
-            summary=Path(options.summary)
-            if options.summary
-            else data and path_beside(data, ".summary.json"),
-            rejects=Path(options.rejects)
-            if options.rejects
-            else data and path_beside(data, ".rejects.csv"),
-            report=data and path_beside(data, ".report.html"),
-            failure=data and path_beside(data, ".summary.failed.json"),
-            tables=side_table_paths(data, options) if data else {},
+            target=target,
+            summary=summary or path_beside(data, ".summary.json"),
+            rejects=rejects or path_beside(data, ".rejects.csv"),
+            report=path_beside(data, ".report.html"),
+            failure=path_beside(data, ".summary.failed.json"),
+            tables=side_table_paths(data, options),
         )
 
     @property
     def written(self) -> dict[str, Path]:
-        """The files that a run may leave behind, by role."""
+        """The files that a run may write, by role."""
         found = {
             "output": self.data,
             "summary": self.summary,
@@ -69,18 +70,22 @@ class RunPaths:
 
     def beside(self, options: BatchOptions) -> dict[str, Path]:
         """Return the files, by role, that a run with these options writes beside its output."""
-        found = {
-            "summary": self.summary,
-            "rejects": self.rejects if options.bad_rows == "reject" else None,
-            "report": self.report if options.report else None,
-            **self.tables,
-        }
+        found = {"summary": self.summary}
+        if options.bad_rows == "reject":
+            found["rejects"] = self.rejects
+        if options.report:
+            found["report"] = self.report
+        found.update(self.tables)
         return {role: path for role, path in found.items() if path is not None}
 
-    def named(self, options: BatchOptions) -> list[Path]:
-        """Return the files whose names the user gave: another run may have been given them too."""
-        names = (options.summary, options.rejects, options.disagreements)
-        return sorted(Path(name) for name in set(names) if name)
+    def locked(self, options: BatchOptions) -> list[Path]:
+        """Return the files to lock: the output, and those that the user named.
+
+        Another run with another output may have been given the same names.
+        """
+        names = {options.summary, options.rejects, options.disagreements}
+        named = sorted(Path(name) for name in names if name)
+        return named if self.target is None else [self.target, *named]
 
     def check_apart_from(self, model: Path) -> None:
         """Refuse to write over a file of the model folder. Raises UsageError."""
@@ -96,42 +101,12 @@ class RunPaths:
     def check(self, options: BatchOptions) -> None:
         """Refuse to write one file over another, and where nothing can be written.
 
-        Raises UsageError.
+        Raises UsageError or OutputError.
         """
-        read = {} if self.input == "-" else {"input": Path(self.input)}
-        for what, path in (read | self.written).items():
-            if "\0" in str(path):
-                raise UsageError(
-                    f"{what} {printable(path)}: no file can have this name",
-                    hint="choose another name",
-                )
+        self._check_names()
+        self._check_distinct()
         for what, path in self.written.items():
-            final = Path(os.path.realpath(path)) if what == "output" else path
-            if what == "output" and is_link(final):
-                raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
-            check_new(path, temporary_path(final))
-        for (what, path), (other, taken) in itertools.combinations(
-            (read | self.written).items(), 2
-        ):
-            same = os.path.realpath(path) == os.path.realpath(taken)
-            if same or (exists(path) and exists(taken) and path.samefile(taken)):
-                raise UsageError(
-                    f"{what} and {other} are the same file",
-                    hint=f"choose another name for the {other}",
-                )
-        for what, path in self.written.items():
-            folder = (Path(os.path.realpath(path)) if what == "output" else path.absolute()).parent
-            if not is_folder(folder):
-                raise UsageError(
-                    f"the folder {printable(folder)} does not exist", hint="make it first"
-                )
-            followed = what == "output" or not path.is_symlink()
-            if followed and exists(path) and not is_regular(path) and not is_folder(path):
-                # Renaming over it would put a file in the place of /dev/null.
-                raise UsageError(
-                    f"{what} {printable(path)} is a device or pipe",
-                    hint="write to stdout: -o - > ...",
-                )
+            _check_place(what, path)
         for role, path in self.beside(options).items():
             if is_folder(path) and not path.is_symlink():
                 raise UsageError(
@@ -142,3 +117,55 @@ class RunPaths:
                 format_of(self.output, what="output")
             if is_folder(self.data):
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
+
+    def _read_and_written(self) -> dict[str, Path]:
+        """Return the input, where it is a file, and the files that may be written, by role."""
+        if self.input == "-":
+            return self.written
+        return {"input": Path(self.input), **self.written}
+
+    def _check_names(self) -> None:
+        """Refuse names that the system does not accept."""
+        for what, path in self._read_and_written().items():
+            if "\0" in str(path):
+                raise UsageError(
+                    f"{what} {printable(path)}: no file can have this name",
+                    hint="choose another name",
+                )
+        for what, path in self.written.items():
+            final = _final(what, path)
+            if what == "output" and is_link(final):
+                raise UsageError(f"{what} {printable(path)} is a link to itself", hint="remove it")
+            check_new(path, temporary_path(final))
+
+    def _check_distinct(self) -> None:
+        """Refuse two names of the same file."""
+        pairs = itertools.combinations(self._read_and_written().items(), 2)
+        for (what, path), (other, taken) in pairs:
+            same = os.path.realpath(path) == os.path.realpath(taken)
+            if same or (exists(path) and exists(taken) and path.samefile(taken)):
+                raise UsageError(
+                    f"{what} and {other} are the same file",
+                    hint=f"choose another name for the {other}",
+                )
+
+
+def _final(what: str, path: Path) -> Path:
+    """Return the file that is replaced: where the output is a link, what it points to."""
+    if what == "output":
+        return Path(os.path.realpath(path))
+    return path
+
+
+def _check_place(what: str, path: Path) -> None:
+    """Refuse a file whose folder does not exist, and a device or pipe in its place."""
+    folder = _final(what, path).absolute().parent
+    if not is_folder(folder):
+        raise UsageError(f"the folder {printable(folder)} does not exist", hint="make it first")
+    followed = what == "output" or not path.is_symlink()
+    if followed and exists(path) and not is_regular(path) and not is_folder(path):
+        # Renaming over it would put a file in the place of /dev/null.
+        raise UsageError(
+            f"{what} {printable(path)} is a device or pipe",
+            hint="write to stdout: -o - > ...",
+        )

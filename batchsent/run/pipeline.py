@@ -1,7 +1,4 @@
-"""Stages that run at once: each in a thread of its own, a bounded queue between.
-
-Knows nothing of what flows.
-"""
+"""Stages that run at the same time: each in a thread of its own, with a bounded queue after it."""
 
 import queue
 import threading
@@ -12,16 +9,16 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# How long a blocked queue operation waits before it looks whether it should stop.
+# How long a queue operation blocks before it checks whether to stop.
 POLL_S = 0.1
 
 
 class Prefetch(Generic[T]):
     """Iterates over `items` in a thread of its own, which reads at most `depth` items in advance.
 
-    An exception there is raised here, at its place in the stream. `close` ends the thread; one that
-    is blocked reading a pipe is left behind (it is a daemon). Iteration ends early when `stop`
-    turns true while waiting.
+    An exception in that thread is raised by the iteration, after the items before it. `close` ends
+    the thread; where it is blocked reading a pipe it is left, as a daemon, to end with the process.
+    The iteration ends early when `stop` is true while it waits for an item.
     """
 
     def __init__(
@@ -111,7 +108,7 @@ class Clock:
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + time.thread_time() - cpu_start
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items, counting the time each takes to come as work of a stage."""
+        """Yield the items, and count the time that each takes to produce as work of a stage."""
         source = iter(items)
         while True:
             with self.busy(stage):

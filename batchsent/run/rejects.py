@@ -1,4 +1,4 @@
-"""Rows that were left out: written beside the output, held against the budget."""
+"""Rows that were left out: written beside the output, and how many of them are allowed."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from batchsent.text import printable
 
 
 class Rejects:
-    """The rejects file of a run; it appears when there is something in it."""
+    """The rejects file of a run; it is made only where rows were rejected."""
 
     def __init__(self, path: Path) -> None:
         self.rows = 0
@@ -21,21 +21,19 @@ class Rejects:
 
     def _write(self, rows: list[list[object]]) -> None:
         text = io.StringIO()
-        # All text is quoted: Python 3.11 leaves a lone CR bare, which would end the row for whoever
-        # reads it.
+        # All text is quoted: Python 3.11 does not quote a lone CR, which ends the row for a reader.
         csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
-        # Bytes that are no UTF-8 come back from the raw column with errors="surrogateescape"
-        # reversed.
+        # Bytes that are not UTF-8 are surrogates in the raw column; they become the same bytes.
         self.file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
     def write(self, rejected: Iterable[Reject]) -> None:
         """Add rows."""
-        rows = [
-            [r.line, r.byte_offset, r.reason, r.raw.decode("utf-8", "surrogateescape")]
-            for r in rejected
-        ]
+        rows: list[list[object]] = []
+        for row in rejected:
+            raw = row.raw.decode("utf-8", "surrogateescape")
+            rows.append([row.line, row.byte_offset, row.reason, raw])
         if rows:
-            self._write(list(rows))
+            self._write(rows)
             self.rows += len(rows)
 
     def commit(self) -> None:
@@ -55,8 +53,7 @@ def check_budget(budget: str | None, bad_rows: int, rows: int, name: str) -> Non
     if over_budget(budget, bad_rows, rows):
         raise InputError(
             f"{name}: {bad_rows:,} bad row(s), more than --max-bad-rows {budget}",
-            hint="raise the budget, or leave it out and look at the first bad row with --bad-rows "
-            "error",
+            hint="raise --max-bad-rows, or see the first bad row with --bad-rows error",
         )
 
 
@@ -79,7 +76,7 @@ def over_budget(budget: str | None, bad_rows: int, rows: int) -> bool:
         valid = False
     if not valid:
         raise UsageError(
-            f"--max-bad-rows {printable(budget)}: a number such as 100 or a share such as 1% is "
-            "expected"
+            f"--max-bad-rows {printable(budget)} is neither a count nor a percentage",
+            hint="give a number such as 100 or a share such as 1%",
         )
     return bad_rows > allowed

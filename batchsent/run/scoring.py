@@ -1,7 +1,4 @@
-"""Chunks to scores, with reading and tokenizing ahead of the model.
-
-Keeps parts, stops when asked.
-"""
+"""The two middle stages of a run: chunks to tokens, and tokens to scores kept as parts."""
 
 import ctypes
 import time
@@ -15,10 +12,9 @@ from batchsent.model.scorer import Scorer
 from batchsent.run.parts import Parts
 from batchsent.run.pipeline import Clock
 
-# An unfinished chunk is kept this often: what kill -9 can cost.
+# How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
-# Memory is given back this often: it takes 15 ms, and what was given back has to be faulted in
-# again.
+# How often memory is given back: it takes 15 ms, and page faults when the memory is used again.
 TRIM_S = 2.0
 
 
@@ -27,7 +23,7 @@ Tokenized = tuple[Chunk, Any, Scores | None]
 
 
 class Scoring:
-    """The two middle stages of a run: tokenize and score. Each is called in a thread of its own."""
+    """Tokenizes and scores the chunks of a run. Each of both runs in a thread of its own."""
 
     def __init__(
         self,
@@ -37,32 +33,34 @@ class Scoring:
         interrupted: Callable[[], bool],
         progress: Callable[[int], None],
     ) -> None:
-        """Take what the stages need; `progress` is told how many rows are done, after each batch.
+        """Take what the stages need; `progress` is called with the rows done, after each batch.
 
-        Within a chunk, whose long texts come first, they are counted by their share of its tokens.
+        Within a chunk they are estimated by the share of its tokens, since long texts come first.
         """
         self._scorer, self._parts, self._clock = scorer, parts, clock
         self._interrupted, self._progress = interrupted, progress
         self._closing = False
 
     def close(self) -> None:
-        """Make the scoring end at its next batch: what was written of it is being thrown away."""
+        """Make the score stage end at its next batch: the output is being discarded."""
         self._closing = True
 
     def stop(self) -> bool:
-        """Tell whether to stop: a signal came, or what is written is being thrown away."""
+        """Tell whether to stop: a signal came, or the output is being discarded."""
         return self._closing or self._interrupted()
 
     def score(self, tokenized: Iterable[Tokenized]) -> Iterator[tuple[Chunk, Scores]]:
         """Yield chunks with their scores, in order.
 
-        Ends early when `stop` says so, with the unfinished chunk's scores kept.
+        Ends early when `stop` is true; the scores of the unfinished chunk are kept then.
         """
         trimmed = time.monotonic()
         for chunk, ready, known in tokenized:
             if self._parts and known is not None:
                 self._parts.reused_rows += int((known.status != PENDING).sum())
-            scores = known if ready is None else self._score(chunk, ready, known)
+            scores = known
+            if ready is not None:
+                scores = self._score(chunk, ready, known)
             if scores is None:
                 return
             self._progress(chunk.start_row + chunk.rows)
@@ -72,10 +70,12 @@ class Scoring:
                 trimmed = time.monotonic()
 
     def tokenize(self, chunks: Iterable[Chunk]) -> Iterator[Tokenized]:
-        """Yield chunks with their tokens, or without where a part has all their scores already."""
+        """Yield chunks with their tokens; without them where a part has all of the scores."""
         labels = len(self._scorer.labels)
         for chunk in chunks:
-            known = self._parts.load(chunk, labels) if self._parts else None
+            known = None
+            if self._parts:
+                known = self._parts.load(chunk, labels)
             if not chunk.rows:
                 yield chunk, None, no_scores(labels)
             elif known is not None and not (known.status == PENDING).any():
@@ -86,7 +86,7 @@ class Scoring:
                 yield chunk, ready, known
 
     def _score(self, chunk: Chunk, ready: Any, known: Scores | None) -> Scores | None:
-        """Score one chunk and keep its part; None when a signal came before it was finished."""
+        """Score one chunk and keep its part; None when `stop` was true before it was finished."""
         keep_s, pending = KEEP_S, chunk.rows + 1
         while True:
             since = Clock()
@@ -102,7 +102,7 @@ class Scoring:
             before, pending = pending, int((known.status == PENDING).sum())
             finished = not pending
             if pending == before:
-                # the windows of one very long text are kept all together: give it the time it needs
+                # The windows of a text are kept together. One text of many windows takes longer.
                 keep_s *= 2
             if self._parts and pending < chunk.rows:
                 self._parts.save(chunk, known)
@@ -113,10 +113,10 @@ class Scoring:
 
 
 def give_back_memory() -> None:
-    """Have the C library return what it holds free to the system.
+    """Have the C library return its free memory to the system.
 
-    Tensors of ever other sizes leave gaps that glibc keeps: a 2 GB CSV with a tiny model ended at 3
-    GB instead of 1.
+    Tensors of many sizes leave gaps, which glibc keeps: a 2 GB CSV with a tiny model ended at 3 GB
+    instead of 1.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
@@ -124,6 +124,6 @@ def give_back_memory() -> None:
 
 
 def no_scores(labels: int) -> Scores:
-    """Return the scores of a chunk without rows: blank lines at the end of a file, say."""
+    """Return the scores of a chunk without rows, such as the blank lines at the end of a file."""
     none = np.zeros(0, np.int32)
     return Scores(np.zeros((0, labels), np.float32), none, none, none.astype(np.uint8), distinct=0)

@@ -1,8 +1,7 @@
-"""What a run writes down about itself: its plan, its outputs, its speed, how it ended."""
+"""The sections of the summary that a run knows: its plan, its outputs, its speed, its end."""
 
 import dataclasses
 import datetime
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.advice import warning
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
+from batchsent.files.hashing import sha256_of
 from batchsent.model.scorer import Scorer
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
@@ -21,14 +21,21 @@ from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 
+# The stages of a run whose time grows with the input, and what the summary calls the slowest one.
+STAGES = {
+    "read": "reading the input",
+    "tokenize": "the tokenizer",
+    "score": "the model",
+    "write": "writing the output",
+}
+
 
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
     """Tell whether a file still has the size and hash that a summary gives."""
     try:
         if path is None or path.stat().st_size != written["bytes"]:
             return False
-        with path.open("rb") as file:
-            return bool(hashlib.file_digest(file, "sha256").hexdigest() == written["sha256"])
+        return bool(sha256_of(path) == written["sha256"])
     except OSError:
         return False
 
@@ -47,45 +54,38 @@ def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
 def performance(
     clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the summary's section on speed.
-
-    Rows taken from parts were not scored in this sitting.
-    """
-    elapsed = clock.elapsed_s
-    stages = {name: round(seconds, 3) for name, seconds in sorted(clock.busy_s.items())}
-    cpu = {name: round(seconds, 3) for name, seconds in sorted(clock.cpu_s.items())}
-    streaming = {
-        name: clock.busy_s.get(name, 0.0) for name in ("read", "tokenize", "score", "write")
-    }
-    # Speed is that of the stream: checking and loading are told apart, since they do not grow with
-    # it.
-    span = max(elapsed - clock.busy_s.get("check", 0.0) - clock.busy_s.get("load", 0.0), 1e-9)
+    """Return the summary's section on speed. The `reused` rows, taken from parts, do not count."""
+    busy = clock.busy_s
+    # The speed is that of the stages in STAGES: checking and loading take as long for few rows.
+    span = max(clock.elapsed_s - busy.get("check", 0.0) - busy.get("load", 0.0), 1e-9)
+    streaming = {name: busy.get(name, 0.0) for name in STAGES}
     slowest = max(streaming, key=lambda name: streaming[name])
-    rows = sections["rows"]
-    fresh = max(rows["read"] - reused, 0)
-    share = fresh / rows["read"] if rows["read"] else 0.0
+    rows_read = sections["rows"]["read"]
+    fresh = max(rows_read - reused, 0)
+    fresh_tokens = 0.0
+    if rows_read:
+        fresh_tokens = fresh / rows_read * sections["text"]["tokens_read"]
     return {
         "rows_per_s": fresh / span,
-        "tokens_per_s": share * sections["text"]["tokens_read"] / span,
-        "seconds": stages,
-        "cpu_seconds": cpu | {"process": round(clock.process_cpu_s, 3)},
+        "tokens_per_s": fresh_tokens / span,
+        "seconds": _rounded(busy),
+        "cpu_seconds": _rounded(clock.cpu_s) | {"process": round(clock.process_cpu_s, 3)},
         "busy_share": {
             name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
         },
-        "bottleneck": {
-            "read": "reading the input",
-            "tokenize": "the tokenizer",
-            "score": "the model",
-            "write": "writing the output",
-        }[slowest],
+        "bottleneck": STAGES[slowest],
         "padding_share": device.get("padding_share"),
     }
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in sorted(seconds.items())}
 
 
 def run_facts(
     run_id: str, options: BatchOptions, started: datetime.datetime, clock: Clock
 ) -> dict[str, Any]:
-    """Return which run this is."""
+    """Return the summary's section on the run itself: id, command, times, options."""
     return {
         "id": run_id,
         "command": [printable(word) for word in sys.argv],
@@ -97,14 +97,19 @@ def run_facts(
 
 
 def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dict[str, Any]:
-    """Return what a run would do."""
+    """Return the document of a dry run: what the run would do."""
     identity, checked = plan.identity, plan.checked
+    read = plan.source.facts()
+    rows = bad_rows = None  # of a pipe
+    if checked:
+        read |= {"sha256": checked.sha256}
+        rows, bad_rows = checked.rows, checked.bad_rows
     return {
         "status": "dry_run",
         "up_to_date": up_to_date,
-        "input": plan.source.facts() | ({"sha256": checked.sha256} if checked else {}),
-        "rows": checked.rows if checked else None,
-        "bad_rows": checked.bad_rows if checked else None,
+        "input": read,
+        "rows": rows,
+        "bad_rows": bad_rows,
         "output": paths.output,
         "summary": None if paths.summary is None else str(paths.summary),
         "new_columns": list(plan.added.names),
@@ -117,15 +122,14 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
 
 
 def exit_code_of(rows: dict[str, int]) -> int:
-    """Return the exit code of a finished run, gates aside: 3 where rows lack a score."""
-    return EXIT_ROWS_REJECTED if rows["rejected"] or rows["nonfinite"] else 0
+    """Return the exit code of a finished run without gates: 3 where rows lack a score, else 0."""
+    if rows["rejected"] or rows["nonfinite"]:
+        return EXIT_ROWS_REJECTED
+    return 0
 
 
 def check_result(sections: dict[str, Any], paths: RunPaths) -> None:
-    """Refuse to call a run finished that has no result. Raises ModelError or InputError.
-
-    The parts are kept.
-    """
+    """Refuse a run without any result. Raises ModelError or InputError; the parts are kept."""
     rows, evaluation = sections["rows"], sections["evaluation"]
     name = printable(paths.input)
     if rows["nonfinite"] and not rows["scored"]:
@@ -155,19 +159,23 @@ def success(
     exit_code = exit_code_of(sections["rows"])
     if gates.failed_minimums(sections["evaluation"], fail_under):
         exit_code = GateFailed.exit_code
-    how = {
+    calibration = {
         "scores": "softmax" if plan.temperature is None else "calibrated",
         "temperature": plan.temperature,
+    }
+    run_section = run | {
+        "resumed_rows": reused_rows,
+        "writing": plan.writing,
+        "fingerprint": plan.fingerprint,
     }
     return summaries.build(
         status="complete",
         exit_code=exit_code,
-        run=run
-        | {"resumed_rows": reused_rows, "writing": plan.writing, "fingerprint": plan.fingerprint},
+        run=run_section,
         package=summaries.versions(),
         input=read,
         outputs=outputs,
-        model=facts["model"] | how,
+        model=facts["model"] | calibration,
         device=facts["device"],
         tally_sections=sections,
         performance=performance(clock, sections, reused_rows, facts["device"]),
@@ -180,7 +188,7 @@ def success(
 
 
 def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
-    """Return what a person should know of the device that was chosen."""
+    """Return the warnings about the device, such as a GPU that is not used."""
     said = device.get("warning")
     return [warning("device", said)] if said else []
 
@@ -188,7 +196,7 @@ def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
 def failure(
     error: BatchsentError, input_name: str, run: dict[str, Any], tally: Tally, clock: Clock
 ) -> bytes:
-    """Return the summary of a run that failed: the error, and what had been counted until then."""
+    """Return the summary of a run that failed: the error, and the counts until then."""
     sections = tally.sections()
     document = summaries.build(
         status="failed",

@@ -1,4 +1,4 @@
-"""The files of one run while they are written, and how they get their names together."""
+"""The files of one run: written under temporary names, then given their names together."""
 
 import contextlib
 from types import TracebackType
@@ -66,7 +66,7 @@ class RunFiles:
             self._rejects.write(chunk.rejected)
 
     def finish(self, rows: int) -> list[dict[str, Any]]:
-        """Write the ends of all files; return the summary's list of them. `rows` were written."""
+        """Complete all files after `rows` rows; return the summary's list of them."""
         paths = self._paths
         self._sink.finish()
         outputs = [described(paths.output, self._data, "data", rows)]
@@ -83,7 +83,7 @@ class RunFiles:
     def commit(self, document: dict[str, Any], parts: Parts | None) -> None:
         """Give every file its name: data first, the summary last as the mark of success."""
         paths, content = self._paths, summaries.dumps(document)
-        # Hours may have passed since the first look.
+        # Checked again: hours may have passed since the check before the run.
         earlier = Earlier.read(paths)
         earlier.refuse_foreign(self._options)
         if parts is not None and isinstance(self._data, PendingFile):
@@ -104,7 +104,7 @@ class RunFiles:
             parts.remove()
 
     def _remove_stale(self, earlier: Earlier) -> None:
-        """Remove what describes the old output: it must not stand beside the new one."""
+        """Remove the files that describe the old output, before the new one takes its place."""
         paths, written = self._paths, self._paths.beside(self._options)
         described_before = {
             "summary": paths.summary,

@@ -1,1 +1,1 @@
-"""What a person sees at a terminal, or finds in a log: reporters, summaries, tables."""
+"""What is printed at a terminal or into a log: reporters, summaries, tables."""

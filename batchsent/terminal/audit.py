@@ -1,4 +1,4 @@
-"""A sample and an audit on a terminal; reads nothing but the documents."""
+"""A sample and an audit as tables on a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO

@@ -1,4 +1,4 @@
-"""The comparison of two scored files on a terminal; reads nothing but the document."""
+"""The comparison of two scored files as tables on a terminal."""
 
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -105,7 +105,9 @@ def _gold(document: Mapping[str, Any]) -> Table | None:
     )
     test = gold["mcnemar"]
     table.add_row(
-        *map(Text, ("right in this one only", f"{gold['broken']:,}", f"{gold['mended']:,}")),
+        *map(
+            Text, ("right in this one only", f"{gold['newly_wrong']:,}", f"{gold['newly_right']:,}")
+        ),
         Text(f"McNemar p = {test['p']:.3g}"),
     )
     return table

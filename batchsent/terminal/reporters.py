@@ -1,4 +1,4 @@
-"""What a run says, on a terminal, in a plain log or as JSON lines; always on stderr."""
+"""Progress and messages of a run on stderr: for a terminal, a plain log, or as JSON lines."""
 
 import datetime
 import json
@@ -15,12 +15,12 @@ from batchsent.text import elapsed, printable
 
 PLAIN_EVERY_S = 30.0
 JSON_EVERY_S = 10.0
-# What the moving line needs beside its title: spinner, bar, rows, speed, time left, clock.
+# Width of the live line without its title: spinner, bar, rows, speed, time left, clock.
 FIGURES_WIDTH = 75
 
 
 def write_line(text: str) -> None:
-    """Write one line to stderr, in one piece: another thread may write one at the same time."""
+    """Write one line to stderr in one call, since another thread may write at the same time."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -38,7 +38,7 @@ class Ticker:
         while not self._stopped.wait(self._every_s):
             try:
                 self._tick()
-            except (OSError, ValueError):  # nobody reads stderr any more
+            except (OSError, ValueError):  # stderr is closed
                 return
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class Ticker:
 
 
 class LiveReporter(Reporter):
-    """What the reporters share: which stage the run is in, and how far that is."""
+    """What the reporters share: the stage of the run, and its progress."""
 
     def __init__(self) -> None:
         self._run_id: str | None = None
@@ -70,19 +70,19 @@ class LiveReporter(Reporter):
         self._end_stage()
 
     def run_started(self, run_id: str, name: str, number: int, files: int) -> None:
-        """Remember which run the next lines belong to."""
+        """Remember the run that the next lines are about."""
         self._run_id, self._name, self._number, self._files = run_id, name, number, files
 
     def stage(self, text: str) -> None:
-        """Remember what is being done, and measure its pace from now on."""
+        """Remember the stage, and measure its speed from now on."""
         self._stage, self._pace, self._progress = text, Pace(), None
 
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
-        """Remember how far the stage is."""
+        """Remember the progress of the stage."""
         self._progress = self._pace.progress(rows, total_rows, reused_rows)
 
     def _end_stage(self) -> None:
-        """Stop showing it."""
+        """Stop showing the stage."""
 
 
 class TerminalReporter(LiveReporter):
@@ -103,11 +103,11 @@ class TerminalReporter(LiveReporter):
             write_line(printable(text))
 
     def warning(self, text: str, **facts: Any) -> None:
-        """Print one line, even when quiet: cron mails it."""
+        """Print one line, even when quiet, so that cron mails it."""
         write_line(f"warning: {printable(text)}")
 
     def stage(self, text: str) -> None:
-        """Show at once what is being done."""
+        """Show the stage at once."""
         super().stage(text)
         if self._quiet:
             return
@@ -146,7 +146,7 @@ class TerminalReporter(LiveReporter):
             write_line(summaries.line(document))
 
     def file_finished(self, document: dict[str, Any], name: str) -> None:
-        """Print what became of one file of several, and its warnings."""
+        """Print the result of one file of several, and its warnings."""
         if document["status"] == "complete":
             self.notice(f"{name}: {document['rows']['written']:,} rows")
         needed_only = self._quiet or document["status"] != "complete"
@@ -154,14 +154,14 @@ class TerminalReporter(LiveReporter):
             self.warning(f"{name}: {said}")
 
     def _title(self) -> str:
-        """Return what is being done, and to which of several files."""
+        """Return the stage, with the number of the file where there are several."""
         title = printable(self._stage or "")
         if self._files > 1:
             title = f"file {self._number} of {self._files}: {title}"
         return title
 
     def _show_bar(self) -> None:
-        """Begin a line that moves: a spinner and a clock, and a bar once there are rows."""
+        """Show a live line: a spinner, a bar, the figures and a clock."""
         if self._bar is None:
             from rich.console import Console
             from rich.progress import (
@@ -191,7 +191,7 @@ class TerminalReporter(LiveReporter):
         self._task = self._bar.add_task(title, total=None, figures="")
 
     def _print_progress(self) -> None:
-        """Print how far the run is, as one plain line."""
+        """Print the progress as one plain line."""
         line = self._title()
         if self._progress is not None:
             line = f"{line}: {in_words(self._progress)}"
@@ -207,7 +207,7 @@ class TerminalReporter(LiveReporter):
 
 
 def in_words(progress: Progress) -> str:
-    """Return progress as people say it: `2,048 of 25,000 rows, 110 rows/s, 3 min 29 s left`."""
+    """Return progress in words: `2,048 of 25,000 rows, 110 rows/s, 3 min 29 s left`."""
     words = f"{progress.rows:,} rows"
     if progress.total_rows is not None:
         words = f"{progress.rows:,} of {progress.total_rows:,} rows"

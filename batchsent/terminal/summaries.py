@@ -1,10 +1,10 @@
-"""A summary on a terminal, or as one plain line in a log; reads nothing but the summary document.
+"""A summary as lines on a terminal, or as one plain line in a log.
 
 Names and labels come from users and models: they are shown through `printable` and never as rich
 markup.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -19,8 +19,7 @@ NAME_CHARACTERS = 40
 PATH_CHARACTERS = 100
 BAR_WIDTH = 20
 
-# Eight heights for a histogram in one line, and what to draw where the terminal has no such
-# characters.
+# Nine heights for a histogram in one line, and characters for a terminal that has only ASCII.
 HEIGHTS = " ▁▂▃▄▅▆▇█"
 ASCII_HEIGHTS = " .:-=+*#@"
 
@@ -28,11 +27,11 @@ FAILED, WARNED = "bold red", "yellow"
 
 
 def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
-    """Print a summary as some dozen lines for a person, to a rich console or to a text stream.
+    """Print a summary as a dozen lines for a person, to a rich console or to a text stream.
 
-    The summary of several inputs is shown as a line a file.
+    The summary of several inputs is shown as a line for each file.
     """
-    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    console = console_of(target)
     if "files" in document:
         _show_files(document, console)
         return
@@ -44,7 +43,7 @@ def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
         table.add_row(name, value)
     console.print(table)
     for warning in document["warnings"]:
-        console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
+        show_warning(warning, console)
         if warning.get("hint"):
             console.print(Text(f"  {printable(warning['hint'])}", style="dim"), soft_wrap=True)
     error = document["error"]
@@ -54,42 +53,50 @@ def show(document: Mapping[str, Any], target: Console | TextIO) -> None:
             console.print(Text(f"  {printable(error['hint'])}"), soft_wrap=True)
 
 
-# Warnings that a person must see even where nothing else is printed: rows of theirs have no label.
+def console_of(target: Console | TextIO) -> Console:
+    """Return a rich console that prints to `target`."""
+    if isinstance(target, Console):
+        return target
+    return Console(file=target, highlight=False)
+
+
+def show_warning(warning: Mapping[str, Any], console: Console) -> None:
+    """Print the message of a warning."""
+    console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
+
+
+# Warnings that are printed even with --quiet: rows without a label.
 NEEDED = ("rejected", "nonfinite")
 
 
 def warnings(document: Mapping[str, Any], *, needed_only: bool = False) -> list[str]:
-    """Return each warning of a summary as one line; with `needed_only` the urgent ones."""
+    """Return each warning of a summary as one line; with `needed_only` those in NEEDED."""
     if "files" in document or document["status"] == "dry_run":
         return []
     rejects = [entry["path"] for entry in document["outputs"] if entry.get("role") == "rejects"]
     found = []
     for warning in document["warnings"]:
+        if needed_only and warning.get("code") not in NEEDED:
+            continue
         hint = warning.get("hint")
         if warning.get("code") == "rejected" and rejects:
             hint = f"see {rejects[0]}"
-        if not needed_only or warning.get("code") in NEEDED:
-            found.append(str(warning["message"]) + (f" ({hint})" if hint else ""))
+        message = str(warning["message"])
+        found.append(f"{message} ({hint})" if hint else message)
     return found
 
 
 def line(document: Mapping[str, Any]) -> str:
-    """Return the summary as one plain line, without a line break: what a log keeps of a run."""
+    """Return the summary as one plain line for a log, without a line break."""
+    status, rows = printable(document["status"]), _accounting(document["rows"])
     if "files" in document:
         failed = sum(file["status"] == "failed" for file in document["files"])
-        said = (
-            f"{len(document['files']):,} files, {failed:,} failed; {_accounting(document['rows'])}"
-        )
-        return f"{printable(document['status'])}: {said}"
-    rows, parts = document["rows"], []
-    parts.append(f"{printable(document['status'])}: {_accounting(rows)}")
+        return f"{status}: {len(document['files']):,} files, {failed:,} failed; {rows}"
+    parts = [f"{status}: {rows}"]
     if _timing(document):
         parts.append(_timing(document))
-    shares = [
-        f"{name_of(label['label'])} {label['share']:.1%}"
-        for label in _commonest(document)
-        if label["count"]
-    ]
+    given = [label for label in _commonest(document) if label["count"]]
+    shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in given]
     if shares:
         parts.append(", ".join(shares))
     evaluation = document["evaluation"]
@@ -113,40 +120,28 @@ def _show_files(document: Mapping[str, Any], console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for file in document["files"]:
-        failed = file["status"] == "failed"
-        said = _accounting(file["rows"]) if file["rows"] else ""
+        status = Text(printable(file["status"]).replace("_", " "))
+        if file["status"] == "failed":
+            status.stylize(FAILED)
+        shown = Text(path_of(file["output"]))
         if file["error"] is not None:
-            said = printable(file["error"].get("message"))
-        status = Text(printable(file["status"]).replace("_", " "), style=FAILED if failed else "")
-        table.add_row(
-            status, Text.assemble(path_of(file["output"]), (f"  {said}" if said else "", "dim"))
-        )
+            shown.append(f"  {printable(file['error'].get('message'))}", "dim")
+        elif file["rows"]:
+            shown.append(f"  {_accounting(file['rows'])}", "dim")
+        table.add_row(status, shown)
     console.print(table)
     console.print(Text(line(document)), soft_wrap=True)
 
 
 def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, Text]]:
-    """Return (name, value) of every line that this summary has something to say on."""
-    rows, text, predictions = document["rows"], document["text"], document["predictions"]
-    lines = [("rows", Text(_accounting(rows)))]
+    """Return name and value of each line; lines without a value are left out."""
+    text, predictions = document["text"], document["predictions"]
+    lines = [("rows", Text(_accounting(document["rows"])))]
     if _timing(document):
         lines.append(("time", Text(_timing(document))))
     lines += _labels(document, ascii_only=ascii_only)
-    counts = predictions["score_histogram"]["counts"]
-    if any(counts):
-        used = next(i for i, count in enumerate(counts) if count)
-        drawn = _spark(counts[used:], ASCII_HEIGHTS if ascii_only else HEIGHTS)
-        start = predictions["score_histogram"]["edges"][used]
-        unsure = predictions["unsure"]
-        note = (
-            "" if unsure is None else f", {unsure:,} unsure (below {predictions['unsure_below']:g})"
-        )
-        lines.append(
-            (
-                "scores",
-                Text(f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}{note}"),
-            )
-        )
+    if any(predictions["score_histogram"]["counts"]):
+        lines.append(("scores", Text(_scores(predictions, ascii_only=ascii_only))))
     if text["characters"]["count"]:
         lines.append(("text", Text(_lengths(text, document["model"]))))
     if document["evaluation"] is not None:
@@ -163,17 +158,32 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     return lines
 
 
+def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:
+    """Return a histogram of the scores, from the lowest one up, with their mean."""
+    counts = predictions["score_histogram"]["counts"]
+    used = next(i for i, count in enumerate(counts) if count)
+    start = predictions["score_histogram"]["edges"][used]
+    drawn = _spark(counts[used:], ASCII_HEIGHTS if ascii_only else HEIGHTS)
+    words = f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}"
+    if predictions["unsure"] is not None:
+        words += f", {predictions['unsure']:,} unsure (below {predictions['unsure_below']:g})"
+    return words
+
+
 def _accounting(rows: Mapping[str, int]) -> str:
-    """Say where every row went; what did not occur is left out."""
+    """Return what became of the rows; counts of 0 are left out."""
     others = [f"{rows[name]:,} {name}" for name in ("blank", "rejected", "nonfinite") if rows[name]]
     return ", ".join([f"{rows['scored']:,} of {rows['read']:,} rows scored", *others])
 
 
 def _timing(document: Mapping[str, Any]) -> str:
     seconds, rate = document["run"].get("elapsed_s"), document["performance"].get("rows_per_s")
-    parts = [] if seconds is None else [elapsed(seconds)]
+    parts = []
+    if seconds is not None:
+        parts.append(elapsed(seconds))
     if rate is not None:
-        parts.append(f"{rate:,.0f} rows/s" if rate >= 10 else f"{rate:.1f} rows/s")
+        digits = 0 if rate >= 10 else 1
+        parts.append(f"{rate:,.{digits}f} rows/s")
     resumed = document["run"].get("resumed_rows")
     if resumed:
         parts.append(f"{resumed:,} rows from an earlier run")
@@ -194,14 +204,16 @@ def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str,
     names = [Text(name_of(label["label"])) for label in shown]
     width = max((name.cell_len for name in names), default=0)
     digits = max((len(f"{label['count']:,}") for label in shown), default=0)
+    block = "#" if ascii_only else "█"
     lines: list[tuple[str, Text]] = []
     for name, label in zip(names, shown, strict=True):
-        bar = ("#" if ascii_only else "█") * round(label["share"] * BAR_WIDTH)
-        mean = "" if label["mean_score"] is None else f"mean {label['mean_score']:.3f}"
+        bar = block * round(label["share"] * BAR_WIDTH)
         padding = " " * (width - name.cell_len)
         numbers = f"{padding}  {label['count']:>{digits},}  {label['share']:>6.1%}  "
-        value = Text.assemble(name, numbers, (bar.ljust(BAR_WIDTH), "cyan"), f"  {mean}")
-        lines.append(("labels" if not lines else "", value))
+        value = Text.assemble(name, numbers, (bar.ljust(BAR_WIDTH), "cyan"), "  ")
+        if label["mean_score"] is not None:
+            value.append(f"mean {label['mean_score']:.3f}")
+        lines.append(("" if lines else "labels", value))
     hidden = len(document["predictions"]["labels"]) - len(shown)
     if hidden and lines:
         lines.append(("", Text(f"and {hidden:,} more labels", style="dim")))
@@ -210,27 +222,23 @@ def _labels(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str,
 
 def _lengths(text: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     characters, tokens = text["characters"], text["tokens"]
-    said = (
+    words = (
         f"median {characters['p50']:,} characters, {tokens['p50']:,} tokens; "
         f"longest {characters['max']:,} characters"
     )
     if text["truncated_rows"]:
-        limit = f" at {model['max_length']:,} tokens" if model.get("max_length") else ""
-        said += f"; {text['truncated_rows']:,} texts ({text['truncated_share']:.1%}) cut{limit}"
-    return said
+        words += f"; {text['truncated_rows']:,} texts ({text['truncated_share']:.1%}) cut"
+        if model.get("max_length"):
+            words += f" at {model['max_length']:,} tokens"
+    return words
 
 
 def _evaluation(
     evaluation: Mapping[str, Any], unsure_below: float | None
 ) -> list[tuple[str, Text]]:
-    gold = evaluation["gold"]
-    left = [
-        f"{gold[name]:,} {name.replace('_', ' ')}"
-        for name in ("unmatched", "left_out", "missing")
-        if gold[name]
-    ]
+    left = left_out(evaluation["gold"], ("unmatched", "left_out", "missing"))
     if not evaluation["rows"]:
-        return [("gold", Text(", ".join(["no row to judge", *left]), style=WARNED))]
+        return [("gold", Text(", ".join(["no row with a gold label", *left]), style=WARNED))]
     low, high = evaluation["accuracy_interval"]
     word = accuracy_word(evaluation)
     first = Text.assemble(
@@ -246,19 +254,27 @@ def _evaluation(
     for entry in evaluation["coverage"]:
         if entry["score_at_least"] == unsure_below and entry["rows"]:
             kept = f"the {entry['share']:.1%} with a score of {unsure_below:g} or more"
-            said = f"{entry['accuracy']:.4f} of {kept}"
-            lines.append(("", Text(said)))
+            lines.append(("", Text(f"{entry['accuracy']:.4f} of {kept}")))
     if left:
         lines.append(("gold", Text(", ".join(left))))
     return lines
 
 
+def left_out(gold: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the counts of gold values that were not compared, in words; without those of 0."""
+    return [f"{gold[name]:,} {name.replace('_', ' ')}" for name in names if gold[name]]
+
+
 def _spark(counts: list[int], heights: str) -> str:
+    """Return a histogram of one line; only an empty bin has the lowest height."""
     most = max(counts)
-    # A bin with anything in it shows at least the lowest mark.
-    return "".join(
-        heights[0 if not n else max(1, round(n / most * (len(heights) - 1)))] for n in counts
-    )
+    drawn = ""
+    for count in counts:
+        height = round(count / most * (len(heights) - 1))
+        if count:
+            height = max(1, height)
+        drawn += heights[height]
+    return drawn
 
 
 def name_of(label: object) -> str:
@@ -272,4 +288,6 @@ def path_of(path: object) -> str:
 
 
 def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else text[: characters - 3] + "..."
+    if len(text) <= characters:
+        return text
+    return text[: characters - 3] + "..."

@@ -1,4 +1,4 @@
-"""A comparison or an evaluation as a table for a person; reads nothing but the documents."""
+"""A comparison, an evaluation or the metrics of a training as tables on a terminal."""
 
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -9,15 +9,29 @@ from rich.text import Text
 
 from batchsent.evaluation.compare import WORDS
 from batchsent.evaluation.gold import accuracy_word
-from batchsent.terminal.summaries import SHOWN_LABELS, WARNED, name_of, path_of
+from batchsent.terminal.summaries import (
+    SHOWN_LABELS,
+    console_of,
+    left_out,
+    name_of,
+    path_of,
+    show_warning,
+)
 from batchsent.text import printable
 
 SHOWN_MATRIX = 8
+# Figures of drift in a comparison, and what they are called.
+DRIFT = {
+    "psi": "PSI of scores",
+    "length_psi": "PSI of lengths",
+    "ks": "KS of scores",
+    "length_ks": "KS of lengths",
+}
 
 
 def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> None:
     """Print an evaluation: figures, labels, the confusion matrix and warnings."""
-    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    console = console_of(target)
     evaluation = document["evaluation"]
     figures = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     figures.add_column()
@@ -28,10 +42,8 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
     console.print(figures)
     if evaluation["rows"]:
         console.print(_labels(evaluation))
-        if (
-            evaluation["confusion"]["counts"] is not None
-            and len(evaluation["labels"]) <= SHOWN_MATRIX
-        ):
+        known = evaluation["confusion"]["counts"] is not None
+        if known and len(evaluation["labels"]) <= SHOWN_MATRIX:
             console.print(_matrix(evaluation))
         console.print(_coverage(evaluation["coverage"], document["predictions"]["unsure_below"]))
     for unmatched in evaluation["gold"]["unmatched_values"]:
@@ -40,18 +52,20 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
             soft_wrap=True,
         )
     for warning in document["warnings"]:
-        console.print(Text.assemble(("! ", WARNED), printable(warning["message"])), soft_wrap=True)
+        show_warning(warning, console)
 
 
 def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> None:
-    """Print sections of facts, a line each."""
+    """Print sections of facts, a line for each fact."""
     console = Console(file=target, highlight=False)
     for section, facts in sections.items():
         table = Table(
             title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False
         )
         for name, value in facts.items():
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            shown = value
+            if isinstance(value, list):
+                shown = ", ".join(map(str, value))
             if shown not in (None, ""):
                 table.add_row(Text(name.replace("_", " ")), Text(printable(shown)))
         console.print(table)
@@ -75,25 +89,18 @@ def show_metrics(metrics: Mapping[str, Any], target: TextIO) -> None:
 
 
 def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
-    interval = evaluation["accuracy_interval"]
-    majority = evaluation["majority"]
-    gold = evaluation["gold"]
-    left = [
-        f"{gold[name]:,} {name.replace('_', ' ')}"
-        for name in ("missing", "left_out", "unmatched", "not_scored")
-    ]
+    """Return name, value and note of each figure."""
+    left = left_out(evaluation["gold"], ("missing", "left_out", "unmatched", "not_scored"))
+    majority = within = majority_note = None
+    if evaluation["rows"]:
+        low, high = evaluation["accuracy_interval"]
+        within = f"95%: {low:.4f} to {high:.4f}"
+        majority = evaluation["majority"]["accuracy"]
+        majority_note = f"always {name_of(evaluation['majority']['label'])}"
     return [
-        ("rows", evaluation["rows"], ", ".join(said for said in left if not said.startswith("0 "))),
-        (
-            accuracy_word(evaluation),
-            evaluation["accuracy"],
-            f"95%: {interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
-        ),
-        (
-            "majority",
-            majority and majority["accuracy"],
-            f"always {name_of(majority['label'])}" if majority else "",
-        ),
+        ("rows", evaluation["rows"], ", ".join(left)),
+        (accuracy_word(evaluation), evaluation["accuracy"], within or ""),
+        ("majority", majority, majority_note or ""),
         ("balanced accuracy", evaluation["balanced_accuracy"], ""),
         ("macro F1", evaluation["macro"]["f1"], ""),
         ("MCC", evaluation["mcc"], ""),
@@ -137,57 +144,37 @@ def _matrix(evaluation: Mapping[str, Any]) -> Table:
 
 
 def _coverage(entries: list[dict[str, Any]], unsure_below: float | None) -> Table:
-    """Return what is left, and how right it is, from each threshold of the score up."""
+    """Return for each threshold of the score how many rows reach it, and their accuracy."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("score at least", "rows", "share", "accuracy"):
         table.add_column(name, justify="right")
     table.add_column("")
     for entry in entries:
-        values = (
-            f"{entry['score_at_least']:g}",
-            *(_number(entry[key]) for key in ("rows", "share", "accuracy")),
-        )
-        table.add_row(
-            *map(Text, values),
-            Text("--unsure-below" if entry["score_at_least"] == unsure_below else ""),
-        )
+        numbers = (_number(entry[key]) for key in ("rows", "share", "accuracy"))
+        note = "--unsure-below" if entry["score_at_least"] == unsure_below else ""
+        table.add_row(*map(Text, (f"{entry['score_at_least']:g}", *numbers, note)))
     return table
 
 
 def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> None:
-    """Print a comparison of two summaries as a table: what is the same within chance is dimmed."""
-    console = target if isinstance(target, Console) else Console(file=target, highlight=False)
+    """Print a comparison of two summaries as a table; changes that may be chance are dimmed."""
+    console = console_of(target)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for side in ("a", "b", "change", "by chance up to"):
         table.add_column(side, justify="right", no_wrap=True)
-    labels = [
-        {**figure, "name": f"share of {name_of(figure['label'])}"}
-        for figure in _largest(comparison["labels"])
-    ]
-    for figure in [*comparison["figures"], *labels]:
-        change, noise = figure["change"], figure["noise"]
-        quiet = change in (0, None) or (noise is not None and abs(change) <= noise)
-        values = (
-            _number(figure["a"]),
-            _number(figure["b"]),
-            _number(change, signed=True),
-            _number(noise),
-        )
+    for figure in comparison["figures"]:
         name = name_of(figure["name"]).replace("_", " ")
-        name = WORDS.get(name, name)
-        table.add_row(*map(Text, (name, *values)), style="dim" if quiet else None)
-    for name, what in (("psi", "PSI of scores"), ("ks", "KS of scores")):
-        for key, words in ((name, what), (f"length_{name}", what.replace("scores", "lengths"))):
-            value, noise = comparison["drift"][key], comparison["drift"][f"{key}_noise"]
-            quiet = value is None or value <= noise
-            table.add_row(
-                *map(Text, (words, "", "", _number(value), _number(noise))),
-                style="dim" if quiet else None,
-            )
+        _add_figure(table, WORDS.get(name, name), figure)
+    for label in _most_moved(comparison["labels"]):
+        _add_figure(table, f"share of {name_of(label['name'])}", label)
+    for key, name in DRIFT.items():
+        value, noise = comparison["drift"][key], comparison["drift"][f"{key}_noise"]
+        cells = [Text(cell) for cell in (name, "", "", _number(value), _number(noise))]
+        table.add_row(*cells, style="dim" if value is None or value <= noise else None)
     console.print(table)
     for entry in comparison["differences"]:
-        before, after = (path_of(entry[side]) for side in ("a", "b"))
+        before, after = path_of(entry["a"]), path_of(entry["b"])
         console.print(
             Text(f"{entry['section']} {name_of(entry['name'])}: {before} -> {after}"),
             soft_wrap=True,
@@ -195,10 +182,24 @@ def show_comparison(comparison: Mapping[str, Any], target: Console | TextIO) -> 
     console.print(Text(comparison["verdict"]), soft_wrap=True)
 
 
-def _largest(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the labels whose share moved most, in the order of the model."""
+def _add_figure(table: Table, name: str, figure: Mapping[str, Any]) -> None:
+    """Add the row of a figure, dimmed where the change may be chance."""
+    change, noise = figure["change"], figure["noise"]
+    is_noise = change in (0, None) or (noise is not None and abs(change) <= noise)
+    cells = (
+        name,
+        _number(figure["a"]),
+        _number(figure["b"]),
+        _number(change, signed=True),
+        _number(noise),
+    )
+    table.add_row(*map(Text, cells), style="dim" if is_noise else None)
+
+
+def _most_moved(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the labels whose share changed most, in the order of the model."""
     moved = sorted(labels, key=lambda label: -abs(label["change"] or 0))[:SHOWN_LABELS]
-    return [{**label, "label": label["name"]} for label in labels if label in moved]
+    return [label for label in labels if label in moved]
 
 
 def _number(value: float | None, *, signed: bool = False) -> str:
@@ -206,4 +207,6 @@ def _number(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "-"
     sign = "+" if signed else ""
-    return f"{value:{sign},d}" if isinstance(value, int) else f"{value:{sign}.4f}"
+    if isinstance(value, int):
+        return f"{value:{sign},d}"
+    return f"{value:{sign}.4f}"

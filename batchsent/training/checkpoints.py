@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, OutputError, UsageError
 from batchsent.files import atomic
-from batchsent.model import folder
+from batchsent.model.weight_files import WEIGHTS, read_header
 from batchsent.text import printable
 
 TRIALS = "trials.json"
@@ -142,7 +142,7 @@ def is_whole(checkpoint: Path) -> bool:
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         adapted = (checkpoint / ADAPTER).exists()
-        folder.read_header(checkpoint / (ADAPTER if adapted else folder.WEIGHTS))
+        read_header(checkpoint / (ADAPTER if adapted else WEIGHTS))
         best = state.get("best_model_checkpoint")
     except (OSError, ValueError, AttributeError, BatchsentError):
         return False

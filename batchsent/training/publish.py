@@ -18,7 +18,8 @@ from batchsent.errors import OutputError, UsageError
 from batchsent.files import atomic
 from batchsent.model import calibration
 from batchsent.model.files import sha256_of_all
-from batchsent.model.folder import check_replaced, weight_files
+from batchsent.model.folder import check_replaced
+from batchsent.model.weight_files import weight_files
 from batchsent.pages.training import render_training
 from batchsent.text import first_line, printable
 from batchsent.training.card import make_card

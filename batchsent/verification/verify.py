@@ -43,24 +43,46 @@ class VerifyOptions(ReadOptions):
     What is not given is taken from the summary, where there is one.
     """
 
-    prefix: str = option(
-        "", "What stands in front of the names of the new columns.", group="Common"
+    text_column: str | None = option(
+        None,
+        "Column with the reviews [default: that of the run, else the one called text or review].",
+        group="Common",
     )
+    limit: int | None = option(
+        None,
+        "Compare the first N rows of INPUT only [default: as the run did].",
+        short="-n",
+        metavar="N",
+        minimum=0,
+        group="Common",
+    )
+    prefix: str = option(
+        "",
+        "What the names of the added columns begin with [default: as in the run].",
+        group="Common",
+    )
+    bad_rows: str = option(
+        "error",
+        "Bad rows of INPUT: stop there (error), or require that OUTPUT lacks them (reject).",
+        choices=("error", "reject"),
+        group="Run",
+    )
+    chunk_rows: int = option(8192, "Rows compared together.", minimum=1, group="Run")
     output_format: str | None = option(
         None,
-        "Format of the output, where the name does not tell.",
+        "Format of the output [default: from its name].",
         choices=("csv", "tsv", "parquet", "arrow"),
         group="Run",
     )
     summary: str | None = option(
         None,
-        "Where the summary is [default: OUTPUT.summary.json].",
+        "Summary of the run [default: OUTPUT.summary.json, where it exists].",
         metavar="FILE",
         group="Run",
     )
     rejects: str | None = option(
         None,
-        "Where rejected rows are [default: OUTPUT.rejects.csv].",
+        "File with the rejected rows [default: OUTPUT.rejects.csv].",
         metavar="FILE",
         group="Run",
     )

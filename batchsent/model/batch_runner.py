@@ -1,0 +1,129 @@
+"""Batches through an encoder, in halves where the memory of the device is too small for one.
+
+A batch that does not fit is split in two, and later batches of that size are split before they run.
+The halves give the same numbers as the whole, since no text depends on its neighbours.
+"""
+
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.errors import DeviceError
+from batchsent.model.batches import halve
+from batchsent.model.device import Device, device_error, is_out_of_memory, lacks_memory
+from batchsent.model.encoder import Encoder
+from batchsent.model.packing import Tokens
+from batchsent.text import printable
+
+
+class BatchRunner:
+    """Runs batches on one device, and counts what they cost."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        # largest batch known to fit, once memory has run out
+        self.largest_batch_tokens: int | None = None
+        self.backoffs = 0  # batches that were split because memory ran out
+        self._tokens = 0
+        self._padded_tokens = 0  # tokens and padding
+
+    def run(
+        self, encoder: Encoder, tokens: Tokens, batch: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], Any]]:
+        """Run one planned batch; return the parts that it ran in, each with its output."""
+        results, waiting = [], [batch]
+        while waiting:
+            rows = waiting.pop(0)
+            lengths = tokens.lengths[rows]
+            size = int(lengths.sum())
+            padded_size = size
+            if encoder.shape == "padded":
+                padded_size = int(lengths.max()) * len(rows)
+            if len(rows) > 1 and self._is_known_to_be_too_large(padded_size):
+                waiting[:0] = halve(rows)
+                continue
+            output = self._attempt(encoder, tokens.take(rows), lengths)
+            if output is not None:
+                results.append((rows, output))
+                self._tokens += size
+                self._padded_tokens += padded_size
+                continue
+            # Not in an except block, whose traceback would hold the failed batch's tensors.
+            self.free()
+            if len(rows) == 1:
+                raise self._no_memory(int(lengths[0]))
+            self.backoffs += 1
+            self.largest_batch_tokens = max(1, padded_size // 2)
+            waiting[:0] = halve(rows)
+        return results
+
+    def run_alone(self, encoder: Encoder, tokens: Tokens, piece: np.int64) -> Any:
+        """Run one text, or one window of it, by itself."""
+        row = np.array([piece])
+        lengths = tokens.lengths[row]
+        output = self._attempt(encoder, tokens.take(row), lengths)
+        if output is None:
+            self.free()
+            output = self._attempt(encoder, tokens.take(row), lengths)
+        if output is None:
+            raise self._no_memory(int(lengths[0]))
+        return output
+
+    def fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
+        """Copy outputs from the device, as one array; nothing is allocated there."""
+        try:
+            return np.concatenate([output.cpu().numpy() for output in outputs])
+        except (RuntimeError, MemoryError) as error:
+            raise self._device_error(error) from error
+
+    def free(self) -> None:
+        """Give the memory that PyTorch holds free back to the device."""
+        if self.device.kind == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def padding_share(self) -> float:
+        """Return the share of padding in all that was run."""
+        if not self._padded_tokens:
+            return 0.0
+        return 1 - self._tokens / self._padded_tokens
+
+    def peak_memory_bytes(self) -> int:
+        """Return the peak of the device's memory; on a CPU, of the process."""
+        if self.device.kind == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated(self.device.name))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # macOS counts bytes, Linux kilobytes.
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def _is_known_to_be_too_large(self, padded_tokens: int) -> bool:
+        return self.largest_batch_tokens is not None and padded_tokens > self.largest_batch_tokens
+
+    def _attempt(self, encoder: Encoder, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
+        """Run an encoder once; None where memory ran out."""
+        try:
+            return encoder.probabilities(ids, lengths)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return None
+            raise self._device_error(error) from error
+
+    def _device_error(self, error: Exception) -> Exception:
+        """Translate an accelerator's error; on a CPU it is our mistake, or a lack of memory."""
+        if self.device.kind == "cpu" and not lacks_memory(error):
+            return error
+        return device_error(
+            self.device.description, error, "run the same command again: finished parts are kept"
+        )
+
+    def _no_memory(self, tokens: int) -> DeviceError:
+        return DeviceError(
+            f"{printable(self.device.description)} has no memory for one text of {tokens} tokens",
+            hint="end other programs on it, lower --max-length, or use --device cpu",
+        )
