@@ -42,7 +42,7 @@ class CompareOptions(RowOptions):
         multiple=True,
         group="Common",
     )
-    html: str | Path | None = option(  # noqa: RUF009 (it makes a field)
+    html: str | None = option(
         None, "Also write the comparison as a page.", metavar="FILE", group="Common"
     )
 
@@ -78,7 +78,7 @@ Outcome = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def _compare_summaries(
-    a: AnyPath, b: AnyPath, conditions: Sequence[str], html: str | Path | None
+    a: AnyPath, b: AnyPath, conditions: Sequence[str], html: AnyPath | None
 ) -> Outcome:
     """Return the comparison of two summaries and the conditions that hold; write its page."""
     page = None if html is None else page_path(html, a, b, runs=())

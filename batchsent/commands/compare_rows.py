@@ -32,7 +32,7 @@ ADDED = pa.schema(
 class RowOptions(ReadOptions):
     """How two scored files are read, and what is counted of them."""
 
-    flips: str | Path | None = option(  # noqa: RUF009 (it makes a field)
+    flips: str | None = option(
         None,
         "Also write the rows of the first file whose label changed, with flip_row, new_label and "
         "new_score.",
