@@ -63,7 +63,7 @@ class TruncationPoints(Protocol):
         """
 
 
-def choose_truncation(backend: Any) -> "TruncationPoints | None":
+def choose_truncation(backend: Any) -> TruncationPoints | None:
     """Return the rule for a `tokenizers.Tokenizer`, or None where no rule is known to be right."""
     parts = json.loads(backend.to_str())
     # Tokens added to a vocabulary may contain spaces, and so cross any break.
@@ -219,9 +219,9 @@ class Gpt2Truncation:
 
 
 def straddles(token: bytes) -> bool:
-    """Tell whether a token has the start of a character after a part of another character.
+    """Tell whether a token has bytes of several characters, of which one is not whole.
 
-    The token a9 c3 of "éé" (c3 a9 c3 a9) does; c3, a9 and c3 a9 do not.
+    Of "éé" (c3 a9 c3 a9) the tokens a9 c3 and c3 a9 c3 do; c3, a9, c3 a9 and the whole do not.
     """
     try:
         token.decode()

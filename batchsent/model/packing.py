@@ -10,6 +10,8 @@ LONG_TEXT = ("head", "tail", "head-tail", "window")
 # The share of the head in head-tail: 128 of 512 tokens, as in Sun et al., "How to Fine-Tune BERT
 # for Text Classification?" (2019), section 5.3.1.
 HEAD_SHARE = 0.25
+# Special tokens before a text, and after it.
+SpecialTokens = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def join(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.i
 def pack(
     ids: NDArray[np.int32],
     counts: NDArray[np.int64],
-    special_tokens: "SpecialTokens",
+    special_tokens: SpecialTokens,
     content_tokens: int,
     long_text: str,
 ) -> Tokens:
@@ -96,7 +98,7 @@ def cut(
 
 
 def add_special_tokens(
-    ids: NDArray[np.int32], offsets: NDArray[np.int64], special_tokens: "SpecialTokens"
+    ids: NDArray[np.int32], offsets: NDArray[np.int64], special_tokens: SpecialTokens
 ) -> NDArray[np.int32]:
     """Return the pieces with special tokens; piece i is then at offsets[i]:offsets[i + 1]."""
     before, after = special_tokens
@@ -142,7 +144,3 @@ def windows(
     ends = np.cumsum(length)
     source = np.repeat(start - (ends - length), length) + np.arange(int(ends[-1]))
     return source, length, text_of
-
-
-# Special tokens before a text, and after it.
-SpecialTokens = tuple[NDArray[np.int32], NDArray[np.int32]]

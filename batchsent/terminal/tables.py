@@ -91,7 +91,7 @@ def show_metrics(metrics: Mapping[str, Any], target: TextIO) -> None:
 def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
     """Return name, value and note of each figure."""
     left = left_out(evaluation["gold"], ("missing", "left_out", "unmatched", "not_scored"))
-    majority = within = majority_note = None
+    majority, majority_note, within = None, "", ""
     if evaluation["rows"]:
         low, high = evaluation["accuracy_interval"]
         within = f"95%: {low:.4f} to {high:.4f}"
@@ -99,8 +99,8 @@ def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str
         majority_note = f"always {name_of(evaluation['majority']['label'])}"
     return [
         ("rows", evaluation["rows"], ", ".join(left)),
-        (accuracy_word(evaluation), evaluation["accuracy"], within or ""),
-        ("majority", majority, majority_note or ""),
+        (accuracy_word(evaluation), evaluation["accuracy"], within),
+        ("majority", majority, majority_note),
         ("balanced accuracy", evaluation["balanced_accuracy"], ""),
         ("macro F1", evaluation["macro"]["f1"], ""),
         ("MCC", evaluation["mcc"], ""),
