@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import BatchsentError, InputError, UsageError
-from batchsent.formats.records import Dialect, split
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import split
 from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
 from tests.test_row_contract import QUIET, score_cells, without_new_fields

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.records import Dialect, split
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import split
 from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
 from tests.test_records import as_csv_reads

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions
 from batchsent.formats.opening import format_of
-from batchsent.formats.records import Dialect, scan
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
 from batchsent.verification.copied import longest_record

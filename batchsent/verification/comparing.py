@@ -18,7 +18,8 @@ from batchsent.formats.csv_sinks import flat
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
-from batchsent.formats.records import Dialect, scan
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
 from batchsent.verification.copied import CopiedCsv, Cursor, as_texts, longest_record

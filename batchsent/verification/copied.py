@@ -8,7 +8,8 @@ import pyarrow as pa
 from batchsent.chunk import Chunk
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.reading import ReadOptions
-from batchsent.formats.records import Records, count_lines, scan
+from batchsent.formats.records import Records, count_lines
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.verification.differences import Difference, Location, as_difference, differs
 

@@ -19,7 +19,8 @@ from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
-from batchsent.formats.records import Dialect, scan
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import InputStream
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
