@@ -205,7 +205,7 @@ DAMAGES = [
     (
         "the last row gone",
         lambda d: b"".join(d.splitlines(keepends=True)[:-1]),
-        "row 5, line 7: the output ends ahead of this",
+        "row 5, line 7: the output ends before this",
     ),
     (
         "a row more",
@@ -227,7 +227,7 @@ DAMAGES = [
     (
         "blank lines behind",
         lambda d: d + b"\n",
-        "blank lines or line ends differ behind the last row",
+        "blank lines or line ends differ after the last row",
     ),
     (
         "another header",
@@ -732,7 +732,7 @@ VALUES = [
     (
         "the last row gone",
         lambda t: t.slice(0, 4),
-        "row 5: the output ends ahead of this row: it has 4 rows",
+        "row 5: the output ends before this row: it has 4 rows",
     ),
     (
         "a row more",
@@ -846,7 +846,7 @@ def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
             b"",
             "row 1, column text: 'a' in the input, null in the output",
         ),
-        (data.splitlines(keepends=True)[3], b"", "row 3: the output ends ahead of this row"),
+        (data.splitlines(keepends=True)[3], b"", "row 3: the output ends before this row"),
         (b"price,label", b'price,"label', "so on but: label,score\\na"),
         (b"\n,0.1", b"\n,0.1,,", "6 field(s) in the output where 4 are expected"),
     ):

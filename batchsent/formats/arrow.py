@@ -1,7 +1,6 @@
 """Arrow IPC streams: typed rows through a pipe; every batch is checked before it is believed."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +12,19 @@ from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
     Source,
+    Structure,
+    cells_of,
     facts_of,
     find_column,
     find_text_column,
+    has_text_column,
 )
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+FILE_MARK = b"ARROW1\0\0"
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,13 @@ class TableRows:
 
     rows: pa.Table
 
-    def column(self, n: int) -> pa.ChunkedArray:
-        """Return the column at a position, counted from 0."""
-        return self.rows.column(n)
+    def cells(self, position: int) -> list[Any]:
+        """Return a column as Python values."""
+        return cells(self.rows.column(position), self.rows.schema.names[position])
+
+    def column(self, position: int) -> pa.ChunkedArray:
+        """Return a column."""
+        return self.rows.column(position)
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return the rows; `schema` is the one they have."""
@@ -112,6 +119,15 @@ class TextColumn:
         ]
 
 
+def find_text(
+    schema: pa.Schema, options: ReadOptions, name: str, *, needs_text: bool
+) -> TextColumn | None:
+    """Return the text column; None where it is not known and not needed. Raises UsageError."""
+    if not needs_text and not has_text_column(list(schema.names), options):
+        return None
+    return TextColumn(schema, options, name)
+
+
 def _with_validity(column: pa.ChunkedArray) -> list[Any]:
     """Return the chunks of a struct column with a null struct's fields made null."""
     import pyarrow.compute as pc
@@ -167,26 +183,47 @@ def rechunk(
         yield pa.Table.from_batches(held, schema)
 
 
+def table_chunks(
+    tables: Iterator[pa.Table],
+    source: Source,
+    text: TextColumn | None,
+    gold: int | None,
+    columns: Sequence[str],
+) -> Iterator[Chunk]:
+    """Yield the chunks of a source whose rows come as tables; `gold` is a position."""
+    start = 0
+    for table in tables:
+        carried = TableRows(table)
+        yield Chunk(
+            start_row=start,
+            texts=[None] * table.num_rows if text is None else text.texts(table),
+            carried=carried,
+            gold=None if gold is None else carried.cells(gold),
+            columns=cells_of(carried, source, columns),
+        )
+        start += table.num_rows
+
+
 class ArrowSource:
     """An Arrow IPC stream whose schema has been read."""
-
-    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
-        """Return that the rows are not known: a stream has no table of contents.
-
-        Its readers check each batch, UTF-8 included.
-        """
-        return None, 0
 
     format = "arrow"
 
     def __init__(
-        self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None
+        self,
+        stream: InputStream,
+        options: ReadOptions,
+        gold_column: str | None,
+        *,
+        needs_text: bool,
     ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
         # The file format is a stream between a mark and a table of contents, which reading in order
         # does not need.
-        self._bytes = _Rejoined(head.removeprefix(b"ARROW1\0\0"), stream)
+        if stream.peek(len(FILE_MARK)) == FILE_MARK:
+            stream.read(len(FILE_MARK))
+        self._bytes = _Watched(stream)
         self._whole = True
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(self._bytes, mode="r"))
@@ -196,12 +233,17 @@ class ArrowSource:
             raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
-        self.text = TextColumn(self.schema, options, self.name)
-        self._gold = (
-            None
-            if gold_column is None
-            else find_column(self.columns, gold_column, "--gold", self.name)
-        )
+        self.text = find_text(self.schema, options, self.name, needs_text=needs_text)
+        self._gold: int | None = None
+        if gold_column is not None:
+            self._gold = find_column(self.columns, gold_column, "--gold", self.name)
+
+    def check(self, utf8_columns: list[str]) -> Structure:
+        """Return that the rows are not known: a stream has no table of contents.
+
+        Its readers check each batch, UTF-8 included.
+        """
+        return Structure(None, 0, None)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -216,26 +258,21 @@ class ArrowSource:
                 raise short from error
             raise InputError(f"{self.name}: damaged Arrow stream: {printable(error)}") from error
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows once, in order. Raises InputError for a damaged stream."""
-        start = 0
-        for table in rechunk(
-            self._batches(), self.schema, self._options.chunk_rows, self._options.limit
-        ):
-            gold = (
-                None
-                if self._gold is None
-                else cells(table.column(self._gold), self.columns[self._gold])
-            )
-            yield Chunk(start, self.text.texts(table), TableRows(table), gold)
-            start += table.num_rows
+    def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
+        """Yield the rows once, in order, with the cells of `columns`.
+
+        Raises InputError for a damaged stream.
+        """
+        options = self._options
+        tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
+        return table_chunks(tables, self, self.text, self._gold, columns)
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
         stream = self._stream
         return facts_of(
             self,
-            self.text.name,
+            None if self.text is None else self.text.name,
             self._gold,
             size=stream.size,
             sha256=stream.sha256,
@@ -244,35 +281,34 @@ class ArrowSource:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        if self._whole:
-            return self.text.warnings()
-        cut = {
-            "code": "no_end_of_stream",
-            "message": "the Arrow stream stopped without its end mark; rows may be missing",
-            "hint": "see whether the program that wrote it came to its end",
-        }
-        return [*self.text.warnings(), cut]
+        found = [] if self.text is None else self.text.warnings()
+        if not self._whole:
+            found.append(
+                {
+                    "code": "no_end_of_stream",
+                    "message": "the Arrow stream stopped without its end mark; rows may be missing",
+                    "hint": "see whether the program that wrote it came to its end",
+                }
+            )
+        return found
 
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
 
 
-class _Rejoined:
-    """A stream with the bytes that were read from it to look at put back in front."""
+class _Watched:
+    """A stream whose last bytes are known; closing it leaves the stream open."""
 
     closed = False
 
-    def __init__(self, head: bytes, stream: InputStream) -> None:
-        self._head, self._stream = head, stream
-        self.last = b""  # what was read last
+    def __init__(self, stream: InputStream) -> None:
+        self._stream = stream
+        self.last = b""  # the last bytes read
 
     def read(self, size: int = -1) -> bytes:
-        size = size if size >= 0 else sys.maxsize
-        data, self._head = self._head[:size], self._head[size:]
-        if len(data) < size:
-            data += self._stream.read(size - len(data))
-        self.last = (self.last + data)[-8:]
+        data = self._stream.read(size)
+        self.last = (self.last + data)[-len(END_OF_STREAM) :]
         return data
 
     def close(self) -> None:
@@ -289,7 +325,7 @@ class ArrowSink:
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), self._schema)
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Write the rows of a chunk with the added columns behind the user's."""
+        """Write the rows of a chunk with the added columns after the user's."""
         self._writer.write_table(joined_table(chunk, added, self._source_schema, self._schema))
 
     def finish(self) -> None:
@@ -299,7 +335,7 @@ class ArrowSink:
 
 
 def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
-    """Return the user's schema, metadata and all, with the new fields behind."""
+    """Return the user's schema, metadata and all, with the new fields after it."""
     for new in added:
         schema = schema.append(new)
     return schema
@@ -308,6 +344,14 @@ def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
 def joined_table(
     chunk: Chunk, added: pa.RecordBatch, source_schema: pa.Schema, schema: pa.Schema
 ) -> pa.Table:
-    """Return the rows of a chunk with the new columns behind the user's."""
+    """Return the rows of a chunk with the new columns after the user's."""
     table = chunk.carried.table(source_schema)
     return pa.Table.from_arrays([*table.columns, *added.columns], schema=schema)
+
+
+def write_arrow_table(file: OutputFile, path: str, table: pa.Table) -> None:
+    """Write a small finished table."""
+    stream = Compressed(file, path)
+    with pa.ipc.new_stream(pa.PythonFile(stream, mode="w"), table.schema) as writer:
+        writer.write_table(table)
+    stream.finish()

@@ -1,8 +1,7 @@
 """Records of a CSV -> chunks: where a chunk ends, and what it carries of the file's bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,26 +34,31 @@ def cut(pieces: Iterator[Piece], chunk_rows: int) -> Iterator[list[Piece]]:
     rows = size = 0
     for piece in pieces:
         rest: Piece | None = piece
-        taken: Piece
         while rest is not None:
-            if isinstance(rest, Reject):
-                taken, rest = rest, None
-                rows, size = rows + 1, size + len(taken.raw)
-            else:
-                sizes = np.cumsum(rest.line_ends - rest.starts)
-                fitting = int(np.searchsorted(sizes, CHUNK_BYTES - size, side="right"))
-                count = min(len(rest), chunk_rows - rows, max(fitting, 1))
-                taken = rest.slice(0, count)
-                rest = rest.slice(count, len(rest)) if count < len(rest) else None
-                rows, size = rows + count, size + (int(sizes[count - 1]) if count else 0)
-                # A row that no longer fits ends the chunk as surely as a full count does.
-                size = max(size, CHUNK_BYTES) if rest is not None else size
+            taken, rest, taken_size = take_fitting(rest, chunk_rows - rows, CHUNK_BYTES - size)
             group.append(taken)
-            if rows >= chunk_rows or size >= CHUNK_BYTES:
+            rows += 1 if isinstance(taken, Reject) else len(taken)
+            size += taken_size
+            # A row that no longer fits ends the chunk, as a full count does.
+            if rows >= chunk_rows or size >= CHUNK_BYTES or rest is not None:
                 yield group
                 group, rows, size = [], 0, 0
     if group:
         yield group
+
+
+def take_fitting(
+    piece: Piece, rows_left: int, bytes_left: int
+) -> tuple[Piece, Records | None, int]:
+    """Return the part of a piece that fits, one row at least; the rest; and the part's bytes."""
+    if isinstance(piece, Reject):
+        return piece, None, len(piece.raw)
+    sizes = np.cumsum(piece.line_ends - piece.starts)
+    fitting = int(np.searchsorted(sizes, bytes_left, side="right"))
+    count = min(len(piece), rows_left, max(fitting, 1))
+    if count == len(piece):
+        return piece, None, int(sizes[-1]) if count else 0
+    return piece.slice(0, count), piece.slice(count, len(piece)), int(sizes[count - 1])
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,19 @@ class CsvRows:
 
     runs: tuple[Records, ...]
     dialect: Dialect
-    value: Any = field(repr=False)  # raw field -> str
+    value: Callable[[bytes], str] = field(repr=False)  # a raw field, unquoted and decoded
 
-    def column(self, n: int) -> pa.Array:
-        """Return the column at a position, counted from 0, as strings, exact after unquoting."""
-        return pa.array(
-            [self.value(raw) for run in self.runs for raw in run.fields(n)], pa.string()
-        )
+    def cells(self, position: int) -> list[str]:
+        """Return a column as strings, exact after unquoting."""
+        found: list[str] = []
+        for run in self.runs:
+            found += map(self.value, run.fields(position))
+        return found
+
+    def column(self, position: int) -> pa.Array:
+        """Return a column as an Arrow array of strings."""
+        return pa.array(self.cells(position), pa.string())
 
     def table(self, schema: pa.Schema) -> pa.Table:
-        """Return every column as strings, exact after unquoting."""
+        """Return every column as strings."""
         return pa.Table.from_arrays([self.column(n) for n in range(len(schema))], schema=schema)

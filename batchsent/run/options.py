@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batchsent.formats import ReadOptions
+from batchsent.formats import FORMATS, ReadOptions
 from batchsent.formats.outputs import OutputOptions
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import option
@@ -60,7 +60,7 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     output_format: str | None = option(
         None,
         "Format of the output, where the name does not tell.",
-        choices=("csv", "tsv", "parquet", "arrow"),
+        choices=tuple(FORMATS),
         affects="writing",
         group="Run",
     )

@@ -17,7 +17,7 @@ from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
-from batchsent.formats import ReadOptions, open_source
+from batchsent.formats import FORMATS, ReadOptions, open_source
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.records import Dialect
 from batchsent.formats.splitting import scan
@@ -50,7 +50,7 @@ class VerifyOptions(ReadOptions):
     output_format: str | None = option(
         None,
         "Format of the output, where the name does not tell.",
-        choices=("csv", "tsv", "parquet", "arrow"),
+        choices=tuple(FORMATS),
         group="Run",
     )
     summary: str | None = option(
