@@ -563,7 +563,7 @@ BREAKS = [
     (
         "one probability of two",
         "text,label,score,prob_A\nab,A,0.75,0.75\n",
-        "the probability of one label, and none",
+        "the probability of one label only",
     ),
     (
         "a label without its column",
@@ -596,7 +596,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("output", "said"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
 def test_columns_that_no_run_writes_are_found_without_a_summary(tmp_path, output, said):
-    """The columns behind the user's are those of a run, in its order, and agree with each other."""
+    """The columns after the user's are those of a run, in its order, and agree with each other."""
     (tmp_path / "in.csv").write_text("text\nab\n")
     (tmp_path / "out.csv").write_text(output)
     assert said in refused(tmp_path / "in.csv", tmp_path / "out.csv").message
@@ -651,7 +651,7 @@ def test_a_file_without_header_needs_label_and_score(tmp_path):
     assert "1 field(s) after the input's where 2 are due" in refused(source, target, **how).message
     scored(tmp_path, data, **how, details=True)
     summary_of(target).unlink()
-    assert "fields behind label and score" in " ".join(verify(source, target, **how)["unchecked"])
+    assert "fields after label and score" in " ".join(verify(source, target, **how)["unchecked"])
 
 
 def test_a_rejects_file_of_nothing_is_found(tmp_path):

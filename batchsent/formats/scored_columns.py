@@ -42,19 +42,22 @@ def label_numbers(texts: Sequence[str | None], labels: Sequence[str]) -> NDArray
         raise BadCell(row, texts[row]) from None
 
 
-def probabilities(
-    cells: Sequence[Any], given: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
-    """Return (rows,) probabilities, NaN where a cell is null or empty.
+def filled(cells: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return (rows,) whether there is anything in a cell."""
+    return np.fromiter((cell not in (None, "") for cell in cells), bool, count=len(cells))
 
-    The decimals of a CSV read back exactly. With `given` only these rows are read, and each must
-    have a probability. Raises BadCell for what is not a number from 0 to 1.
+
+def probabilities(
+    cells: Sequence[Any] | NDArray[np.float32], given: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return (rows,) probabilities, NaN for rows that are not `given`.
+
+    The decimals of a CSV read back exactly. Raises BadCell where a given cell is not a number from
+    0 to 1.
     """
     found = np.full(len(cells), np.nan, dtype=np.float32)
-    if given is None:
-        given = np.fromiter((cell not in (None, "") for cell in cells), bool, count=len(cells))
     rows = np.flatnonzero(given)
-    chosen = [cells[row] for row in rows.tolist()]
+    chosen = cells[rows] if isinstance(cells, np.ndarray) else [cells[n] for n in rows.tolist()]
     try:
         values = np.array(chosen, dtype=np.float64)
     except (TypeError, ValueError):

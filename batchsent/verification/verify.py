@@ -33,9 +33,6 @@ from batchsent.verification.differences import Difference, Location, as_differen
 
 SCHEMA = "batchsent.verification/1"
 
-# Options of a run that decide which columns and which tables it wrote.
-WRITTEN_BY = ("probabilities", "details", "unsure_below", "group_by", "disagreements")
-
 
 @dataclass(frozen=True)
 class VerifyOptions(ReadOptions):
@@ -153,13 +150,14 @@ class Verification:
         recorded = self.summary["run"].get("options") or {}
         # 1 is a score too
         hints = typing.get_type_hints(OutputOptions) | {"unsure_below": float | int | None}
-        taken = {name: recorded[name] for name in WRITTEN_BY if name in recorded}
+        names = [field.name for field in dataclasses.fields(OutputOptions)]
+        taken = {name: recorded[name] for name in names if name in recorded}
         for name, found in taken.items():
             if not isinstance(found, hints[name]):
                 raise self._damaged(f"the option {name} is {found!r}")
         if not 0 <= (taken.get("unsure_below") or 0) <= 1:
             raise self._damaged(f"the option unsure_below is {taken['unsure_below']!r}")
-        return OutputOptions(**taken, prefix=self.options.prefix)
+        return OutputOptions(**taken | {"prefix": self.options.prefix})
 
     def _damaged(self, what: object) -> InputError:
         return InputError(
@@ -184,7 +182,7 @@ class Verification:
                         table = output.take(chunk)
                         if chunk.rows:
                             scores = added.take(chunk, table)
-                            if self.tally is not None:
+                            if self.tally is not None and scores is not None:
                                 self.tally.add(chunk, scores)
                         for reject in chunk.rejected:
                             rejects.send(reject)
@@ -220,7 +218,7 @@ class Verification:
         Raises Difference where they are not those that a run adds.
         """
         prefix, labels, run = self.options.prefix, self._label_names(), self.written_by
-        expected = [f"{prefix}label", f"{prefix}score"]
+        expected = added_schema((), OutputOptions(prefix=prefix)).names
         if run is not None and labels is not None:
             expected = added_schema(tuple(labels), run).names
             self.tally = Tally(tuple(labels), unsure_below=run.unsure_below, winners_only=True)
@@ -231,7 +229,7 @@ class Verification:
             there, wanted = (
                 ", ".join(map(printable, names[:20])) for names in (self.added, expected)
             )
-            raise Difference(f"the columns behind the input's are {there}; the run added {wanted}")
+            raise Difference(f"the columns after the input's are {there}; the run added {wanted}")
         return added
 
     def _say_what_is_not_known(self, output: Output) -> None:
@@ -246,7 +244,7 @@ class Verification:
             )
         if output.added is None:
             self.unchecked.append(
-                "fields behind label and score: there is no header that names them"
+                "fields after label and score: there is no header that names them"
             )
         groups = side_table_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
         if exists(groups):
