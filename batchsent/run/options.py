@@ -55,7 +55,10 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         group="Quality",
     )
     report: bool = option(
-        False, "Also write the summary as a page, OUTPUT.report.html.", group="Common"
+        False,
+        "Also write the summary as a page, OUTPUT.report.html.",
+        affects="nothing",
+        group="Common",
     )
     output_format: str | None = option(
         None,
@@ -82,12 +85,17 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         metavar="N|P%",
         group="Run",
     )
-    overwrite: bool = option(False, "Replace an output that is there already.", group="Common")
-    restart: bool = option(False, "Throw away the unfinished work of an earlier run.", group="Run")
+    overwrite: bool = option(
+        False, "Replace an output that is there already.", affects="nothing", group="Common"
+    )
+    restart: bool = option(
+        False, "Throw away the unfinished work of an earlier run.", affects="nothing", group="Run"
+    )
     lock_wait: float = option(
         0.0,
         "Seconds to wait for another run on the same output.",
         minimum=0,
+        affects="nothing",
         metavar="S",
         group="Run",
     )
