@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from batchsent.chunk import Chunk
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.arrow import (
-    find_text,
     joined_schema,
     joined_table,
     rechunk,
@@ -28,6 +27,7 @@ from batchsent.formats.reading import (
     list_columns,
 )
 from batchsent.formats.streams import InputStream, OutputFile
+from batchsent.formats.text_column import find_text
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
