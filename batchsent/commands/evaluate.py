@@ -5,36 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from batchsent.chunk import Chunk, Scores
-from batchsent.errors import GateFailed, InputError, UsageError
-from batchsent.evaluation import gates, summary
+from batchsent.commands.scored_file import ScoredColumns, find_labels
+from batchsent.errors import GateFailed, UsageError
+from batchsent.evaluation import gates
 from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
-from batchsent.formats.reading import find_column
-from batchsent.formats.scored_columns import (
-    BadCell,
-    label_numbers,
-    label_texts,
-    probabilities,
-    to_scores,
-    too_low,
-)
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.text import printable
 
 SCHEMA = "batchsent.evaluation/1"
-
-# A column with more different values than this holds no labels.
-MOST_LABELS = 1_000
-TRUE_WORDS = {"true", "1", "1.0"}
 
 
 @dataclass(frozen=True)
@@ -168,7 +152,7 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
             "a scored file is read twice, which stdin cannot be: once to find its labels",
             hint="name all labels of the model with --labels, or save the file first",
         )
-    labels = _labels(path, settings)
+    labels = find_labels(path, settings, settings.prefix, settings.labels)
     gold = _gold_rule(labels, settings)
     opened = open_source(path, settings, gold_column=_gold_column(settings), needs_text=False)
     with closing(opened) as source:
@@ -192,88 +176,6 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
         return _document(source, None, sections, [*source.warnings(), *advise(sections)])
 
 
-@dataclass(frozen=True)
-class ScoredColumns:
-    """The columns of a scored file that are judged, by their names."""
-
-    label: str
-    score: str
-    each: tuple[str, ...]  # prob_<label> of every label; empty where they are not needed or there
-    truncated: str | None
-    labels: tuple[str, ...]
-
-    @classmethod
-    def find(cls, source: Source, labels: tuple[str, ...], prefix: str) -> "ScoredColumns":
-        """Find the columns that batchsent wrote. Raises UsageError."""
-        label, score, truncated = (prefix + name for name in ("label", "score", "truncated"))
-        for name in (label, score):
-            check_column(source, name)
-        each = tuple(f"{prefix}prob_{name}" for name in labels)
-        # Of two labels the score tells both probabilities; of more only columns of their own do.
-        if len(labels) == 2 or not set(each) <= set(source.columns):
-            each = ()
-        return cls(label, score, each, truncated if truncated in source.columns else None, labels)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all of them."""
-        return [self.label, self.score, *self.each, *([self.truncated] if self.truncated else [])]
-
-    def scores(self, chunk: Chunk) -> Scores:
-        """Put the scores of a chunk together again, as the model gave them. Raises InputError."""
-        cells, first_row = chunk.columns, chunk.start_row
-        try:
-            winners = label_numbers(label_texts(cells[self.label]), self.labels)
-        except BadCell as bad:
-            raise InputError(
-                f"the label '{printable(bad.cell)}' is not one of "
-                f"{', '.join(map(printable, self.labels[:20]))}",
-                hint="name all of them with --labels",
-            ) from bad
-        given = winners >= 0
-        try:
-            score = probabilities(cells[self.score], given)
-            each = [probabilities(cells[name], given) for name in self.each]
-        except BadCell as bad:
-            raise InputError(
-                f"row {first_row + bad.row + 1:,}: '{printable(str(bad.cell)[:60])}' is not a "
-                "probability",
-                hint="say which columns batchsent wrote with --prefix",
-            ) from bad
-        wrong = given & too_low(score, len(self.labels))
-        for column in each:
-            wrong |= column > score
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise InputError(
-                f"row {first_row + row + 1:,}: its label cannot have the highest probability with "
-                f"a score of {score[row]:.6g}",
-                hint="the score must be the probability of the label; were the columns changed "
-                "since they were written?",
-            )
-        truncated = None
-        if self.truncated is not None:
-            words = [str(cell).strip().lower() for cell in cells[self.truncated]]
-            truncated = np.array([word in TRUE_WORDS for word in words], dtype=np.int32)
-        return to_scores(
-            winners,
-            score,
-            len(self.labels),
-            each=np.stack(each, axis=1) if each else None,
-            truncated=truncated,
-        )
-
-
-def check_column(source: Source, name: str) -> None:
-    """Refuse a file without a column that batchsent writes. Raises UsageError."""
-    try:
-        find_column(source.columns, name, "--prefix", source.name)
-    except UsageError as error:
-        raise UsageError(
-            error.message, hint="say which columns batchsent wrote with --prefix"
-        ) from error
-
-
 def _document(
     source: Source, model: dict[str, Any] | None, sections: dict[str, Any], warnings: list[Any]
 ) -> dict[str, Any]:
@@ -287,70 +189,3 @@ def _gold_column(settings: EvaluateOptions) -> str | None:
 
 def _gold_rule(labels: tuple[str, ...], settings: EvaluateOptions) -> GoldRule:
     return GoldRule.parse(labels, settings.gold_map, settings.stars)
-
-
-def _labels(path: str, settings: EvaluateOptions) -> tuple[str, ...]:
-    """Return the labels in the model's order, as far as it is known.
-
-    Raises InputError for a column that cannot be one of labels, UsageError for names that cannot be
-    labels.
-    """
-    if settings.labels is not None:
-        named = tuple(label.strip() for label in settings.labels.split(","))
-        if not all(named) or len(set(named)) < len(named):
-            raise UsageError(
-                "--labels names a label twice, or an empty one",
-                hint="such as --labels NEGATIVE,POSITIVE",
-            )
-        return named
-    with closing(open_source(path, settings, needs_text=False)) as source:
-        found = _distinct_labels(source, settings.prefix)
-    for known in (_labels_of_summary(path), _labels_of_columns(source.columns, settings.prefix)):
-        if found <= set(known):
-            return known
-    if len(found) == 1:
-        raise InputError(
-            f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others "
-            "cannot be told",
-            hint="name all labels of the model with --labels",
-        )
-    return tuple(sorted(found))
-
-
-def _distinct_labels(source: Source, prefix: str) -> set[str]:
-    """Return the labels in a label column. Raises UsageError, InputError for too many."""
-    column = f"{prefix}label"
-    check_column(source, column)
-    found: set[str] = set()
-    for chunk in source.chunks([column]):
-        try:
-            found.update(text for text in label_texts(chunk.columns[column]) if text)
-        except BadCell as bad:
-            raise UsageError(
-                f"{source.name}: column {printable(column)} holds "
-                f"'{printable(str(bad.cell)[:60])}', which is not text",
-                hint="say which columns batchsent wrote with --prefix",
-            ) from bad
-        if len(found) > MOST_LABELS:
-            raise InputError(
-                f"{source.name}: the column {printable(column)} holds more than "
-                f"{MOST_LABELS:,} labels",
-                hint="say which columns batchsent wrote with --prefix",
-            )
-    return found
-
-
-def _labels_of_summary(path: str) -> tuple[str, ...]:
-    """Return the labels that the summary beside a file names; empty without such a summary."""
-    try:
-        labels = summary.read(f"{path}.summary.json")["model"].get("labels")
-    except InputError:
-        return ()
-    usable = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    return tuple(labels) if usable and len(set(labels)) == len(labels) else ()
-
-
-def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
-    """Return the labels that have a prob_ column, in the model's order."""
-    start = f"{prefix}prob_"
-    return tuple(column.removeprefix(start) for column in columns if column.startswith(start))
