@@ -97,14 +97,14 @@ class Records:
     """
 
     data: bytes
-    begin: int  # where the run begins: blank lines ahead of the first record belong to it
+    begin: int  # where the run begins: blank lines before the first record belong to it
     # where it stops, line end included; the next run begins there, so nothing is lost between runs
     stop: int
     starts: Offsets  # (records,) first byte
-    ends: Offsets  # (records,) behind the last byte, line end excluded
-    line_ends: Offsets  # (records,) behind the line end
+    ends: Offsets  # (records,) after the last byte, line end excluded
+    line_ends: Offsets  # (records,) after the line end
     field_offsets: Offsets  # (records + 1,) into field_ends
-    field_ends: Offsets  # (fields of the whole piece,) behind the last byte of each field
+    field_ends: Offsets  # (fields of the whole piece,) after the last byte of each field
     problems: dict[int, Problem] = field(default_factory=dict)  # by record number
     first_byte: int = 0  # of `data` in the decompressed file
     first_line: int = 1  # of `data` in the file, counted from 1
@@ -142,7 +142,7 @@ class Records:
     def bounds(self, column: int) -> tuple[Offsets, Offsets]:
         """Return where the fields of a column begin and end; every record must reach it."""
         index = self.field_offsets[:-1] + column
-        # Fields are one delimiter apart, so each begins behind the end of the one before it.
+        # Fields are one delimiter apart, so each begins after the end of the one before it.
         starts = self.starts if column == 0 else self.field_ends[index - 1] + 1
         return starts, self.field_ends[index]
 

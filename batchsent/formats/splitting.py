@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchsent.errors import InputError
 from batchsent.formats.records import Dialect, Offsets, Problem, Records, count_lines
@@ -91,7 +92,7 @@ class _Found:
     line_ends: Offsets  # (records,)
     field_counts: Offsets  # (records,)
     field_ends: Offsets  # (fields,)
-    stop: int  # behind the last complete record
+    stop: int  # after the last complete record
 
 
 def split(
@@ -136,63 +137,94 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
     Stop where the quoting is not by the book. Returns what it found and whether that is all there
     is.
     """
-    quote = dialect.quotechar[0]
+    quote, delimiter = dialect.quotechar[0], dialect.delimiter[0]
     array = np.frombuffer(data, np.uint8)
-    special = (array == dialect.delimiter[0]) | (array == quote) | (array == LF) | (array == CR)
+    special = (array == delimiter) | (array == quote) | (array == LF) | (array == CR)
     at = np.flatnonzero(special)
     kind = array[at]
-    is_quote = kind == quote
-    is_rfc4180 = True
     valid_until = len(data)
-    if is_quote.any():
-        odd = (np.cumsum(is_quote) & 1).astype(bool)
-        touches_next = np.empty(len(at), bool)
-        touches_next[:-1] = at[1:] - at[:-1] == 1
-        touches_next[-1] = at[-1] + 1 == len(data)
-        touches_last = np.empty(len(at), bool)
-        touches_last[0] = at[0] == 0
-        touches_last[1:] = touches_next[:-1]
-        # An opening quote stands behind a delimiter, a line end or (a doubled quote) a closing one;
-        # a closing one stands before a delimiter, a line end or another quote.
-        wrong = is_quote & ~np.where(odd, touches_last, touches_next)
-        if at_end and odd[-1]:
-            wrong[np.flatnonzero(is_quote)[-1]] = True  # the file ends inside quotes
-        if wrong.any():
-            is_rfc4180 = False
-            valid_until = int(at[wrong.argmax()])
-        outside = ~odd & ~is_quote
+    if (kind == quote).any():
+        outside, valid_until = _outside_quotes(at, kind == quote, len(data), at_end)
         at, kind = at[outside], kind[outside]
-    is_end = (kind == LF) | (kind == CR)
-    # The CR of a CR LF is no end of its own; one at the end of the piece may be such a CR.
+    is_rfc4180 = valid_until == len(data)
+    is_end = _is_record_end(array, at, kind, at_end) & (at < valid_until)
+    stop = int(at[is_end][-1]) + 1 if is_end.any() else 0
+    if at_end and is_rfc4180 and stop < len(data):
+        # The last record has no line end; one at the end of the file stands for it.
+        at, kind = np.append(at, len(data)), np.append(kind, np.uint8(LF))
+        is_end = np.append(is_end, True)
+    is_line_feed = kind[is_end] == LF
+    return _collect(array, at, kind == delimiter, is_end, is_line_feed), is_rfc4180
+
+
+# Example: a , " b , " " c " LF      the record has the fields  a  and  b,"c
+#  at        1 2   4 5 6   8 9       positions of special bytes
+#  is_quote  0 1   0 1 1   1 0
+#  odd       0 1   1 0 1   0 0       an odd number of quotes up to here: inside a quoted field
+#  outside   1 0   0 0 0   0 1       the delimiter and the line end that count
+# The quotes at 2 and 6 are opening ones, since they are odd, those at 5 and 8 closing ones.
+def _outside_quotes(
+    at: Offsets, is_quote: NDArray[np.bool_], size: int, at_end: bool
+) -> tuple[NDArray[np.bool_], int]:
+    """Tell which special bytes are outside of quoted fields, and up to where that is certain.
+
+    That is `size` unless a quote stands where RFC 4180 has none.
+    """
+    odd = (np.cumsum(is_quote) & 1).astype(bool)
+    touches_next = np.append(at[1:] - at[:-1] == 1, at[-1] + 1 == size)
+    touches_last = np.append(at[0] == 0, touches_next[:-1])
+    # An opening quote stands after a delimiter, a line end or (a doubled quote) a closing one; a
+    # closing one stands before a delimiter, a line end or another quote.
+    wrong = is_quote & ~np.where(odd, touches_last, touches_next)
+    if at_end and odd[-1]:
+        wrong[np.flatnonzero(is_quote)[-1]] = True  # the file ends inside quotes
+    valid_until = int(at[wrong.argmax()]) if wrong.any() else size
+    outside: NDArray[np.bool_] = ~(odd | is_quote)
+    return outside, valid_until
+
+
+def _is_record_end(
+    array: NDArray[np.uint8], at: Offsets, kind: NDArray[np.uint8], at_end: bool
+) -> NDArray[np.bool_]:
+    """Tell which special bytes end a record: LF, and a CR that no LF follows."""
+    is_end: NDArray[np.bool_] = (kind == LF) | (kind == CR)
     crs = np.flatnonzero(kind == CR)
     if len(crs):
         following = at[crs] + 1
-        inside = following < len(data)
+        inside = following < len(array)
         is_end[crs[inside]] = array[following[inside]] != LF
+        # A CR that is the last byte of a piece may have its LF in the next one.
         is_end[crs[~inside]] = at_end
-    is_end &= at < valid_until
+    return is_end
+
+
+# Example: a , b CR LF CR d LF      a record, a blank line, a record
+#  at        1   3  4  5    7       positions of special bytes
+#  is_end    0   0  1  1    1       the CR before an LF is no end of its own
+#  ends          3     5    7       of records: before the CR of a CR LF
+#  line_ends     5     6    8       after the LF or the lone CR
+#  starts        0     5    6       the second record starts where it ends: it is a blank line
+def _collect(
+    array: NDArray[np.uint8],
+    at: Offsets,
+    is_delimiter: NDArray[np.bool_],
+    is_end: NDArray[np.bool_],
+    may_follow_cr: NDArray[np.bool_],
+) -> _Found:
+    """Return the records between some special bytes; blank lines are left out.
+
+    `may_follow_cr` says of each record end whether it is an LF, before which a CR may stand.
+    """
     end_positions = at[is_end]
-    line_ends = end_positions + 1
+    line_ends = np.minimum(end_positions + 1, len(array))
     ends = end_positions.copy()
-    after_cr = (kind[is_end] == LF) & (end_positions > 0)
+    after_cr = may_follow_cr & (end_positions > 0)
     after_cr[after_cr] = array[end_positions[after_cr] - 1] == CR
     ends[after_cr] -= 1
-    starts = np.concatenate([[0], line_ends[:-1]]) if len(line_ends) else line_ends
+    starts = np.append(0, line_ends[:-1]) if len(line_ends) else line_ends
     stop = int(line_ends[-1]) if len(line_ends) else 0
-    is_delimiter = kind == dialect.delimiter[0]
-    if at_end and is_rfc4180 and stop < len(data):  # a last record without a line end
-        starts, ends = np.append(starts, stop), np.append(ends, len(data))
-        line_ends = np.append(line_ends, len(data))
-        at, is_delimiter, is_end = (
-            np.append(at, len(data)),
-            np.append(is_delimiter, False),
-            np.append(is_end, True),
-        )
-        stop = len(data)
-    is_delimiter &= at < stop
-    # Field ends in file order: every delimiter and every record end. A CR before the LF belongs to
-    # the line end.
-    is_field_end = is_delimiter | is_end
+    # Fields end at every delimiter and at every record end, before the CR of a CR LF.
+    is_field_end = (is_delimiter & (at < stop)) | is_end
     field_ends = at[is_field_end]
     last_fields = np.flatnonzero(is_end[is_field_end])
     field_ends[last_fields] = ends
@@ -201,14 +233,10 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
     if blank.any():
         keep = np.ones(len(field_ends), bool)
         keep[last_fields[blank]] = False  # a blank line is one empty field
-        field_ends = field_ends[keep]
-        starts, ends, line_ends, field_counts = (
-            starts[~blank],
-            ends[~blank],
-            line_ends[~blank],
-            field_counts[~blank],
-        )
-    return _Found(starts, ends, line_ends, field_counts, field_ends, stop), is_rfc4180
+        field_ends, full = field_ends[keep], ~blank
+        starts, ends, line_ends = starts[full], ends[full], line_ends[full]
+        field_counts = field_counts[full]
+    return _Found(starts, ends, line_ends, field_counts, field_ends, stop)
 
 
 def _split_like_csv_module(
