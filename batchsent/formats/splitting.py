@@ -148,11 +148,11 @@ def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found,
         at, kind = at[outside], kind[outside]
     is_rfc4180 = valid_until == len(data)
     is_end = _is_record_end(array, at, kind, at_end) & (at < valid_until)
-    stop = int(at[is_end][-1]) + 1 if is_end.any() else 0
-    if at_end and is_rfc4180 and stop < len(data):
-        # The last record has no line end; one at the end of the file stands for it.
-        at, kind = np.append(at, len(data)), np.append(kind, np.uint8(LF))
-        is_end = np.append(is_end, True)
+    if at_end and is_rfc4180:
+        stop = int(at[is_end.nonzero()[0][-1]]) + 1 if is_end.any() else 0
+        if stop < len(data):  # no line end after the last record: the end of the file is one
+            at, kind = np.append(at, len(data)), np.append(kind, np.uint8(LF))
+            is_end = np.append(is_end, True)
     is_line_feed = kind[is_end] == LF
     return _collect(array, at, kind == delimiter, is_end, is_line_feed), is_rfc4180
 
@@ -243,70 +243,100 @@ def _split_like_csv_module(
     data: bytes, start: int, dialect: Dialect, at_end: bool
 ) -> tuple[_Found, dict[int, Problem]]:
     """Find records field by field, from `start` on, as the csv module's state machine does."""
-    quoted, plain = dialect.quoted_field.match, dialect.plain_field.match
-    delimiter = dialect.delimiter[0]
     starts: list[int] = []
     ends: list[int] = []
     line_ends: list[int] = []
     field_counts: list[int] = []
     field_ends: list[int] = []
     problems: dict[int, Problem] = {}
-    size, record, position, width = len(data), start, start, 0
-    problem: Problem | None = None
-    while position < size or width:
-        match = quoted(data, position)
-        if match is None:
-            match = plain(data, position)
-            assert match is not None  # it matches the empty field
-        elif not match[2]:
-            if not at_end:
-                break
-            problem = problem or Problem("a quote opened on this line is never closed", position)
-        elif match[3] and (b"\n" in match[1] or b"\r" in match[1]):
-            problem = problem or Problem(
-                "a quoted field begins on this line and ends in the middle of a later one (a "
-                "missing quote?)",
-                position,
-            )
-        # Nothing but the end of the file ends a field whose quote stays open.
-        position = size if match.re is dialect.quoted_field and not match[2] else match.end()
-        # what it escapes is not here
-        if position == size - 1 and data[position:] == dialect.escapechar:
-            if not at_end:
-                break
-            problem = problem or Problem("an escape character is the last of the file", position)
-            position = size
-        if position < size and data[position] == delimiter:
-            field_ends.append(position)
-            width += 1
-            position += 1
-            continue
-        if position == size and not at_end:
+    scanner = _Scanner(data, dialect, at_end)
+    position = start
+    while position < len(data):
+        fields, following, problem = scanner.find_record(position)
+        if following is None:
             break
-        following = position
-        if data[following : following + 1] == b"\r":
-            following += 1
-            if following == size and not at_end:
-                break
-        if data[following : following + 1] == b"\n":
-            following += 1
-        if position > record:
+        if fields[-1] > position:  # no blank line
             if problem:
                 problems[len(starts)] = problem
-            starts.append(record)
-            ends.append(position)
+            starts.append(position)
+            ends.append(fields[-1])
             line_ends.append(following)
-            field_ends.append(position)
-            field_counts.append(width + 1)
-        record = position = following
-        width, problem = 0, None
-    del field_ends[sum(field_counts) :]
+            field_counts.append(len(fields))
+            field_ends += fields
+        position = following
     found = _Found(
         starts=np.array(starts, np.int64),
         ends=np.array(ends, np.int64),
         line_ends=np.array(line_ends, np.int64),
         field_counts=np.array(field_counts, np.int64),
         field_ends=np.array(field_ends, np.int64),
-        stop=record,
+        stop=position,
     )
     return found, problems
+
+
+class _Scanner:
+    """Goes through a piece field by field; bound once, since it is called for every field."""
+
+    def __init__(self, data: bytes, dialect: Dialect, at_end: bool) -> None:
+        self._data, self._size, self._at_end = data, len(data), at_end
+        self._quoted, self._plain = dialect.quoted_field.match, dialect.plain_field.match
+        self._delimiter, self._escapechar = dialect.delimiter[0], dialect.escapechar
+
+    def find_record(self, start: int) -> tuple[list[int], int | None, Problem | None]:
+        """Return where the fields of a record end, where the next one starts, and what is wrong.
+
+        The next record is None where this one is not finished in the piece.
+        """
+        data, size = self._data, self._size
+        ends: list[int] = []
+        problem: Problem | None = None
+        position = start
+        while True:
+            end, wrong = self.find_field_end(position)
+            if end is None:
+                return ends, None, problem
+            problem = problem or wrong
+            ends.append(end)
+            if end == size or data[end] != self._delimiter:
+                break
+            position = end + 1
+        following = end
+        if data[following : following + 1] == b"\r":
+            following += 1
+        # A record that ends with the piece may go on, or its CR be followed by an LF.
+        if following == size and not self._at_end:
+            return ends, None, problem
+        if data[following : following + 1] == b"\n":
+            following += 1
+        return ends, following, problem
+
+    def find_field_end(self, start: int) -> tuple[int | None, Problem | None]:
+        """Return where a field ends and what is wrong with it.
+
+        The end is None where it is not in the piece.
+        """
+        end, problem = self._size, None
+        match = self._quoted(self._data, start)
+        if match is None:
+            plain = self._plain(self._data, start)
+            assert plain is not None  # it matches the empty field
+            end = plain.end()
+        elif not match[2]:  # nothing but the end of the file ends a field whose quote stays open
+            if not self._at_end:
+                return None, None
+            problem = Problem("a quote opened on this line is never closed", start)
+        else:
+            end = match.end()
+            if match[3] and (b"\n" in match[1] or b"\r" in match[1]):
+                problem = Problem(
+                    "a quoted field begins on this line and ends in the middle of a later one (a "
+                    "missing quote?)",
+                    start,
+                )
+        if end == self._size - 1 and self._data[end:] == self._escapechar:
+            if not self._at_end:
+                return None, None  # what it escapes is in the next piece
+            problem = problem or Problem("an escape character is the last of the file", start)
+            end = self._size
+        return end, problem

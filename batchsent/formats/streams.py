@@ -189,7 +189,7 @@ class _HashingReader(io.RawIOBase):
 
 
 def check_compressed_name(head: bytes, stream: InputStream) -> None:
-    """Refuse compressed bytes under a name that does not say so. Raises InputError."""
+    """Refuse compressed bytes under a name without their suffix. Raises InputError."""
     for magic, suffix in MAGIC.items():
         if head.startswith(magic):
             raise InputError(

@@ -69,7 +69,7 @@ def open_output(
         return COMPARISONS[name](path, source, options, label)
 
 
-def open_csv(path: str, source: Source, options: ReadOptions, label: str, *, tabs: bool) -> Output:
+def open_csv(path: str, source: Source, options: ReadOptions, _: str, *, tabs: bool) -> Output:
     """Open a CSV beside an input: one of the same kind was copied, others were made of values."""
     stream = InputStream(path)
     try:
@@ -84,7 +84,7 @@ def open_csv(path: str, source: Source, options: ReadOptions, label: str, *, tab
 def open_typed(
     path: str,
     source: Source,
-    options: ReadOptions,
+    _: ReadOptions,
     label: str,
     *,
     name: str,
