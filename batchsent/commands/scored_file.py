@@ -47,7 +47,7 @@ def find_labels(path: str, options: ReadOptions, prefix: str, named: str | None)
     if len(found) == 1:
         raise InputError(
             f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others "
-            "cannot be told",
+            "are not known",
             hint="name all labels of the model with --labels",
         )
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""What changed between two runs, told from their summaries alone.
+"""What changed between two runs, by their summaries alone.
 
 Every change of a share stands beside its noise: how far two samples of these sizes from one and the
 same source would differ by chance, 95 times of 100. A change within it says nothing.
@@ -44,7 +44,7 @@ def compare(
     """Compare two summaries, the first being what the second is measured against.
 
     Returns figures (name, a, b, change, noise), labels by share, drift (PSI and KS of scores and of
-    text lengths), gates (every figure a condition may name, None where it cannot be told) and
+    text lengths), gates (every figure a condition may name, None where it is not known) and
     differences of model, options (but those `ignored`), versions and device. Raises InputError for
     a summary whose figures are not what they should be.
     """

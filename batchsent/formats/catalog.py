@@ -25,8 +25,8 @@ class OpenSource(Protocol):
     ) -> "Source":
         """Read the header from the start of a stream and find the columns.
 
-        The source closes the stream. Without `needs_text` a file in which no text column can be
-        told is opened too: its texts are None. Raises InputError and UsageError.
+        The source closes the stream. Without `needs_text` a file without a known text column is
+        opened too: its texts are None. Raises InputError and UsageError.
         """
 
 

@@ -49,8 +49,8 @@ def open_source(
 ) -> Source:
     """Open an input (`-` is stdin), read its header and find its columns.
 
-    Without `needs_text` a file in which no text column can be told is opened too: its texts are
-    None. Raises InputError for what cannot be read, UsageError for columns or options that do not
+    Without `needs_text` a file without a known text column is opened too: its texts are None.
+    Raises InputError for what cannot be read, UsageError for columns or options that do not
     fit it.
     """
     options = options or ReadOptions()

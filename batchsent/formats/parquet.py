@@ -251,7 +251,7 @@ def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
 
 
 class SpillFile:
-    """Rows of an unfinished row group, in an unnamed file that no crash leaves behind."""
+    """Rows of an unfinished row group, in an unnamed file that a crash removes too."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)

@@ -15,7 +15,7 @@ Offsets = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields and records are told apart; each character is one byte."""
+    """How fields and records are separated; each character is one byte."""
 
     delimiter: bytes = b","
     quotechar: bytes = b'"'

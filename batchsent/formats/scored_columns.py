@@ -71,7 +71,7 @@ def probabilities(
 
 
 def number(cell: Any) -> float:
-    """Return a cell as a number, NaN where it is none."""
+    """Return a cell as a number, NaN where it is not one."""
     try:
         return float(cell)
     except (TypeError, ValueError):

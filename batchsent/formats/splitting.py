@@ -304,7 +304,7 @@ class _Scanner:
         following = end
         if data[following : following + 1] == b"\r":
             following += 1
-        # A record that ends with the piece may go on, or its CR be followed by an LF.
+        # A record that ends with the piece may be longer, or have an LF after its CR.
         if following == size and not self._at_end:
             return ends, None, problem
         if data[following : following + 1] == b"\n":

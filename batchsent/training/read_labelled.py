@@ -182,7 +182,7 @@ def read_jsonl(path: Path, text_column: str | None, label_column: str | None) ->
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
     """Return the label column: the named one, or the one obvious one.
 
-    Raises UsageError when there is none or several.
+    Raises UsageError where there is not exactly one.
     """
     if wanted is not None:
         return columns[find_column(list(columns), wanted, "--label-column", name)]

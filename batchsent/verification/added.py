@@ -52,11 +52,11 @@ class Added:
         unsure_below: float | None,
     ) -> None:
         self.names, self.prefix, self.unsure_below = list(names), prefix, unsure_below
-        self._front = f"{prefix}prob_"
-        told = [
-            name.removeprefix(self._front) for name in self.names if name.startswith(self._front)
-        ]
-        self.labels = labels if labels is not None else told or None
+        if labels is None:  # known from columns of their own, where there are any
+            front = f"{prefix}prob_"
+            each = [name for name in self.names if name.startswith(front)]
+            labels = [name.removeprefix(front) for name in each] or None
+        self.labels = labels
         self.counts: Counter[str] = Counter()  # rows of each label
         self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
         self.n_tokens = self.truncated = 0
@@ -318,7 +318,7 @@ class Added:
 
 
 def _float32(text: str | None) -> float | None:
-    """Return the number of a text, null where there is none: then it is not what was written."""
+    """Return the number of a text, None for a text that is not a number."""
     try:
         return None if text is None else float(np.float32(text))
     except ValueError:

@@ -42,7 +42,7 @@ class Output(Protocol):
         """
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
 
     def close(self) -> None:
         """Close the file."""
@@ -162,7 +162,7 @@ class CsvValues:
         )
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
         with as_difference():
             if any(len(piece) for piece in self._records.left()):
                 raise Difference("a row that the input does not have", Location(self._rows + 1))
@@ -223,7 +223,7 @@ class TypedRows:
         return pa.table(added, names=[str(n) for n in range(len(added))])
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
         if self._take_rows(1).num_rows:
             raise Difference("a row that the input does not have", Location(self._rows + 1))
 
@@ -242,7 +242,7 @@ class ParquetRows(TypedRows):
         return pq.read_schema(pa.BufferReader(file.getvalue()))
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on, or has other row groups or codecs."""
+        """Raise Difference if the output has more rows, or other row groups or codecs."""
         super().finish()
         source, output = self._source, self._output
         if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):

@@ -94,7 +94,7 @@ class CopiedCsv:
         """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
         with as_difference():
             pieces = self._records.take(chunk.rows)
-        if self._count is None:  # no header: the first record tells
+        if self._count is None:  # no header: the width of the first record
             field_counts = [int(piece.field_counts[0]) for piece in pieces if len(piece)]
             self._count = field_counts[0] - self._width if field_counts else 0
         assert isinstance(chunk.carried, CsvRows)  # of a CsvSource
@@ -158,7 +158,7 @@ class CopiedCsv:
         return ending or Difference(f"blank lines or line ends differ in {where}")
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
         rest = self._ahead[1]
         with as_difference():
             for piece in self._records.left():
