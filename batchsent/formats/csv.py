@@ -10,6 +10,7 @@ from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.csv_bad_rows import RowChecks
 from batchsent.formats.csv_chunks import CsvRows, cut, limited
+from batchsent.formats.csv_fields import FieldDecoder
 from batchsent.formats.dialects import find_dialect, find_encoding
 from batchsent.formats.opening import HEAD_BYTES
 from batchsent.formats.reading import (
@@ -51,6 +52,9 @@ class CsvSource:
             self.format = "tsv"
         self.header = None if options.no_header else first.slice(0, 1)
         fields = int(first.field_counts[0])
+        # The counts of the one for the texts are warned of.
+        self._texts_decoder = FieldDecoder(self.dialect, self._bytes_encoding)
+        self._cells_decoder = FieldDecoder(self.dialect, self._bytes_encoding)
         self._checks = RowChecks(options, self.dialect, self._bytes_encoding, fields, self.name)
         self._check_header(first, fields)
         self.columns = self._column_names(fields)
@@ -60,8 +64,6 @@ class CsvSource:
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
-        self._invalid_rows = 0
-        self._trailing_rows = 0
 
     def _begin(self) -> Records:
         """Read the start of the stream up to its first records, and return these.
@@ -123,7 +125,7 @@ class CsvSource:
         """Return the names in the header, or names by position."""
         if self.header is None:
             return [f"column_{n + 1}" for n in range(fields)]
-        return [self._value(self.header.fields(n)[0]) for n in range(fields)]
+        return [self._cells_decoder.text(self.header.fields(n)[0]) for n in range(fields)]
 
     def _without_header(self, first: Records) -> Records:
         return first if self.header is None else first.slice(1, len(first))
@@ -143,10 +145,6 @@ class CsvSource:
             return None
         return find_text_column(self.columns, options, self.name)
 
-    def _value(self, raw: bytes) -> str:
-        """Return a field as text; invalid bytes become U+FFFD."""
-        return self.dialect.unquote(raw).decode(self._bytes_encoding, "replace")
-
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order, with the cells of `columns`.
 
@@ -155,7 +153,7 @@ class CsvSource:
         start = 0
         for pieces in cut(self._pieces(), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Records)]
-            carried = CsvRows(tuple(runs), self.dialect, self._value)
+            carried = CsvRows(tuple(runs), self._cells_decoder)
             chunk = Chunk(
                 start_row=start,
                 texts=self._texts(runs),
@@ -201,43 +199,8 @@ class CsvSource:
             if self.text_index is None:
                 texts += [None] * len(run)
             else:
-                texts += self._decoded(run.fields(self.text_index))
+                texts += self._texts_decoder.texts(run.fields(self.text_index))
         return texts
-
-    def _decoded(self, values: list[bytes]) -> list[str]:
-        """Unquote and decode fields of the text column; the file keeps its bytes."""
-        quote, encoding = self.dialect.quotechar, self._bytes_encoding
-        if self.dialect.escapechar is None and not self.dialect.skip_initial_space:
-            for n, raw in enumerate(values):
-                if raw[:1] != quote:
-                    continue
-                if raw[-1:] == quote and raw.count(quote) == 2:
-                    values[n] = raw[1:-1]
-                else:
-                    values[n] = self._unquote(raw)
-        else:
-            values = [self._unquote(raw) for raw in values]
-        try:
-            # One call for all of them: a million short texts take 0.1 s in place of 0.4.
-            together = b"\0".join(values).decode(encoding).split("\0")
-            if len(together) == len(values):  # no text has a NUL in it
-                return together
-        except UnicodeDecodeError:
-            pass
-        return [self._decode(value, encoding) for value in values]
-
-    def _unquote(self, raw: bytes) -> bytes:
-        # Text after a closing quote is taken as csv takes it, but it may be a mistake.
-        if raw[:1] == self.dialect.quotechar != raw[-1:]:
-            self._trailing_rows += 1
-        return self.dialect.unquote(raw)
-
-    def _decode(self, value: bytes, encoding: str) -> str:
-        try:
-            return value.decode(encoding)
-        except UnicodeDecodeError:
-            self._invalid_rows += 1
-            return value.decode(encoding, "replace")
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
@@ -263,23 +226,23 @@ class CsvSource:
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
         found = []
-        if self._invalid_rows:
+        invalid, trailing = self._texts_decoder.invalid, self._texts_decoder.trailing
+        if invalid:
             found.append(
                 {
                     "code": "invalid_encoding",
-                    "message": f"{self._invalid_rows:,} text(s) hold bytes that are not valid "
+                    "message": f"{invalid:,} text(s) hold bytes that are not valid "
                     f"{self.encoding}; the model read U+FFFD in their place, the output keeps the "
                     "bytes",
                     "hint": "give the right --encoding, or --encoding-errors strict to treat them "
                     "as bad rows",
                 }
             )
-        if self._trailing_rows:
+        if trailing:
             found.append(
                 {
                     "code": "text_after_quote",
-                    "message": f"{self._trailing_rows:,} text(s) have more after their closing "
-                    "quote",
+                    "message": f"{trailing:,} text(s) have more after their closing quote",
                     "hint": "look at how the file quotes its fields",
                 }
             )

@@ -1,14 +1,15 @@
 """Records of a CSV -> chunks: where a chunk ends, and what it carries of the file's bytes."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from batchsent.chunk import Reject
+from batchsent.formats.csv_fields import FieldDecoder
 from batchsent.formats.reading import CHUNK_BYTES
-from batchsent.formats.records import Dialect, Records
+from batchsent.formats.records import Records
 
 Piece = Records | Reject
 
@@ -66,14 +67,13 @@ class CsvRows:
     """The rows of a chunk as they stand in the file."""
 
     runs: tuple[Records, ...]
-    dialect: Dialect
-    value: Callable[[bytes], str] = field(repr=False)  # a raw field, unquoted and decoded
+    decoder: FieldDecoder
 
     def cells(self, position: int) -> list[str]:
         """Return a column as strings, exact after unquoting."""
         found: list[str] = []
         for run in self.runs:
-            found += map(self.value, run.fields(position))
+            found += self.decoder.texts(run.fields(position))
         return found
 
     def column(self, position: int) -> pa.Array:
