@@ -9,6 +9,8 @@ from batchsent.errors import GateFailed
 from batchsent.evaluation import compare as comparing
 from batchsent.evaluation import summary as summaries
 from batchsent.files.atomic import write_file
+from batchsent.options import names_affecting
+from batchsent.run.options import BatchOptions
 
 
 def compare(
@@ -30,12 +32,13 @@ def compare(
     if html is not None:
         page = page_path(html, a, b, runs=())
     before, after = summaries.read(a), summaries.read(b)
-    comparison = comparing.compare(before, after)
+    ignored = names_affecting(BatchOptions, "nothing")
+    comparison = comparing.compare(before, after, ignored=ignored)
     failures = comparing.check(comparison, fail_on)
     if page is not None:
         from batchsent.pages.comparison import render_comparison
 
-        write_file(page, render_comparison(before, after, fail_on))
+        write_file(page, render_comparison(before, after, fail_on, ignored=ignored))
     if failures:
         message = "; ".join(failure["message"] for failure in failures)
         raise GateFailed(message, document=comparison, failures=failures)
