@@ -1,10 +1,14 @@
-"""Chunk and Scores: what travels between files, model and summary; knows nothing of any of them."""
+"""Chunk and Scores: what travels between files, model and summary."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # What became of a row. PENDING never reaches a file: it marks rows of an unfinished chunk.
 PENDING, SCORED, BLANK, NONFINITE = 0, 1, 2, 3
@@ -34,6 +38,25 @@ class Reject:
     raw: bytes  # the record as it stands, line end excluded
 
 
+class Carried(Protocol):
+    """The rows of a chunk as its format keeps them, for a writer to give them back unchanged.
+
+    Positions of columns count from 0. Raises InputError for values that cannot be decoded.
+    """
+
+    def cells(self, position: int) -> list[Any]:
+        """Return a column as Python values; those of a text format are all strings."""
+
+    def column(self, position: int) -> "pa.Array | pa.ChunkedArray":
+        """Return a column as an Arrow array."""
+
+    def take(self, rows: Sequence[int]) -> "Carried":
+        """Return some rows of the chunk, named by their rising numbers in it."""
+
+    def table(self, schema: "pa.Schema") -> "pa.Table":
+        """Return all columns as an Arrow table of this schema, which is the source's."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Consecutive rows of one input, read together."""
@@ -41,10 +64,11 @@ class Chunk:
     # number of the first row in the input, counted from 0, rejected rows not counted
     start_row: int
     texts: list[str | None]  # (rows,) the model's copy of each text; None where the cell is null
-    # what the writer needs to give the user's rows back; made and read by formats only
-    carried: Any
+    carried: Carried
     gold: list[Any] | None = None  # (rows,) cells of the gold column, where one was asked for
     rejected: tuple[Reject, ...] = ()  # rows among these that are left out
+    # (rows,) cells of each column that `Source.chunks` was asked for, by its name
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -14,8 +14,8 @@ from batchsent.errors import UsageError
 T = TypeVar("T")
 
 
-# What an option changes: the scores themselves, or only how they are written.
-Affects = Literal["scores", "writing"]
+# What an option changes: the scores themselves, only how they are written, or no output at all.
+Affects = Literal["scores", "writing", "nothing"]
 
 
 def option(
@@ -27,17 +27,17 @@ def option(
 ) -> Any:
     """Declare an option with its default and help text.
 
-    `affects` says what a run with another value would write: other scores, or the same scores in
-    another way. `minimum` is the least value of a number. `group` is its group in the help,
-    `choices` limits its values, `short` is its
-    one-letter form; what else is given (`metavar`...) goes to click.
+    `affects` says what a run with another value would write: other scores, the same scores in
+    another way, or the same scores in the same way. `minimum` is the least value of a number.
+    `group` is its group in the help, `choices` limits its values, `short` is its one-letter form;
+    what else is given (`metavar`...) goes to click.
     """
     metadata = {"help": help, "affects": affects, **click}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def names_affecting(cls: type, what: Affects) -> list[str]:
-    """Return the names of the options that change the scores, or how they are written."""
+    """Return the names of the options that change the scores, how they are written, or nothing."""
     return [field.name for field in dataclasses.fields(cls) if field.metadata["affects"] == what]
 
 

@@ -5,7 +5,8 @@ import io
 
 import pyarrow as pa
 
-from batchsent.formats.records import Dialect, split
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import split
 from tests.hash_model import expected
 
 UGLY = [

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, SCORED
+from batchsent.commands.compare import compare as compare_command
 from batchsent.errors import InputError
 from batchsent.evaluation.compare import check, compare, ks_distance, psi
 from batchsent.evaluation.tally import Tally
+from batchsent.options import names_affecting
+from batchsent.run.options import BatchOptions
 from batchsent.terminal import tables
 from tests.scored_rows import FOUR, TWO, Rows, small
 from tests.summaries import HOSTILE, document, summary_of
@@ -135,16 +138,20 @@ def test_unsure_shares_are_compared_at_one_threshold():
 
 
 def test_model_option_and_version_differences_are_listed(monday):
-    """What else than the data differs is told: model, options, versions."""
+    """What else than the data differs is told: model, options, versions.
+
+    Options that change no file of a run are left out, as the command does.
+    """
     other = summary_of(
         Rows(seed=1),
         model={**monday["model"], "precision": "float16"},
-        run={**monday["run"], "options": {"text_column": "body", "output": "elsewhere.csv"}},
+        run={**monday["run"], "options": {"text_column": "body", "overwrite": True}},
         package={**monday["package"], "torch": "9.9"},
     )
+    ignored = names_affecting(BatchOptions, "nothing")
     found = [
         (entry["section"], entry["name"], entry["b"])
-        for entry in compare(monday, other)["differences"]
+        for entry in compare(monday, other, ignored=ignored)["differences"]
     ]
     assert found == [
         ("model", "precision", "float16"),
@@ -254,3 +261,27 @@ def test_a_damaged_summary_is_no_bug_of_ours(monday, spoil):
     for pair in ((broken, monday), (monday, broken)):
         with pytest.raises(InputError, match="one of the summaries is damaged"):
             compare(*pair)
+
+
+def test_the_command_leaves_out_options_that_change_no_figure(monday, tmp_path):
+    """Two runs that differ by --overwrite, --restart, --lock-wait and --report alone are alike.
+
+    The page says the same as the document.
+    """
+    options = monday["run"].get("options") or {}
+    other = copy.deepcopy(dict(monday))
+    other["run"]["options"] = options | {
+        "overwrite": True,
+        "restart": True,
+        "lock_wait": 5.0,
+        "report": True,
+        "encoding": "cp1252",
+    }
+    paths = [tmp_path / "a.summary.json", tmp_path / "b.summary.json"]
+    for path, content in zip(paths, (monday, other), strict=True):
+        path.write_text(json.dumps(content))
+    comparison = compare_command(*paths, html=tmp_path / "page.html")
+    assert [entry["name"] for entry in comparison["differences"]] == ["encoding"]
+    page = (tmp_path / "page.html").read_text()
+    assert "cp1252" in page
+    assert "lock_wait" not in page

@@ -96,7 +96,11 @@ def test_what_batch_writes_is_what_distill_reads(tmp_path):
             InputError,
             r"row 1: the columns prob_LABEL are .*, which do not make 1",
         ),
-        ({"prob_POSITIVE": ["high"] * 40}, InputError, "column prob_POSITIVE: could not convert"),
+        (
+            {"prob_POSITIVE": ["high"] * 40},
+            InputError,
+            "row 1: column prob_POSITIVE: 'high' is not a probability",
+        ),
         ({"prob_POSITIVE": None}, UsageError, "prob_POSITIVE"),
     ],
 )

@@ -256,7 +256,7 @@ def test_a_label_that_was_not_named_is_refused(tmp_path):
     """Given --labels, a label outside of them is an error and not a wrong figure."""
     path = tmp_path / "x.csv"
     path.write_text("label,score,gold\nNEGATIVE,0.9,neg\nMIXED,0.9,neg\n")
-    with pytest.raises(InputError, match="the label 'MIXED' is none of NEGATIVE, POSITIVE"):
+    with pytest.raises(InputError, match="the label 'MIXED' is not one of NEGATIVE, POSITIVE"):
         evaluate(path, gold="gold", labels="NEGATIVE,POSITIVE")
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError
-from batchsent.formats import records
-from batchsent.formats.records import Dialect, scan, split
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import scan, split
 from tests.csv_cases import as_csv_reads
 
 ALPHABET = st.text(alphabet='ab,"\r\n ;\\', max_size=40).map(lambda text: text.encode())
@@ -79,12 +79,8 @@ def test_escape_characters_are_the_csv_modules(data):
 @settings(max_examples=800, deadline=None)
 def test_pieces_do_not_matter(data, step, block):
     """However the bytes arrive, the records are the same and the runs cover every byte once."""
-    old = records.BLOCK_BYTES
-    records.BLOCK_BYTES = block
-    try:
-        runs = list(scan(Dribble(data, step), Dialect(), max_record_bytes=1 << 20))
-    finally:
-        records.BLOCK_BYTES = old
+    stream = Dribble(data, step)
+    runs = list(scan(stream, Dialect(), max_record_bytes=1 << 20, block_bytes=block))
     assert b"".join(run.data[run.begin : run.stop] for run in runs) == data
     rows = [row for run in runs for row in values(run, Dialect())]
     assert rows == values(split(data, Dialect(), at_end=True), Dialect())
@@ -102,12 +98,8 @@ def test_pieces_do_not_matter_with_an_escape_character(data, step, block):
     At the end of the file it is a problem.
     """
     dialect = Dialect(escapechar=b"\\")
-    old = records.BLOCK_BYTES
-    records.BLOCK_BYTES = block
-    try:
-        runs = list(scan(Dribble(data, step), dialect, max_record_bytes=1 << 20))
-    finally:
-        records.BLOCK_BYTES = old
+    stream = Dribble(data, step)
+    runs = list(scan(stream, dialect, max_record_bytes=1 << 20, block_bytes=block))
     whole = split(data, dialect, at_end=True)
     assert [row for run in runs for row in values(run, dialect)] == values(whole, dialect)
     assert sum(len(run.problems) for run in runs) == len(whole.problems)

@@ -206,7 +206,7 @@ DAMAGES = [
     (
         "the last row gone",
         lambda d: b"".join(d.splitlines(keepends=True)[:-1]),
-        "row 5, line 7: the output ends ahead of this",
+        "row 5, line 7: the output ends before this",
     ),
     (
         "a row more",
@@ -228,7 +228,7 @@ DAMAGES = [
     (
         "blank lines behind",
         lambda d: d + b"\n",
-        "blank lines or line ends differ behind the last row",
+        "blank lines or line ends differ after the last row",
     ),
     (
         "another header",
@@ -564,7 +564,7 @@ BREAKS = [
     (
         "one probability of two",
         "text,label,score,prob_A\nab,A,0.75,0.75\n",
-        "the probability of one label, and none",
+        "the probability of one label only",
     ),
     (
         "a label without its column",
@@ -597,7 +597,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("output", "said"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
 def test_columns_that_no_run_writes_are_found_without_a_summary(tmp_path, output, said):
-    """The columns behind the user's are those of a run, in its order, and agree with each other."""
+    """The columns after the user's are those of a run, in its order, and agree with each other."""
     (tmp_path / "in.csv").write_text("text\nab\n")
     (tmp_path / "out.csv").write_text(output)
     assert said in refused(tmp_path / "in.csv", tmp_path / "out.csv").message
@@ -652,7 +652,7 @@ def test_a_file_without_header_needs_label_and_score(tmp_path):
     assert "1 field(s) after the input's where 2 are due" in refused(source, target, **how).message
     scored(tmp_path, data, **how, details=True)
     summary_of(target).unlink()
-    assert "fields behind label and score" in " ".join(verify(source, target, **how)["unchecked"])
+    assert "fields after label and score" in " ".join(verify(source, target, **how)["unchecked"])
 
 
 def test_a_rejects_file_of_nothing_is_found(tmp_path):
@@ -733,7 +733,7 @@ VALUES = [
     (
         "the last row gone",
         lambda t: t.slice(0, 4),
-        "row 5: the output ends ahead of this row: it has 4 rows",
+        "row 5: the output ends before this row: it has 4 rows",
     ),
     (
         "a row more",
@@ -847,7 +847,7 @@ def test_csv_made_of_parquet_tells_null_from_empty(tmp_path):
             b"",
             "row 1, column text: 'a' in the input, null in the output",
         ),
-        (data.splitlines(keepends=True)[3], b"", "row 3: the output ends ahead of this row"),
+        (data.splitlines(keepends=True)[3], b"", "row 3: the output ends before this row"),
         (b"price,label", b'price,"label', "so on but: label,score\\na"),
         (b"\n,0.1", b"\n,0.1,,", "6 field(s) in the output where 4 are expected"),
     ):

@@ -14,7 +14,6 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.audit import FEW_MISTAKES, Design, LabelledRows, sections
 from batchsent.evaluation.bins import FIXED, fixed
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
-from batchsent.formats.arrow import cells
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.formats.scored_rows import ScoredFile, ScoredRows
@@ -161,16 +160,14 @@ def _read_sampled(path: str, gold: str, options: ReadOptions) -> Sampled:
     """Read the rows of a sample. Raises UsageError for missing columns, InputError for damage."""
     source = _open_sampled(path, options)
     with closing(source):
-        place = {
-            name: find_column(source.columns, name, "--gold" if name == gold else "--audit", path)
-            for name in (ROW, STRATUM, STRATUM_ROWS, gold)
-        }
-        read: dict[str, list[Any]] = {name: [] for name in place}
+        read: dict[str, list[Any]] = {ROW: [], STRATUM: [], STRATUM_ROWS: [], gold: []}
+        for name in read:
+            find_column(source.columns, name, "--gold" if name == gold else "--audit", path)
         marks: list[str] = []
-        for chunk in source.chunks():
+        for chunk in source.chunks(list(read)):
             marks += [(mark or "").strip() for mark in chunk.texts]
-            for name, column in place.items():
-                read[name] += cells(chunk.carried.column(column), name)
+            for name, cells in chunk.columns.items():
+                read[name] += cells
     row, stratum, stratum_rows = (
         _whole_numbers(read[name], name, source.name) for name in (ROW, STRATUM, STRATUM_ROWS)
     )

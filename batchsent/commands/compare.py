@@ -19,8 +19,9 @@ from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import as_list
 from batchsent.files.atomic import write_file
 from batchsent.formats.opening import format_of
-from batchsent.options import build, option
+from batchsent.options import build, names_affecting, option
 from batchsent.reporting import Reporter
+from batchsent.run.options import BatchOptions
 from batchsent.text import printable
 
 AnyPath = str | PathLike[str]
@@ -83,12 +84,13 @@ def _compare_summaries(
     """Return the comparison of two summaries and the conditions that hold; write its page."""
     page = None if html is None else page_path(html, a, b, runs=())
     before, after = summaries.read(a), summaries.read(b)
-    comparison = comparing.compare(before, after)
+    ignored = names_affecting(BatchOptions, "nothing")
+    comparison = comparing.compare(before, after, ignored=ignored)
     failures = comparing.check(comparison, conditions)
     if page is not None:
         from batchsent.pages.comparison import render_comparison
 
-        write_file(page, render_comparison(before, after, conditions))
+        write_file(page, render_comparison(before, after, conditions, ignored=ignored))
     return comparison, failures
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchsent.commands.scored_labels import labels_of
+from batchsent.commands.scored_file import find_labels
 from batchsent.commands.written_rows import RowWriter, check_added, check_target
 from batchsent.errors import UsageError
 from batchsent.evaluation.flips import Flips
@@ -91,7 +91,7 @@ def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -
         after = stack.enter_context(closing(ScoredFile(new, settings, settings.prefix, {})))
         rule = None
         if settings.gold is not None:
-            labels = labels_of([new, old], settings, settings.prefix, settings.labels)
+            labels = find_labels([new, old], settings, settings.prefix, settings.labels)
             rule = GoldRule.parse(labels, settings.gold_map)
         counted = Flips(group_by=settings.group_by, gold=settings.gold is not None)
         writer = None

@@ -1,40 +1,25 @@
 """Compare labels with gold labels: of a scored file, or of a model on a labelled file."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from itertools import islice, repeat
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from batchsent.chunk import BLANK, SCORED, Chunk, Scores
 from batchsent.commands.audit import audit
-from batchsent.commands.scored_labels import labels_of
-from batchsent.errors import GateFailed, InputError, UsageError
-from batchsent.evaluation import gates, summary
+from batchsent.commands.scored_file import ScoredColumns, find_labels
+from batchsent.errors import GateFailed, UsageError
+from batchsent.evaluation import gates
 from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
-from batchsent.formats.reading import is_text_name
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
-from batchsent.text import printable
 
 SCHEMA = "batchsent.evaluation/1"
-
-# A column with more different values than this holds no labels.
-MOST_LABELS = 1_000
-BLOCK_ROWS = 8_192
-# The winner of n labels has 1/n at least, but for rounding.
-LEAST_WINNER = 1 - 1e-5
-TRUE_WORDS = {"true", "1", "1.0"}
 
 
 @dataclass(frozen=True)
@@ -166,7 +151,7 @@ def _by_audit(
     # An audit tells none of them but the accuracy.
     figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}
     gates.failed_minimums(figures, settings.fail_under)
-    labels = labels_of([path], settings, settings.prefix, settings.labels)
+    labels = find_labels([path], settings, settings.prefix, settings.labels)
     document = audit(
         path,
         labelled,
@@ -205,69 +190,34 @@ def _of_model(
 
 
 def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict[str, Any]:
-    """Judge the label column of a scored file.
-
-    The readers give a text column and one other, so the file is read side by side as often as there
-    are columns needed beside each other; what they yield is cut into the same blocks of rows.
-    """
-    if path == "-":
+    """Judge the label column of a scored file."""
+    if path == "-" and settings.labels is None:
         raise UsageError(
-            "a scored file is read more than once, which stdin cannot be",
-            hint="save it to a file first",
+            "a scored file is read twice, which stdin cannot be: once to find its labels",
+            hint="name all labels of the model with --labels, or save the file first",
         )
-    label_column, score_column = settings.prefix + "label", settings.prefix + "score"
-    with ExitStack() as stack:
-
-        def opened(text_column: str, other_column: str | None) -> Source:
-            options = replace(settings, text_column=text_column, text_column_index=None)
-            return stack.enter_context(
-                closing(open_source(path, options, gold_column=other_column))
-            )
-
-        try:
-            scored = opened(label_column, score_column)
-        except UsageError as error:  # it knows nothing of prefixes
-            raise UsageError(
-                error.message, hint="say which columns batchsent wrote with --prefix"
-            ) from error
-        labels = _labels(path, settings, opened(label_column, None))
-        gold = _gold_rule(labels, settings)
-        text_column = _text_column(scored.columns, settings)
-        judged = opened(text_column or label_column, _gold_column(settings))
-        named = [f"{settings.prefix}prob_{label}" for label in labels]
-        # Of two labels the score tells both probabilities; of more only columns of their own do.
-        known = len(labels) != 2 and all(name in scored.columns for name in named)
-        others = [opened(label_column, name) for name in named] if known else []
-        cut_column = settings.prefix + "truncated"
-        cuts = [opened(label_column, cut_column)] if cut_column in scored.columns else []
-
+    labels = find_labels([path], settings, settings.prefix, settings.labels)
+    gold = _gold_rule(labels, settings)
+    opened = open_source(path, settings, gold_column=_gold_column(settings), needs_text=False)
+    with closing(opened) as source:
+        columns = ScoredColumns.find(source, labels, settings.prefix)
         tally = Tally(
             labels,
             gold,
             unsure_below=settings.unsure_below,
-            winners_only=len(labels) != 2 and not known,
+            winners_only=len(labels) != 2 and not columns.each,
         )
-        streams = [_pairs(source) for source in (scored, judged, *others, *cuts)]
-        first_row = 0
-        while block := list(islice(streams[0], BLOCK_ROWS)):
-            texts_gold, *rest = ([*islice(stream, BLOCK_ROWS)] for stream in streams[1:])
-            said, score = [label for label, _ in block], [cell for _, cell in block]
-            beside = [[cell for _, cell in column] for column in rest]
-            scores = _scores(
-                said, score, beside[: len(others)], beside[len(others) :], labels, first_row
-            )
-            texts: list[str | None] = [text if text_column else None for text, _ in texts_gold]
-            tally.add(Chunk(first_row, texts, None, [cell for _, cell in texts_gold]), scores)
-            first_row += len(block)
-            reporter.progress(first_row, None)
+        for chunk in source.chunks(columns.names):
+            tally.add(chunk, columns.scores(chunk))
+            reporter.progress(chunk.start_row + chunk.rows, None)
         sections = tally.sections()
         sections["text"]["truncated_share"] = None  # how much was cut is not in the file
         evaluation = sections["evaluation"]
-        if text_column is None:
+        if source.facts()["columns"]["text"] is None:
             evaluation["by_length"] = []
-        if not cuts:
+        if columns.truncated is None:
             evaluation["whole"] = evaluation["truncated"] = None
-        return _document(judged, None, sections, [*judged.warnings(), *advise(sections)])
+        return _document(source, None, sections, [*source.warnings(), *advise(sections)])
 
 
 def _document(
@@ -283,150 +233,3 @@ def _gold_column(settings: EvaluateOptions) -> str | None:
 
 def _gold_rule(labels: tuple[str, ...], settings: EvaluateOptions) -> GoldRule:
     return GoldRule.parse(labels, settings.gold_map, settings.stars)
-
-
-def _text_column(columns: list[str], settings: EvaluateOptions) -> str | None:
-    """Return the text column, for the figures by length; None where it cannot be told."""
-    if settings.text_column is not None:
-        return settings.text_column
-    found = [column for column in columns if is_text_name(column)]
-    return found[0] if len(found) == 1 else None
-
-
-def _labels(path: str, settings: EvaluateOptions, source: Source) -> tuple[str, ...]:
-    """Return the labels in the model's order, as far as it is known.
-
-    Raises InputError for a column that cannot be one of labels, UsageError for names that cannot be
-    labels.
-    """
-    if settings.labels is not None:
-        named = tuple(label.strip() for label in settings.labels.split(","))
-        if not all(named) or len(set(named)) < len(named):
-            raise UsageError(
-                "--labels names a label twice, or none", hint="such as --labels NEGATIVE,POSITIVE"
-            )
-        return named
-    found: set[str] = set()
-    for chunk in source.chunks():
-        found.update(text for text in set(chunk.texts) if text)
-        if len(found) > MOST_LABELS:
-            raise InputError(
-                f"{source.name}: the column {printable(settings.prefix)}label holds more than "
-                f"{MOST_LABELS:,} labels",
-                hint="say which columns batchsent wrote with --prefix",
-            )
-    for known in (_labels_of_summary(path), _labels_of_columns(source.columns, settings.prefix)):
-        if found <= set(known):
-            return known
-    if len(found) == 1:
-        raise InputError(
-            f"{source.name}: {printable(next(iter(found)))} is the only label in it, so the others "
-            "cannot be told",
-            hint="name all labels of the model with --labels",
-        )
-    return tuple(sorted(found))
-
-
-def _labels_of_summary(path: str) -> tuple[str, ...]:
-    """Return the labels that the summary beside a file names.
-
-    None where there is no such summary.
-    """
-    try:
-        labels = summary.read(f"{path}.summary.json")["model"].get("labels")
-    except InputError:
-        return ()
-    usable = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    return tuple(labels) if usable and len(set(labels)) == len(labels) else ()
-
-
-def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
-    """Return the labels that have a prob_ column, in the model's order."""
-    start = f"{prefix}prob_"
-    return tuple(column.removeprefix(start) for column in columns if column.startswith(start))
-
-
-def _pairs(source: Source) -> Iterator[tuple[str | None, Any]]:
-    for chunk in source.chunks():
-        yield from zip(
-            chunk.texts, repeat(None) if chunk.gold is None else chunk.gold, strict=False
-        )
-
-
-def _scores(
-    said: list[str | None],
-    score: list[Any],
-    others: list[list[Any]],
-    cuts: list[list[Any]],
-    labels: tuple[str, ...],
-    first_row: int,
-) -> Scores:
-    """Put the scores of a block together again, as the model gave them."""
-    rows = len(said)
-    number = {label: i for i, label in enumerate(labels)}
-    scored = np.array([bool(label) for label in said], dtype=bool)
-    places = np.nonzero(scored)[0]
-    try:
-        winners = np.array([number[said[row]] for row in places.tolist()], dtype=np.intp)  # type: ignore[index]  # a text
-    except KeyError as error:
-        raise InputError(
-            f"the label '{printable(error.args[0])}' is none of "
-            f"{', '.join(map(printable, labels[:20]))}",
-            hint="name all of them with --labels",
-        ) from error
-    best = _floats([score[row] for row in places.tolist()], places, first_row)
-    probabilities = np.full((rows, len(labels)), np.nan, dtype=np.float32)
-    if others:
-        for column, cells in enumerate(others):
-            probabilities[places, column] = _floats(
-                [cells[row] for row in places.tolist()], places, first_row
-            )
-    elif len(labels) == 2:
-        # float32 softmax may give 0.5 and 0.49999997: the other label's share must not become a
-        # tie.
-        probabilities[places] = np.minimum(1 - best, np.nextafter(best, np.float32(0)))[:, None]
-        probabilities[places, winners] = best
-    else:
-        probabilities[places] = 0
-        probabilities[places, winners] = best
-    most = probabilities[places].max(axis=1, initial=0)
-    wrong = (most > best) | (best < LEAST_WINNER / len(labels) if labels else False)
-    if wrong.any():
-        row = first_row + int(places[wrong.argmax()]) + 1
-        raise InputError(
-            f"row {row:,}: its label cannot have the highest probability with a score of "
-            f"{best[wrong.argmax()]:.6g}",
-            hint="the score must be the probability of the label; were the columns changed since "
-            "they were written?",
-        )
-    nothing = np.zeros(rows, dtype=np.int32)
-    truncated = nothing
-    if cuts:
-        truncated = np.array(
-            [str(cell).strip().lower() in TRUE_WORDS for cell in cuts[0]], dtype=np.int32
-        )
-    status = np.where(scored, SCORED, BLANK).astype(np.uint8)
-    return Scores(probabilities, nothing, truncated, status, distinct=0)
-
-
-def _floats(cells: list[Any], places: NDArray[np.intp], first_row: int) -> NDArray[np.float32]:
-    """Return probabilities as float32: the decimals of a CSV read back exactly."""
-    try:
-        values = np.array(cells, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.array([_float(cell) for cell in cells])
-    bad = np.nonzero(~((values >= 0) & (values <= 1)))[0]
-    if len(bad):
-        raise InputError(
-            f"row {first_row + int(places[bad[0]]) + 1:,}: '{printable(str(cells[bad[0]])[:60])}' "
-            "is not a probability",
-            hint="say which columns batchsent wrote with --prefix",
-        )
-    return values.astype(np.float32)
-
-
-def _float(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return float("nan")

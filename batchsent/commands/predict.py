@@ -10,7 +10,6 @@ import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import ModelError, UsageError
-from batchsent.formats.reading import is_text_name
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions, NamedModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -21,6 +20,7 @@ from batchsent.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 # Rows scored together: enough to sort by length, little enough to hold beside a large frame.
 SLICE_ROWS = 8_192
@@ -88,38 +88,32 @@ class Model:
         Index, order and the other columns stay as they are. Rows without text get a missing label
         and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
         and `truncated`; `prefix` stands before every new name. Warns where the model gives no
-        finite number for some rows, which get no label. Raises UsageError for a column that is not
-        there, holds something else than text, or has one of the new names, ModelError where the
-        model gives no finite number for any row.
+        finite number for some rows, which get no label. The text column is found as `batch` finds
+        it. Raises UsageError for a column that is not there, holds something else than text, or has
+        one of the new names, ModelError where the model gives no finite number for any row.
         """
-        column = _text_column(list(frame.columns), text_column)
-        new = [prefix + name for name in ("label", "score")]
-        if probabilities:
-            new += [f"{prefix}prob_{label}" for label in self.labels]
-        if details:
-            new += [prefix + "n_tokens", prefix + "truncated"]
-        taken = [name for name in new if name in frame.columns]
+        from batchsent.formats.outputs import OutputOptions, added_batch, added_schema
+        from batchsent.formats.reading import ReadOptions, find_text_column
+
+        names = [str(name) for name in frame.columns]
+        asked = None if text_column is None else str(text_column)
+        position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
+        options = OutputOptions(prefix=prefix, probabilities=probabilities, details=details)
+        added = added_schema(self.labels, options)
+        taken = [name for name in added.names if name in names]
         if taken:
             raise UsageError(
                 f"the frame has a column {printable(repr(taken[0]))} already",
                 hint="give the new columns other names: prefix='pred_'",
             )
-        scores = self._score(_checked(_missing_to_none(frame[column])))
+        scores = self._score(_checked(_missing_to_none(frame.iloc[:, position])))
         scored = scores.status == SCORED
         nonfinite = int((scores.status == NONFINITE).sum())
         said = describe_nonfinite(nonfinite, int(scored.sum()), "rows")
         if said is not None:
             warnings.warn(said, stacklevel=2)
-        winners = scores.winners
-        label = [
-            self.labels[winner] if ok else None for winner, ok in zip(winners, scored, strict=True)
-        ]
-        columns: list[Any] = [label, scores.best]
-        if probabilities:
-            columns += list(scores.probabilities.T)
-        if details:
-            columns += [scores.n_tokens, scores.truncated_tokens > 0]
-        return frame.assign(**dict(zip(new, columns, strict=True)))
+        columns = added_batch(scores, self.labels, added, options)
+        return frame.assign(**{name: _values(columns[name]) for name in added.names})
 
     def _score(self, texts: list[str | None]) -> Scores:
         """Score texts slice by slice."""
@@ -200,22 +194,13 @@ def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
     return f"the model gives no finite number for {of_all}: they have no label"
 
 
-def _text_column(columns: list[Any], asked: str | None) -> Any:
-    there = ", ".join(printable(str(name)) for name in columns[:20])
-    if asked is not None:
-        if columns.count(asked) != 1:
-            many = "several columns" if asked in columns else "no column"
-            raise UsageError(
-                f"the frame has {many} {printable(repr(asked))}", hint=f"its columns are: {there}"
-            )
-        return asked
-    found = [name for name in columns if is_text_name(name)]
-    if len(found) != 1:
-        raise UsageError(
-            "the frame has no single column 'text' or 'review'",
-            hint=f"name one with text_column=; there are: {there}",
-        )
-    return found[0]
+def _values(column: "pa.Array") -> Any:
+    """Return an added column as pandas takes it: text as a list, so that it gets its text type."""
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type):
+        return column.to_pylist()
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _missing_to_none(series: "pd.Series[Any]") -> list[Any]:

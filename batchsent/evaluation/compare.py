@@ -1,11 +1,11 @@
-"""What changed between two runs, told from their summaries alone.
+"""What changed between two runs, by their summaries alone.
 
 Every change of a share stands beside its noise: how far two samples of these sizes from one and the
 same source would differ by chance, 95 times of 100. A change within it says nothing.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,28 +35,18 @@ WORDS = {
     "brier": "Brier score",
 }
 
-# What differs in every run and says nothing.
-ALWAYS_NEW = {
-    "output",
-    "overwrite",
-    "restart",
-    "quiet",
-    "json",
-    "log_format",
-    "lock_wait",
-    "report",
-}
-
 Figure = dict[str, Any]
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+def compare(
+    a: Mapping[str, Any], b: Mapping[str, Any], *, ignored: Collection[str] = ()
+) -> dict[str, Any]:
     """Compare two summaries, the first being what the second is measured against.
 
     Returns figures (name, a, b, change, noise), labels by share, drift (PSI and KS of scores and of
-    text lengths), gates (every figure a condition may name, None where it cannot be told) and
-    differences of model, options, versions and device. Raises InputError for a summary whose
-    figures are not what they should be.
+    text lengths), gates (every figure a condition may name, None where it is not known) and
+    differences of model, options (but those `ignored`), versions and device. Raises InputError for
+    a summary whose figures are not what they should be.
     """
     with as_input_error("one of the summaries"):
         labels = _labels(a, b)
@@ -70,7 +60,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
             "labels": labels,
             "drift": drift,
             "gates": _gates(a, b, figures, labels, drift),
-            "differences": _differences(a, b),
+            "differences": _differences(a, b, ignored),
         }
         return {**result, "verdict": _verdict(result)}
 
@@ -216,7 +206,7 @@ def _metrics(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
 def _labels(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
     """Return the share of each label, in the order of the first run.
 
-    A label the other lacks has none of its rows.
+    A label that one of the runs lacks has 0 rows there.
     """
     counts_a, counts_b = (
         {entry["label"]: entry["count"] for entry in d["predictions"]["labels"]} for d in (a, b)
@@ -251,9 +241,10 @@ def _score_cells(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[NDArray[An
     Of two labels the first comes with falling, the second with rising scores: that is the order of
     the second one's probability, and the KS distance is that of this probability.
     """
-    labels = list(
-        dict.fromkeys(entry["label"] for d in (a, b) for entry in d["predictions"]["labels"])
-    )
+    named: list[str] = []
+    for document in (a, b):
+        named += [entry["label"] for entry in document["predictions"]["labels"]]
+    labels = list(dict.fromkeys(named))
     cells = []
     for document in (a, b):
         bins = len(document["predictions"]["score_histogram"]["counts"])
@@ -296,7 +287,9 @@ def _gates(
     return values
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _differences(
+    a: Mapping[str, Any], b: Mapping[str, Any], ignored: Collection[str]
+) -> list[dict[str, Any]]:
     """Return what differs in model, options, versions and device: section, name and both values."""
     found = []
     for section, before, after in (
@@ -305,12 +298,10 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, A
         ("package", a["package"], b["package"]),
         ("device", {"name": a["device"].get("name")}, {"name": b["device"].get("name")}),
     ):
-        found += [
-            {"section": section, "name": name, "a": before.get(name), "b": after.get(name)}
-            for name in dict.fromkeys([*before, *after])
-            if before.get(name) != after.get(name)
-            and not (section == "options" and name in ALWAYS_NEW)
-        ]
+        for name in dict.fromkeys([*before, *after]):
+            one, other = before.get(name), after.get(name)
+            if one != other and not (section == "options" and name in ignored):
+                found.append({"section": section, "name": name, "a": one, "b": other})
     return found
 
 

@@ -1,6 +1,5 @@
 """Arrow IPC streams: typed rows through a pipe; every batch is checked before it is believed."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +7,23 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import InputError
 from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
     Source,
+    Structure,
+    cells_of,
     facts_of,
     find_column,
-    find_text_column,
 )
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
+from batchsent.formats.text_column import TextColumn, find_text
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+FILE_MARK = b"ARROW1\0\0"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,13 @@ class TableRows:
 
     rows: pa.Table
 
-    def column(self, n: int) -> pa.ChunkedArray:
-        """Return the column at a position, counted from 0."""
-        return self.rows.column(n)
+    def cells(self, position: int) -> list[Any]:
+        """Return a column as Python values."""
+        return cells(self.rows.column(position), self.rows.schema.names[position])
+
+    def column(self, position: int) -> pa.ChunkedArray:
+        """Return a column."""
+        return self.rows.column(position)
 
     def take(self, rows: Sequence[int]) -> "TableRows":
         """Return some rows of the chunk, named by their rising numbers."""
@@ -43,92 +49,6 @@ class TableRows:
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return the rows; `schema` is the one they have."""
         return self.rows.cast(schema) if self.rows.schema != schema else self.rows
-
-
-class TextColumn:
-    """Finds the text column of a schema (also inside a struct, as review.text) and reads it."""
-
-    def __init__(self, schema: pa.Schema, options: ReadOptions, name: str) -> None:
-        self.invalid_rows = 0
-        wanted = options.text_column
-        self.path: list[int | str] = []
-        if wanted is not None and wanted not in schema.names and "." in wanted:
-            outer, *inner = wanted.split(".")
-            self.path = [find_column(schema.names, outer, "--text-column", name), *inner]
-        else:
-            self.path = [find_text_column(schema.names, options, name)]
-        kind = schema.field(self.path[0]).type
-        for step in self.path[1:]:
-            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-                raise UsageError(
-                    f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}"
-                )
-            kind = kind.field(step).type
-        self.name = ".".join(map(str, [schema.names[self.path[0]], *self.path[1:]]))
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-        is_text = (
-            pa.types.is_string(value)
-            or pa.types.is_large_string(value)
-            or pa.types.is_string_view(value)
-        )
-        if not (is_text or self.is_binary or pa.types.is_null(value)):
-            inside = (
-                [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
-            )
-            raise UsageError(
-                f"{name}: column {printable(self.name)} is {kind}, not text",
-                hint=f"name the text inside it, one of {', '.join(map(printable, inside))}"
-                if inside
-                else "name the column with the reviews with --text-column",
-            )
-
-    def texts(self, table: pa.Table) -> list[str | None]:
-        """Return the texts of the rows, None for null."""
-        column = table.column(self.path[0])
-        for step in self.path[1:]:
-            column = pa.chunked_array([chunk.field(step) for chunk in _with_validity(column)])
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if not self.is_binary:
-            try:
-                return list(column.to_pylist())
-            except UnicodeDecodeError:  # a file that says utf-8 and holds something else
-                column = column.cast(pa.large_binary())
-        texts = []
-        for raw in column.to_pylist():
-            text = None if raw is None else raw.decode("utf-8", "replace")
-            self.invalid_rows += (
-                text is not None and "\ufffd" in text and raw.decode("utf-8", "ignore") != text
-            )
-            texts.append(text)
-        return texts
-
-    def warnings(self) -> list[dict[str, str]]:
-        """Return what a person should know of the texts."""
-        if not self.invalid_rows:
-            return []
-        return [
-            {
-                "code": "invalid_encoding",
-                "message": f"{self.invalid_rows:,} text(s) hold bytes that are not valid utf-8; "
-                "the model read U+FFFD in their place, the output keeps the bytes",
-                "hint": "convert the column to text where the dump is made",
-            }
-        ]
-
-
-def _with_validity(column: pa.ChunkedArray) -> list[Any]:
-    """Return the chunks of a struct column with a null struct's fields made null."""
-    import pyarrow.compute as pc
-
-    chunks = []
-    for chunk in column.chunks:
-        if chunk.null_count:
-            fields = [pc.if_else(chunk.is_valid(), child, None) for child in chunk.flatten()]
-            chunk = pa.StructArray.from_arrays(fields, fields=list(chunk.type))
-        chunks.append(chunk)
-    return chunks
 
 
 def cells(column: pa.ChunkedArray, name: str) -> list[Any]:
@@ -173,26 +93,47 @@ def rechunk(
         yield pa.Table.from_batches(held, schema)
 
 
+def table_chunks(
+    tables: Iterator[pa.Table],
+    source: Source,
+    text: TextColumn | None,
+    gold: int | None,
+    columns: Sequence[str],
+) -> Iterator[Chunk]:
+    """Yield the chunks of a source whose rows come as tables; `gold` is a position."""
+    start = 0
+    for table in tables:
+        carried = TableRows(table)
+        yield Chunk(
+            start_row=start,
+            texts=[None] * table.num_rows if text is None else text.texts(table),
+            carried=carried,
+            gold=None if gold is None else carried.cells(gold),
+            columns=cells_of(carried, source, columns),
+        )
+        start += table.num_rows
+
+
 class ArrowSource:
     """An Arrow IPC stream whose schema has been read."""
-
-    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
-        """Return that the rows are not known: a stream has no table of contents.
-
-        Its readers check each batch, UTF-8 included.
-        """
-        return None, 0
 
     format = "arrow"
 
     def __init__(
-        self, stream: InputStream, head: bytes, options: ReadOptions, gold_column: str | None
+        self,
+        stream: InputStream,
+        options: ReadOptions,
+        gold_column: str | None,
+        *,
+        needs_text: bool,
     ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
         # The file format is a stream between a mark and a table of contents, which reading in order
         # does not need.
-        self._bytes = _Rejoined(head.removeprefix(b"ARROW1\0\0"), stream)
+        if stream.peek(len(FILE_MARK)) == FILE_MARK:
+            stream.read(len(FILE_MARK))
+        self._bytes = _Watched(stream)
         self._whole = True
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(self._bytes, mode="r"))
@@ -202,12 +143,17 @@ class ArrowSource:
             raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
-        self.text = TextColumn(self.schema, options, self.name)
-        self._gold = (
-            None
-            if gold_column is None
-            else find_column(self.columns, gold_column, "--gold", self.name)
-        )
+        self.text = find_text(self.schema, options, self.name, needs_text=needs_text)
+        self._gold: int | None = None
+        if gold_column is not None:
+            self._gold = find_column(self.columns, gold_column, "--gold", self.name)
+
+    def check(self, utf8_columns: list[str]) -> Structure:
+        """Return that the rows are not known: a stream has no table of contents.
+
+        Its readers check each batch, UTF-8 included.
+        """
+        return Structure(None, 0, None)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
@@ -222,26 +168,21 @@ class ArrowSource:
                 raise short from error
             raise InputError(f"{self.name}: damaged Arrow stream: {printable(error)}") from error
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows once, in order. Raises InputError for a damaged stream."""
-        start = 0
-        for table in rechunk(
-            self._batches(), self.schema, self._options.chunk_rows, self._options.limit
-        ):
-            gold = (
-                None
-                if self._gold is None
-                else cells(table.column(self._gold), self.columns[self._gold])
-            )
-            yield Chunk(start, self.text.texts(table), TableRows(table), gold)
-            start += table.num_rows
+    def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
+        """Yield the rows once, in order, with the cells of `columns`.
+
+        Raises InputError for a damaged stream.
+        """
+        options = self._options
+        tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
+        return table_chunks(tables, self, self.text, self._gold, columns)
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
         stream = self._stream
         return facts_of(
             self,
-            self.text.name,
+            None if self.text is None else self.text.name,
             self._gold,
             size=stream.size,
             sha256=stream.sha256,
@@ -250,35 +191,34 @@ class ArrowSource:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        if self._whole:
-            return self.text.warnings()
-        cut = {
-            "code": "no_end_of_stream",
-            "message": "the Arrow stream stopped without its end mark; rows may be missing",
-            "hint": "see whether the program that wrote it came to its end",
-        }
-        return [*self.text.warnings(), cut]
+        found = [] if self.text is None else self.text.warnings()
+        if not self._whole:
+            found.append(
+                {
+                    "code": "no_end_of_stream",
+                    "message": "the Arrow stream stopped without its end mark; rows may be missing",
+                    "hint": "see whether the program that wrote it came to its end",
+                }
+            )
+        return found
 
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
 
 
-class _Rejoined:
-    """A stream with the bytes that were read from it to look at put back in front."""
+class _Watched:
+    """A stream whose last bytes are known; closing it leaves the stream open."""
 
     closed = False
 
-    def __init__(self, head: bytes, stream: InputStream) -> None:
-        self._head, self._stream = head, stream
-        self.last = b""  # what was read last
+    def __init__(self, stream: InputStream) -> None:
+        self._stream = stream
+        self.last = b""  # the last bytes read
 
     def read(self, size: int = -1) -> bytes:
-        size = size if size >= 0 else sys.maxsize
-        data, self._head = self._head[:size], self._head[size:]
-        if len(data) < size:
-            data += self._stream.read(size - len(data))
-        self.last = (self.last + data)[-8:]
+        data = self._stream.read(size)
+        self.last = (self.last + data)[-len(END_OF_STREAM) :]
         return data
 
     def close(self) -> None:
@@ -295,7 +235,7 @@ class ArrowSink:
         self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), self._schema)
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Write the rows of a chunk with the added columns behind the user's."""
+        """Write the rows of a chunk with the added columns after the user's."""
         self._writer.write_table(joined_table(chunk, added, self._source_schema, self._schema))
 
     def finish(self) -> None:
@@ -305,7 +245,7 @@ class ArrowSink:
 
 
 def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
-    """Return the user's schema, metadata and all, with the new fields behind."""
+    """Return the user's schema, metadata and all, with the new fields after it."""
     for new in added:
         schema = schema.append(new)
     return schema
@@ -314,6 +254,14 @@ def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
 def joined_table(
     chunk: Chunk, added: pa.RecordBatch, source_schema: pa.Schema, schema: pa.Schema
 ) -> pa.Table:
-    """Return the rows of a chunk with the new columns behind the user's."""
+    """Return the rows of a chunk with the new columns after the user's."""
     table = chunk.carried.table(source_schema)
     return pa.Table.from_arrays([*table.columns, *added.columns], schema=schema)
+
+
+def write_arrow_table(file: OutputFile, path: str, table: pa.Table) -> None:
+    """Write a small finished table."""
+    stream = Compressed(file, path)
+    with pa.ipc.new_stream(pa.PythonFile(stream, mode="w"), table.schema) as writer:
+        writer.write_table(table)
+    stream.finish()

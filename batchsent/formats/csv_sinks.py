@@ -1,7 +1,9 @@
 """CSV and TSV, written: rows go out as the bytes they came in, with fields appended.
 
-What was no CSV, as values.
+Rows of other formats are written as values.
 """
+
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +12,7 @@ import pyarrow.csv
 from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
+from batchsent.formats.csv_chunks import CsvRows
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
@@ -55,12 +58,13 @@ class CopySink:
         return self._quoted[value]
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Write the rows of a chunk with the added columns behind the user's."""
+        """Write the rows of a chunk with the added columns after the user's."""
+        assert isinstance(chunk.carried, CsvRows)  # of a CsvSource
         columns = [pc.fill_null(self._fields(column), b"") for column in added.columns]
         delimiter, nothing = (
             pa.scalar(value, pa.binary()) for value in (self._dialect.delimiter, b"")
         )
-        # Nothing goes first, so that every field has a delimiter ahead of it.
+        # An empty field goes first, so that every new field has a delimiter before it.
         fields = pc.binary_join_element_wise(nothing, *columns, delimiter).to_pylist()
         done = 0
         for run in chunk.carried.runs:
@@ -100,25 +104,41 @@ class ValueSink:
     ) -> None:
         self._file = Compressed(file, path)
         self._source_schema = source.schema
-        self._options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
-        dialect = Dialect(b"\t" if tabs else b",")
-        names = [*source.schema.names, *added.names]
-        self._file.write(
-            dialect.delimiter.join(dialect.quote(name.encode()) for name in names) + b"\n"
-        )
+        self._tabs = tabs
+        write_header(self._file, [*source.schema.names, *added.names], tabs=tabs)
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Write the rows of a chunk with the added columns behind the user's."""
+        """Write the rows of a chunk with the added columns after the user's."""
         table = chunk.carried.table(self._source_schema)
-        arrays = [flat(column) for column in (*table.columns, *added.columns)]
-        # Numbers as names: arrow would refuse a table with the same name twice, which the user's
-        # may have.
-        named = pa.table(arrays, names=[str(n) for n in range(len(arrays))])
-        pa.csv.write_csv(named, self._file, self._options)
+        write_values(self._file, [*table.columns, *added.columns], tabs=self._tabs)
 
     def finish(self) -> None:
         """Write what the compressor holds back."""
         self._file.finish()
+
+
+def write_csv_table(file: OutputFile, path: str, table: pa.Table, *, tabs: bool) -> None:
+    """Write a small finished table as values."""
+    stream = Compressed(file, path)
+    write_header(stream, table.column_names, tabs=tabs)
+    write_values(stream, table.columns, tabs=tabs)
+    stream.finish()
+
+
+def write_header(file: Compressed, names: Sequence[str], *, tabs: bool) -> None:
+    """Write a line of column names."""
+    dialect = Dialect(b"\t" if tabs else b",")
+    file.write(dialect.delimiter.join(dialect.quote(name.encode()) for name in names) + b"\n")
+
+
+def write_values(
+    file: Compressed, columns: Sequence[pa.Array | pa.ChunkedArray], *, tabs: bool
+) -> None:
+    """Write rows: strings quoted, nulls empty and unquoted, nested values as JSON."""
+    # Numbers as names: Arrow refuses a table with the same name twice, which the user's may have.
+    names = [str(n) for n in range(len(columns))]
+    options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
+    pa.csv.write_csv(pa.table([flat(column) for column in columns], names=names), file, options)
 
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

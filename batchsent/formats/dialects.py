@@ -4,7 +4,8 @@ import codecs
 
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.reading import ReadOptions
-from batchsent.formats.records import Dialect, split
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import split
 from batchsent.formats.streams import BOMS, MULTIBYTE, WIDE, canonical_encoding
 from batchsent.text import printable
 

@@ -1,4 +1,4 @@
-"""From a path to the module that reads or writes it."""
+"""From a path to the entry of FORMATS that reads or writes it."""
 
 import io
 import typing
@@ -8,27 +8,16 @@ import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
+from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
 from batchsent.formats.reading import ReadOptions, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 from batchsent.text import printable
 
-SUFFIXES = {
-    ".csv": "csv",
-    ".txt": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-}
-# How a stream begins, and a file, which is a stream with this in front and a table of contents
-# behind.
-ARROW = (b"\xff\xff\xff\xff", b"ARROW1\0\0")
+HEAD_BYTES = 64 << 10  # what is looked at to recognize a format, an encoding or a dialect
 
 
 def format_of(path: str, *, what: str) -> str | None:
-    """Return csv, tsv, parquet or arrow by the suffix, None for `-`.
+    """Return the name of a format, a key of FORMATS, by the suffix of a path; None for `-`.
 
     Raises UsageError, naming `what` the path is, for a suffix that tells nothing.
     """
@@ -43,56 +32,67 @@ def format_of(path: str, *, what: str) -> str | None:
             hint=f"use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
             f"--{what}-format",
         )
-    if inner is not name and found == "parquet":
+    if inner is not name and not FORMATS[found].streams:
         raise UsageError(
-            f"{printable(path)}: Parquet is compressed inside", hint="leave out the last suffix"
+            f"{printable(path)}: {FORMATS[found].title} is compressed inside",
+            hint="leave out the last suffix",
         )
     return found
 
 
 def open_source(
-    path: str, options: ReadOptions | None = None, *, gold_column: str | None = None
+    path: str,
+    options: ReadOptions | None = None,
+    *,
+    gold_column: str | None = None,
+    needs_text: bool = True,
 ) -> Source:
     """Open an input (`-` is stdin), read its header and find its columns.
 
-    Raises InputError for what cannot be read, UsageError for columns or options that do not fit it.
+    Without `needs_text` a file without a known text column is opened too: its texts are None.
+    Raises InputError for what cannot be read, UsageError for columns or options that do not
+    fit it.
     """
     options = options or ReadOptions()
     name = options.input_format or format_of(path, what="input")
     if path != "-" and is_folder(path):
         raise UsageError(f"{printable(path)} is a folder", hint="name the files in it")
-    if name == "parquet":
-        if path == "-":
-            raise UsageError(
-                "Parquet cannot be read from a pipe: its table of contents is at its end",
-                hint="name the file, or pipe an Arrow stream or CSV",
-            )
-        from batchsent.formats.parquet import ParquetSource
-
-        return ParquetSource(path, options, gold_column)
+    if path == "-" and name is not None and not FORMATS[name].streams:
+        raise UsageError(
+            f"{FORMATS[name].title} cannot be read from a pipe: its table of contents is at its "
+            "end",
+            hint="name the file, or pipe an Arrow stream or CSV",
+        )
     stream = InputStream(path)
     try:
-        head = stream.read(64 << 10)
-        if not head:
-            raise InputError(
-                f"{stream.name}: empty input", hint="a header line, at least, is expected"
-            )
-        if name == "arrow" or (name is None and head.startswith(ARROW)):
-            from batchsent.formats.arrow import ArrowSource
-
-            return ArrowSource(stream, head, options, gold_column)
-        check_compressed_name(head, stream)
-        if head.startswith((b"PAR1", *ARROW)):
-            found = "parquet" if head.startswith(b"PAR1") else "arrow"
-            raise InputError(
-                f"{stream.name}: this is a {found} file", hint=f"add --input-format {found}"
-            )
-        from batchsent.formats.csv import CsvSource
-
-        return CsvSource(stream, head, options, gold_column, tabs=name == "tsv")
+        known = find_format(name, stream)
+        return known.open_source(stream, options, gold_column, needs_text=needs_text)
     except BaseException:
         stream.close()
         raise
+
+
+def find_format(name: str | None, stream: InputStream) -> Format:
+    """Return the format of an input: that of its `name`, else by its first bytes, else CSV.
+
+    Raises InputError where the bytes are plainly of another one.
+    """
+    head = stream.peek(HEAD_BYTES)
+    recognized = recognize(head)
+    if name is None:
+        streams = recognized is not None and FORMATS[recognized].streams
+        name = recognized if recognized is not None and streams else "csv"
+    known = FORMATS[name]
+    if not head:
+        raise InputError(f"{stream.name}: empty input", hint=f"{known.expected} is expected")
+    if not known.begins_with:
+        check_compressed_name(head, stream)
+        if recognized is not None:
+            raise InputError(
+                f"{stream.name}: this is a {recognized} file",
+                hint=f"add --input-format {recognized}",
+            )
+    return known
 
 
 def open_sink(
@@ -103,57 +103,29 @@ def open_sink(
     `-` gets the input's own format where that can be streamed. Raises UsageError for columns the
     format cannot hold.
     """
-    name = sink_format(path, source, output_format)
-    if name == "parquet":
-        if path == "-":
-            raise UsageError(
-                "Parquet is not written to a pipe", hint="use --output-format arrow, or name a file"
-            )
-        from batchsent.formats.parquet import ParquetSink
-
-        return ParquetSink(file, path, source, added)
-    if name == "arrow":
-        from batchsent.formats.arrow import ArrowSink
-
-        return ArrowSink(file, path, source, added)
-    from batchsent.formats.csv_sinks import open_csv_sink
-
-    return open_csv_sink(file, path, source, added, tabs=name == "tsv")
+    known = FORMATS[sink_format(path, source, output_format)]
+    if path == "-" and not known.streams:
+        raise UsageError(
+            f"{known.title} is not written to a pipe",
+            hint="use --output-format arrow, or name a file",
+        )
+    return known.open_sink(file, path, source, added)
 
 
 def sink_format(path: str, source: Source, output_format: str | None) -> str:
     """Return the format that a source's rows are written in."""
-    return (
-        output_format
-        or format_of(path, what="output")
-        or {"parquet": "arrow"}.get(source.format, source.format)
-    )
+    name = output_format or format_of(path, what="output")
+    if name is not None:
+        return name
+    # An Arrow stream is what keeps the types of a format that cannot be streamed.
+    return source.format if FORMATS[source.format].streams else "arrow"
 
 
 def columns_to_decode(path: str, source: Source, output_format: str | None) -> list[str]:
-    """Return the columns whose text must be UTF-8 to be written.
-
-    An Arrow stream with such bytes is refused by its readers. In CSV bytes are bytes, but nested
-    values become JSON.
-    """
-    name = sink_format(path, source, output_format)
-    if name == "parquet":
-        return []
+    """Return the columns whose text must be UTF-8 to be written."""
+    needs_utf8 = FORMATS[sink_format(path, source, output_format)].needs_utf8
     kinds = {field.name: field.type for field in source.schema}
-    return [
-        column
-        for column, kind in kinds.items()
-        if pa.types.is_nested(kind) or (name == "arrow" and is_text(kind))
-    ]
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Tell whether a column has text in it, whatever way it is kept."""
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return is_text(kind.value_type)
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+    return [column for column, kind in kinds.items() if needs_utf8(kind)]
 
 
 def check_sink(path: str, source: Source, added: pa.Schema, output_format: str | None) -> None:
@@ -161,14 +133,12 @@ def check_sink(path: str, source: Source, added: pa.Schema, output_format: str |
     open_sink(typing.cast(OutputFile, io.BytesIO()), path, source, added, output_format)
 
 
-def check_new_columns(
-    source: Source, added: list[str], *, prefix_flag: str = "--prefix pred_"
-) -> None:
+def check_new_columns(source: Source, added: list[str]) -> None:
     """Refuse to add a column that the input has already. Raises UsageError."""
     for column in added:
         if column in source.columns:
             raise UsageError(
                 f"{source.name} has a column called {printable(column)} already",
-                hint=f"add {prefix_flag} to call the new columns something else",
+                hint="add --prefix pred_ to call the new columns something else",
                 column=column,
             )

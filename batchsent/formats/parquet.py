@@ -1,9 +1,9 @@
-"""Parquet: same schema, same values, same codec, same row groups, and new columns behind."""
+"""Parquet: same schema, same values, same codec, same row groups, and new columns after them."""
 
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
-from batchsent.errors import BatchsentError, InputError, UsageError, reason
+from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.arrow import (
-    TableRows,
-    TextColumn,
-    cells,
     joined_schema,
     joined_table,
     rechunk,
+    table_chunks,
 )
-from batchsent.formats.reading import ReadOptions, Source, facts_of, find_column, list_columns
-from batchsent.formats.streams import OutputFile
+from batchsent.formats.reading import (
+    ReadOptions,
+    Source,
+    Structure,
+    facts_of,
+    find_column,
+    list_columns,
+)
+from batchsent.formats.streams import InputStream, OutputFile
+from batchsent.formats.text_column import find_text
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
@@ -53,22 +59,23 @@ class ParquetSource:
 
     format = "parquet"
 
-    def __init__(self, path: str, options: ReadOptions, gold_column: str | None) -> None:
-        self.path, self._options = path, options
-        self.name = printable(path)
+    def __init__(
+        self,
+        stream: InputStream,
+        options: ReadOptions,
+        gold_column: str | None,
+        *,
+        needs_text: bool,
+    ) -> None:
+        self._options = options
+        self.name = stream.name
+        stream.close()  # it was looked at; the library reads here and there in a file of its own
         try:
-            self._file_size = os.stat(path).st_size  # noqa: PTH116 (Path.stat gives the same)
-        except OSError as error:
-            raise InputError(f"{self.name}: {reason(error)}", hint="check the spelling") from error
-        except ValueError as error:
-            raise InputError(f"{self.name}: no file can have this name") from error
-        if self._file_size == 0:
-            raise InputError(f"{self.name}: empty input", hint="a Parquet file is expected")
-        try:
+            self._file_size = Path(stream.path).stat().st_size
             # Without pre-buffering, a row group streams through buffers of 1 MB a column instead of
             # lying in memory.
             self._file = pq.ParquetFile(
-                path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+                stream.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
             )
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
@@ -77,12 +84,10 @@ class ParquetSource:
         self.columns = list(self.schema.names)
         if not self.columns:
             raise UsageError(f"{self.name} has no columns")
-        self.text = TextColumn(self.schema, options, self.name)
-        self._gold = (
-            None
-            if gold_column is None
-            else find_column(self.columns, gold_column, "--gold", self.name)
-        )
+        self.text = find_text(self.schema, options, self.name, needs_text=needs_text)
+        self._gold: int | None = None
+        if gold_column is not None:
+            self._gold = find_column(self.columns, gold_column, "--gold", self.name)
 
     def _check_sizes(self) -> None:
         """Refuse a column that is all but nothing on disk and fills the memory.
@@ -166,21 +171,16 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows once, in order. Raises InputError for a damaged page."""
-        start = 0
-        for table in rechunk(
-            self._batches(), self.schema, self._options.chunk_rows, self._options.limit
-        ):
-            gold = (
-                None
-                if self._gold is None
-                else cells(table.column(self._gold), self.columns[self._gold])
-            )
-            yield Chunk(start, self.text.texts(table), TableRows(table), gold)
-            start += table.num_rows
+    def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
+        """Yield the rows once, in order, with the cells of `columns`.
 
-    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
+        Raises InputError for a damaged page.
+        """
+        options = self._options
+        tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
+        return table_chunks(tables, self, self.text, self._gold, columns)
+
+    def check(self, utf8_columns: list[str]) -> Structure:
         """Return the rows that will be read, by the footer, and no bad rows.
 
         Parquet does not enforce UTF-8: the columns named are read to see. Raises InputError that
@@ -188,7 +188,7 @@ class ParquetSource:
         """
         self._check_utf8(utf8_columns)
         limit = self._options.limit
-        return (self.rows if limit is None else min(self.rows, limit)), 0
+        return Structure(self.rows if limit is None else min(self.rows, limit), 0, None)
 
     def _check_utf8(self, columns: list[str]) -> None:
         start, left = 0, self.rows if self._options.limit is None else self._options.limit
@@ -213,12 +213,13 @@ class ParquetSource:
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
-        # Read by columns, not from end to end: it is the check ahead of the run that hashes it.
-        return facts_of(self, self.text.name, self._gold, size=self._file_size)
+        # Read by columns, not from end to end, so the hash is not known here.
+        text = None if self.text is None else self.text.name
+        return facts_of(self, text, self._gold, size=self._file_size)
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        found = self.text.warnings()
+        found = [] if self.text is None else self.text.warnings()
         deprecated = self._deprecated_codecs()
         if deprecated:
             found.append(
@@ -250,7 +251,7 @@ def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
 
 
 class SpillFile:
-    """Rows of an unfinished row group, in an unnamed file that no crash leaves behind."""
+    """Rows of an unfinished row group, in an unnamed file that a crash removes too."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)
@@ -341,3 +342,8 @@ class ParquetSink:
         """Write the last row group and the footer."""
         self._flush()
         self._writer.close()
+
+
+def write_parquet_table(file: OutputFile, _: str, table: pa.Table) -> None:
+    """Write a small finished table; its columns are compressed whatever the path."""
+    pq.write_table(table, pa.PythonFile(file, mode="w"))

@@ -1,14 +1,15 @@
 """What every format shares: reading options, sources and sinks, finding the text column."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from batchsent.chunk import Chunk
+from batchsent.chunk import Carried, Chunk
 from batchsent.errors import UsageError
+from batchsent.formats.catalog import FORMATS
 from batchsent.options import option
 from batchsent.text import printable
 
@@ -40,7 +41,7 @@ class ReadOptions:
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
-        choices=("csv", "tsv", "parquet", "arrow"),
+        choices=tuple(FORMATS),
         group="Run",
     )
     delimiter: str | None = option(
@@ -56,7 +57,7 @@ class ReadOptions:
         group="Reading CSV",
     )
     skip_initial_space: bool = option(
-        False, "Ignore spaces behind a CSV delimiter.", group="Reading CSV"
+        False, "Ignore spaces after a CSV delimiter.", group="Reading CSV"
     )
     encoding: str = option(
         "utf-8",
@@ -76,7 +77,7 @@ class ReadOptions:
         group="Reading CSV",
     )
     skip_lines: int = option(
-        0, "Lines ahead of the CSV header, copied as they are.", minimum=0, group="Reading CSV"
+        0, "Lines before the CSV header, copied as they are.", minimum=0, group="Reading CSV"
     )
     max_field_bytes: int = option(
         16 << 20,
@@ -109,6 +110,15 @@ class ReadOptions:
     )
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What reading an input for its structure alone tells."""
+
+    rows: int | None  # rows that can be taken; None where only reading the values tells
+    bad_rows: int
+    sha256: str | None  # of the stored bytes; None where they were not read from end to end
+
+
 class Source(Protocol):
     """An opened input: its header has been read and its columns checked."""
 
@@ -117,13 +127,15 @@ class Source(Protocol):
     columns: list[str]
     schema: pa.Schema  # of the user's columns, as an Arrow table would have them
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the rows once, in order; the chunks depend on the content and the options alone."""
+    def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
+        """Yield the rows once, in order; the chunks depend on the content and the options alone.
 
-    def check(self, utf8_columns: list[str]) -> tuple[int | None, int]:
-        """Read the input for its structure alone, which uses the source up.
+        The cells of `columns`, each the name of one column, come with every chunk.
+        """
 
-        Returns the rows that can be taken (None where only a full read tells) and the bad rows.
+    def check(self, utf8_columns: list[str]) -> Structure:
+        """Read a regular file for its structure alone; `chunks` begins at its first row after that.
+
         Text in `utf8_columns` must be UTF-8. Raises InputError for the first row that cannot be
         taken, unless bad rows are to be left out.
         """
@@ -142,15 +154,20 @@ class Sink(Protocol):
     """An output being written."""
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Write the rows of a chunk with the added columns behind the user's."""
+        """Write the rows of a chunk with the added columns after the user's."""
 
     def finish(self) -> None:
         """Write what is held back, and the format's end."""
 
 
+def cells_of(carried: Carried, source: Source, columns: Sequence[str]) -> Mapping[str, list[Any]]:
+    """Return the cells of named columns of a chunk."""
+    return {name: carried.cells(source.columns.index(name)) for name in columns}
+
+
 def facts_of(
     source: Source,
-    text: str,
+    text: str | None,
     gold: int | None,
     *,
     size: int,
@@ -160,8 +177,8 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return the input section of the summary.
 
-    `text` is the name of the text column, `gold` a position or None; `size` (bytes) and `sha256`
-    are those of the input as it is stored.
+    `text` is the name of the text column, `gold` a position; `size` (bytes) and `sha256` are those
+    of the input as it is stored.
     """
     return {
         "path": source.name,
@@ -191,7 +208,7 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
         return index
     if options.text_column is not None:
         return find_column(columns, options.text_column, "--text-column", name)
-    matches = [n for n, column in enumerate(columns) if is_text_name(column)]
+    matches = text_columns(columns)
     if len(matches) == 1:
         return matches[0]
     listed = list_columns(columns)
@@ -204,6 +221,17 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
         f"{name} has no column called text or review; its columns are {listed}",
         hint=_near_text_name(columns) or _mend(columns),
     )
+
+
+def has_text_column(columns: list[str], options: ReadOptions) -> bool:
+    """Tell whether the text column is named, or shows in its name."""
+    named = options.text_column is not None or options.text_column_index is not None
+    return named or len(text_columns(columns)) == 1
+
+
+def text_columns(columns: list[str]) -> list[int]:
+    """Return the positions of the columns that are the text by their names."""
+    return [n for n, column in enumerate(columns) if is_text_name(column)]
 
 
 def is_text_name(column: object) -> bool:
@@ -228,7 +256,7 @@ def _mend(columns: list[str]) -> str:
                 return f"there is one column only; did you mean --delimiter {typed}?"
     if len(columns) == 1 or columns[0].startswith("#"):
         return (
-            "name it with --text-column; if there are lines ahead of the header, add --skip-lines N"
+            "name it with --text-column; if there are lines before the header, add --skip-lines N"
         )
     return "name it with --text-column"
 

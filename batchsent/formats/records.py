@@ -1,42 +1,21 @@
-"""CSV bytes -> records: where each record and field begins and ends, exactly.
+"""Records of a CSV: where each record and field begins and ends, and how a field is unquoted.
 
-Decodes and rewrites nothing. Two readers with one meaning. The fast one finds every quote,
-delimiter and line end of a block with numpy and takes the records whose quoting is by the book
-(RFC 4180). Where it meets anything else (a quote inside an unquoted field, text after a closing
-quote, an escape character) the exact one goes on, field by field, to the end of the block. Both
-mean what Python's csv module means (tests/test_records.py holds them against it), and keep the
-offsets, which that module does not tell.
+Decodes and rewrites nothing.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import InputError
-
-# Small enough to be held several times over, large enough that numpy's cost a call vanishes.
-BLOCK_BYTES = 4 << 20
-
-LF, CR = 10, 13
-
 Offsets = NDArray[np.int64]
-
-
-class ByteStream(Protocol):
-    """What the scanner reads from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields and records are told apart; each character is one byte."""
+    """How fields and records are separated; each character is one byte."""
 
     delimiter: bytes = b","
     quotechar: bytes = b'"'
@@ -118,14 +97,14 @@ class Records:
     """
 
     data: bytes
-    begin: int  # where the run begins: blank lines ahead of the first record belong to it
+    begin: int  # where the run begins: blank lines before the first record belong to it
     # where it stops, line end included; the next run begins there, so nothing is lost between runs
     stop: int
     starts: Offsets  # (records,) first byte
-    ends: Offsets  # (records,) behind the last byte, line end excluded
-    line_ends: Offsets  # (records,) behind the line end
+    ends: Offsets  # (records,) after the last byte, line end excluded
+    line_ends: Offsets  # (records,) after the line end
     field_offsets: Offsets  # (records + 1,) into field_ends
-    field_ends: Offsets  # (fields of the whole piece,) behind the last byte of each field
+    field_ends: Offsets  # (fields of the whole piece,) after the last byte of each field
     problems: dict[int, Problem] = field(default_factory=dict)  # by record number
     first_byte: int = 0  # of `data` in the decompressed file
     first_line: int = 1  # of `data` in the file, counted from 1
@@ -163,7 +142,7 @@ class Records:
     def bounds(self, column: int) -> tuple[Offsets, Offsets]:
         """Return where the fields of a column begin and end; every record must reach it."""
         index = self.field_offsets[:-1] + column
-        # Fields are one delimiter apart, so each begins behind the end of the one before it.
+        # Fields are one delimiter apart, so each begins after the end of the one before it.
         starts = self.starts if column == 0 else self.field_ends[index - 1] + 1
         return starts, self.field_ends[index]
 
@@ -183,257 +162,3 @@ def count_lines(data: bytes) -> int:
     if b"\r" not in data:
         return data.count(b"\n")
     return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
-
-
-def scan(
-    stream: ByteStream,
-    dialect: Dialect,
-    *,
-    buffered: bytes = b"",
-    first_byte: int = 0,
-    first_line: int = 1,
-    max_record_bytes: int,
-    name: str = "input",
-) -> Iterator[Records]:
-    """Yield the records of a stream in runs of about BLOCK_BYTES.
-
-    `buffered` was read from it already. `first_byte` and `first_line` are those of `buffered`.
-    Blank lines are no records (the csv module's rule). Raises InputError for a record longer than
-    `max_record_bytes`, holding little more than that.
-    """
-    data, at_end = buffered, False
-    while not at_end:
-        # An unfinished record doubles what is read next, so that rescanning it stays linear.
-        most = max_record_bytes + min(BLOCK_BYTES, max_record_bytes)
-        block = stream.read(min(max(BLOCK_BYTES, len(data)), most - len(data)))
-        at_end = not block
-        data = data + block if data else block
-        records = split(data, dialect, at_end=at_end, first_byte=first_byte, first_line=first_line)
-        done = records.stop
-        if done or at_end:
-            yield records
-        first_line += count_lines(data[:done])
-        first_byte += done
-        data = data[done:]
-        if len(data) > max_record_bytes:
-            raise _record_too_long(
-                split(data, dialect, at_end=True, first_line=first_line), max_record_bytes, name
-            )
-
-
-def _record_too_long(records: Records, limit: int, name: str) -> InputError:
-    start = int(records.starts[0]) if len(records) else 0
-    what, offset = f"a record longer than {limit:,} bytes", start
-    if 0 in records.problems:
-        what, offset = (
-            f"a quote opened on this line is not closed within {limit:,} bytes",
-            records.problems[0].offset,
-        )
-    line = records.line(offset)
-    return InputError(
-        f"{name}, line {line}: {what}",
-        hint="mend that line, or raise --max-field-bytes if a text really is that long",
-        line=line,
-    )
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Complete records of a piece, as arrays."""
-
-    starts: Offsets  # (records,)
-    ends: Offsets  # (records,)
-    line_ends: Offsets  # (records,)
-    field_counts: Offsets  # (records,)
-    field_ends: Offsets  # (fields,)
-    stop: int  # behind the last complete record
-
-
-def split(
-    data: bytes, dialect: Dialect, *, at_end: bool, first_byte: int = 0, first_line: int = 1
-) -> Records:
-    """Return the complete records of a piece that begins where a record does.
-
-    At the end of the file, all of it.
-    """
-    found, is_rfc4180, problems = [], False, {}
-    if dialect.escapechar is None and not dialect.skip_initial_space:
-        run, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
-        found.append(run)
-    if not is_rfc4180:
-        done, before = (found[0].stop, len(found[0].starts)) if found else (0, 0)
-        run, odd = _split_like_csv_module(data, done, dialect, at_end)
-        found.append(run)
-        problems = {before + n: problem for n, problem in odd.items()}
-    joined = [
-        np.concatenate([getattr(run, name) for run in found])
-        for name in ("starts", "ends", "line_ends", "field_ends")
-    ]
-    field_counts = np.concatenate([run.field_counts for run in found])
-    return Records(
-        data=data,
-        begin=0,
-        stop=len(data) if at_end else found[-1].stop,
-        starts=joined[0],
-        ends=joined[1],
-        line_ends=joined[2],
-        field_offsets=np.concatenate([[0], np.cumsum(field_counts)]).astype(np.int64),
-        field_ends=joined[3],
-        problems=problems,
-        first_byte=first_byte,
-        first_line=first_line,
-    )
-
-
-def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found, bool]:
-    """Find records by the parity of the quotes before each byte.
-
-    Stop where the quoting is not by the book. Returns what it found and whether that is all there
-    is.
-    """
-    quote = dialect.quotechar[0]
-    array = np.frombuffer(data, np.uint8)
-    special = (array == dialect.delimiter[0]) | (array == quote) | (array == LF) | (array == CR)
-    at = np.flatnonzero(special)
-    kind = array[at]
-    is_quote = kind == quote
-    is_rfc4180 = True
-    valid_until = len(data)
-    if is_quote.any():
-        odd = (np.cumsum(is_quote) & 1).astype(bool)
-        touches_next = np.empty(len(at), bool)
-        touches_next[:-1] = at[1:] - at[:-1] == 1
-        touches_next[-1] = at[-1] + 1 == len(data)
-        touches_last = np.empty(len(at), bool)
-        touches_last[0] = at[0] == 0
-        touches_last[1:] = touches_next[:-1]
-        # An opening quote stands behind a delimiter, a line end or (a doubled quote) a closing one;
-        # a closing one stands before a delimiter, a line end or another quote.
-        wrong = is_quote & ~np.where(odd, touches_last, touches_next)
-        if at_end and odd[-1]:
-            wrong[np.flatnonzero(is_quote)[-1]] = True  # the file ends inside quotes
-        if wrong.any():
-            is_rfc4180 = False
-            valid_until = int(at[wrong.argmax()])
-        outside = ~odd & ~is_quote
-        at, kind = at[outside], kind[outside]
-    is_end = (kind == LF) | (kind == CR)
-    # The CR of a CR LF is no end of its own; one at the end of the piece may be such a CR.
-    crs = np.flatnonzero(kind == CR)
-    if len(crs):
-        following = at[crs] + 1
-        inside = following < len(data)
-        is_end[crs[inside]] = array[following[inside]] != LF
-        is_end[crs[~inside]] = at_end
-    is_end &= at < valid_until
-    end_positions = at[is_end]
-    line_ends = end_positions + 1
-    ends = end_positions.copy()
-    after_cr = (kind[is_end] == LF) & (end_positions > 0)
-    after_cr[after_cr] = array[end_positions[after_cr] - 1] == CR
-    ends[after_cr] -= 1
-    starts = np.concatenate([[0], line_ends[:-1]]) if len(line_ends) else line_ends
-    stop = int(line_ends[-1]) if len(line_ends) else 0
-    is_delimiter = kind == dialect.delimiter[0]
-    if at_end and is_rfc4180 and stop < len(data):  # a last record without a line end
-        starts, ends = np.append(starts, stop), np.append(ends, len(data))
-        line_ends = np.append(line_ends, len(data))
-        at, is_delimiter, is_end = (
-            np.append(at, len(data)),
-            np.append(is_delimiter, False),
-            np.append(is_end, True),
-        )
-        stop = len(data)
-    is_delimiter &= at < stop
-    # Field ends in file order: every delimiter and every record end. A CR before the LF belongs to
-    # the line end.
-    is_field_end = is_delimiter | is_end
-    field_ends = at[is_field_end]
-    last_fields = np.flatnonzero(is_end[is_field_end])
-    field_ends[last_fields] = ends
-    field_counts = np.diff(last_fields, prepend=-1)
-    blank = ends == starts
-    if blank.any():
-        keep = np.ones(len(field_ends), bool)
-        keep[last_fields[blank]] = False  # a blank line is one empty field
-        field_ends = field_ends[keep]
-        starts, ends, line_ends, field_counts = (
-            starts[~blank],
-            ends[~blank],
-            line_ends[~blank],
-            field_counts[~blank],
-        )
-    return _Found(starts, ends, line_ends, field_counts, field_ends, stop), is_rfc4180
-
-
-def _split_like_csv_module(
-    data: bytes, start: int, dialect: Dialect, at_end: bool
-) -> tuple[_Found, dict[int, Problem]]:
-    """Find records field by field, from `start` on, as the csv module's state machine does."""
-    quoted, plain = dialect.quoted_field.match, dialect.plain_field.match
-    delimiter = dialect.delimiter[0]
-    starts: list[int] = []
-    ends: list[int] = []
-    line_ends: list[int] = []
-    field_counts: list[int] = []
-    field_ends: list[int] = []
-    problems: dict[int, Problem] = {}
-    size, record, position, width = len(data), start, start, 0
-    problem: Problem | None = None
-    while position < size or width:
-        match = quoted(data, position)
-        if match is None:
-            match = plain(data, position)
-            assert match is not None  # it matches the empty field
-        elif not match[2]:
-            if not at_end:
-                break
-            problem = problem or Problem("a quote opened on this line is never closed", position)
-        elif match[3] and (b"\n" in match[1] or b"\r" in match[1]):
-            problem = problem or Problem(
-                "a quoted field begins on this line and ends in the middle of a later one (a "
-                "missing quote?)",
-                position,
-            )
-        # Nothing but the end of the file ends a field whose quote stays open.
-        position = size if match.re is dialect.quoted_field and not match[2] else match.end()
-        # what it escapes is not here
-        if position == size - 1 and data[position:] == dialect.escapechar:
-            if not at_end:
-                break
-            problem = problem or Problem("an escape character is the last of the file", position)
-            position = size
-        if position < size and data[position] == delimiter:
-            field_ends.append(position)
-            width += 1
-            position += 1
-            continue
-        if position == size and not at_end:
-            break
-        following = position
-        if data[following : following + 1] == b"\r":
-            following += 1
-            if following == size and not at_end:
-                break
-        if data[following : following + 1] == b"\n":
-            following += 1
-        if position > record:
-            if problem:
-                problems[len(starts)] = problem
-            starts.append(record)
-            ends.append(position)
-            line_ends.append(following)
-            field_ends.append(position)
-            field_counts.append(width + 1)
-        record = position = following
-        width, problem = 0, None
-    del field_ends[sum(field_counts) :]
-    found = _Found(
-        starts=np.array(starts, np.int64),
-        ends=np.array(ends, np.int64),
-        line_ends=np.array(line_ends, np.int64),
-        field_counts=np.array(field_counts, np.int64),
-        field_ends=np.array(field_ends, np.int64),
-        stop=record,
-    )
-    return found, problems

@@ -1,6 +1,6 @@
 """The rows of scored files: texts, labels and scores block by block, of two files side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.arrow import cells
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.scored_columns import BadCell, label_texts, probabilities
 from batchsent.text import printable
 
+HINT = "say which columns batchsent wrote with --prefix"
 # A column with more different values than this holds no labels.
 MOST_LABELS = 1_000
 
@@ -70,28 +71,23 @@ class ScoredFile:
             )
         self.source = open_source(path, options)
         self.name, self.labels = self.source.name, set[str]()
+        self._label, self._score = prefix + "label", prefix + "score"
+        self._others = {option: column for option, column in others.items() if column is not None}
         try:
-            self._columns = self._find(prefix, others)
+            self._check_columns()
         except BaseException:
             self.close()
             raise
 
-    def _find(self, prefix: str, others: dict[str, str | None]) -> dict[str, int]:
-        """Return the position of each column that is read, by name."""
+    def _check_columns(self) -> None:
         columns = self.source.columns
         try:
-            found = {
-                name: find_column(columns, prefix + name, "--prefix", self.name)
-                for name in ("label", "score")
-            }
+            for column in (self._label, self._score):
+                find_column(columns, column, "--prefix", self.name)
         except UsageError as error:
-            raise UsageError(
-                error.message, hint="say which columns batchsent wrote with --prefix"
-            ) from error
-        for option, column in others.items():
-            if column is not None:
-                found[option] = find_column(columns, column, option, self.name)
-        return found
+            raise UsageError(error.message, hint=HINT) from error
+        for option, column in self._others.items():
+            find_column(columns, column, option, self.name)
 
     def chunks(self) -> Iterator[tuple[Chunk, ScoredRows]]:
         """Yield the chunks of the file, each with what its rows say.
@@ -99,62 +95,48 @@ class ScoredFile:
         Raises InputError for a label without a score, a score that is no probability and a column
         of labels with more than MOST_LABELS values.
         """
-        for chunk in self.source.chunks():
-            read = {
-                name: cells(chunk.carried.column(place), self.source.columns[place])
-                for name, place in self._columns.items()
-            }
-            labels = [None if cell in (None, "") else str(cell) for cell in read.pop("label")]
-            self._count_labels(labels)
-            scores = self._scores(labels, read.pop("score"), chunk.start_row)
-            yield chunk, ScoredRows(chunk.start_row, chunk.texts, labels, scores, read)
+        columns = [self._label, self._score, *self._others.values()]
+        for chunk in self.source.chunks(list(dict.fromkeys(columns))):
+            labels = self._labels(chunk)
+            given = np.array([label is not None for label in labels], dtype=bool)
+            scores = self._scores(chunk, given)
+            others = {option: chunk.columns[name] for option, name in self._others.items()}
+            yield chunk, ScoredRows(chunk.start_row, chunk.texts, labels, scores, others)
 
     def rows(self) -> Iterator[ScoredRows]:
         """Yield what the rows say, block by block. Raises InputError as `chunks` does."""
         for _, rows in self.chunks():
             yield rows
 
-    def _count_labels(self, labels: Sequence[str | None]) -> None:
+    def _labels(self, chunk: Chunk) -> list[str | None]:
+        """Return the labels of a chunk, and add them to those of the file."""
+        try:
+            labels = label_texts(chunk.columns[self._label])
+        except BadCell as bad:
+            raise self._bad_cell(chunk, bad, "label", "text") from bad
         self.labels.update(label for label in set(labels) if label is not None)
         if len(self.labels) > MOST_LABELS:
             raise InputError(
-                f"{self.name}: the label column holds more than {MOST_LABELS:,} labels",
-                hint="say which columns batchsent wrote with --prefix",
+                f"{self.name}: the label column holds more than {MOST_LABELS:,} labels", hint=HINT
             )
+        return labels
 
-    def _scores(
-        self, labels: Sequence[str | None], given: Sequence[Any], start_row: int
-    ) -> NDArray[np.float32]:
-        """Return the scores; the decimals of a CSV read back to the same float32."""
-        scores = np.full(len(labels), np.nan, dtype=np.float32)
-        places = np.flatnonzero([label is not None for label in labels])
-        wanted = [given[place] for place in places.tolist()]
+    def _scores(self, chunk: Chunk, given: NDArray[np.bool_]) -> NDArray[np.float32]:
         try:
-            values = np.array(wanted, dtype=np.float64)
-        except (TypeError, ValueError):
-            values = np.array([_number(cell) for cell in wanted])
-        wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
-        if len(wrong):
-            row = start_row + int(places[wrong[0]]) + 1
-            cell = printable(str(wanted[wrong[0]])[:60])
-            raise InputError(
-                f"{self.name}, row {row:,}: the score '{cell}' is not a probability",
-                hint="say which columns batchsent wrote with --prefix",
-                row=row,
-            )
-        scores[places] = values
-        return scores
+            return probabilities(chunk.columns[self._score], given)
+        except BadCell as bad:
+            raise self._bad_cell(chunk, bad, "score", "a probability") from bad
+
+    def _bad_cell(self, chunk: Chunk, bad: BadCell, what: str, expected: str) -> InputError:
+        row = chunk.start_row + bad.row + 1
+        cell = printable(str(bad.cell)[:60])
+        return InputError(
+            f"{self.name}, row {row:,}: the {what} '{cell}' is not {expected}", hint=HINT, row=row
+        )
 
     def close(self) -> None:
         """Close the file."""
         self.source.close()
-
-
-def _number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def side_by_side(

@@ -1,7 +1,4 @@
-"""Bytes in and out: files, stdin, stdout, gzip and zstd by suffix, encodings.
-
-Knows nothing of rows.
-"""
+"""Bytes in and out: files, stdin, stdout, gzip and zstd by suffix, encodings."""
 
 import codecs
 import contextlib
@@ -39,7 +36,7 @@ MULTIBYTE = {
     "gbk",
     "shift_jis",
 }
-# Whoever reads may have taken the size from a damaged file; memory is taken for what is there.
+# A size may come from a damaged file, so memory is taken for what is there, piece by piece.
 LARGEST_READ = 16 << 20
 WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 BOMS = [
@@ -66,14 +63,31 @@ class InputStream(io.RawIOBase):
         super().__init__()
         self.path = path
         self.name = "stdin" if path == "-" else printable(path)
-        self._stored = _HashingReader(path, self.name)
-        self._stream: Any = self._stored
-        compression = None if path == "-" else compression_of(path)
-        if compression == "gzip":
-            self._stream = gzip.GzipFile(fileobj=self._stored, mode="rb")
-        elif compression == "zstd":
-            self._stream = pa.CompressedInputStream(pa.PythonFile(self._stored, mode="r"), "zstd")
-        self.compression = compression
+        self.compression = None if path == "-" else compression_of(path)
+        self._begin(_HashingReader(_open(path, self.name)))
+
+    def _begin(self, stored: "_HashingReader") -> None:
+        """Read from the start of `stored` from now on."""
+        self._stored = stored
+        self._peeked = b""  # read to look at, not given to a reader yet
+        self._stream: Any = stored
+        if self.compression == "gzip":
+            self._stream = gzip.GzipFile(fileobj=stored, mode="rb")
+        elif self.compression == "zstd":
+            self._stream = pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), "zstd")
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer only at the end; they are read again by `read`."""
+        if len(self._peeked) < size:
+            self._peeked = self.read(size)
+        return self._peeked[:size]
+
+    def rewind(self) -> None:
+        """Start over at the first byte of a regular file; its size and hash start over too."""
+        before, self._stored = self._stored, self._stored.reopened()
+        self._begin(self._stored)
+        # A decompressor of before may close what it reads from at any time; it is another file now.
+        before.close()
 
     @property
     def size(self) -> int:
@@ -92,6 +106,10 @@ class InputStream(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes; fewer only at the end."""
         pieces, wanted = [], size
+        if self._peeked:
+            pieces = [self._peeked if size < 0 else self._peeked[:size]]
+            self._peeked = self._peeked[len(pieces[0]) :]
+            wanted = -1 if size < 0 else size - len(pieces[0])
         try:
             while wanted:
                 piece = self._stream.read(min(wanted, LARGEST_READ))
@@ -121,26 +139,34 @@ class InputStream(io.RawIOBase):
         super().close()
 
 
-class _HashingReader(io.RawIOBase):
-    """The stored bytes: counted and hashed on their way."""
+def _open(path: str, name: str) -> int:
+    """Return a file descriptor of an input. Raises InputError that calls it `name`."""
+    if path == "-":
+        check_stdin()
+        return os.dup(sys.stdin.fileno())
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except ValueError as error:
+        raise InputError(f"{name}: no file can have this name") from error
+    except OSError as error:
+        hint = "check the spelling" if error.errno == errno.ENOENT else None
+        raise InputError(f"{name}: {reason(error)}", hint=hint) from error
 
-    def __init__(self, path: str, name: str) -> None:
+
+class _HashingReader(io.RawIOBase):
+    """The stored bytes of a file descriptor: counted and hashed on their way."""
+
+    def __init__(self, fd: int) -> None:
         super().__init__()
         self.size = 0
         self.hash = hashlib.sha256()
-        if path == "-":
-            check_stdin()
-            self._fd = os.dup(sys.stdin.fileno())
-        else:
-            try:
-                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except ValueError as error:
-                raise InputError(f"{name}: no file can have this name") from error
-            except OSError as error:
-                raise InputError(
-                    f"{name}: {reason(error)}",
-                    hint="check the spelling" if error.errno == errno.ENOENT else None,
-                ) from error
+        self._fd = fd
+
+    def reopened(self) -> "_HashingReader":
+        """Return the same file read from its first byte, whatever has its name by now."""
+        fd = os.dup(self._fd)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return _HashingReader(fd)
 
     def readable(self) -> bool:
         return True
@@ -163,7 +189,7 @@ class _HashingReader(io.RawIOBase):
 
 
 def check_compressed_name(head: bytes, stream: InputStream) -> None:
-    """Refuse compressed bytes under a name that does not say so. Raises InputError."""
+    """Refuse compressed bytes under a name without their suffix. Raises InputError."""
     for magic, suffix in MAGIC.items():
         if head.startswith(magic):
             raise InputError(

@@ -1,6 +1,6 @@
 """The page of two runs side by side: what moved, and whether by more than chance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,17 @@ CONTENTS = {
 Document = Mapping[str, Any]
 
 
-def render_comparison(a: Document, b: Document, conditions: Sequence[str] = ()) -> bytes:
+def render_comparison(
+    a: Document, b: Document, conditions: Sequence[str] = (), *, ignored: Collection[str] = ()
+) -> bytes:
     """Return the page of two summaries, the second measured against the first, in UTF-8.
 
-    `conditions` are those of --fail-on; those that hold are on the page. Raises InputError for a
-    summary whose figures are not what they should be, UsageError for what is no condition.
+    `conditions` are those of --fail-on; those that hold are on the page. Differences of the options
+    `ignored` are not shown. Raises InputError for a summary whose figures are not what they should
+    be, UsageError for what is no condition.
     """
     with as_input_error("one of the summaries"):
-        comparison = compare(a, b)
+        comparison = compare(a, b, ignored=ignored)
         content = _content(a, b, comparison)
     failures = check(comparison, conditions)
     return page(

@@ -7,7 +7,7 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
 from batchsent.files.hashing import sha256_of
-from batchsent.formats import ReadOptions, open_source
+from batchsent.formats import Source
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
@@ -89,8 +89,10 @@ def stamp(path: str) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def check_input(path: str, options: ReadOptions, decoded: list[str]) -> Checked | None:
+def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:
     """Read a regular file for its structure; None for a pipe, which can be read only once.
+
+    The source that was opened of it is read from its first row afterwards.
 
     In the columns `decoded` of a Parquet file all text must be UTF-8. Raises InputError for a row
     that cannot be taken (unless bad rows are to be rejected): within seconds instead of after hours
@@ -99,14 +101,10 @@ def check_input(path: str, options: ReadOptions, decoded: list[str]) -> Checked 
     if not is_regular(path):
         return None
     before = stamp(path)
-    source = open_source(path, options)
-    try:
-        rows, bad_rows = source.check(decoded)
-        # A source that is read from end to end has hashed its bytes on the way.
-        sha256 = source.facts()["sha256"] if rows is not None else None
-        checked = Checked(rows, bad_rows, before[1], sha256 or sha256_of(Path(path)), before)
-    finally:
-        source.close()
+    found = source.check(decoded)
+    # A source that is read from end to end has hashed its bytes on the way.
+    sha256 = found.sha256 or sha256_of(Path(path))
+    checked = Checked(found.rows, found.bad_rows, before[1], sha256, before)
     ensure_unchanged(path, checked)
     return checked
 

@@ -18,7 +18,8 @@ from batchsent.errors import (
 from batchsent.filenames import check_new, exists, is_folder, is_regular
 from batchsent.files.atomic import output_errors, temporary_path, write_file
 from batchsent.files.signals import Signals
-from batchsent.formats.opening import SUFFIXES, format_of
+from batchsent.formats.catalog import SUFFIXES
+from batchsent.formats.opening import format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter

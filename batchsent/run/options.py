@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batchsent.formats import ReadOptions
+from batchsent.formats import FORMATS, ReadOptions
 from batchsent.formats.outputs import OutputOptions
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import option
@@ -62,12 +62,15 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         group="Quality",
     )
     report: bool = option(
-        False, "Also write the summary as a page, OUTPUT.report.html.", group="Common"
+        False,
+        "Also write the summary as a page, OUTPUT.report.html.",
+        affects="nothing",
+        group="Common",
     )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",
-        choices=("csv", "tsv", "parquet", "arrow"),
+        choices=tuple(FORMATS),
         affects="writing",
         group="Run",
     )
@@ -89,12 +92,17 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         metavar="N|P%",
         group="Run",
     )
-    overwrite: bool = option(False, "Replace an output that exists already.", group="Common")
-    restart: bool = option(False, "Discard the unfinished work of an earlier run.", group="Run")
+    overwrite: bool = option(
+        False, "Replace an output that exists already.", affects="nothing", group="Common"
+    )
+    restart: bool = option(
+        False, "Discard the unfinished work of an earlier run.", affects="nothing", group="Run"
+    )
     lock_wait: float = option(
         0.0,
         "Seconds to wait for another run that writes the same output.",
         minimum=0,
+        affects="nothing",
         metavar="S",
         group="Run",
     )

@@ -1,12 +1,8 @@
-"""Labelled files and data sets of the Hub -> texts and label cells.
+"""Labelled files and data sets of the Hub -> texts and label cells."""
 
-Knows nothing of what labels mean.
-"""
-
-import hashlib
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,30 +12,21 @@ from numpy.typing import NDArray
 
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import expand, is_folder, is_regular
+from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
+from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.reading import find_column, find_text_column, list_columns
-from batchsent.formats.streams import InputStream
+from batchsent.formats.scored_columns import BadCell, filled, probabilities
+from batchsent.formats.streams import COMPRESSIONS, InputStream
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
-# What says "file" even where there is none of that name, so that a typing error is not looked up on
-# the Hub.
-SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".tab",
-    ".jsonl",
-    ".ndjson",
-    ".parquet",
-    ".pq",
-    ".arrow",
-    ".arrows",
-    ".gz",
-    ".zst",
-)
+PROBABILITY = "prob_"  # begins the names of a teacher's columns, before the label
+JSON_LINES = {".jsonl", ".ndjson"}
+# Names that mean a file, so that a misspelt one is not looked up on the Hub.
+FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS, *JSON_LINES}
 
 
 @dataclass(frozen=True)
@@ -50,6 +37,8 @@ class Table:
     texts: Sequence[str | None]  # (rows,)
     cells: Sequence[Any]  # (rows,) str, int, float, bool or None
     facts: dict[str, Any]  # where it came from, with a hash
+    # (rows,) cells of each column prob_LABEL by its name; None where the source has no such columns
+    probabilities: Mapping[str, Sequence[Any]] | None = None
 
 
 def is_file(name: str) -> bool:
@@ -58,84 +47,84 @@ def is_file(name: str) -> bool:
     Folders and everything else are data sets.
     """
     path = expand(name)
-    return is_regular(path) or (path.suffix.lower() in SUFFIXES and not is_folder(path))
+    return is_regular(path) or (path.suffix.lower() in FILE_SUFFIXES and not is_folder(path))
 
 
-def read_file(name: str, text_column: str | None, label_column: str | None) -> Table:
+def read_file(
+    name: str,
+    text_column: str | None,
+    label_column: str | None,
+    *,
+    with_probabilities: bool = False,
+) -> Table:
     """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
 
-    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. Raises InputError for a file
-    that cannot be read as its suffix says, UsageError for a column it does not have.
+    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. `with_probabilities` keeps
+    the columns ``prob_LABEL`` too. Raises InputError for a file that cannot be read as its suffix
+    says, UsageError for a column it does not have.
     """
     path = expand(name)
-    if {".jsonl", ".ndjson"} & {suffix.lower() for suffix in path.suffixes[-2:]}:
+    if JSON_LINES & {suffix.lower() for suffix in path.suffixes[-2:]}:
         return read_jsonl(path, text_column, label_column)
-    options = ReadOptions(text_column=text_column)
-    source = open_source(str(path), options)
-    source.close()
-    label = choose_label(source.columns, label_column, source.name)
-    source = open_source(str(path), options, gold_column=label)
     texts: list[str | None] = []
     cells: list[Any] = []
-    try:
-        for chunk in source.chunks():
+    with closing(open_source(str(path), ReadOptions(text_column=text_column))) as source:
+        label = choose_label(source.columns, label_column, source.name)
+        each = [column for column in source.columns if column.startswith(PROBABILITY)]
+        taught: dict[str, list[Any]] = {column: [] for column in each if with_probabilities}
+        for chunk in source.chunks([label, *taught]):
             texts += chunk.texts
-            cells += chunk.gold or []
+            cells += chunk.columns[label]
+            for column, found in taught.items():
+                found += chunk.columns[column]
         facts = source.facts()
-    finally:
-        source.close()
-    columns = [facts["columns"]["text"], label]
-    # A Parquet source reads here and there; its bytes are hashed by whoever needs that.
-    sha256 = facts["sha256"] or sha256_of(path)
     known = {
         "kind": "file",
         "name": path.name,
         "bytes": path.stat().st_size,
-        "sha256": sha256,
-        "columns": columns,
+        # A Parquet source does not read from end to end, so its bytes are hashed here.
+        "sha256": facts["sha256"] or sha256_of(path),
+        "columns": [facts["columns"]["text"], label],
     }
-    return Table(path.name, texts, cells, known)
+    return Table(path.name, texts, cells, known, taught)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file of rows."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]:
+    """Return (rows, labels) what the columns ``prob_LABEL`` of a table hold.
 
-
-def read_probabilities(name: str, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Return (rows, labels) what the columns ``prob_LABEL`` of a file hold.
-
-    Rows without numbers are NaN. Raises UsageError where `name` is no CSV, Parquet or Arrow file or
-    lacks a column, InputError for cells that are no probabilities.
+    Rows without numbers are NaN. Raises UsageError where the table was not read from a file with
+    these columns, InputError for cells that are not probabilities.
     """
-    if not is_file(name) or {".jsonl", ".ndjson"} & set(Path(name).suffixes):
+    name, taught = printable(table.name), table.probabilities
+    if taught is None:
         raise UsageError(
             "--distill takes a CSV, Parquet or Arrow file",
             hint="write one with batch --probabilities",
         )
-    path = expand(name)
     columns = []
     for label in labels:
-        source = open_source(str(path), ReadOptions(), gold_column=f"prob_{label}")
+        column = PROBABILITY + label
+        if column not in taught:
+            raise UsageError(
+                f"{name} has no column called {printable(column)}",
+                hint="--distill reads what batch --probabilities writes, a column for each label",
+            )
         try:
-            cells = [cell for chunk in source.chunks() for cell in chunk.gold or []]
-        finally:
-            source.close()
-        try:
-            columns.append([float(cell) if cell not in (None, "") else math.nan for cell in cells])
-        except (TypeError, ValueError) as error:
+            columns.append(probabilities(taught[column], filled(taught[column])))
+        except BadCell as bad:
             raise InputError(
-                f"{printable(path.name)}: column prob_{printable(label)}: {printable(error)}"
-            ) from error
-    found = np.array(columns, dtype=np.float32).T
+                f"{name}: row {bad.row + 1}: column {printable(column)}: "
+                f"'{printable(str(bad.cell)[:60])}' is not a probability",
+                hint="give the probabilities of one teacher as batch --probabilities writes them",
+            ) from bad
+    found = np.stack(columns, axis=1)
     sums = found.sum(axis=1)
-    wrong = ~np.isnan(sums) & ((found < 0).any(axis=1) | (np.abs(sums - 1) > PROBABILITY_SLACK))
+    wrong = np.abs(sums - 1) > PROBABILITY_SLACK  # never where there are no numbers
     if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+        row = int(wrong.argmax())
         raise InputError(
-            f"{printable(path.name)}: row {row + 1}: the columns prob_LABEL are "
-            f"{found[row].tolist()}, which do not make 1",
+            f"{name}: row {row + 1}: the columns prob_LABEL are {found[row].tolist()}, which do "
+            "not make 1",
             hint="give the probabilities of one teacher as batch --probabilities writes them",
         )
     return found
@@ -166,7 +155,10 @@ def read_jsonl(path: Path, text_column: str | None, label_column: str | None) ->
                 f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}'
             )
         records.append((number, record))
-    keys = list(dict.fromkeys(key for _, record in records for key in record))
+    seen: dict[str, None] = {}
+    for _, record in records:
+        seen.update(dict.fromkeys(record))
+    keys = list(seen)
     text = keys[find_text_column(keys, ReadOptions(text_column=text_column), name)]
     label = choose_label(keys, label_column, name)
     for number, record in records:
@@ -190,7 +182,7 @@ def read_jsonl(path: Path, text_column: str | None, label_column: str | None) ->
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
     """Return the label column: the named one, or the one obvious one.
 
-    Raises UsageError when there is none or several.
+    Raises UsageError where there is not exactly one.
     """
     if wanted is not None:
         return columns[find_column(list(columns), wanted, "--label-column", name)]

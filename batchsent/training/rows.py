@@ -14,9 +14,9 @@ from batchsent.training.plan import Splits
 from batchsent.training.read_labelled import (
     Table,
     is_file,
+    probabilities_of,
     read_dataset,
     read_file,
-    read_probabilities,
 )
 
 
@@ -28,7 +28,7 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     table, splits = read_table(settings, settings.train, settings.train_split)
     rule = decide_labels(table, settings.labels, settings.label_map, settings.stars)
     names = list(rule.labels)
-    targets = read_probabilities(settings.train, names) if settings.distill else None
+    targets = probabilities_of(table, names) if settings.distill else None
     examples = select_examples(table, rule, targets)
     usual = DATASET_SAMPLES if settings.train == DATASET else (None, None)
     train_count, eval_count = (
@@ -115,7 +115,8 @@ def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
 def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
     """Read labelled rows from a file or a data set, with the data set's split names."""
     if is_file(name):
-        return read_file(name, settings.text_column, settings.label_column), []
+        text, label = settings.text_column, settings.label_column
+        return read_file(name, text, label, with_probabilities=settings.distill), []
     return read_dataset(
         name,
         config=settings.dataset_config,

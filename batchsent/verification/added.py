@@ -1,7 +1,4 @@
-"""The columns that a run adds, as they stand in an output: whether a model can have said that.
-
-Reads no files.
-"""
+"""The columns that a run adds, as they stand in an output: whether a model can have said that."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +10,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores, is_blank
+from batchsent.formats.outputs import OutputOptions, added_schema
+from batchsent.formats.scored_columns import (
+    BadCell,
+    label_numbers,
+    probabilities,
+    to_scores,
+    too_low,
+)
 from batchsent.text import printable
 from batchsent.verification.differences import Difference, Location, shown
 
 # More different labels than this are no labels.
 MOST_LABELS = 10_000
-# The winner of n labels has 1/n at least, but for rounding.
-LEAST_WINNER = 1 - 1e-5
 # Probabilities of float32 add up to 1 but for rounding; a thousand labels rounded one way are off
 # by less than this.
 SUM_ERROR = 1e-4
@@ -37,8 +40,8 @@ PATTERNS = {
 class Added:
     """Checks the added columns chunk by chunk against the texts and each other.
 
-    `names` are those of the columns in order, prefix included; `labels` the model's, None where
-    nobody says; `unsure_below` the threshold of the column unsure, None where nobody says.
+    `names` are those of the columns in order, prefix included; `labels` the model's and
+    `unsure_below` the threshold of the column unsure, None where they are not known.
     """
 
     def __init__(
@@ -49,45 +52,42 @@ class Added:
         unsure_below: float | None,
     ) -> None:
         self.names, self.prefix, self.unsure_below = list(names), prefix, unsure_below
-        self._front = f"{prefix}prob_"
-        told = [
-            name.removeprefix(self._front) for name in self.names if name.startswith(self._front)
-        ]
-        self.labels = labels if labels is not None else told or None
+        if labels is None:  # known from columns of their own, where there are any
+            front = f"{prefix}prob_"
+            each = [name for name in self.names if name.startswith(front)]
+            labels = [name.removeprefix(front) for name in each] or None
+        self.labels = labels
         self.counts: Counter[str] = Counter()  # rows of each label
         self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
         self.n_tokens = self.truncated = 0
-        self._unsure_most, self._sure_least = -1.0, 2.0  # scores, where nobody says the threshold
+        self._unsure_most, self._sure_least = -1.0, 2.0  # scores, without a threshold
 
     def check_names(self) -> None:
         """Raise Difference for names that a run does not give its columns, or in another order."""
         bare = [name.removeprefix(self.prefix) for name in self.names]
-        probabilities = [name for name in bare if name.startswith("prob_")]
-        details = ["n_tokens", "truncated"] if "n_tokens" in bare else []
-        wanted = [
-            "label",
-            "score",
-            *probabilities,
-            *details,
-            *(["unsure"] if "unsure" in bare else []),
-        ]
-        if self.names != [self.prefix + name for name in wanted] or len(set(bare)) < len(bare):
+        each = [name for name in bare if name.startswith("prob_")]
+        options = OutputOptions(
+            prefix=self.prefix,
+            probabilities=bool(each),
+            details="n_tokens" in bare,
+            unsure_below=0.0 if "unsure" in bare else None,
+        )
+        labels = tuple(name.removeprefix("prob_") for name in each)
+        wanted = added_schema(labels, options).names
+        if self.names != wanted or len(set(bare)) < len(bare):
             found = ", ".join(map(printable, self.names[:8])) or "none"
             first = f"{self.prefix}label, {self.prefix}score"
             raise Difference(
-                f"the columns behind the input's are not {printable(first)} and so on but: {found}"
+                f"the columns after the input's are not {printable(first)} and so on but: {found}"
             )
-        if len(probabilities) == 1:
-            raise Difference(
-                "there is a column with the probability of one label, and none of the others"
-            )
+        if len(each) == 1:
+            raise Difference("there is a column with the probability of one label only")
 
-    def take(self, chunk: Chunk, added: pa.Table) -> Scores:
+    def take(self, chunk: Chunk, added: pa.Table) -> Scores | None:
         """Judge the added columns of a chunk. Raises Difference.
 
-        Returns them as scores in which other probabilities than the label's are 0, and tokens cut
-        are 1 for a truncated row; the labels are `labels`, which must be known, else there are no
-        probabilities.
+        Returns them as scores of the model's labels, with 1 token cut for a truncated row; None
+        where the labels are not known.
         """
         if added.num_columns < len(self.names):
             few = f"{added.num_columns} field(s) after the input's where {len(self.names)} are due"
@@ -95,98 +95,98 @@ class Added:
         start, prefix = chunk.start_row, self.prefix
         known = {name.removeprefix(prefix): added.column(n) for n, name in enumerate(self.names)}
         blank = np.fromiter(map(is_blank, chunk.texts), dtype=bool, count=chunk.rows)
-        places, distinct, given = self._labelled(known["label"], blank, start)
-        scores = self._numbers(known["score"], "score", start)
+        winners, labels = self._winners(known["label"], blank, start)
+        given = winners >= 0
+        score = self._numbers(known["score"], "score", start)
         self._all(
-            given == ~np.isnan(scores),
+            given == ~np.isnan(score),
             "score",
             start,
             known["score"],
             "label and score must come together",
         )
         most = MOST_LABELS if self.labels is None else len(self.labels)
-        right = ~(scores < LEAST_WINNER / most)
         self._all(
-            right,
+            ~too_low(score, most),
             "score",
             start,
             known["score"],
             f"too low for the highest of {most:,} probabilities",
         )
-        self._probabilities(known, places, distinct, scores, start)
+        self._probabilities(known, winners, labels, score, start)
         tokens, cut = self._details(known, blank, start)
         if "unsure" in known:
-            self._unsure(known["unsure"], scores, start)
+            self._unsure(known["unsure"], score, start)
 
         self.rows["blank"] += int(blank.sum())
         self.rows["scored"] += int(given.sum())
         self.rows["nonfinite"] += int((~blank & ~given).sum())
         self.n_tokens += int(tokens.sum())
         self.truncated += int(cut.sum())
+        if self.labels is None:
+            return None
         status = np.where(given, SCORED, np.where(blank, BLANK, NONFINITE)).astype(np.uint8)
-        labels = self.labels or []
-        said = np.where(
-            given[:, None],
-            np.float32(0),
-            np.full((chunk.rows, len(labels)), np.nan, dtype=np.float32),
+        return to_scores(
+            winners, score, len(self.labels), status=status, n_tokens=tokens, truncated=cut
         )
-        if labels:
-            number = {label: n for n, label in enumerate(labels)}
-            winners = np.array([number[label] for label in distinct], dtype=np.intp)
-            said[given, winners[places[given]]] = scores[given]
-        return Scores(said, tokens, cut, status, distinct=0)
 
-    def _labelled(
-        self, label: pa.ChunkedArray, blank: NDArray[np.bool_], start: int
-    ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_]]:
-        """Return each row's label number (-1: none), the distinct labels, and who has one."""
-        if label.type != pa.string():
+    def _winners(
+        self, column: pa.ChunkedArray, blank: NDArray[np.bool_], start: int
+    ) -> tuple[NDArray[np.intp], Sequence[str]]:
+        """Return (rows,) the number of each row's label, -1 for none, and what is numbered.
+
+        Raises Difference.
+        """
+        if column.type != pa.string():
             raise Difference(
-                f"its type is {label.type}, not string", Location(column=f"{self.prefix}label")
+                f"its type is {column.type}, not string", Location(column=f"{self.prefix}label")
             )
-        given = np.array(label.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-        self._all(~(blank & given), "label", start, label, "a label where there is no text")
-        encoded = label.combine_chunks().dictionary_encode()
-        distinct = encoded.dictionary.to_pylist()
-        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        if self.labels is not None:
-            foreign = [n for n, name in enumerate(distinct) if name not in self.labels]
-            listed = ", ".join(map(printable, self.labels[:20]))
-            self._all(
-                ~np.isin(places, foreign), "label", start, label, f"not one of the labels {listed}"
-            )
-        for n, rows in enumerate(
-            np.bincount(places[places >= 0], minlength=len(distinct)).tolist()
+        texts = column.to_pylist()
+        given = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+        self._all(~(blank & given), "label", start, column, "a label where there is no text")
+        labels = self.labels
+        if labels is None:
+            labels = [text for text in dict.fromkeys(texts) if text is not None]
+        try:
+            winners = label_numbers(texts, labels)
+        except BadCell as bad:
+            listed = ", ".join(map(printable, labels[:20]))
+            raise self._wrong(bad, "label", start, f"not one of the labels {listed}") from bad
+        for label, rows in zip(
+            labels, np.bincount(winners[given], minlength=len(labels)).tolist(), strict=True
         ):
-            self.counts[distinct[n]] += rows
+            if rows:
+                self.counts[label] += rows
         if len(self.counts) > MOST_LABELS:
             raise Difference(
                 f"the column {printable(self.prefix)}label holds more than {MOST_LABELS:,} labels"
             )
-        return places, distinct, given
+        return winners, labels
 
     def _probabilities(
         self,
         known: dict[str, pa.ChunkedArray],
-        places: NDArray[np.int64],
-        distinct: list[str],
-        scores: NDArray[np.float32],
+        winners: NDArray[np.intp],
+        labels: Sequence[str],
+        score: NDArray[np.float32],
         start: int,
     ) -> None:
         """See whether the probabilities of all labels agree with the score. Raises Difference."""
         names = [name for name in known if name.startswith("prob_")]
-        total = np.zeros(len(scores))
+        total = np.zeros(len(score))
         for name in names:
             values = self._numbers(known[name], name, start)
-            together = np.isnan(values) == np.isnan(scores)
+            together = np.isnan(values) == np.isnan(score)
             self._all(
                 together, name, start, known[name], "label and probability must come together"
             )
-            self._all(~(values > scores), name, start, known[name], "higher than the score")
+            self._all(~(values > score), name, start, known[name], "higher than the score")
             label = name.removeprefix("prob_")
-            own = places == (distinct.index(label) if label in distinct else -2)
+            own = np.zeros(len(score), dtype=bool)
+            if label in labels:
+                own = winners == labels.index(label)
             self._all(
-                ~own | (values == scores), name, start, known[name], "not the score of its label"
+                ~own | (values == score), name, start, known[name], "not the score of its label"
             )
             total += values
         if names:
@@ -199,7 +199,7 @@ class Added:
     def _details(
         self, known: dict[str, pa.ChunkedArray], blank: NDArray[np.bool_], start: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return tokens and whether the text was cut, 0 where nobody says. Raises Difference."""
+        """Return tokens and whether the text was cut, 0 without the columns. Raises Difference."""
         tokens = cut = np.zeros(len(blank), dtype=np.int32)
         if "n_tokens" in known:
             tokens, missing = self._typed(known["n_tokens"], "n_tokens", start)
@@ -255,7 +255,7 @@ class Added:
             self._all(right, "unsure", start, column, words)
 
     def _numbers(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
-        """Return probabilities, NaN for null. Raises Difference for what is none."""
+        """Return probabilities, NaN for null. Raises Difference for what is not one."""
         if pa.types.is_string(column.type):
             try:
                 parsed = pc.cast(column, pa.float32())
@@ -275,10 +275,11 @@ class Added:
             raise Difference(
                 f"its type is {column.type}, not float", Location(column=self.prefix + name)
             )
-        missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
-        values = column.fill_null(0).to_numpy(zero_copy_only=False)
-        self._all((values >= 0) & (values <= 1), name, start, column, "not a probability")
-        return np.where(missing, np.float32("nan"), values)
+        given = column.is_valid().to_numpy(zero_copy_only=False).astype(bool)
+        try:
+            return probabilities(column.to_numpy(zero_copy_only=False), given)
+        except BadCell as bad:
+            raise self._wrong(bad, name, start, "not a probability") from bad
 
     def _typed(
         self, column: pa.ChunkedArray, name: str, start: int
@@ -307,16 +308,17 @@ class Added:
         """Raise Difference for the first row that is not right."""
         if not right.all():
             row = int((~right).argmax())
-            found = shown(column[row].as_py())
-            raise Difference(
-                f"{what}: {found}",
-                Location(start + row + 1, column=self.prefix + name),
-                found=found,
-            )
+            raise self._wrong(BadCell(row, column[row].as_py()), name, start, what)
+
+    def _wrong(self, bad: BadCell, name: str, start: int, what: str) -> Difference:
+        """Return the difference that a cell of a column is."""
+        found = shown(bad.cell)
+        location = Location(start + bad.row + 1, column=self.prefix + name)
+        return Difference(f"{what}: {found}", location, found=found)
 
 
 def _float32(text: str | None) -> float | None:
-    """Return the number of a text, null where there is none: then it is not what was written."""
+    """Return the number of a text, None for a text that is not a number."""
     try:
         return None if text is None else float(np.float32(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a summary claims, held against what the files are; knows neither rows nor scores."""
+"""What a summary claims, held against what the files are."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,16 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from batchsent.files.hashing import sha256_of
-from batchsent.formats import ReadOptions
-from batchsent.formats.opening import format_of
-from batchsent.formats.records import Dialect, scan
-from batchsent.formats.streams import InputStream
+from batchsent.formats import ReadOptions, open_source
 from batchsent.text import printable
-from batchsent.verification.copied import longest_record
 from batchsent.verification.differences import Difference, as_difference, shown
 
 
@@ -90,16 +83,7 @@ def rows_of(path: Path, output_format: str | None) -> int:
 
     Raises Difference for one that is damaged.
     """
-    name = output_format or format_of(str(path), what="output") or "csv"
-    with as_difference(), closing(InputStream(str(path))) as stream:
-        if name == "parquet":
-            return int(pq.read_metadata(path).num_rows)
-        if name == "arrow":
-            return sum(
-                batch.num_rows for batch in pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
-            )
-        dialect = Dialect(b"\t" if name == "tsv" else b",")
-        longest = longest_record(ReadOptions())
-        return (
-            sum(map(len, scan(stream, dialect, max_record_bytes=longest, name=printable(path)))) - 1
-        )
+    options = ReadOptions(input_format=output_format)
+    with as_difference(), closing(open_source(str(path), options, needs_text=False)) as table:
+        rows = table.check([]).rows
+        return sum(chunk.rows for chunk in table.chunks()) if rows is None else rows

@@ -1,10 +1,11 @@
 """An input beside its output: the user's columns are compared, the added ones yielded.
 
-CSV that was copied is compared byte for byte, everything else value for value. Knows nothing of
-what is added.
+CSV that was copied is compared byte for byte, everything else value for value. COMPARISONS says for
+each format how.
 """
 
-import contextlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ from batchsent.formats.csv_sinks import flat
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
-from batchsent.formats.records import Dialect, scan
+from batchsent.formats.records import Dialect
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
 from batchsent.verification.copied import CopiedCsv, Cursor, as_texts, longest_record
@@ -30,7 +32,7 @@ class Output(Protocol):
     """The rows of an output, taken in step with those of its input."""
 
     compared: str  # bytes or values
-    # names of the columns behind the user's; None where the file names none
+    # names of the columns after the user's; None where the file has no header
     added: list[str] | None
 
     def take(self, chunk: Chunk) -> pa.Table:
@@ -40,7 +42,7 @@ class Output(Protocol):
         """
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
 
     def close(self) -> None:
         """Close the file."""
@@ -63,20 +65,38 @@ def open_output(
     except ValueError as error:
         raise InputError(f"{printable(path)}: no file can have this name") from error
     name = output_format or format_of(path, what="output") or source.format
-    with as_difference(), contextlib.ExitStack() as stack:
-        output: Output
-        if name in {"csv", "tsv"}:
-            stream = stack.enter_context(contextlib.closing(InputStream(path)))
-            tabs = name == "tsv"
-            if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
-                output = CopiedCsv(stream, source, options)
-            else:
-                output = CsvValues(stream, source, options, tabs=tabs)
-        else:
-            table = open_source(path, ReadOptions(text_column=label, input_format=name))
-            output = Tables(stack.enter_context(contextlib.closing(table)), source)
-        stack.pop_all()  # from here on the output closes what it reads from
-        return output
+    with as_difference():
+        return COMPARISONS[name](path, source, options, label)
+
+
+def open_csv(path: str, source: Source, options: ReadOptions, _: str, *, tabs: bool) -> Output:
+    """Open a CSV beside an input: one of the same kind was copied, others were made of values."""
+    stream = InputStream(path)
+    try:
+        if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
+            return CopiedCsv(stream, source, options)
+        return CsvValues(stream, source, options, tabs=tabs)
+    except BaseException:
+        stream.close()  # otherwise the output closes it
+        raise
+
+
+def open_typed(
+    path: str,
+    source: Source,
+    _: ReadOptions,
+    label: str,
+    *,
+    name: str,
+    rows: Callable[[Source, Source], Output],
+) -> Output:
+    """Open an output of the typed format `name` beside an input; `rows` compares the two."""
+    output = open_source(path, ReadOptions(text_column=label, input_format=name))
+    try:
+        return rows(output, source)
+    except BaseException:
+        output.close()  # otherwise the comparison closes it
+        raise
 
 
 class CsvValues:
@@ -126,8 +146,10 @@ class CsvValues:
         unquote, table = self._dialect.unquote, chunk.carried.table(self._source.schema)
 
         def column(n: int) -> pa.Array:
-            raws = (raw for piece in pieces for raw in piece.fields(n))
-            return pa.array([unquote(raw) if raw else None for raw in raws], pa.large_binary())
+            cells: list[bytes | None] = []
+            for piece in pieces:
+                cells += [unquote(raw) if raw else None for raw in piece.fields(n)]
+            return pa.array(cells, pa.large_binary())
 
         # What is compared is bytes: a column may say utf-8 and hold something else.
         given = [
@@ -140,7 +162,7 @@ class CsvValues:
         )
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
         with as_difference():
             if any(len(piece) for piece in self._records.left()):
                 raise Difference("a row that the input does not have", Location(self._rows + 1))
@@ -150,8 +172,8 @@ class CsvValues:
         self._stream.close()
 
 
-class Tables:
-    """A Parquet file or an Arrow stream: types and values against the input's."""
+class TypedRows:
+    """An output with types and values, against those of the input."""
 
     compared = "values"
 
@@ -167,16 +189,16 @@ class Tables:
         source, output = self._source, self._output
         wanted = source.schema
         if output.format != source.format:
-            wanted = (
-                as_parquet_has_it(wanted)
-                if isinstance(output, ParquetSource)
-                else as_arrow_has_it(wanted)
-            )
+            wanted = self._as_kept(wanted)
         for n, given in enumerate(wanted):
             if not output.schema.field(n).equals(given, check_metadata=True):
                 raise differs(Location(column=given.name), given, output.schema.field(n))
         if (wanted.metadata or {}) != (output.schema.metadata or {}):
             raise Difference("the metadata of the schema are not those of the input")
+
+    def _as_kept(self, schema: pa.Schema) -> pa.Schema:
+        """Return a schema as the output's format keeps it: an Arrow stream names parts of maps."""
+        return pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
 
     def _take_rows(self, rows: int) -> pa.Table:
         pieces = []
@@ -201,9 +223,27 @@ class Tables:
         return pa.table(added, names=[str(n) for n in range(len(added))])
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on, or is a Parquet file of another make."""
+        """Raise Difference if the output has more rows."""
         if self._take_rows(1).num_rows:
             raise Difference("a row that the input does not have", Location(self._rows + 1))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._output.close()
+
+
+class ParquetRows(TypedRows):
+    """A Parquet output; made of Parquet it has the row groups and codecs of the input too."""
+
+    def _as_kept(self, schema: pa.Schema) -> pa.Schema:
+        """Return a schema as it comes out of a Parquet file: that has no seconds, for instance."""
+        file = pa.BufferOutputStream()
+        pq.write_table(schema.empty_table(), file)
+        return pq.read_schema(pa.BufferReader(file.getvalue()))
+
+    def finish(self) -> None:
+        """Raise Difference if the output has more rows, or other row groups or codecs."""
+        super().finish()
         source, output = self._source, self._output
         if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
             if source.row_groups != output.row_groups:
@@ -215,13 +255,18 @@ class Tables:
                 if output.codecs.get(column, codec) != codec:
                     raise differs(Location(column=column), codec, output.codecs[column])
 
-    def close(self) -> None:
-        """Close the file."""
-        self._output.close()
+
+# (path, source, options, label): the output in each format, with the keys of FORMATS.
+COMPARISONS: dict[str, Callable[[str, Source, ReadOptions, str], Output]] = {
+    "csv": partial(open_csv, tabs=False),
+    "tsv": partial(open_csv, tabs=True),
+    "parquet": partial(open_typed, name="parquet", rows=ParquetRows),
+    "arrow": partial(open_typed, name="arrow", rows=TypedRows),
+}
 
 
 def added_names(columns: list[str], found: list[str]) -> list[str]:
-    """Return the names behind the user's.
+    """Return the names after the user's.
 
     Raises Difference where the user's are not there, in order.
     """
@@ -231,18 +276,6 @@ def added_names(columns: list[str], found: list[str]) -> list[str]:
         if found[n] != name:
             raise differs(Location(column=name), name, found[n])
     return found[len(columns) :]
-
-
-def as_parquet_has_it(schema: pa.Schema) -> pa.Schema:
-    """Return a schema as it comes out of a Parquet file: that has no seconds, for instance."""
-    file = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), file)
-    return pq.read_schema(pa.BufferReader(file.getvalue()))
-
-
-def as_arrow_has_it(schema: pa.Schema) -> pa.Schema:
-    """Return a schema as an Arrow stream has it: with its own names for parts of a map."""
-    return pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
 
 
 def compare_columns(names: list[str], given: list[Any], found: list[Any], chunk: Chunk) -> None:
@@ -260,7 +293,7 @@ def compare_columns(names: list[str], given: list[Any], found: list[Any], chunk:
     row, n = first
     if row >= len(found[n]):
         raise Difference(
-            f"the output ends ahead of this row: it has {chunk.start_row + row:,} rows",
+            f"the output ends before this row: it has {chunk.start_row + row:,} rows",
             Location(chunk.start_row + row + 1),
         )
     raise differs(

@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.formats.csv import CsvSource
+from batchsent.formats.csv_chunks import CsvRows
 from batchsent.formats.reading import ReadOptions
-from batchsent.formats.records import Records, count_lines, scan
+from batchsent.formats.records import Records, count_lines
+from batchsent.formats.splitting import scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.verification.differences import Difference, Location, as_difference, differs
 
@@ -57,7 +59,7 @@ class CopiedCsv:
         while len(head) < len(source.preamble) and (more := reader.read(64 << 10)):
             head += more
         if not head.startswith(source.preamble):
-            raise Difference("the bytes ahead of the header are not those of the input")
+            raise Difference("the bytes before the header are not those of the input")
         self._records = Cursor(
             scan(
                 reader,
@@ -92,9 +94,10 @@ class CopiedCsv:
         """Return the added fields of a chunk's rows as text, empty as null. Raises Difference."""
         with as_difference():
             pieces = self._records.take(chunk.rows)
-        if self._count is None:  # no header: the first record tells
+        if self._count is None:  # no header: the width of the first record
             field_counts = [int(piece.field_counts[0]) for piece in pieces if len(piece)]
             self._count = field_counts[0] - self._width if field_counts else 0
+        assert isinstance(chunk.carried, CsvRows)  # of a CsvSource
         self._compare(list(chunk.carried.runs), pieces, chunk.start_row)
         self._rows += chunk.rows
         return as_texts(pieces, self._width, self._count, self._value)
@@ -122,8 +125,7 @@ class CopiedCsv:
         self, runs: list[Records], pieces: list[Records], start: int | None, count: int
     ) -> Difference:
         """Return the first difference of records that are known to differ somewhere."""
-        ours = [(run, n) for run in runs for n in range(len(run))]
-        theirs = [(piece, n) for piece in pieces for n in range(len(piece))]
+        ours, theirs = numbered(runs), numbered(pieces)
         columns, width = self._source.columns, self._width
         ending: Difference | None = None
         for number, (run, n) in enumerate(ours):
@@ -131,7 +133,7 @@ class CopiedCsv:
             line = run.line(int(run.starts[n]))
             if number >= len(theirs):
                 return Difference(
-                    f"the output ends ahead of this row: it has {row and row - 1} rows",
+                    f"the output ends before this row: it has {row and row - 1} rows",
                     Location(row, line),
                 )
             piece, m = theirs[number]
@@ -156,7 +158,7 @@ class CopiedCsv:
         return ending or Difference(f"blank lines or line ends differ in {where}")
 
     def finish(self) -> None:
-        """Raise Difference if the output goes on."""
+        """Raise Difference if the output has more rows."""
         rest = self._ahead[1]
         with as_difference():
             for piece in self._records.left():
@@ -164,24 +166,31 @@ class CopiedCsv:
                     raise Difference("a row that the input does not have", Location(self._rows + 1))
                 rest += piece.data[piece.begin : piece.stop]
         if rest != self._ahead[0]:
-            raise Difference("blank lines or line ends differ behind the last row")
+            raise Difference("blank lines or line ends differ after the last row")
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
 
 
+def numbered(runs: list[Records]) -> list[tuple[Records, int]]:
+    """Return every record of some runs as its run and its number in it."""
+    records: list[tuple[Records, int]] = []
+    for run in runs:
+        records += [(run, n) for n in range(len(run))]
+    return records
+
+
 def as_texts(
     pieces: list[Records], first: int, count: int, value: Callable[[bytes], str]
 ) -> pa.Table:
     """Return `count` columns of fields from `first` on as text; empty ones are null."""
-    columns = [
-        pa.array(
-            [value(raw) if raw else None for piece in pieces for raw in piece.fields(first + n)],
-            pa.string(),
-        )
-        for n in range(count)
-    ]
+    columns = []
+    for n in range(count):
+        cells: list[str | None] = []
+        for piece in pieces:
+            cells += [value(raw) if raw else None for raw in piece.fields(first + n)]
+        columns.append(pa.array(cells, pa.string()))
     return pa.table(columns, names=[str(n) for n in range(count)])
 
 

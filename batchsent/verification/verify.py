@@ -1,39 +1,34 @@
 """Proof of the row contract: an output is its input with scores after every row.
 
-Knows which proofs there are; how rows are told apart is comparing.py's business, what scores look
-like added.py's, and how a claim of the summary is held against a file claims.py's.
+The proofs, one by one: rows are compared in comparing.py, added columns in added.py, rejected rows
+in rejected.py, and claims of the summary in claims.py.
 """
 
 import dataclasses
-import typing
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.chunk import Reject
-from batchsent.errors import GateFailed, InputError, UsageError
-from batchsent.evaluation import summary as summaries
+import pyarrow as pa
+
+from batchsent.chunk import Chunk
+from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
-from batchsent.formats import ReadOptions, open_source
+from batchsent.formats import FORMATS, ReadOptions, open_source
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
-from batchsent.formats.records import Dialect, scan
-from batchsent.formats.streams import InputStream
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.verification.added import Added
 from batchsent.verification.claims import same, same_file, same_section, same_tables
 from batchsent.verification.comparing import Output, open_output
-from batchsent.verification.copied import longest_record
-from batchsent.verification.differences import Difference, Location, as_difference
+from batchsent.verification.differences import Difference
+from batchsent.verification.rejected import RejectsFile
+from batchsent.verification.run_summary import RunSummary
 
 SCHEMA = "batchsent.verification/1"
-
-# Options of a run that decide which columns and which tables it wrote.
-WRITTEN_BY = ("probabilities", "details", "unsure_below", "group_by", "disagreements")
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class VerifyOptions(ReadOptions):
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",
-        choices=("csv", "tsv", "parquet", "arrow"),
+        choices=tuple(FORMATS),
         group="Run",
     )
     summary: str | None = option(
@@ -127,66 +122,26 @@ class Verification:
         if output == "-":
             raise UsageError("an output is verified once it is a file", hint="name the file")
         self.input, self.output, self.reporter = source, output, reporter
-        self.summary_path = options.summary or f"{output}.summary.json"
-        self.summary: dict[str, Any] | None = None
-        if options.summary is not None or exists(self.summary_path):
-            self.summary = summaries.read(self.summary_path)
-        self.options = self._options_of_the_run(options)
+        path = options.summary or f"{output}.summary.json"
+        self.summary: RunSummary | None = None
+        self.options = options
+        self.written_by: OutputOptions | None = None
+        if options.summary is not None or exists(path):
+            self.summary = RunSummary.read(path)
+            self.options = self.summary.complete(options, {"summary", "chunk_rows"})
+            self.written_by = self.summary.output_options(self.options.prefix)
         self.rejects_path = Path(self.options.rejects or f"{output}.rejects.csv")
         if self.options.bad_rows == "error" and self.summary is None and exists(self.rejects_path):
             self.options = dataclasses.replace(self.options, bad_rows="reject")
         self.rows = dict.fromkeys(
             ("read", "scored", "blank", "rejected", "nonfinite", "written"), 0
         )
-        self.written_by = self._options_of_the_writer()
         self.tally: Tally | None = None  # counts what the summary did, where there is one
         self.compared = ""
         self.columns: list[str] = []
         self.added: list[str] = []
         self.checked: list[str] = []
         self.unchecked: list[str] = []
-
-    def _options_of_the_run(self, options: VerifyOptions) -> VerifyOptions:
-        """Return the options with the run's own in place of defaults.
-
-        Raises InputError for a damaged summary.
-        """
-        if self.summary is None:
-            return options
-        recorded = self.summary["run"].get("options") or {}
-        hints = typing.get_type_hints(VerifyOptions)
-        taken = {}
-        for field in dataclasses.fields(VerifyOptions):
-            if field.name not in {"summary", "chunk_rows"} and field.name in recorded:
-                if not isinstance(recorded[field.name], hints[field.name]):
-                    raise self._damaged(f"the option {field.name} is {recorded[field.name]!r}")
-                if getattr(options, field.name) == field.default:
-                    taken[field.name] = recorded[field.name]
-        return build(VerifyOptions, dataclasses.asdict(options) | taken)
-
-    def _options_of_the_writer(self) -> OutputOptions | None:
-        """Return the options that decide what a run writes; None without a summary.
-
-        Raises InputError.
-        """
-        if self.summary is None:
-            return None
-        recorded = self.summary["run"].get("options") or {}
-        # 1 is a score too
-        hints = typing.get_type_hints(OutputOptions) | {"unsure_below": float | int | None}
-        taken = {name: recorded[name] for name in WRITTEN_BY if name in recorded}
-        for name, found in taken.items():
-            if not isinstance(found, hints[name]):
-                raise self._damaged(f"the option {name} is {found!r}")
-        if not 0 <= (taken.get("unsure_below") or 0) <= 1:
-            raise self._damaged(f"the option unsure_below is {taken['unsure_below']!r}")
-        return OutputOptions(**taken, prefix=self.options.prefix)
-
-    def _damaged(self, what: object) -> InputError:
-        return InputError(
-            f"{printable(self.summary_path)} is damaged: {printable(what)}",
-            hint="move it away to verify the rows without it",
-        )
 
     def go(self) -> dict[str, Any]:
         """Hold the files against each other; return the verdict. Raises Difference."""
@@ -199,21 +154,10 @@ class Verification:
             ) as output:
                 self.compared = output.compared
                 added = self._columns_added(output)
-                with closing(self._rejects()) as rejects:
-                    next(rejects)
+                with closing(RejectsFile(self.rejects_path, options)) as rejects:
                     for chunk in source.chunks():
-                        table = output.take(chunk)
-                        if chunk.rows:
-                            scores = added.take(chunk, table)
-                            if self.tally is not None:
-                                self.tally.add(chunk, scores)
-                        for reject in chunk.rejected:
-                            rejects.send(reject)
-                        self.rows["rejected"] += len(chunk.rejected)
-                        self.rows["read"] += chunk.rows + len(chunk.rejected)
-                        self.rows["written"] += chunk.rows
-                        self.reporter.progress(self.rows["written"], None)
-                    rejects.send(None)
+                        self._take(chunk, output.take(chunk), added, rejects)
+                    rejects.finish()
                 output.finish()
             input_facts = source.facts()
         self.rows |= added.rows
@@ -230,18 +174,35 @@ class Verification:
             self._say_what_is_not_known(output)
         else:
             try:
-                self._check_summary(self.summary, input_facts, added)
+                self._check_summary(self.summary.document, input_facts, added)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
-                raise self._damaged(error) from error
+                raise self.summary.damaged(error) from error
         return self.verdict(None)
+
+    def _take(self, chunk: Chunk, table: pa.Table, added: Added, rejects: RejectsFile) -> None:
+        """Judge and count the rows of a chunk, `table` being the columns added to them.
+
+        Raises Difference.
+        """
+        if chunk.rows:
+            scores = added.take(chunk, table)
+            if self.tally is not None and scores is not None:
+                self.tally.add(chunk, scores)
+        for reject in chunk.rejected:
+            rejects.take(reject)
+        self.rows["rejected"] += len(chunk.rejected)
+        self.rows["read"] += chunk.rows + len(chunk.rejected)
+        self.rows["written"] += chunk.rows
+        self.reporter.progress(self.rows["written"], None)
 
     def _columns_added(self, output: Output) -> Added:
         """Return what judges the added columns.
 
         Raises Difference where they are not those that a run adds.
         """
-        prefix, labels, run = self.options.prefix, self._label_names(), self.written_by
-        expected = [f"{prefix}label", f"{prefix}score"]
+        prefix, run = self.options.prefix, self.written_by
+        labels = None if self.summary is None else self.summary.labels()
+        expected = added_schema((), OutputOptions(prefix=prefix)).names
         if run is not None and labels is not None:
             expected = added_schema(tuple(labels), run).names
             self.tally = Tally(tuple(labels), unsure_below=run.unsure_below, winners_only=True)
@@ -252,7 +213,7 @@ class Verification:
             there, wanted = (
                 ", ".join(map(printable, names[:20])) for names in (self.added, expected)
             )
-            raise Difference(f"the columns behind the input's are {there}; the run added {wanted}")
+            raise Difference(f"the columns after the input's are {there}; the run added {wanted}")
         return added
 
     def _say_what_is_not_known(self, output: Output) -> None:
@@ -267,66 +228,13 @@ class Verification:
             )
         if output.added is None:
             self.unchecked.append(
-                "fields behind label and score: there is no header that names them"
+                "fields after label and score: there is no header that names them"
             )
         groups = side_table_paths(Path(self.output), OutputOptions(group_by="any"))["groups"]
         if exists(groups):
             self.unchecked.append(
                 f"the table {printable(groups)}: there is no summary with its hash"
             )
-
-    def _label_names(self) -> list[str] | None:
-        """Return the model's labels, as the summary has them; None without one.
-
-        Raises InputError.
-        """
-        if self.summary is None:
-            return None
-        names = self.summary["model"].get("labels")
-        if (
-            not isinstance(names, list)
-            or not names
-            or not all(isinstance(name, str) for name in names)
-        ):
-            raise self._damaged("the model has no labels")
-        return names
-
-    def _rejects(self) -> typing.Generator[None, Reject | None, None]:
-        """Take the rejected rows, then None, and hold each against the rejects file.
-
-        Raises Difference.
-        """
-        reject = yield
-        name = printable(self.rejects_path)
-        if not exists(self.rejects_path):
-            if reject is not None:
-                raise Difference(
-                    f"this row was left out, and there is no {name} to name it",
-                    Location(line=reject.line),
-                )
-            yield
-            return
-        with closing(InputStream(str(self.rejects_path))) as stream:
-            entries = _entries(stream, longest_record(self.options))
-            next(entries, None)  # the header
-            while reject is not None:
-                entry = next(entries, None)
-                if entry is None or entry[:2] != [
-                    str(reject.line).encode(),
-                    str(reject.byte_offset).encode(),
-                ]:
-                    raise Difference(
-                        f"this row was left out, and {name} does not name it",
-                        Location(line=reject.line),
-                    )
-                if entry[3:] != [reject.raw]:
-                    raise Difference(
-                        f"{name} has another row in its place", Location(line=reject.line)
-                    )
-                reject = yield
-            if next(entries, None) is not None:
-                raise Difference(f"{name} names rows that can be read")
-        yield
 
     def _check_summary(
         self, document: dict[str, Any], input_facts: dict[str, Any], added: Added
@@ -409,23 +317,10 @@ class Verification:
             "difference": found,
             "input": printable(self.input),
             "output": printable(self.output),
-            "summary": None if self.summary is None else printable(self.summary_path),
+            "summary": None if self.summary is None else printable(self.summary.path),
             "compared": self.compared or None,
             "columns": {"input": len(self.columns), "added": self.added},
             "rows": self.rows,
             "checked": self.checked,
             "unchecked": self.unchecked,
         }
-
-
-def _entries(stream: InputStream, longest: int) -> Iterator[list[bytes]]:
-    """Yield the fields of each record of a rejects file.
-
-    Raises Difference for one that is damaged.
-    """
-    dialect = Dialect()
-    with as_difference():
-        for run in scan(stream, dialect, max_record_bytes=longest, name="the rejects file"):
-            for n in range(len(run)):
-                one = run.slice(n, n + 1)
-                yield [dialect.unquote(one.fields(c)[0]) for c in range(int(one.field_counts[0]))]

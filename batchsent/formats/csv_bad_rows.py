@@ -1,0 +1,119 @@
+"""Which rows of a CSV cannot be taken, and why: their quoting, width, length or encoding."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchsent.chunk import Reject
+from batchsent.errors import InputError
+from batchsent.formats.reading import ReadOptions
+from batchsent.formats.records import Dialect, Records
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A record that cannot be taken."""
+
+    number: int  # in its run
+    reason: str
+    offset: int  # of the byte to look at, in the run's data
+    hint: str
+
+
+@dataclass(frozen=True)
+class RowChecks:
+    """What a record must be to be taken."""
+
+    options: ReadOptions
+    dialect: Dialect
+    encoding: str  # of the records' bytes
+    fields: int  # in every record
+    name: str  # of the input, for messages
+
+    def sort_out(self, runs: Iterable[Records]) -> Iterator[Records | Reject]:
+        """Yield runs of good rows and the bad rows between them, in file order.
+
+        Raises InputError for a bad row unless they are to be left out.
+        """
+        for run in runs:
+            first = 0
+            for bad in self.bad_rows(run):
+                if self.options.bad_rows == "error":
+                    line = run.line(bad.offset)
+                    raise InputError(
+                        f"{self.name}, line {line}: {bad.reason}", hint=bad.hint, line=line
+                    )
+                if first < bad.number:
+                    yield run.slice(first, bad.number)
+                begin, end = int(run.starts[bad.number]), int(run.ends[bad.number])
+                raw = run.data[begin:end]
+                yield Reject(run.line(begin), run.first_byte + begin, bad.reason, raw)
+                first = bad.number + 1
+            if first == 0 or first < len(run):
+                yield run.slice(first, len(run))
+
+    def bad_rows(self, run: Records) -> Iterator[BadRow]:
+        """Yield every row of a run that cannot be taken."""
+        suspect = run.field_counts != self.fields
+        suspect[list(run.problems)] = True
+        # Only such a record can hold a field that is too long.
+        suspect |= run.ends - run.starts > self.options.max_field_bytes
+        if self.options.encoding_errors == "strict":
+            for number in range(len(run)):
+                if not self.decodes(run.data[run.starts[number] : run.ends[number]]):
+                    suspect[number] = True
+        for number in np.flatnonzero(suspect).tolist():
+            bad = self.judge(run, number)
+            if bad is not None:
+                yield bad
+
+    def judge(self, run: Records, number: int) -> BadRow | None:
+        """Return what is wrong with a record, None where nothing is."""
+        offset = int(run.starts[number])
+        raw = run.data[offset : int(run.ends[number])]
+        one = run.slice(number, number + 1)
+        found = int(one.field_counts[0])
+        if problem := run.problems.get(number):
+            return BadRow(number, problem.what, problem.offset, self.hint(raw))
+        if found != self.fields:
+            reason = f"{found} field(s) where {self.fields} are expected"
+            return BadRow(number, reason, offset, self.hint(raw))
+        longest = longest_field(one, self.fields)
+        if longest > self.options.max_field_bytes:
+            reason = f"a field of {longest:,} bytes, more than {self.options.max_field_bytes:,}"
+            return BadRow(number, reason, offset, self.hint(raw, "--max-field-bytes"))
+        if not self.decodes(raw):
+            reason = f"bytes that are not valid {self.encoding}"
+            return BadRow(number, reason, offset, self.hint(raw, "--encoding"))
+        return None
+
+    def decodes(self, raw: bytes) -> bool:
+        """Tell whether bytes are text in the file's encoding."""
+        try:
+            raw.decode(self.encoding)
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def hint(self, raw: bytes, flag: str | None = None) -> str:
+        """Return what to try for a bad row: `flag`, or what its bytes look like."""
+        quote = self.dialect.quotechar
+        if flag is not None:
+            try_first = f"raise or change {flag}"
+        elif b"\\" + quote in raw and self.dialect.escapechar is None:
+            try_first = "if quotes are escaped with a backslash, add --escapechar '\\'"
+        elif self.dialect.delimiter + b" " + quote in raw and not self.dialect.skip_initial_space:
+            try_first = "if fields are quoted after a space, add --skip-initial-space"
+        else:
+            try_first = "correct the line"
+        return f"{try_first}, or add --bad-rows reject to leave such rows out"
+
+
+def longest_field(record: Records, fields: int) -> int:
+    """Return the bytes of the longest field of a run of one record."""
+    longest = 0
+    for position in range(fields):
+        begins, ends = record.bounds(position)
+        longest = max(longest, int(ends[0] - begins[0]))
+    return longest
