@@ -10,7 +10,6 @@ from batchsent.chunk import Chunk, Scores
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary
 from batchsent.formats import ReadOptions, Source, open_source
-from batchsent.formats.reading import find_column
 from batchsent.formats.scored_columns import (
     BadCell,
     label_numbers,
@@ -19,10 +18,9 @@ from batchsent.formats.scored_columns import (
     to_scores,
     too_low,
 )
+from batchsent.formats.scored_rows import MOST_LABELS, check_column
 from batchsent.text import printable
 
-# A column with more different values than this holds no labels.
-MOST_LABELS = 1_000
 TRUE_WORDS = {"true", "1", "1.0"}
 
 
@@ -172,13 +170,3 @@ class ScoredColumns:
             each=np.stack(each, axis=1) if each else None,
             truncated=truncated,
         )
-
-
-def check_column(source: Source, name: str) -> None:
-    """Refuse a file without a column that batchsent writes. Raises UsageError."""
-    try:
-        find_column(source.columns, name, "--prefix", source.name)
-    except UsageError as error:
-        raise UsageError(
-            error.message, hint="say which columns batchsent wrote with --prefix"
-        ) from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.opening import open_source
-from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.formats.scored_columns import BadCell, label_texts, probabilities
 from batchsent.text import printable
 
@@ -70,7 +70,7 @@ class ScoredFile:
                 "a scored file cannot be read from stdin", hint="save it to a file first"
             )
         self.source = open_source(path, options)
-        self.name, self.labels = self.source.name, set[str]()
+        self.name, self._found = self.source.name, set[str]()
         self._label, self._score = prefix + "label", prefix + "score"
         self._others = {option: column for option, column in others.items() if column is not None}
         try:
@@ -80,14 +80,10 @@ class ScoredFile:
             raise
 
     def _check_columns(self) -> None:
-        columns = self.source.columns
-        try:
-            for column in (self._label, self._score):
-                find_column(columns, column, "--prefix", self.name)
-        except UsageError as error:
-            raise UsageError(error.message, hint=HINT) from error
+        for column in (self._label, self._score):
+            check_column(self.source, column)
         for option, column in self._others.items():
-            find_column(columns, column, option, self.name)
+            find_column(self.source.columns, column, option, self.name)
 
     def chunks(self) -> Iterator[tuple[Chunk, ScoredRows]]:
         """Yield the chunks of the file, each with what its rows say.
@@ -109,13 +105,13 @@ class ScoredFile:
             yield rows
 
     def _labels(self, chunk: Chunk) -> list[str | None]:
-        """Return the labels of a chunk, and add them to those of the file."""
+        """Return the labels of a chunk, and count how many the file has."""
         try:
             labels = label_texts(chunk.columns[self._label])
         except BadCell as bad:
             raise self._bad_cell(chunk, bad, "label", "text") from bad
-        self.labels.update(label for label in set(labels) if label is not None)
-        if len(self.labels) > MOST_LABELS:
+        self._found.update(label for label in set(labels) if label is not None)
+        if len(self._found) > MOST_LABELS:
             raise InputError(
                 f"{self.name}: the label column holds more than {MOST_LABELS:,} labels", hint=HINT
             )
@@ -137,6 +133,14 @@ class ScoredFile:
     def close(self) -> None:
         """Close the file."""
         self.source.close()
+
+
+def check_column(source: Source, name: str) -> None:
+    """Refuse a file without a column that batchsent writes. Raises UsageError."""
+    try:
+        find_column(source.columns, name, "--prefix", source.name)
+    except UsageError as error:
+        raise UsageError(error.message, hint=HINT) from error
 
 
 def side_by_side(
