@@ -15,8 +15,7 @@ from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.model.cpu import has_fast_bfloat16
-from batchsent.model.device import Device, choose_device
+from batchsent.model.device import choose_device
 from batchsent.model.folder import check_replaced
 from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
@@ -26,20 +25,15 @@ from batchsent.training import base, search, train
 from batchsent.training.adapters import add_adapters, check_peft
 from batchsent.training.checkpoints import Checkpoints
 from batchsent.training.examples import Examples, describe
-from batchsent.training.from_scratch import POSITIONS, make_classifier, train_tokenizer
+from batchsent.training.from_scratch import make_classifier, train_tokenizer
 from batchsent.training.options import (
     BASE_MODEL,
-    EPOCHS,
-    LEARNING_RATE,
-    LORA_LEARNING_RATE,
     OUTPUT,
-    SCRATCH_EPOCHS,
-    SCRATCH_LEARNING_RATE,
     FinetuneOptions,
     check_options,
     public_options,
 )
-from batchsent.training.plan import Plan
+from batchsent.training.plan import Plan, make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
 from batchsent.training.read_labelled import is_file
@@ -96,13 +90,7 @@ def run(
         found, origin = find_base(settings, reporter)
         names, splits = find_rows(settings, reporter)
         device = choose_device(settings.device, "float32")
-        plan = make_plan(
-            settings,
-            found,
-            device.kind,
-            choose_precision(settings.precision, device),
-            processes.count,
-        )
+        plan = make_plan(settings, found, device, processes.count)
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
     if device.warning is not None:
         reporter.warning(device.warning)
@@ -208,22 +196,6 @@ def run(
     if settings.push_to_hub is not None and processes.first:
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
-
-
-def choose_precision(wanted: str, device: Device) -> str:
-    """Return the number format of the forward pass: as asked, or bfloat16 where faster.
-
-    Raises UsageError for float16 on a CPU, whose small gradients nothing would rescue.
-    """
-    if wanted == "float16" and device.kind == "cpu":
-        raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
-    if wanted != "auto":
-        return wanted
-    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for
-    # it.
-    if device.kind == "cuda":
-        return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
-    return "bfloat16" if device.kind == "cpu" and has_fast_bfloat16() else "float32"
 
 
 def check_inputs(settings: FinetuneOptions) -> None:
@@ -354,41 +326,3 @@ def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: P
         else base.load_base(found.path, names)
     )
     return model if plan.lora is None else add_adapters(model, plan.lora)
-
-
-def make_plan(
-    settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int
-) -> Plan:
-    """Resolve the defaults that depend on others.
-
-    Raises UsageError for more tokens than the base model can read.
-    """
-    scratch = found is None
-    limit = POSITIONS if found is None else found.max_length
-    if settings.max_length is not None and not 3 <= settings.max_length <= limit:
-        raise UsageError(
-            f"--max-length {settings.max_length}: the base model reads 3 to {limit} tokens",
-            hint=f"leave it out to read {limit}",
-        )
-    usual = LEARNING_RATE if settings.lora is None else LORA_LEARNING_RATE
-    return Plan(
-        seed=settings.seed,
-        learning_rate=settings.learning_rate or (SCRATCH_LEARNING_RATE if scratch else usual),
-        epochs=float(settings.epochs or (SCRATCH_EPOCHS if scratch else EPOCHS)),
-        batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
-        processes=processes,
-        eval_batch_size=settings.eval_batch_size,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        label_smoothing=settings.label_smoothing,
-        class_weights=settings.class_weights,
-        lora=settings.lora,
-        early_stopping=settings.early_stopping,
-        max_length=settings.max_length or limit,
-        save_strategy=settings.save_strategy,
-        save_steps=settings.save_steps,
-        device=device,
-        precision=precision,
-        long_text=settings.long_text,
-    )

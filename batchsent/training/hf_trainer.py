@@ -217,19 +217,10 @@ def make_trainer(
     choosing = plan.early_stopping is not None
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
-        seed=plan.seed,
-        learning_rate=plan.learning_rate,
-        num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=plan.eval_batch_size,
-        gradient_accumulation_steps=plan.accumulate,
-        weight_decay=plan.weight_decay,
-        warmup_steps=plan.warmup_steps(rows),
+        **plan.trainer_arguments(rows),
         # The best checkpoint can only be kept if every evaluation has one.
         eval_strategy=plan.save_strategy if choosing else "epoch",
         eval_steps=plan.save_steps,
-        save_strategy=plan.save_strategy,
-        save_steps=plan.save_steps,
         # One to go on from, the one before should that be half written, and the best.
         save_total_limit=3 if choosing else 2,
         load_best_model_at_end=choosing,

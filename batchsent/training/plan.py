@@ -1,19 +1,42 @@
-"""How a model is to be trained, and what came out: what travels between the parts of a training.
-
-Does nothing.
-"""
+"""How a model is to be trained, and what came out: what travels between the parts of a training."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
+from batchsent.errors import UsageError
+from batchsent.model.cpu import has_fast_bfloat16
+from batchsent.model.device import Device
+from batchsent.training.base import Base
 from batchsent.training.examples import Examples
+from batchsent.training.from_scratch import POSITIONS
+from batchsent.training.options import (
+    EPOCHS,
+    LEARNING_RATE,
+    LORA_LEARNING_RATE,
+    SCRATCH_EPOCHS,
+    SCRATCH_LEARNING_RATE,
+    FinetuneOptions,
+)
+
+# What Hugging Face's Trainer calls the fields of a plan.
+TRAINER_ARGUMENTS = {
+    "seed": "seed",
+    "learning_rate": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "accumulate": "gradient_accumulation_steps",
+    "weight_decay": "weight_decay",
+    "save_strategy": "save_strategy",
+    "save_steps": "save_steps",
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train, with every default resolved."""
+    """How to train, with every default resolved: options keep their names."""
 
     seed: int
     learning_rate: float
@@ -43,6 +66,61 @@ class Plan:
     def warmup_steps(self, rows: int) -> int:
         """Return the number of steps until the full learning rate."""
         return round(self.warmup * self.steps(rows)) if self.warmup < 1 else round(self.warmup)
+
+    def trainer_arguments(self, rows: int) -> dict[str, Any]:
+        """Return the plan in the Trainer's words, for a training with so many rows."""
+        arguments = {theirs: getattr(self, ours) for ours, theirs in TRAINER_ARGUMENTS.items()}
+        return arguments | {"warmup_steps": self.warmup_steps(rows)}
+
+
+def make_plan(settings: FinetuneOptions, base: Base | None, device: Device, processes: int) -> Plan:
+    """Resolve the defaults that depend on others; every other option is taken as it is.
+
+    Raises UsageError for more tokens than the base model can read, and for a precision that the
+    device cannot train in.
+    """
+    limit = POSITIONS if base is None else base.max_length
+    if settings.max_length is not None and not 3 <= settings.max_length <= limit:
+        raise UsageError(
+            f"--max-length {settings.max_length}: the base model reads 3 to {limit} tokens",
+            hint=f"leave it out to read {limit}",
+        )
+    learning_rate, epochs = usual_pace(settings, base)
+    resolved: dict[str, Any] = {
+        "learning_rate": settings.learning_rate or learning_rate,
+        "epochs": float(settings.epochs or epochs),
+        "max_length": settings.max_length or limit,
+        "processes": processes,
+        "device": device.kind,
+        "precision": choose_precision(settings.precision, device),
+    }
+    names = [field.name for field in dataclasses.fields(Plan) if field.name not in resolved]
+    return Plan(**{name: getattr(settings, name) for name in names}, **resolved)
+
+
+def usual_pace(settings: FinetuneOptions, base: Base | None) -> tuple[float, float]:
+    """Return the learning rate and the epochs of those who name none."""
+    if base is None:
+        return SCRATCH_LEARNING_RATE, SCRATCH_EPOCHS
+    if settings.lora is not None:
+        return LORA_LEARNING_RATE, EPOCHS
+    return LEARNING_RATE, EPOCHS
+
+
+def choose_precision(wanted: str, device: Device) -> str:
+    """Return the number format of the forward pass: as asked, or bfloat16 where faster.
+
+    Raises UsageError for float16 on a CPU, whose small gradients nothing would rescue.
+    """
+    if wanted == "float16" and device.kind == "cpu":
+        raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
+    if wanted != "auto":
+        return wanted
+    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for
+    # it.
+    if device.kind == "cuda":
+        return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
+    return "bfloat16" if device.kind == "cpu" and has_fast_bfloat16() else "float32"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def search(
     if runs:
         reporter.notice(f"{len(runs)} of {count} trials are done already")
 
-    def space(trial: Any) -> dict[str, float]:
+    def space(trial: Any) -> dict[str, Any]:
         tried = dataclasses.replace(
             plan,
             learning_rate=trial.suggest_float(
@@ -90,12 +90,7 @@ def search(
             ),
             batch_size=trial.suggest_categorical("batch_size", batch_sizes(plan)),
         )
-        return {
-            "learning_rate": tried.learning_rate,
-            "num_train_epochs": tried.epochs,
-            "per_device_train_batch_size": tried.batch_size,
-            "warmup_steps": tried.warmup_steps(len(encoded.lengths)),
-        }
+        return tried.trainer_arguments(len(encoded.lengths))
 
     class Trials(trainer_class()):  # type: ignore[misc]  # transformers is untyped here
         """A Trainer that writes down what every trial gave, and does none twice."""
