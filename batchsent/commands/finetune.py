@@ -10,35 +10,31 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, ModelError, UsageError
-from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
+from batchsent.filenames import expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.model.device import choose_device
-from batchsent.model.folder import check_replaced
-from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.text import printable
-from batchsent.training import base, search, train
-from batchsent.training.adapters import add_adapters, check_peft
+from batchsent.training import search, train
+from batchsent.training.base import find_base
 from batchsent.training.checkpoints import Checkpoints
-from batchsent.training.examples import Examples, describe
-from batchsent.training.from_scratch import make_classifier, train_tokenizer
+from batchsent.training.checks import check_extras, check_inputs, check_output
+from batchsent.training.examples import describe
+from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
-    BASE_MODEL,
     OUTPUT,
     FinetuneOptions,
     check_options,
     public_options,
 )
-from batchsent.training.plan import Plan, make_plan
+from batchsent.training.plan import make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
-from batchsent.training.read_labelled import is_file
 from batchsent.training.rows import find_rows
-from batchsent.training.trackers import check_reporting, tensorboard_folder
+from batchsent.training.trackers import tensorboard_folder
 
 SCHEMA = "batchsent.model/1"
 
@@ -196,133 +192,3 @@ def run(
     if settings.push_to_hub is not None and processes.first:
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
-
-
-def check_inputs(settings: FinetuneOptions) -> None:
-    """Refuse a file that is not there, and options about data sets where all is files.
-
-    Raises InputError or UsageError.
-    """
-    names = {"--train": settings.train} | (
-        {"--eval": settings.eval} if settings.eval is not None else {}
-    )
-    for flag, name in names.items():
-        if is_file(name) and not exists(expand(name)):
-            raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
-    if all(is_file(name) for name in names.values()):
-        for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
-            if getattr(settings, name) != getattr(FinetuneOptions, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is about data sets of the Hub, not about files"
-                )
-
-
-def check_output(final: Path, settings: FinetuneOptions) -> None:
-    """Refuse an output that would destroy something. Raises UsageError."""
-    check_new(final, atomic.temporary_path(final))
-    if exists(final):
-        if not settings.overwrite:
-            raise UsageError(
-                f"{printable(final)} exists already", hint="choose another name or add --overwrite"
-            )
-        # --overwrite removes the old folder: it must be a model, not somebody's home.
-        if not is_regular(final / "config.json") and not (
-            is_folder(final) and not any(final.iterdir())
-        ):
-            raise UsageError(
-                f"{printable(final)} is no model folder, so it is not replaced",
-                hint="choose another name",
-            )
-        check_replaced(final)
-    if settings.torch_save is not None:
-        saved = Path(settings.torch_save)
-        for flag, name in (("--train", settings.train), ("--eval", settings.eval)):
-            if name is not None and exists(name) and exists(saved) and saved.samefile(name):
-                raise UsageError(
-                    f"{flag} and --torch-save are the same file",
-                    hint="choose another name for --torch-save",
-                )
-        check_new(saved, atomic.temporary_path(saved))
-        if exists(saved) and not settings.overwrite:
-            raise UsageError(
-                f"{printable(saved)} exists already", hint="choose another name or add --overwrite"
-            )
-        if saved.absolute().is_relative_to(final.absolute()):
-            raise UsageError(
-                "--torch-save lies inside the model folder", hint="give a place beside it"
-            )
-        if not is_folder(saved.absolute().parent):
-            raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
-
-
-def check_extras(settings: FinetuneOptions, processes: int) -> None:
-    """Refuse options whose package is not installed, or that several processes cannot share.
-
-    Raises UsageError.
-    """
-    if settings.lora is not None:
-        check_peft()
-    if settings.trials is not None:
-        search.check_optuna()
-        if processes > 1:
-            raise UsageError(
-                "--trials runs in one process",
-                hint="search without torchrun, then train with what it chose",
-            )
-    if settings.report_to != "none":
-        check_reporting(settings.report_to)
-
-
-def find_base(
-    settings: FinetuneOptions, reporter: Reporter
-) -> tuple[base.Base | None, dict[str, Any]]:
-    """Return the base model, None from scratch, and what metrics.json says of it."""
-    if settings.from_scratch:
-        return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
-    name = settings.base_model
-    try:
-        found = base.locate_base(name, settings.revision)
-    except ModelError as error:
-        if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
-            raise
-        reporter.warning(
-            f"the Hub cannot be reached for {name}: starting from the small model that comes with "
-            "batchsent"
-        )
-        name = EMBEDDED
-        found = base.locate_base(name, None)
-    local = is_folder(expand(name))
-    kind = "folder" if local else "hub"
-    if found.path == EMBEDDED_FOLDER:
-        kind = "embedded"
-    return found, {
-        "kind": kind,
-        "name": found.path.resolve().name if local else name,
-        "revision": found.revision,
-        "weights_sha256": found.weights_sha256,
-    }
-
-
-def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
-    """Return the base model's tokenizer, or one learned from the training texts."""
-    if found is not None:
-        return base.load_tokenizer(found.path)
-    tokenizer = train_tokenizer(train.texts)
-    reporter.notice(
-        f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"
-        f" {plan.learning_rate:g}, {plan.epochs:g} epochs"
-    )
-    return tokenizer
-
-
-def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: Plan) -> Any:
-    """Return the model to train with its new head; what is random in it hangs on the seed alone."""
-    import transformers
-
-    transformers.set_seed(plan.seed)
-    model = (
-        make_classifier(len(tokenizer), names)
-        if found is None
-        else base.load_base(found.path, names)
-    )
-    return model if plan.lora is None else add_adapters(model, plan.lora)

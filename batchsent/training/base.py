@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError
+from batchsent.filenames import expand, is_folder
 from batchsent.model import files, folder, loading
+from batchsent.reporting import Reporter
 from batchsent.text import first_line, printable
+from batchsent.training.options import BASE_MODEL, FinetuneOptions
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,34 @@ class Base:
     revision: str | None  # commit of a Hub model
     weights_sha256: str
     max_length: int  # tokens it reads, special tokens included
+
+
+def find_base(settings: FinetuneOptions, reporter: Reporter) -> tuple[Base | None, dict[str, Any]]:
+    """Return the base model, None from scratch, and what metrics.json says of it."""
+    if settings.from_scratch:
+        return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
+    name = settings.base_model
+    try:
+        found = locate_base(name, settings.revision)
+    except ModelError as error:
+        if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
+            raise
+        reporter.warning(
+            f"the Hub cannot be reached for {name}: starting from the small model that comes with "
+            "batchsent"
+        )
+        name = loading.EMBEDDED
+        found = locate_base(name, None)
+    local = is_folder(expand(name))
+    kind = "folder" if local else "hub"
+    if found.path == loading.EMBEDDED_FOLDER:
+        kind = "embedded"
+    return found, {
+        "kind": kind,
+        "name": found.path.resolve().name if local else name,
+        "revision": found.revision,
+        "weights_sha256": found.weights_sha256,
+    }
 
 
 def locate_base(name: str, revision: str | None) -> Base:
