@@ -1,12 +1,9 @@
-"""`batchsent finetune`: labelled reviews to a model folder, from the checks to publishing.
-
-Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen
-(training/rows.py).
-"""
+"""`batchsent finetune`: labelled reviews to a model folder, from the checks to publishing."""
 
 import dataclasses
 import datetime
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,7 @@ from batchsent.training.options import (
     check_options,
     public_options,
 )
-from batchsent.training.plan import make_plan
+from batchsent.training.plan import Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
 from batchsent.training.rows import find_rows
@@ -83,100 +80,43 @@ def run(
 ) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
     with processes.sync_errors():
-        found, origin = find_base(settings, reporter)
-        names, splits = find_rows(settings, reporter)
-        device = choose_device(settings.device, "float32")
-        plan = make_plan(settings, found, device, processes.count)
-    part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
-    if device.warning is not None:
-        reporter.warning(device.warning)
-    reporter.notice(
-        f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
-    )
-    sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
-    data = {name: describe(side, names) for name, side in sides.items() if side is not None}
-    identity = {
-        "hyperparameters": dataclasses.asdict(plan),
-        "trials": settings.trials,
-        "labels": names,
-        **{f"{name} rows": side["rows_sha256"] for name, side in data.items()},
-        "base model": origin["weights_sha256"],
-        "versions": versions(),
-    }
+        setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
     with ExitStack() as stack:
         checkpoints: Checkpoints | None = None
         with processes.sync_errors():
             if processes.first:
+                identity = identify(setup, settings)
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
         if latest is not None:
             reporter.notice(f"resuming from {printable(latest)}")
         with processes.sync_errors():
-            tokenizer = make_tokenizer(found, splits.train, plan, reporter)
-
-        def make_model() -> Any:
-            return new_model(found, tokenizer, names, plan)
-
+            tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
         trials = None
         if settings.trials is not None:
-            with signals.deferred():
-                runs = search.search(
-                    make_model,
-                    tokenizer,
-                    splits,
-                    names,
-                    plan,
-                    settings.trials,
-                    work,
-                    reporter,
-                    stop=signals.stop,
-                )
-            plan, trials = search.choose(runs, plan)
-            reporter.notice(search.describe_choice(trials))
-            if plan.early_stopping is None:
-                splits = splits.whole()
-                data["train"] = describe(splits.train, names)
+            setup, trials = search_settings(
+                setup, tokenizer, settings.trials, work, reporter, signals
+            )
         with processes.sync_errors():
-            model = make_model()
-
-        def stop() -> bool:
-            # A launcher's signal need not come to all processes before the same step; nor to all of
-            # them at all.
-            signals.received = processes.first_set(signals.received)
-            return signals.stop()
-
+            model = new_model(setup.base, tokenizer, setup.names, setup.plan)
         with signals.deferred(), tensorboard_folder(final):
             trained = train.train(
                 model,
                 tokenizer,
-                splits,
-                names,
-                plan,
+                setup.splits,
+                setup.names,
+                setup.plan,
                 work,
                 reporter,
                 resume_from=latest,
-                stop=stop,
+                stop=partial(stop_together, processes, signals),
                 report_to=settings.report_to,
             )
-        majority = max(data["eval"]["labels"].values()) / data["eval"]["rows"]
-        if trained.metrics["accuracy"] <= majority:
+        document = describe_model(setup, settings, trained, trials)
+        if document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]:
             reporter.warning("the model is no better than always saying the most frequent class")
-        document = {
-            "schema": SCHEMA,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "labels": names,
-            "metrics": {**trained.metrics, "majority_baseline": majority},
-            "base_model": origin,
-            "data": data,
-            "hyperparameters": dataclasses.asdict(plan),
-            "trials": trials,
-            "options": public_options(settings),
-            "training": {"device": device.description, **trained.facts},
-            "torch_save": settings.torch_save is not None,
-            "versions": versions(),
-        }
         with processes.sync_errors():
             if checkpoints is not None:
                 with signals.deferred():
@@ -192,3 +132,95 @@ def run(
     if settings.push_to_hub is not None and processes.first:
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
+
+
+def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Setup:
+    """Find the base model, the rows and the device, and say what was found."""
+    base, origin = find_base(settings, reporter)
+    names, splits = find_rows(settings, reporter)
+    device = choose_device(settings.device, "float32")
+    plan = make_plan(settings, base, device, processes)
+    if device.warning is not None:
+        reporter.warning(device.warning)
+    part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    reporter.notice(
+        f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
+    )
+    return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device)
+
+
+def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
+    """Return what makes two trainings the same: only then one resumes the other."""
+    return {
+        "hyperparameters": dataclasses.asdict(setup.plan),
+        "trials": settings.trials,
+        "labels": setup.names,
+        **{f"{name} rows": side["rows_sha256"] for name, side in setup.data.items()},
+        "base model": setup.origin["weights_sha256"],
+        "versions": versions(),
+    }
+
+
+def search_settings(
+    setup: Setup, tokenizer: Any, count: int, work: Path, reporter: Reporter, signals: Signals
+) -> tuple[Setup, dict[str, Any]]:
+    """Try settings, and return the setup with the best and the trials for metrics.json.
+
+    Unless early stopping needs them, the validation rows are training rows from then on.
+    """
+
+    def make_model() -> Any:
+        return new_model(setup.base, tokenizer, setup.names, setup.plan)
+
+    with signals.deferred():
+        runs = search.search(
+            make_model,
+            tokenizer,
+            setup.splits,
+            setup.names,
+            setup.plan,
+            count,
+            work,
+            reporter,
+            stop=signals.stop,
+        )
+    plan, trials = search.choose(runs, setup.plan)
+    reporter.notice(search.describe_choice(trials))
+    found = dataclasses.replace(setup, plan=plan)
+    if plan.early_stopping is None:
+        splits = setup.splits.whole()
+        data = setup.data | {"train": describe(splits.train, setup.names)}
+        found = dataclasses.replace(found, splits=splits, data=data)
+    return found, trials
+
+
+def stop_together(processes: Processes, signals: Signals) -> bool:
+    """Tell whether to stop, in all processes alike.
+
+    A launcher's signal need not come to all processes before the same step, nor to all of them at
+    all.
+    """
+    signals.received = processes.first_set(signals.received)
+    return signals.stop()
+
+
+def describe_model(
+    setup: Setup, settings: FinetuneOptions, trained: Trained, trials: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return metrics.json, but for what is known once the folder is written."""
+    evaluated = setup.data["eval"]
+    majority = max(evaluated["labels"].values()) / evaluated["rows"]
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "labels": setup.names,
+        "metrics": {**trained.metrics, "majority_baseline": majority},
+        "base_model": setup.origin,
+        "data": setup.data,
+        "hyperparameters": dataclasses.asdict(setup.plan),
+        "trials": trials,
+        "options": public_options(settings),
+        "training": {"device": setup.device.description, **trained.facts},
+        "torch_save": settings.torch_save is not None,
+        "versions": versions(),
+    }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from batchsent.errors import UsageError
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device
 from batchsent.training.base import Base
-from batchsent.training.examples import Examples
+from batchsent.training.examples import Examples, describe
 from batchsent.training.from_scratch import POSITIONS
 from batchsent.training.options import (
     EPOCHS,
@@ -137,6 +138,25 @@ class Splits:
         if self.validation is None:
             return self
         return dataclasses.replace(self, train=self.train.join(self.validation), validation=None)
+
+
+def describe_sides(splits: Splits, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what metrics.json says of the rows: train, eval, and validation where there is one."""
+    sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
+    return {name: describe(side, names) for name, side in sides.items() if side is not None}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained, where and how: everything that is found before a model is loaded."""
+
+    base: Base | None  # None from scratch
+    origin: dict[str, Any]  # what metrics.json says of the base model
+    names: list[str]  # of the classes
+    splits: Splits
+    data: dict[str, dict[str, Any]]  # what metrics.json says of train, validation and eval
+    plan: Plan
+    device: Device
 
 
 @dataclass(frozen=True)
