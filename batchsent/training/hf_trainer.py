@@ -114,13 +114,12 @@ def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
     return [len(labels) / (classes * count) for count in counts]
 
 
-def trainer_class() -> Any:
-    """Return the Trainer of this project.
+def sampler_class() -> Any:
+    """Return the order in which a training reads its rows.
 
-    A function, for transformers is imported only where it is used.
+    A function, for torch and transformers are imported only where they are used.
     """
     import torch
-    import transformers
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     class LengthGroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
@@ -149,6 +148,14 @@ def trainer_class() -> Any:
                 get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
             )
 
+    return LengthGroupedSampler
+
+
+def trainer_class() -> Any:
+    """Return the Trainer of this project."""
+    import torch
+    import transformers
+
     class LengthTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped here
         """A Trainer with batches of one length; evaluations have the plain cross entropy."""
 
@@ -158,7 +165,7 @@ def trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             # Of all processes: each takes the batches that are its turn.
-            return LengthGroupedSampler(self.lengths, self._train_batch_size, self.args.seed)
+            return sampler_class()(self.lengths, self._train_batch_size, self.args.seed)
 
         def compute_loss(self, model: Any, *arguments: Any, **settings: Any) -> Any:
             # Weights and smoothing are means to learn; a figure must compare with those of other
@@ -168,7 +175,7 @@ def trainer_class() -> Any:
 
         def evaluate(self, *arguments: Any, **settings: Any) -> Any:
             # The loader of an evaluation draws a seed: whether one was made must not change the
-            # dropout behind it.
+            # dropout of the next step.
             with torch.random.fork_rng(devices=[]):
                 return super().evaluate(*arguments, **settings)
 
