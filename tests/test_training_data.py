@@ -208,6 +208,35 @@ def test_label_rules_that_cannot_work_are_refused(cells, options, message):
         decide_labels(table(cells), *options)
 
 
+@pytest.mark.parametrize(
+    ("cells", "rule"),
+    [
+        ([1, 2, 3, 4, 7, 8, 9, 10], "1-4:NEGATIVE,7-10:POSITIVE"),
+        ([str(stars) for stars in range(1, 11)], "1-4:NEGATIVE,7-10:POSITIVE"),
+        ([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0], "0.5-2:NEGATIVE,3.5-5:POSITIVE"),
+    ],
+)
+def test_ratings_without_a_rule_are_refused_with_the_rule_to_add(cells, rule):
+    """Ten stars are no ten classes: the rule that the error proposes works, and so do named
+    classes.
+    """
+    rows = table(cells)
+    with pytest.raises(UsageError, match=f"{len(cells)} different numbers, from") as caught:
+        decide_labels(rows, None, None, None)
+    assert f"--stars {rule}, or" in caught.value.hint
+    found = select_examples(rows, decide_labels(rows, None, None, rule))
+    assert set(found.labels) == {0, 1}
+    names = caught.value.hint.partition("--labels ")[2]
+    assert len(decide_labels(rows, names, None, None).labels) == len(cells)
+
+
+def test_five_stars_and_words_with_numbers_are_classes():
+    """Up to five numbers are classes, and so are more values where one of them is a word."""
+    for cells in ([1, 2, 3, 4, 5], ["1", "2", "3", "4", "5", "6", "none"]):
+        rule = decide_labels(table(cells), None, None, None)
+        assert list(rule.labels) == [str(cell) for cell in cells]
+
+
 def test_the_sample_is_that_of_the_notebook():
     """The sample is what datasets.Dataset.shuffle(seed=42).select(range(n)) gives."""
     import datasets

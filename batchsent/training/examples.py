@@ -6,6 +6,7 @@ and labelled reviews are few beside the dump.
 
 import difflib
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,9 @@ NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "
 # A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a
 # date.
 MOST_CLASSES = 100
+# Five stars may be five classes; more different numbers are a scale, which two or three classes
+# divide better.
+MOST_NUMBERS = 5
 # "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is
 # not. What is nearly "positive" always is.
 COMMONER = 20
@@ -84,7 +88,8 @@ def decide_labels(
 
     Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral:
     NEUTRAL between them), and anything else is its own sorted values. Raises UsageError when that
-    makes fewer than two classes, or so many that the column cannot be the label.
+    makes fewer than two classes, so many that the column cannot be the label, or more than
+    MOST_NUMBERS numbers.
     """
     names = [name.strip() for name in labels.split(",")] if labels is not None else []
     if labels is None and mapping is not None:
@@ -130,8 +135,32 @@ def natural_labels(table: Table) -> list[str]:
             hint="name the right one with --label-column, or the classes with --labels, "
             "--label-map or --stars",
         )
+    refuse_ratings(table, sorted(as_number(str(value)) for value in values))
     refuse_misspelled(table, values)
     return sorted((str(value) for value in values), key=lambda value: (as_number(value), value))
+
+
+def refuse_ratings(table: Table, ratings: Sequence[float]) -> None:
+    """Raise UsageError for so many numbers that they are ratings and not classes.
+
+    `ratings` are the different values, smallest first, infinite where a value is no number. The
+    rule to add is made from them: the lowest and the highest two fifths of their range.
+    """
+    if len(ratings) <= MOST_NUMBERS or not math.isfinite(ratings[-1]):
+        return
+    lowest, highest = ratings[0], ratings[-1]
+    fifths = 0.4 * (highest - lowest)
+    low = max(rating for rating in ratings if rating <= lowest + fifths)
+    high = min(rating for rating in ratings if rating >= highest - fifths)
+    rule = f"--stars {lowest:g}-{low:g}:NEGATIVE,{high:g}-{highest:g}:POSITIVE"
+    if lowest < 0:
+        rule = "--label-map VALUE=LABEL,..."
+    names = ",".join(f"{rating:g}" for rating in ratings)
+    raise UsageError(
+        f"{printable(table.name)}: the label column has {len(ratings)} different numbers, from "
+        f"{lowest:g} to {highest:g}: ratings require a rule that makes classes of them",
+        hint=f"add {rule}, or train a class for every number with --labels {names}",
+    )
 
 
 def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
