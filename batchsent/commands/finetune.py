@@ -146,6 +146,11 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
     reporter.notice(
         f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
     )
+    if settings.long_text is None and plan.long_text != "head":
+        reporter.notice(
+            f"long reviews: {plan.long_text}, as the base model reads them "
+            "(--long-text names another part)"
+        )
     return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device)
 
 

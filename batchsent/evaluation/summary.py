@@ -91,7 +91,7 @@ def build(
         "status": status,
         "exit_code": exit_code,
         "error": error and {name: cut(said, MOST_ERROR_CHARACTERS) for name, said in error.items()},
-        "warnings": [*warnings, *advise(tally_sections)],
+        "warnings": [*warnings, *advise(tally_sections, model)],
         "input": input,
         "outputs": list(outputs),
         "model": model,

@@ -5,7 +5,7 @@ Knows nothing of training.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Base:
     revision: str | None  # commit of a Hub model
     weights_sha256: str
     max_length: int  # tokens it reads, special tokens included
+    labels: tuple[str, ...] = ()  # of its classification head; empty where it has none
+    long_text: str | None = None  # what of a longer text it was trained on, where it says so
 
 
 def find_base(settings: FinetuneOptions, reporter: Reporter) -> tuple[Base | None, dict[str, Any]]:
@@ -64,7 +66,12 @@ def locate_base(name: str, revision: str | None) -> Base:
     """
     path, commit = loading.locate(name, revision)
     weights, limit = folder.inspect_base(path)
-    return Base(path, commit, files.sha256_of_all(weights), limit)
+    labels: tuple[str, ...] = ()
+    long_text = None
+    with suppress(ModelError):  # an encoder without a head, or with one of another kind
+        classifier = folder.inspect(path)
+        labels, long_text = classifier.labels, classifier.long_text
+    return Base(path, commit, files.sha256_of_all(weights), limit, labels, long_text)
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -141,9 +141,10 @@ class FinetuneOptions:
         "Tokens read of a review. Without it: what the base model can read.",
         group="Model and device",
     )
-    long_text: str = option(
-        "head",
-        "What is read of a longer review, in training and in scoring.",
+    long_text: str | None = option(
+        None,
+        "What is read of a longer review, in training and in scoring. Without it: as the base "
+        "model was trained, else its head.",
         choices=LONG_TEXT,
         group="Model and device",
     )

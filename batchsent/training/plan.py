@@ -15,6 +15,7 @@ from batchsent.training.from_scratch import POSITIONS
 from batchsent.training.options import (
     EPOCHS,
     LEARNING_RATE,
+    LONG_TEXT,
     LORA_LEARNING_RATE,
     SCRATCH_EPOCHS,
     SCRATCH_LEARNING_RATE,
@@ -91,12 +92,20 @@ def make_plan(settings: FinetuneOptions, base: Base | None, device: Device, proc
         "learning_rate": settings.learning_rate or learning_rate,
         "epochs": float(settings.epochs or epochs),
         "max_length": settings.max_length or limit,
+        "long_text": settings.long_text or inherited_long_text(base) or "head",
         "processes": processes,
         "device": device.kind,
         "precision": choose_precision(settings.precision, device),
     }
     names = [field.name for field in dataclasses.fields(Plan) if field.name not in resolved]
     return Plan(**{name: getattr(settings, name) for name in names}, **resolved)
+
+
+def inherited_long_text(base: Base | None) -> str | None:
+    """Return how the base model reads long reviews, where a training can do the same."""
+    if base is None or base.long_text not in LONG_TEXT:
+        return None
+    return base.long_text
 
 
 def usual_pace(settings: FinetuneOptions, base: Base | None) -> tuple[float, float]:
