@@ -119,7 +119,14 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
     """
     folder, _, _ = demo
     names = {path.name for path in folder.iterdir()}
-    papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"}
+    papers = {
+        "README.md",
+        "metrics.json",
+        "training_curve.csv",
+        "calibration.json",
+        "report.html",
+        "seen_texts.hashes",
+    }
     assert names == papers | {
         "config.json",
         "model.safetensors",

@@ -43,7 +43,14 @@ def command(tmp_path, tiny_model):
 
 
 PAPERS = {
-    *("README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"),
+    *(
+        "README.md",
+        "metrics.json",
+        "training_curve.csv",
+        "calibration.json",
+        "report.html",
+        "seen_texts.hashes",
+    ),
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
 }
 

@@ -20,6 +20,7 @@ from batchsent.training.base import find_base
 from batchsent.training.checkpoints import Checkpoints
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
+from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
     OUTPUT,
@@ -31,6 +32,7 @@ from batchsent.training.plan import Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
 from batchsent.training.rows import find_rows
+from batchsent.training.seen import seen_by
 from batchsent.training.trackers import tensorboard_folder
 
 SCHEMA = "batchsent.model/1"
@@ -119,11 +121,15 @@ def run(
             reporter.warning("the model is no better than always saying the most frequent class")
         with processes.sync_errors():
             if checkpoints is not None:
+                assert trained.held_out is not None
+                document |= measure(setup, trained.held_out[0], reporter)
+                reporter.stage("writing the model")
                 with signals.deferred():
                     write_folder(
                         final,
                         trained,
                         document,
+                        setup,
                         overwrite=settings.overwrite,
                         save=settings.torch_save,
                     )
@@ -151,7 +157,8 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
             f"long reviews: {plan.long_text}, as the base model reads them "
             "(--long-text names another part)"
         )
-    return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device)
+    seen = seen_by(None if base is None else base.path)
+    return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device, seen)
 
 
 def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:

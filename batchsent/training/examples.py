@@ -46,6 +46,8 @@ class Examples:
     facts: dict[str, Any]  # where they came from, what was left out
     # (rows, labels) a teacher's probabilities, to learn in place of labels
     targets: NDArray[np.float32] | None = None
+    # (rows,) their numbers in the source, counted from 1; () where nobody asks
+    numbers: Sequence[int] = ()
 
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
         """Return the examples of the given row numbers, in that order."""
@@ -55,6 +57,7 @@ class Examples:
             [self.labels[i] for i in rows],
             self.facts | facts,
             targets,
+            [self.numbers[i] for i in rows] if self.numbers else (),
         )
 
     def join(self, other: "Examples") -> "Examples":
@@ -62,7 +65,13 @@ class Examples:
         targets = None
         if self.targets is not None and other.targets is not None:
             targets = np.concatenate([self.targets, other.targets])
-        return Examples(self.texts + other.texts, self.labels + other.labels, self.facts, targets)
+        return Examples(
+            self.texts + other.texts,
+            self.labels + other.labels,
+            self.facts,
+            targets,
+            [*self.numbers, *other.numbers],
+        )
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many examples each class has."""
@@ -270,7 +279,11 @@ def select_examples(
     texts = [encodable(str(table.texts[i])) for i in rows]
     facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
     return Examples(
-        texts, [numbers[i] for i in rows], facts, None if targets is None else targets[rows]
+        texts,
+        [numbers[i] for i in rows],
+        facts,
+        None if targets is None else targets[rows],
+        [i + 1 for i in rows],
     )
 
 

@@ -21,6 +21,7 @@ from batchsent.training.options import (
     SCRATCH_LEARNING_RATE,
     FinetuneOptions,
 )
+from batchsent.training.seen import SeenTexts
 
 # What Hugging Face's Trainer calls the fields of a plan.
 TRAINER_ARGUMENTS = {
@@ -166,6 +167,14 @@ class Setup:
     data: dict[str, dict[str, Any]]  # what metrics.json says of train, validation and eval
     plan: Plan
     device: Device
+    seen: SeenTexts  # what the base model was fine-tuned on
+
+    @property
+    def seen_afterwards(self) -> SeenTexts:
+        """What the trained model will have been fine-tuned on, or chosen by."""
+        validation = self.splits.validation
+        chosen_by = [] if validation is None else validation.texts
+        return self.seen.with_texts(self.splits.train.texts + chosen_by)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""A trained model -> its folder, whole under its final name, and on the Hub where asked.
-
-Knows nothing of training.
-"""
+"""A trained model -> its folder, whole under its final name, and on the Hub where asked."""
 
 import csv
 import dataclasses
@@ -21,9 +18,11 @@ from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import check_replaced, weight_files
 from batchsent.pages.training import render_training
 from batchsent.text import first_line, printable
+from batchsent.training import seen
 from batchsent.training.card import make_card
+from batchsent.training.card_metadata import BaseCard, read_base_card
 from batchsent.training.checkpoints import writing
-from batchsent.training.plan import Trained
+from batchsent.training.plan import Setup, Trained
 from batchsent.training.train import CURVE_COLUMNS
 
 
@@ -49,12 +48,18 @@ def check_hub(repository: str) -> None:
 
 
 def write_folder(
-    final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None
+    final: Path,
+    trained: Trained,
+    document: dict[str, Any],
+    setup: Setup,
+    *,
+    overwrite: bool,
+    save: str | None,
 ) -> None:
     """Write the model folder and publish it in one step.
 
     Before that the state dict, where one was asked for. Adds to `document` how well the scores are
-    calibrated, and to the folder the temperature that mends them.
+    calibrated, and to the folder the temperature that calibrates them.
     """
     import torch
 
@@ -72,10 +77,13 @@ def write_folder(
                 found = calibration.calibrate(*trained.held_out, weights_sha256=weights_sha256)
                 document["calibration"] = dataclasses.asdict(found)
                 (temporary / calibration.FILE).write_bytes(calibration.dumps(found))
+            learned = setup.seen_afterwards
+            if learned.texts <= seen.MOST_TEXTS:
+                (temporary / seen.FILE).write_bytes(seen.dumps(learned))
             files = {
                 "metrics.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
                 "training_curve.csv": curve_csv(trained.curve),
-                "README.md": make_card(document),
+                "README.md": make_card(document, model_name(final, document), card_of(setup)),
             }
             for name, text in files.items():
                 (temporary / name).write_bytes(text.encode("utf-8", "replace"))
@@ -98,6 +106,16 @@ def write_folder(
         atomic.publish_directory(temporary, final, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def model_name(final: Path, document: dict[str, Any]) -> str:
+    """Return what the card calls the model: its Hub id, or its folder's name."""
+    return str(document["options"]["push_to_hub"] or final.name)
+
+
+def card_of(setup: Setup) -> BaseCard:
+    """Return what the base model's card says."""
+    return BaseCard() if setup.base is None else read_base_card(setup.base.path)
 
 
 def curve_csv(curve: list[dict[str, float]]) -> str:
