@@ -289,7 +289,8 @@ def store(model: Path, output: Path) -> None:
     weights = {name: tensor.half() for name, tensor in load_file(model / folder.WEIGHTS).items()}
     save_file(weights, output / folder.WEIGHTS, metadata={"format": "pt"})
     (output / folder.WEIGHTS).chmod(0o644)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    # With the hashes of the reviews that it has seen, a later training measures on others.
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "seen_texts.hashes"):
         shutil.copy(model / name, output / name)
     fitted = json.loads((model / calibration.FILE).read_bytes())
     fitted["weights_sha256"] = folder.sha256_of(output / folder.WEIGHTS)
