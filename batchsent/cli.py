@@ -189,12 +189,14 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.commands.finetune import finetune
-    from batchsent.terminal.tables import show_metrics
     from batchsent.training.options import OUTPUT
     from batchsent.training.processes import is_main_process
 
-    with TerminalReporter(quiet=quiet) as reporter:
+    with TerminalReporter(quiet=quiet or not is_main_process()) as reporter:
+        reporter.stage("starting")
+        from batchsent.commands.finetune import finetune
+        from batchsent.terminal.tables import show_metrics
+
         document = finetune(output or OUTPUT, reporter=reporter, **options)
     if not is_main_process():
         return 0

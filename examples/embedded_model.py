@@ -274,7 +274,7 @@ class Spoken(Reporter):
         """Print it."""
         click.echo(f"warning: {text}")
 
-    def progress(self, rows: int, total_rows: int | None) -> None:
+    def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Print the time and the rows, once a minute."""
         if time.monotonic() - self.said > 60:
             self.said = time.monotonic()

@@ -354,7 +354,7 @@ def test_adapters_go_on_from_a_checkpoint(tmp_path, reviews, tiny_model):
         ),
         (
             {"resume": True, "restart": True},
-            "--resume goes on and --restart starts over",
+            "--resume continues a training, --restart starts over",
             "leave one",
         ),
         ({"resume": True}, "--resume: there is no training of", "leave --resume out"),

@@ -17,7 +17,7 @@ from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training import search, train
 from batchsent.training.base import find_base
-from batchsent.training.checkpoints import Checkpoints
+from batchsent.training.checkpoints import Checkpoints, describe_position
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
 from batchsent.training.measure import measure
@@ -28,7 +28,7 @@ from batchsent.training.options import (
     check_options,
     public_options,
 )
-from batchsent.training.plan import Setup, Trained, describe_sides, make_plan
+from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
 from batchsent.training.rows import find_rows
@@ -45,7 +45,7 @@ def finetune(
 
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
     as in the notebook that its users know. The folder appears whole or not at all; a run that was
-    killed or stopped goes on from its last checkpoint when it is started again. Where torchrun or
+    killed or stopped resumes from its last checkpoint when it is started again. Where torchrun or
     accelerate launch started several processes they train one model together; the first of them
     writes and speaks.
 
@@ -92,8 +92,9 @@ def run(
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
-        if latest is not None:
-            reporter.notice(f"resuming from {printable(latest)}")
+        if checkpoints is not None:
+            say_where(checkpoints, setup.plan, reporter)
+        reporter.stage("loading the base model")
         with processes.sync_errors():
             tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
         trials = None
@@ -136,13 +137,16 @@ def run(
                 checkpoints.finished = not settings.keep_checkpoints
     reporter.notice(f"model: {printable(final)}")
     if settings.push_to_hub is not None and processes.first:
+        reporter.stage("uploading")
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
 
 
 def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Setup:
     """Find the base model, the rows and the device, and say what was found."""
+    reporter.stage("looking for the base model")
     base, origin = find_base(settings, reporter)
+    reporter.stage("reading the rows")
     names, splits = find_rows(settings, reporter)
     device = choose_device(settings.device, "float32")
     plan = make_plan(settings, base, device, processes)
@@ -159,6 +163,17 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
         )
     seen = seen_by(None if base is None else base.path)
     return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device, seen)
+
+
+def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
+    """Say where a training resumes, and which checkpoints it cannot use."""
+    for line in checkpoints.skipped:
+        reporter.notice(f"skipped: {line}")
+    if checkpoints.latest is not None:
+        position = describe_position(checkpoints.latest, plan.epochs)
+        reporter.notice(f"resuming from {printable(checkpoints.latest)}: {position}")
+    elif checkpoints.skipped:
+        reporter.notice("no checkpoint is left to resume from: starting over")
 
 
 def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def sampler_class() -> Any:
 
         Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random
         order, 2 % in this one (19 % and 1 % at 256). transformers' own group_by_length draws from
-        the global random state, which is another one when a training goes on in the middle of an
+        the global random state, which is another one when a training resumes in the middle of an
         epoch.
         """
 
@@ -228,7 +228,7 @@ def make_trainer(
         # The best checkpoint can only be kept if every evaluation has one.
         eval_strategy=plan.save_strategy if choosing else "epoch",
         eval_steps=plan.save_steps,
-        # One to go on from, the one before should that be half written, and the best.
+        # One to resume from, the one before should that be half written, and the best.
         save_total_limit=3 if choosing else 2,
         load_best_model_at_end=choosing,
         metric_for_best_model="loss" if choosing else None,

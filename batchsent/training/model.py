@@ -14,6 +14,7 @@ def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporte
     """Return the base model's tokenizer, or one learned from the training texts."""
     if found is not None:
         return base.load_tokenizer(found.path)
+    reporter.stage("learning a vocabulary")
     tokenizer = train_tokenizer(train.texts)
     reporter.notice(
         f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"

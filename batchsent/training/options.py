@@ -252,7 +252,7 @@ class FinetuneOptions:
     )
     resume: bool = option(
         default=False,
-        help="Go on with an unfinished run, or fail; without it a run goes on where it can.",
+        help="Resume an unfinished training, or fail. Without it: resume where that is possible.",
         group="Common",
     )
     restart: bool = option(
@@ -317,7 +317,9 @@ def check_options(settings: FinetuneOptions) -> None:
             hint="use --save-strategy epoch or steps",
         )
     if settings.resume and settings.restart:
-        raise UsageError("--resume goes on and --restart starts over", hint="leave one of them out")
+        raise UsageError(
+            "--resume continues a training, --restart starts over", hint="leave one of them out"
+        )
 
 
 def public_options(settings: FinetuneOptions) -> dict[str, Any]:

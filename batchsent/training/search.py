@@ -40,9 +40,13 @@ class Progress(Reporter):
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
+    def stage(self, text: str) -> None:
+        """Say what is being done."""
+        self._reporter.stage(f"trying settings: {text}")
+
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Say how many rows are done, of how many."""
-        self._reporter.progress(rows, total_rows)
+        self._reporter.progress(rows, total_rows, reused_rows=reused_rows)
 
 
 def search(

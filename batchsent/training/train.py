@@ -1,7 +1,4 @@
-"""A model and examples -> a trained classifier with its curve: the story of one training.
-
-Writes no final file.
-"""
+"""A model and examples -> a trained classifier with its curve: the story of one training."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +11,7 @@ from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
 from batchsent.text import first_line
 from batchsent.training.adapters import merge_adapters
-from batchsent.training.checkpoints import step_of, writing
+from batchsent.training.checkpoints import STATE, read_clock, step_of, writing
 from batchsent.training.hf_trainer import (
     Encoded,
     Loss,
@@ -60,6 +57,7 @@ def train(
     """
     import torch
 
+    reporter.stage("tokenizing")
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
     training = encode(splits.train, text_encoder, soft_labels=True)
     evaluation = encode(splits.evaluation, text_encoder)
@@ -76,7 +74,8 @@ def train(
         loss=make_loss(splits, names, plan),
         report_to=report_to,
     )
-    trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop))
+    earlier_s = read_clock(resume_from)
+    trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop, earlier_s))
     with device_errors(plan), lost_processes():
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
@@ -96,7 +95,7 @@ def train(
             "steps": state.global_step,
             "best_step": state.best_global_step if plan.early_stopping is not None else None,
             "train_loss": train_loss,
-            "runtime_s": runtime_s,
+            "runtime_s": round(earlier_s + runtime_s, 3),
             "resumed_at_step": step_of(resume_from) if resume_from else None,
             "parameters": sum(weight.numel() for weight in trained.parameters()),
             "train_rows_cut": training.cut,
@@ -114,16 +113,16 @@ def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:
 
 
 def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, float | None]:
-    """Train, or go on from a checkpoint; return seconds and mean loss of this run."""
+    """Train, or resume from a checkpoint; return seconds and mean loss of this run."""
     if resume_from is not None:
-        state = json.loads((resume_from / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((resume_from / STATE).read_text(encoding="utf-8"))
         # Killed between the last checkpoint and the model: one step more would be another model.
         if stopped_learning(state["log_history"], plan.early_stopping):
             trainer.take_best(resume_from)
             return 0.0, None
         trainer.args.eval_on_start = evaluation_is_missing(state, plan)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    return round(float(outcome.metrics["train_runtime"]), 3), float(outcome.training_loss)
+    return float(outcome.metrics["train_runtime"]), float(outcome.training_loss)
 
 
 def last_loss(

@@ -1,11 +1,14 @@
 """Callbacks of a training: progress, stop on request, on divergence, without progress."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from batchsent.errors import DeviceError
 from batchsent.reporting import Reporter
+from batchsent.training.checkpoints import write_clock
 from batchsent.training.plan import Plan
 
 # On the evaluation rows, or on the held-out rows where there are some to choose by.
@@ -24,8 +27,8 @@ def diverged() -> DeviceError:
 def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | None) -> bool:
     """Tell whether the last `patience` evaluations had no smaller loss than before.
 
-    The log is part of every checkpoint, so that a training that goes on from one knows what
-    transformers' own callback would have forgotten.
+    The log is part of every checkpoint, so that a resumed training knows what transformers' own
+    callback would have forgotten.
     """
     losses = [entry[LOSS] for entry in history if LOSS in entry]
     return (
@@ -38,7 +41,7 @@ def stopped_learning(history: Sequence[Mapping[str, float]], patience: int | Non
 def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
     """Tell whether a checkpoint was written where an evaluation is due, and before it was made.
 
-    `state` is its trainer_state.json. Whoever goes on from there must evaluate first.
+    `state` is its trainer_state.json. A training that resumes there must evaluate first.
     """
     by_step = plan.early_stopping is not None and plan.save_strategy == "steps"
     due = (
@@ -51,37 +54,72 @@ def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
     )
 
 
-def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool]) -> Any:
+def watcher(
+    plan: Plan,
+    rows: int,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+    earlier_s: float = 0.0,
+) -> Any:
     """Return a Trainer callback that says how far the training is and when it is to end.
 
     `rows` are the training rows; `stop` is asked after every step and must say the same in every
-    process.
+    process. `earlier_s` is what an interrupted training took until the checkpoint that it resumes
+    from; every checkpoint notes the sum.
     """
     import transformers
 
-    # float16's gradients overflow now and then: its scaler skips the step and goes on with a
-    # smaller scale.
+    # float16's gradients overflow now and then: its scaler skips the step and takes a smaller
+    # scale.
     finite = ("loss", LOSS) if plan.precision == "float16" else ("loss", "grad_norm", LOSS)
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
         """Progress by rows, and a line an evaluation."""
 
         stopping = False
+        # Rows trained before the stage began: the pace is that of the others.
+        reused_rows = 0
+        measured_batches = 0  # of the evaluation that runs
+        started = time.monotonic()
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.started = time.monotonic()
+            self.show_training(args, state)
+
+        def show_training(self, args: Any, state: Any) -> None:
+            """Begin the stage of training, or return to it after an evaluation."""
+            self.reused_rows = rows_until(args, state, rows)
+            reporter.stage("training")
+
+        def on_prediction_step(
+            self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any
+        ) -> None:
+            if self.measured_batches == 0:
+                reporter.stage("measuring")
+            self.measured_batches += 1
+            total = len(eval_dataloader.dataset)
+            batch_rows = args.eval_batch_size * args.world_size
+            reporter.progress(min(total, self.measured_batches * batch_rows), total)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                write_clock(checkpoint, earlier_s + time.monotonic() - self.started)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # Not the plan's: a search changes epochs and batch size from trial to trial.
+            # Not the plan's epochs: a search changes epochs and batch size from trial to trial.
             total = round(rows * args.num_train_epochs)
-            step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            reporter.progress(min(total, state.global_step * step_rows), total)
+            done = rows_until(args, state, rows)
+            reporter.progress(done, total, reused_rows=self.reused_rows)
             self.stopping = stop()
             if not self.stopping:
                 return
             control.should_training_stop = True
             if plan.early_stopping is None:
-                # Whoever stops a run does not wait for figures; a run that goes on makes them.
+                # A stop does not wait for figures: the run that resumes here makes them.
                 control.should_save, control.should_evaluate = args.save_strategy != "no", False
             elif args.save_strategy == "steps" or not state.epoch.is_integer():
-                # at the end of an epoch behind its evaluation: it may be the best
+                # at the end of an epoch after its evaluation: it may be the best
                 control.should_save = True
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -90,6 +128,9 @@ def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool])
                 control.should_evaluate = False
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.measured_batches = 0
+            if state.global_step < state.max_steps:
+                self.show_training(args, state)
             if stopped_learning(state.log_history, plan.early_stopping):
                 control.should_training_stop = True
 
@@ -107,3 +148,10 @@ def watcher(plan: Plan, rows: int, reporter: Reporter, stop: Callable[[], bool])
                 )
 
     return Watcher()
+
+
+def rows_until(args: Any, state: Any, rows: int) -> int:
+    """Return how many rows a training with these arguments has read, of `rows` an epoch."""
+    step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    total: int = round(rows * args.num_train_epochs)
+    return min(total, int(state.global_step * step_rows))
