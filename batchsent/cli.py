@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import typing
 from collections.abc import Callable
@@ -200,9 +201,12 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
         document = finetune(output or OUTPUT, reporter=reporter, **options)
     if not is_main_process():
         return 0
-    print_document(
-        document, None, lambda found, out: show_metrics(found["metrics"], out), as_json=as_json
-    )
+    print_document(document, None, show_metrics, as_json=as_json)
+    if not quiet:
+        folder = printable(output or OUTPUT)
+        model = shlex.quote(folder)
+        write_line(f"page: {folder.rstrip('/')}/report.html")
+        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
     return 0
 
 

@@ -14,7 +14,7 @@ from batchsent.files.signals import Signals
 from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.text import printable
+from batchsent.text import printable, shortened
 from batchsent.training import search, train
 from batchsent.training.base import find_base
 from batchsent.training.checkpoints import Checkpoints, describe_position
@@ -36,6 +36,8 @@ from batchsent.training.seen import seen_by
 from batchsent.training.trackers import tensorboard_folder
 
 SCHEMA = "batchsent.model/1"
+# The surest mistakes that are said at the end; the page has more.
+SAID_MISTAKES, SAID_CHARACTERS = 3, 100
 
 
 def finetune(
@@ -135,6 +137,7 @@ def run(
                         save=settings.torch_save,
                     )
                 checkpoints.finished = not settings.keep_checkpoints
+    say_result(document, setup, reporter)
     reporter.notice(f"model: {printable(final)}")
     if settings.push_to_hub is not None and processes.first:
         reporter.stage("uploading")
@@ -229,6 +232,26 @@ def stop_together(processes: Processes, signals: Signals) -> bool:
     """
     signals.received = processes.first_set(signals.received)
     return signals.stop()
+
+
+def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> None:
+    """Say what a person should look at: rows that the base model has seen, the surest mistakes."""
+    seen, rows = document.get("seen"), setup.data["eval"]["rows"]
+    if seen is not None and seen["rows"]:
+        reporter.warning(
+            f"{seen['rows']:,} of {rows:,} evaluation rows are among the texts that the base model "
+            "has learned: the figures on all rows are too good"
+        )
+    comparison = document.get("comparison")
+    if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
+        reporter.warning("the base model is better on the same rows than what was made from it")
+    texts = setup.splits.evaluation.by_number()
+    for mistake in document.get("mistakes", [])[:SAID_MISTAKES]:
+        text = shortened(texts[mistake["row"]], SAID_CHARACTERS)
+        reporter.notice(
+            f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
+            f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
+        )
 
 
 def describe_model(

@@ -22,7 +22,7 @@ def evaluation_content(evaluation: Document, unsure_below: float | None) -> dict
     return {
         "left": _left(evaluation["gold"]),
         "figures": _figures(evaluation),
-        "matrix": _matrix(evaluation),
+        "matrix": confusion_matrix(evaluation),
         "charts": [
             *_curve_charts(evaluation),
             _calibration_chart(evaluation),
@@ -79,7 +79,8 @@ def _left(gold: Document) -> str:
     return f" Not judged: {', '.join(said)}." if said else ""
 
 
-def _matrix(evaluation: Document) -> dict[str, Any] | None:
+def confusion_matrix(evaluation: Document) -> dict[str, Any] | None:
+    """Return the matrix as a page draws it; None of more labels than it has room for."""
     counts = evaluation["confusion"]["counts"]
     names = [label["label"] for label in evaluation["labels"]]
     if counts is None or len(names) > MOST_MATRIX:

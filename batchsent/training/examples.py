@@ -73,6 +73,10 @@ class Examples:
             [*self.numbers, *other.numbers],
         )
 
+    def by_number(self) -> dict[int, str]:
+        """Return the texts by their row numbers in the source."""
+        return dict(zip(self.numbers, self.texts, strict=True))
+
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many examples each class has."""
         found = Counter(self.labels)

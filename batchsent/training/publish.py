@@ -87,8 +87,12 @@ def write_folder(
             }
             for name, text in files.items():
                 (temporary / name).write_bytes(text.encode("utf-8", "replace"))
+            # Reviews are quoted on the page of a folder that stays here, not of one for the Hub.
+            quoted = {}
+            if document["options"]["push_to_hub"] is None:
+                quoted = setup.splits.evaluation.by_number()
             (temporary / "report.html").write_bytes(
-                render_training(document, files["training_curve.csv"])
+                render_training(document, files["training_curve.csv"], quoted)
             )
             # safetensors makes files that only their owner can read; the others follow the umask.
             for weights in temporary.glob("*.safetensors"):
