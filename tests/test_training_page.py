@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from batchsent.cli import cli
 from batchsent.commands.finetune import finetune
 from batchsent.pages.training import render_training
 from batchsent.terminal.tables import show_metrics
@@ -170,3 +171,21 @@ def test_a_page_for_the_hub_quotes_no_review(trained):
     page = render_training(document, (folder / "training_curve.csv").read_text()).decode()
     assert f"row {document['mistakes'][0]['row']}:" in page
     assert "fine" not in page.replace("Fine-tuned", "")
+
+
+def test_it_ends_with_the_page_and_the_next_command(tmp_path, monkeypatch, capsys):
+    """The last two lines on stderr name the page and what to type next, unless quiet."""
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "reviews.csv")
+    make_model(tmp_path / "base")
+    words = ["finetune", "--train", "reviews.csv", "--base-model", "base", "--device", "cpu"]
+    cli.main([*words, "--epochs", "1", "-o", "my model"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-2:] == [
+        "page: my model/report.html",
+        "next: batchsent batch reviews.csv -o scored.csv --model 'my model'",
+    ]
+    assert "accuracy" in printed.out
+    cli.main([*words, "--epochs", "1", "-o", "quiet", "--quiet"], standalone_mode=False)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith("warning: ")] == []

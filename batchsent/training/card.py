@@ -144,9 +144,8 @@ def comparison(document: dict[str, Any]) -> list[str]:
         return [f"There is no comparison with the base model: {inert(found['why_not'])}."]
     base, tuned = found["base"], found["tuned"]
     figures = [("accuracy", base["accuracy"], tuned["accuracy"])]
-    figures += [
-        (f"macro {name}", value, tuned["macro"][name]) for name, value in base["macro"].items()
-    ]
+    for name, words in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
+        figures.append((f"macro {words}", base["macro"][name], tuned["macro"][name]))
     rows = "the same rows"
     if document["seen"]["rows"]:
         rows = f"the {found['rows']:,} rows that the base model has not seen"
