@@ -1,7 +1,4 @@
-"""A base model's folder or Hub id -> an encoder with a classification head.
-
-Knows nothing of training.
-"""
+"""A base model's folder or Hub id -> an encoder with a classification head."""
 
 import os
 from collections.abc import Iterator, Sequence

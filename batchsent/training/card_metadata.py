@@ -10,7 +10,7 @@ from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
 from batchsent.text import printable
 
 CARD = "README.md"
-# The Hub's word for a licence that nobody has named.
+# The Hub's word for a licence that is not named.
 UNKNOWN = "unknown"
 # The figures that go to the Hub: key in metrics.json's evaluation, the Hub's name for it, ours.
 FIGURES = (
@@ -80,7 +80,7 @@ def metadata(document: dict[str, Any], name: str, base_card: BaseCard) -> str:
 def results(document: dict[str, Any]) -> Iterator[Any]:
     """Yield the figures for the Hub's model-index, those of rows that the base model has not seen.
 
-    Where it has seen them all, the names of the figures say so.
+    Where it has seen them all, the figures are named after that.
     """
     from huggingface_hub import EvalResult
 

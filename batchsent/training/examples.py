@@ -1,6 +1,6 @@
 """Rows with label cells -> examples to learn from, with what was left out and why.
 
-Reads no file, knows no model. All rows are held in memory: Hugging Face's Trainer shuffles them,
+All rows are held in memory: Hugging Face's Trainer shuffles them,
 and labelled reviews are few beside the dump.
 """
 
@@ -46,7 +46,7 @@ class Examples:
     facts: dict[str, Any]  # where they came from, what was left out
     # (rows, labels) a teacher's probabilities, to learn in place of labels
     targets: NDArray[np.float32] | None = None
-    # (rows,) their numbers in the source, counted from 1; () where nobody asks
+    # (rows,) their numbers in the source, counted from 1; () where they are not needed
     numbers: Sequence[int] = ()
 
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
@@ -196,8 +196,8 @@ def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
             raise UsageError(
                 f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks "
                 f"like a typing error of {printable(near)!r} ({values[near]:,} rows)",
-                hint=f"mend it there, or with --label-map '{printable(mapping)}'; if it is a class "
-                "of its own, name all classes with --labels",
+                hint=f"correct it there, or with --label-map '{printable(mapping)}'; if it is a "
+                "class of its own, name all classes with --labels",
             )
 
 

@@ -1,7 +1,6 @@
 """The processes of one training, started by torchrun or accelerate launch.
 
-Knows nothing of training. A run without a launcher is one process, for which all of this costs
-nothing.
+A run without a launcher is one process, for which all of this costs nothing.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud.
-
-Trains nothing.
-"""
+"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud."""
 
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
@@ -79,7 +76,7 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     if len(set(examples.labels)) < 2:
         raise UsageError(
             "the training rows are all of one class",
-            hint="give more rows, or mend --label-column and --labels",
+            hint="give more rows, or correct --label-column and --labels",
         )
     return names, Splits(examples, validation, evaluation)
 

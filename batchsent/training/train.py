@@ -84,25 +84,30 @@ def train(
         )
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
         raise diverged()
-    state = trainer.state
     trained = trainer.model if plan.lora is None else merge_adapters(trainer.model)
+    outcome = {
+        "train_loss": train_loss,
+        "runtime_s": round(earlier_s + runtime_s, 3),
+        "resumed_at_step": step_of(resume_from) if resume_from else None,
+        "parameters": sum(weight.numel() for weight in trained.parameters()),
+        "train_rows_cut": training.cut,
+        "eval_rows_cut": evaluation.cut,
+    }
+    history = trainer.state.log_history
     return Trained(
         model=trained.to("cpu"),
         tokenizer=tokenizer,
         metrics={"loss": loss, **measurements.figures},
-        curve=[entry for entry in state.log_history if "loss" in entry or LOSS in entry],
-        facts={
-            "steps": state.global_step,
-            "best_step": state.best_global_step if plan.early_stopping is not None else None,
-            "train_loss": train_loss,
-            "runtime_s": round(earlier_s + runtime_s, 3),
-            "resumed_at_step": step_of(resume_from) if resume_from else None,
-            "parameters": sum(weight.numel() for weight in trained.parameters()),
-            "train_rows_cut": training.cut,
-            "eval_rows_cut": evaluation.cut,
-        },
+        curve=[entry for entry in history if "loss" in entry or LOSS in entry],
+        facts=steps_of(trainer.state, plan) | outcome,
         held_out=measurements.outputs,
     )
+
+
+def steps_of(state: Any, plan: Plan) -> dict[str, int | None]:
+    """Return how many steps a training took, and which of them gave the weights that were kept."""
+    best = state.best_global_step if plan.early_stopping is not None else None
+    return {"steps": state.global_step, "best_step": best}
 
 
 def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:

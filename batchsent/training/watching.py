@@ -54,6 +54,51 @@ def evaluation_is_missing(state: Mapping[str, Any], plan: Plan) -> bool:
     )
 
 
+class Stages:
+    """Shows how far a training is: its rows, and those of the evaluations in between.
+
+    `args` and `state` are the Trainer's, whose epochs and batch size a search changes from trial to
+    trial.
+    """
+
+    def __init__(self, rows: int, reporter: Reporter) -> None:
+        self._rows = rows  # training rows
+        self._reporter = reporter
+        # Rows trained before the stage began: the pace is that of the others.
+        self._reused_rows = 0
+        self._measured_batches = 0  # of the evaluation that runs
+
+    def train(self, args: Any, state: Any) -> None:
+        """Begin the stage of training, or return to it after an evaluation."""
+        self._reused_rows = self._rows_until(args, state)
+        self._reporter.stage("training")
+
+    def train_step(self, args: Any, state: Any) -> None:
+        """Show the rows after a step."""
+        total = round(self._rows * args.num_train_epochs)
+        done = self._rows_until(args, state)
+        self._reporter.progress(done, total, reused_rows=self._reused_rows)
+
+    def measure_batch(self, args: Any, rows: int) -> None:
+        """Show the rows after a batch of an evaluation of `rows` rows."""
+        if self._measured_batches == 0:
+            self._reporter.stage("measuring")
+        self._measured_batches += 1
+        batch_rows = args.eval_batch_size * args.world_size
+        self._reporter.progress(min(rows, self._measured_batches * batch_rows), rows)
+
+    def end_measuring(self, args: Any, state: Any) -> None:
+        """Return to the training, where it is not over."""
+        self._measured_batches = 0
+        if state.global_step < state.max_steps:
+            self.train(args, state)
+
+    def _rows_until(self, args: Any, state: Any) -> int:
+        step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        total = round(self._rows * args.num_train_epochs)
+        return int(min(total, state.global_step * step_rows))
+
+
 def watcher(
     plan: Plan,
     rows: int,
@@ -69,58 +114,33 @@ def watcher(
     """
     import transformers
 
-    # float16's gradients overflow now and then: its scaler skips the step and takes a smaller
-    # scale.
-    finite = ("loss", LOSS) if plan.precision == "float16" else ("loss", "grad_norm", LOSS)
+    stages = Stages(rows, reporter)
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        """Progress by rows, and a line an evaluation."""
+        """Progress by rows, a line an evaluation, and the end."""
 
         stopping = False
-        # Rows trained before the stage began: the pace is that of the others.
-        reused_rows = 0
-        measured_batches = 0  # of the evaluation that runs
         started = time.monotonic()
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.started = time.monotonic()
-            self.show_training(args, state)
-
-        def show_training(self, args: Any, state: Any) -> None:
-            """Begin the stage of training, or return to it after an evaluation."""
-            self.reused_rows = rows_until(args, state, rows)
-            reporter.stage("training")
+            stages.train(args, state)
 
         def on_prediction_step(
             self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any
         ) -> None:
-            if self.measured_batches == 0:
-                reporter.stage("measuring")
-            self.measured_batches += 1
-            total = len(eval_dataloader.dataset)
-            batch_rows = args.eval_batch_size * args.world_size
-            reporter.progress(min(total, self.measured_batches * batch_rows), total)
+            stages.measure_batch(args, len(eval_dataloader.dataset))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            stages.train_step(args, state)
+            self.stopping = stop()
+            if self.stopping:
+                end_training(plan, args, state, control)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
                 write_clock(checkpoint, earlier_s + time.monotonic() - self.started)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # Not the plan's epochs: a search changes epochs and batch size from trial to trial.
-            total = round(rows * args.num_train_epochs)
-            done = rows_until(args, state, rows)
-            reporter.progress(done, total, reused_rows=self.reused_rows)
-            self.stopping = stop()
-            if not self.stopping:
-                return
-            control.should_training_stop = True
-            if plan.early_stopping is None:
-                # A stop does not wait for figures: the run that resumes here makes them.
-                control.should_save, control.should_evaluate = args.save_strategy != "no", False
-            elif args.save_strategy == "steps" or not state.epoch.is_integer():
-                # at the end of an epoch after its evaluation: it may be the best
-                control.should_save = True
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # Also comes where a training is stopped within an epoch.
@@ -128,30 +148,46 @@ def watcher(
                 control.should_evaluate = False
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.measured_batches = 0
-            if state.global_step < state.max_steps:
-                self.show_training(args, state)
+            stages.end_measuring(args, state)
             if stopped_learning(state.log_history, plan.early_stopping):
                 control.should_training_stop = True
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
         ) -> None:
-            logs = logs or {}
-            if not all(math.isfinite(logs[name]) for name in finite if name in logs):
-                raise diverged()
-            if LOSS in logs:
-                reporter.notice(
-                    f"epoch {state.epoch or 0:.2f}, step {state.global_step} of {state.max_steps}:"
-                    f" loss {logs[LOSS]:.4f}, accuracy {logs['eval_accuracy']:.4f},"
-                    f" macro F1 {logs['eval_macro_f1']:.4f}"
-                )
+            check_finite(plan, logs or {})
+            if logs and LOSS in logs:
+                reporter.notice(describe_evaluation(state, logs))
 
     return Watcher()
 
 
-def rows_until(args: Any, state: Any, rows: int) -> int:
-    """Return how many rows a training with these arguments has read, of `rows` an epoch."""
-    step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    total: int = round(rows * args.num_train_epochs)
-    return min(total, int(state.global_step * step_rows))
+def end_training(plan: Plan, args: Any, state: Any, control: Any) -> None:
+    """Tell the Trainer to stop after this step, with a checkpoint to resume from."""
+    control.should_training_stop = True
+    if plan.early_stopping is None:
+        # A stop does not wait for figures: the run that resumes here makes them.
+        control.should_save, control.should_evaluate = args.save_strategy != "no", False
+    elif args.save_strategy == "steps" or not state.epoch.is_integer():
+        # at the end of an epoch after its evaluation: it may be the best
+        control.should_save = True
+
+
+def check_finite(plan: Plan, logs: Mapping[str, float]) -> None:
+    """Raise DeviceError where the Trainer logs a number that is not finite."""
+    names = ["loss", LOSS]
+    # float16's gradients overflow now and then: its scaler skips the step and takes a smaller
+    # scale.
+    if plan.precision != "float16":
+        names.append("grad_norm")
+    if not all(math.isfinite(logs[name]) for name in names if name in logs):
+        raise diverged()
+
+
+def describe_evaluation(state: Any, logs: Mapping[str, float]) -> str:
+    """Return a line about an evaluation."""
+    return (
+        f"epoch {state.epoch or 0:.2f}, step {state.global_step} of {state.max_steps}:"
+        f" loss {logs[LOSS]:.4f}, accuracy {logs['eval_accuracy']:.4f},"
+        f" macro F1 {logs['eval_macro_f1']:.4f}"
+    )
