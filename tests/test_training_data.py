@@ -183,7 +183,8 @@ def test_a_label_that_the_rule_does_not_know_is_refused():
     """
     rule = decide_labels(table(["pos", "neg"]), None, None, None)
     with pytest.raises(
-        UsageError, match=r"2 rows have labels that are none of NEGATIVE, POSITIVE: 'mixed' \(2\)"
+        UsageError,
+        match=r"2 rows have labels that are not one of NEGATIVE, POSITIVE: 'mixed' \(2\)",
     ):
         select_examples(table(["pos", "mixed", "mixed"]), rule)
 
@@ -294,7 +295,7 @@ def test_names_that_are_alike_are_no_typing_errors(counts):
 
 def test_a_label_that_is_nearly_one_of_the_named_is_told():
     """Values that --labels or --label-map do not cover come with the name that was probably meant."""
-    with pytest.raises(UsageError, match="none of NEGATIV, POSITIVE") as caught:
+    with pytest.raises(UsageError, match="not one of NEGATIV, POSITIVE") as caught:
         select_examples(
             table(["negative", "positive"]),
             decide_labels(table([]), "NEGATIV,POSITIVE", None, None),

@@ -241,45 +241,20 @@ def select_examples(
         cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells
     ]
     numbers = rule.numbers(cells).tolist()
-    unknown = Counter(
-        str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED
-    )
-    if unknown:
-        meant = {
-            value: nearest(value, [*rule.labels, *rule.values])
-            for value, _ in unknown.most_common(8)
-        }
-        guesses = [
-            f"{printable(value)!r} is nearly {printable(near)!r}; "
-            for value, near in meant.items()
-            if near
-        ]
-        listed = ", ".join(
-            f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8)
-        )
-        raise UsageError(
-            f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
-            f" {', '.join(map(printable, rule.labels))}: {listed}",
-            hint="".join(guesses[:2])
-            + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or "
-            "--stars",
-        )
+    refuse_unknown(table, rule, cells, numbers)
     taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
     if targets is not None:
         taught = np.logical_and.reduce(~np.isnan(targets), axis=1)
-    rows = [
-        i
-        for i, text in enumerate(table.texts)
-        if numbers[i] >= 0 and not is_blank(text) and taught[i]
-    ]
+    blank = [is_blank(text) for text in table.texts]
+    labelled = [i for i, number in enumerate(numbers) if number >= 0]
+    rows = [i for i in labelled if not blank[i] and taught[i]]
     left_out = {
         "without_label": numbers.count(MISSING),
         "outside_rule": numbers.count(LEFT_OUT),
-        "without_text": sum(
-            numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)
-        ),
+        "without_text": sum(blank[i] for i in labelled),
     }
-    left_out |= {} if targets is None else {"without_probabilities": int((~taught).sum())}
+    if targets is not None:
+        left_out["without_probabilities"] = int((~taught).sum())
     texts = [encodable(str(table.texts[i])) for i in rows]
     facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
     return Examples(
@@ -288,6 +263,30 @@ def select_examples(
         facts,
         None if targets is None else targets[rows],
         [i + 1 for i in rows],
+    )
+
+
+def refuse_unknown(
+    table: Table, rule: GoldRule, cells: Sequence[Any], numbers: Sequence[int]
+) -> None:
+    """Raise UsageError for label values that the rule does not cover, with what was meant."""
+    unknown = Counter(
+        str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED
+    )
+    if not unknown:
+        return
+    guesses, listed = [], []
+    for value, count in unknown.most_common(8):
+        listed.append(f"{printable(value[:40])!r} ({count:,})")
+        near = nearest(value, [*rule.labels, *rule.values])
+        if near:
+            guesses.append(f"{printable(value)!r} is nearly {printable(near)!r}; ")
+    raise UsageError(
+        f"{printable(table.name)}: {unknown.total():,} rows have labels that are not one of"
+        f" {', '.join(map(printable, rule.labels))}: {', '.join(listed)}",
+        hint="".join(guesses[:2])
+        + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or "
+        "--stars",
     )
 
 

@@ -199,28 +199,10 @@ def trainer_class() -> Any:
     return LengthTrainer
 
 
-def make_trainer(
-    model: Any,
-    tokenizer: Any,
-    train: Encoded,
-    measured: Encoded,
-    plan: Plan,
-    folder: Path,
-    *,
-    measurements: Measurements,
-    loss: Loss,
-    report_to: str = "none",
-    make: Callable[..., Any] | None = None,
-    model_init: Callable[[], Any] | None = None,
-) -> Any:
-    """Return a Trainer that learns from `train` and measures on `measured`.
-
-    `make` is another class than `trainer_class()`; `model_init` makes the model where one Trainer
-    trains several.
-    """
+def training_arguments(plan: Plan, rows: int, folder: Path, report_to: str) -> Any:
+    """Return the arguments of a Trainer for so many training rows, its checkpoints in `folder`."""
     import transformers
 
-    rows = len(train.lengths)
     choosing = plan.early_stopping is not None
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
@@ -245,6 +227,31 @@ def make_trainer(
     )
     # DataParallel would multiply the batch size by the number of GPUs
     arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    train: Encoded,
+    measured: Encoded,
+    plan: Plan,
+    folder: Path,
+    *,
+    measurements: Measurements,
+    loss: Loss,
+    report_to: str = "none",
+    make: Callable[..., Any] | None = None,
+    model_init: Callable[[], Any] | None = None,
+) -> Any:
+    """Return a Trainer that learns from `train` and measures on `measured`.
+
+    `make` is another class than `trainer_class()`; `model_init` makes the model where one Trainer
+    trains several.
+    """
+    import transformers
+
+    arguments = training_arguments(plan, len(train.lengths), folder, report_to)
     trainer = (make or trainer_class())(
         lengths=train.lengths,
         training_loss=loss,

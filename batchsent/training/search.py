@@ -219,8 +219,8 @@ def choose(runs: Sequence[dict[str, Any]], plan: Plan) -> tuple[Plan, dict[str, 
     ended = [run for run in runs if run["loss"] is not None]
     if not ended:
         raise DeviceError(
-            f"none of {len(runs)} trials came to its end: "
-            f"{runs[0]['failure'] if runs else 'none was made'}",
+            f"no trial of {len(runs)} came to its end: "
+            f"{runs[0]['failure'] if runs else 'no trial was made'}",
             hint="use a smaller --learning-rate or --batch-size",
             diverged=True,
         )
