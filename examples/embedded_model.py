@@ -11,7 +11,7 @@ The recipe, each step kept in --work so that a stopped run goes on where it was:
 2. The compact encoder is cut out of all-MiniLM-L6-v2: its first layers, and the pieces of its vocabulary that
    reviews need.
 3. `batchsent finetune --distill` teaches it the teacher's probabilities, mixed with the labels where there are any.
-4. It is stored in float16 and measured on the test reviews, which no step before has seen, beside TF-IDF with a
+4. It is stored in float16 and measured on the test reviews, which no step before has used, beside TF-IDF with a
    logistic regression.
 """
 

@@ -153,16 +153,15 @@ def _comparison(document: Document) -> dict[str, Any] | None:
         return {"words": f"There is no comparison: {cut(found['why_not'])}."}
     base, tuned = found["base"], found["tuned"]
     rows = [("accuracy", base["accuracy"], tuned["accuracy"])]
-    rows += [
-        (f"macro {name}", value, tuned["macro"][name]) for name, value in base["macro"].items()
-    ]
+    for name, words in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
+        rows.append((f"macro {words}", base["macro"][name], tuned["macro"][name]))
     title = "the same rows"
     if document["seen"]["rows"]:
         title = f"the {found['rows']:,} rows that the base model has not seen"
     low, high = found["difference_interval"]
     words = (
         f"The accuracy differs by {100 * found['difference']:+.1f} points "
-        f"(95%: {100 * low:+.1f} to {100 * high:+.1f})."
+        f"(95%: {100 * low:+.1f} to {100 * high:+.1f}) on {title}."
     )
     return {"title": title, "rows": rows, "words": words}
 
