@@ -159,8 +159,11 @@ def test_rows_that_were_seen_are_marked_on_the_page_and_in_the_table(trained):
     page = render_training(marked, (folder / "training_curve.csv").read_text()).decode()
     assert "10 of the 40 evaluation rows are among the texts that the base model has" in page
     assert "On the other 30 the accuracy is 40.0%" in page
+    assert "; 10 rows seen by the base model</bdi>" in page
     out = io.StringIO()
     show_metrics(marked, out)
+    first = next(line for line in out.getvalue().splitlines() if line.startswith("accuracy "))
+    assert "; 10 rows seen by the base model" in first
     assert "10 of these 40 rows were seen by the base model" in out.getvalue()
     assert "accuracy on the other 30 rows: 0.4000" in out.getvalue()
 

@@ -70,8 +70,12 @@ def finetune(
                 with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
-        stack.enter_context(train.quiet_libraries())
         speaking = reporter if reporter is not None and processes.first else Reporter()
+        base = "a new model" if settings.from_scratch else printable(settings.base_model)
+        speaking.notice(
+            f"fine-tuning {base} on {printable(settings.train)} into {printable(final)}"
+        )
+        stack.enter_context(train.quiet_libraries())
         return run(final, settings, speaking, signals, processes)
 
 
@@ -124,18 +128,7 @@ def run(
             reporter.warning("the model is no better than always saying the most frequent class")
         with processes.sync_errors():
             if checkpoints is not None:
-                assert trained.held_out is not None
-                document |= measure(setup, trained.held_out[0], reporter)
-                reporter.stage("writing the model")
-                with signals.deferred():
-                    write_folder(
-                        final,
-                        trained,
-                        document,
-                        setup,
-                        overwrite=settings.overwrite,
-                        save=settings.torch_save,
-                    )
+                document |= publish(final, setup, settings, trained, document, reporter, signals)
                 checkpoints.finished = not settings.keep_checkpoints
     say_result(document, setup, reporter)
     reporter.notice(f"model: {printable(final)}")
@@ -232,6 +225,31 @@ def stop_together(processes: Processes, signals: Signals) -> bool:
     """
     signals.received = processes.first_set(signals.received)
     return signals.stop()
+
+
+def publish(
+    final: Path,
+    setup: Setup,
+    settings: FinetuneOptions,
+    trained: Trained,
+    document: dict[str, Any],
+    reporter: Reporter,
+    signals: Signals,
+) -> dict[str, Any]:
+    """Measure the trained model, write its folder, and return metrics.json as it is there."""
+    assert trained.held_out is not None
+    whole = document | measure(setup, trained.held_out[0], reporter)
+    reporter.stage("writing the model")
+    with signals.deferred():
+        write_folder(
+            final,
+            trained,
+            whole,
+            setup,
+            overwrite=settings.overwrite,
+            save=settings.torch_save,
+        )
+    return whole
 
 
 def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> None:

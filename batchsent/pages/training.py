@@ -101,7 +101,9 @@ def _accuracy_note(document: Document) -> str:
     if evaluation is None:
         return rows
     low, high = evaluation["accuracy_interval"]
-    return f"{rows}, 95%: {low:.1%} to {high:.1%}"
+    rows = f"{rows}, 95%: {low:.1%} to {high:.1%}"
+    seen = document["seen"]["rows"]
+    return f"{rows}; {seen:,} rows seen by the base model" if seen else rows
 
 
 def _labels(document: Document) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:
     figures.add_column(style="dim")
     for name, value in document["metrics"].items():
         if isinstance(value, float):
-            note = _interval(evaluation["accuracy_interval"]) if name == "accuracy" else ""
+            note = _accuracy_note(document) if name == "accuracy" else ""
             figures.add_row(*map(Text, (name.replace("_", " "), f"{value:.4f}", note)))
     console.print(figures)
     labels = Table("label", "rows", "precision", "recall", "F1", box=None, padding=(0, 2, 0, 0))
@@ -80,6 +80,13 @@ def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:
         console.print(_matrix(evaluation))
     for line in [*_seen_lines(document), *_base_lines(document)]:
         console.print(Text(line), soft_wrap=True)
+
+
+def _accuracy_note(document: Mapping[str, Any]) -> str:
+    """Return the interval of the accuracy, marked where the base model has seen rows."""
+    note = _interval(document["evaluation"]["accuracy_interval"])
+    seen = document["seen"]["rows"]
+    return f"{note}; {seen:,} rows seen by the base model" if seen else note
 
 
 def _seen_lines(document: Mapping[str, Any]) -> list[str]:

@@ -55,8 +55,6 @@ def train(
     when the loss is no longer a number, out of memory, or when another process of the training is
     gone.
     """
-    import torch
-
     reporter.stage("tokenizing")
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
     training = encode(splits.train, text_encoder, soft_labels=True)
@@ -82,24 +80,41 @@ def train(
         loss = last_loss(
             trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop()
         )
-    if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
-        raise diverged()
-    trained = trainer.model if plan.lora is None else merge_adapters(trainer.model)
     outcome = {
         "train_loss": train_loss,
         "runtime_s": round(earlier_s + runtime_s, 3),
         "resumed_at_step": step_of(resume_from) if resume_from else None,
-        "parameters": sum(weight.numel() for weight in trained.parameters()),
         "train_rows_cut": training.cut,
         "eval_rows_cut": evaluation.cut,
     }
+    return collect(trainer, tokenizer, measurements, plan, loss, outcome)
+
+
+def collect(
+    trainer: Any,
+    tokenizer: Any,
+    measurements: Measurements,
+    plan: Plan,
+    loss: float | None,
+    outcome: dict[str, Any],
+) -> Trained:
+    """Return what came out of a Trainer, adapters merged. Raises DeviceError for lost weights."""
+    import torch
+
+    if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
+        raise diverged()
+    model = trainer.model if plan.lora is None else merge_adapters(trainer.model)
     history = trainer.state.log_history
     return Trained(
-        model=trained.to("cpu"),
+        model=model.to("cpu"),
         tokenizer=tokenizer,
         metrics={"loss": loss, **measurements.figures},
         curve=[entry for entry in history if "loss" in entry or LOSS in entry],
-        facts=steps_of(trainer.state, plan) | outcome,
+        facts={
+            **steps_of(trainer.state, plan),
+            **outcome,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+        },
         held_out=measurements.outputs,
     )
 
