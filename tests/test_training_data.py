@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.training.examples import (
-    Examples,
-    Table,
-    decide_labels,
-    hold_out,
-    sample,
-    select_examples,
-)
+from batchsent.training.examples import Examples, Table, hold_out, sample, select_examples
+from batchsent.training.labels import decide_labels
 from batchsent.training.read_labelled import is_file, read_dataset, read_file
 
 ROWS = [

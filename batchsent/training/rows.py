@@ -7,7 +7,8 @@ from batchsent.evaluation.gold import GoldRule
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.deduplicate import choose_rows
-from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
+from batchsent.training.examples import Examples, hold_out, sample, select_examples
+from batchsent.training.labels import decide_labels
 from batchsent.training.options import DATASET, DATASET_SAMPLES, FinetuneOptions
 from batchsent.training.plan import Splits
 from batchsent.training.read_labelled import (
