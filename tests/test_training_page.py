@@ -163,7 +163,7 @@ def test_rows_that_were_seen_are_marked_on_the_page_and_in_the_table(trained):
     out = io.StringIO()
     show_metrics(marked, out)
     first = next(line for line in out.getvalue().splitlines() if line.startswith("accuracy "))
-    assert "; 10 rows seen by the base model" in first
+    assert "; 10 rows seen before" in first
     assert "10 of these 40 rows were seen by the base model" in out.getvalue()
     assert "accuracy on the other 30 rows: 0.4000" in out.getvalue()
 

@@ -86,7 +86,7 @@ def _accuracy_note(document: Mapping[str, Any]) -> str:
     """Return the interval of the accuracy, marked where the base model has seen rows."""
     note = _interval(document["evaluation"]["accuracy_interval"])
     seen = document["seen"]["rows"]
-    return f"{note}; {seen:,} rows seen by the base model" if seen else note
+    return f"{note}; {seen:,} rows seen before" if seen else note
 
 
 def _seen_lines(document: Mapping[str, Any]) -> list[str]:

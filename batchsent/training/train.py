@@ -102,7 +102,7 @@ def collect(
     import torch
 
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
-        raise diverged()
+        raise diverged(plan)
     model = trainer.model if plan.lora is None else merge_adapters(trainer.model)
     history = trainer.state.log_history
     return Trained(
@@ -165,6 +165,16 @@ def last_loss(
     )
 
 
+def smaller_batches(plan: Plan) -> str:
+    """Say how the same training needs less memory: half the batch, twice the passes a step."""
+    if plan.batch_size == 1:
+        return f"use a --max-length below {plan.max_length}"
+    half, passes = plan.batch_size // 2, plan.accumulate * 2
+    return (
+        f"use --batch-size {half} --accumulate {passes}, or a --max-length below {plan.max_length}"
+    )
+
+
 @contextmanager
 def device_errors(plan: Plan) -> Iterator[None]:
     """Turn what torch raises of a device into a DeviceError."""
@@ -175,8 +185,7 @@ def device_errors(plan: Plan) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "out of memory while training",
-            hint=f"use a --batch-size below {plan.batch_size} with --accumulate 2 or more, or a "
-            "smaller --max-length",
+            hint=smaller_batches(plan),
         ) from error
     except torch.AcceleratorError as error:
         raise DeviceError(

@@ -15,11 +15,14 @@ from batchsent.training.plan import Plan
 LOSS = "eval_loss"
 
 
-def diverged() -> DeviceError:
+def diverged(plan: Plan) -> DeviceError:
     """Return the error of a training that diverged: its loss is not finite."""
+    hint = f"use a --learning-rate below {plan.learning_rate:g}"
+    if not plan.warmup:
+        hint += ", or --warmup 0.1"
     return DeviceError(
         "the loss is no longer a finite number: the training diverged, no model was written",
-        hint="use a smaller --learning-rate, or --warmup 0.1",
+        hint=hint,
         diverged=True,
     )
 
@@ -181,7 +184,7 @@ def check_finite(plan: Plan, logs: Mapping[str, float]) -> None:
     if plan.precision != "float16":
         names.append("grad_norm")
     if not all(math.isfinite(logs[name]) for name in names if name in logs):
-        raise diverged()
+        raise diverged(plan)
 
 
 def describe_evaluation(state: Any, logs: Mapping[str, float]) -> str:
