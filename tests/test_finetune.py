@@ -553,9 +553,11 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
     The same command again gives the undisturbed model exactly.
     """
     undisturbed = finetune(tmp_path / "undisturbed", **settings)
+    stopped = Listener(signal.SIGTERM, rows=9 * 8)
     with pytest.raises(Interrupted) as caught:
-        finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=9 * 8))
+        finetune(tmp_path / "out", **settings, reporter=stopped)
     assert caught.value.exit_code == 143
+    assert stopped.said[-1] == "kept: checkpoint-9, epoch 1.50 of 2, step 9 of 12 (75%)"
     assert not (tmp_path / "out").exists()
     listener = Listener()
     resumed = finetune(tmp_path / "out", **settings, reporter=listener)

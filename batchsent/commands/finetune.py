@@ -2,11 +2,13 @@
 
 import dataclasses
 import datetime
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchsent.errors import Interrupted
 from batchsent.filenames import expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
@@ -110,7 +112,11 @@ def run(
             )
         with processes.sync_errors():
             model = new_model(setup.base, tokenizer, setup.names, setup.plan)
-        with signals.deferred(), tensorboard_folder(final):
+        with (
+            say_kept(checkpoints, setup.plan, reporter),
+            signals.deferred(),
+            tensorboard_folder(final),
+        ):
             trained = train.train(
                 model,
                 tokenizer,
@@ -170,6 +176,21 @@ def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
         reporter.notice(f"resuming from {printable(checkpoints.latest)}: {position}")
     elif checkpoints.skipped:
         reporter.notice("no checkpoint is left to resume from: starting over")
+
+
+@contextmanager
+def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) -> Iterator[None]:
+    """Say, when the block is stopped by a signal, from where the training will resume."""
+    try:
+        yield
+    except Interrupted:
+        if checkpoints is not None:
+            kept = checkpoints.find_latest()
+            said = "no checkpoint was written: the same command starts over"
+            if kept is not None:
+                said = f"kept: {kept.name}, {describe_position(kept, plan.epochs)}"
+            reporter.notice(said)
+        raise
 
 
 def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:

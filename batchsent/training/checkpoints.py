@@ -64,10 +64,15 @@ class Checkpoints:
             if self._restart:
                 self._trials.unlink(missing_ok=True)
             atomic.write_file(self._note, json.dumps(self._identity, indent=1).encode())
-        self.latest = next((checkpoint for checkpoint in old if checkpoint.exists()), None)
+        self.latest = self.find_latest()
         if not self._restart:
             self.skipped = list(damaged.values())
         return self
+
+    def find_latest(self) -> Path | None:
+        """Return the newest checkpoint that is whole, now."""
+        found = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
+        return next((checkpoint for checkpoint in found if find_damage(checkpoint) is None), None)
 
     def _refuse_resume(self, damaged: list[str]) -> None:
         """Say that --resume has nothing to resume."""
