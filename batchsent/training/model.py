@@ -7,7 +7,7 @@ from batchsent.training import base
 from batchsent.training.adapters import add_adapters
 from batchsent.training.examples import Examples
 from batchsent.training.from_scratch import make_classifier, train_tokenizer
-from batchsent.training.plan import Plan
+from batchsent.training.plan import Plan, describe_epochs
 
 
 def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
@@ -18,7 +18,7 @@ def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporte
     tokenizer = train_tokenizer(train.texts)
     reporter.notice(
         f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"
-        f" {plan.learning_rate:g}, {plan.epochs:g} epochs"
+        f" {plan.learning_rate:g}, {describe_epochs(plan.epochs)}"
     )
     return tokenizer
 

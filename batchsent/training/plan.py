@@ -109,6 +109,11 @@ def inherited_long_text(base: Base | None) -> str | None:
     return base.long_text
 
 
+def describe_epochs(epochs: float) -> str:
+    """Return a number of epochs in words."""
+    return "1 epoch" if epochs == 1 else f"{epochs:g} epochs"
+
+
 def usual_pace(settings: FinetuneOptions, base: Base | None) -> tuple[float, float]:
     """Return the learning rate and the epochs of those who name none."""
     if base is None:

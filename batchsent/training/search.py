@@ -19,7 +19,7 @@ from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
 from batchsent.training.checkpoints import TRIALS
 from batchsent.training.hf_trainer import Measurements, encode, make_trainer, trainer_class
-from batchsent.training.plan import Plan, Splits
+from batchsent.training.plan import Plan, Splits, describe_epochs
 from batchsent.training.train import device_errors, make_loss
 from batchsent.training.watching import LOSS, watcher
 
@@ -267,5 +267,5 @@ def describe(run: dict[str, Any], count: int) -> str:
 
 def settings_of(run: dict[str, Any]) -> str:
     """Return the settings of a trial in words."""
-    epochs = f"{run['epochs']:g} epoch{'' if run['epochs'] == 1 else 's'}"
+    epochs = describe_epochs(run["epochs"])
     return f"learning rate {run['learning_rate']:.2e}, {epochs}, batch {run['batch_size']}"
