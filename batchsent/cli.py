@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import typing
 from collections.abc import Callable
@@ -195,18 +196,23 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
 
     Without options: distilbert-base-uncased on 4,000 reviews of stanfordnlp/imdb, measured on 300.
     """
-    from batchsent.commands.finetune import finetune
-    from batchsent.terminal.tables import show_metrics
     from batchsent.training.options import OUTPUT
     from batchsent.training.processes import is_main_process
 
-    with TerminalReporter(quiet=quiet) as reporter:
+    with TerminalReporter(quiet=quiet or not is_main_process()) as reporter:
+        reporter.stage("starting")
+        from batchsent.commands.finetune import finetune
+        from batchsent.terminal.tables import show_metrics
+
         document = finetune(output or OUTPUT, reporter=reporter, **options)
     if not is_main_process():
         return 0
-    print_document(
-        document, None, lambda found, out: show_metrics(found["metrics"], out), as_json=as_json
-    )
+    print_document(document, None, show_metrics, as_json=as_json)
+    if not quiet:
+        folder = printable(output or OUTPUT)
+        model = shlex.quote(folder)
+        write_line(f"page: {folder.rstrip('/')}/report.html")
+        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
     return 0
 
 

@@ -27,6 +27,14 @@ def first_line(error: BaseException, characters: int = 300) -> str:
     return printable(lines[0][:characters])
 
 
+def shortened(text: str, characters: int) -> str:
+    """Return the beginning of a text on one line, with dots where more follows."""
+    words = " ".join(text[: 4 * characters].split())
+    if len(words) <= characters and len(text) <= 4 * characters:
+        return words
+    return f"{words[: characters - 1].rstrip()}…"
+
+
 def without_surrogates(text: str) -> str:
     """Return a text that UTF-8 can encode.
 

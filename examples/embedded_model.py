@@ -11,7 +11,7 @@ The recipe, each step kept in --work so that a stopped run goes on where it was:
 2. The compact encoder is cut out of all-MiniLM-L6-v2: its first layers, and the pieces of its vocabulary that
    reviews need.
 3. `batchsent finetune --distill` teaches it the teacher's probabilities, mixed with the labels where there are any.
-4. It is stored in float16 and measured on the test reviews, which no step before has seen, beside TF-IDF with a
+4. It is stored in float16 and measured on the test reviews, which no step before has used, beside TF-IDF with a
    logistic regression.
 """
 
@@ -274,7 +274,7 @@ class Spoken(Reporter):
         """Print it."""
         click.echo(f"warning: {text}")
 
-    def progress(self, rows: int, total_rows: int | None) -> None:
+    def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Print the time and the rows, once a minute."""
         if time.monotonic() - self.said > 60:
             self.said = time.monotonic()
@@ -291,7 +291,8 @@ def store(model: Path, output: Path) -> None:
     }
     save_file(weights, output / weight_files.WEIGHTS, metadata={"format": "pt"})
     (output / weight_files.WEIGHTS).chmod(0o644)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+    # With the hashes of the reviews that it has seen, a later training measures on others.
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "seen_texts.hashes"):
         shutil.copy(model / name, output / name)
     fitted = json.loads((model / calibration.FILE).read_bytes())
     fitted["weights_sha256"] = files.sha256_of(output / weight_files.WEIGHTS)

@@ -17,7 +17,7 @@ class Listener(Reporter):
     def warning(self, text, **facts):
         self.warned.append(text)
 
-    def progress(self, rows, total_rows):
+    def progress(self, rows, total_rows, **_):
         if self.number is not None and rows >= self.rows:
             number, self.number = self.number, None
             os.kill(os.getpid(), number)

@@ -183,22 +183,8 @@ REFUSED = [
     ("field_cap", b"text\na\n", {"max_field_bytes": 0}, 2, "--max-field-bytes 0", None),
     ("skip_negative", b"text\na\n", {"skip_lines": -1}, 2, "--skip-lines -1", None),
     ("chunks_of_none", b"text\na\n", {"chunk_rows": 0}, 2, "--chunk-rows 0", None),
-    (
-        "prefix_control",
-        b"text\na\n",
-        {"prefix": "\x1b[31m"},
-        2,
-        r"--prefix \\x1b",
-        "letters, digits",
-    ),
-    (
-        "prefix_surrogate",
-        b"text\na\n",
-        {"prefix": "\udcff"},
-        2,
-        r"--prefix \\udcff",
-        "letters, digits",
-    ),
+    ("prefix_control", b"text\na\n", {"prefix": "\x1b[31m"}, 2, r"--prefix \\x1b", "letters"),
+    ("prefix_surrogate", b"text\na\n", {"prefix": "\udcff"}, 2, r"--prefix \\udcff", "letters"),
 ]
 
 

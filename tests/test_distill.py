@@ -11,6 +11,7 @@ from batchsent.commands.finetune import finetune
 from batchsent.commands.predict import load
 from batchsent.errors import InputError, UsageError
 from batchsent.run.batch import batch
+from tests.listener import Listener
 from tests.models import make_model
 from tests.reviews import BAD, GOOD, write_reviews
 
@@ -156,3 +157,18 @@ def test_a_model_reads_long_reviews_as_it_was_trained_to(tmp_path):
         summary = json.loads((tmp_path / f"{expected}.csv.summary.json").read_text())
         assert summary["model"]["long_text"] == expected
         assert summary["text"]["tokens_cut_at_least"] == 60 - 14
+
+
+def test_a_training_reads_long_reviews_as_its_base_does(tmp_path):
+    """Without --long-text the base's own is kept and said; --long-text names another."""
+    options = QUICK | {"train": write_reviews(tmp_path / "r.csv"), "epochs": 1}
+    base = str(make_model(tmp_path / "base"))
+    finetune(tmp_path / "first", base_model=base, long_text="head-tail", **options)
+    listener = Listener()
+    second = {"base_model": str(tmp_path / "first")}
+    document = finetune(tmp_path / "second", **second, reporter=listener, **options)
+    assert document["hyperparameters"]["long_text"] == "head-tail"
+    assert json.loads((tmp_path / "second" / "config.json").read_text())["long_text"] == "head-tail"
+    assert "long reviews: head-tail, as the base model reads them" in "\n".join(listener.said)
+    document = finetune(tmp_path / "third", **second, long_text="head", **options)
+    assert document["hyperparameters"]["long_text"] == "head"

@@ -82,7 +82,14 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
     """
     folder, _, _ = demo
     names = {path.name for path in folder.iterdir()}
-    papers = {"README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"}
+    papers = {
+        "README.md",
+        "metrics.json",
+        "training_curve.csv",
+        "calibration.json",
+        "report.html",
+        "seen_texts.hashes",
+    }
     assert names == papers | {
         "config.json",
         "model.safetensors",
@@ -509,14 +516,16 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
     The same command again gives the undisturbed model exactly.
     """
     undisturbed = finetune(tmp_path / "undisturbed", **settings)
+    stopped = Listener(signal.SIGTERM, rows=9 * 8)
     with pytest.raises(Interrupted) as caught:
-        finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=9 * 8))
+        finetune(tmp_path / "out", **settings, reporter=stopped)
     assert caught.value.exit_code == 143
+    assert stopped.said[-1] == "kept: checkpoint-9, epoch 1.50 of 2, step 9 of 12 (75%)"
     assert not (tmp_path / "out").exists()
     listener = Listener()
     resumed = finetune(tmp_path / "out", **settings, reporter=listener)
     assert resumed["training"]["resumed_at_step"] == 9
-    assert "checkpoint-9" in "\n".join(listener.said)
+    assert "checkpoint-9: epoch 1.50 of 2, step 9 of 12 (75%)" in "\n".join(listener.said)
     assert weights(tmp_path / "out") == weights(tmp_path / "undisturbed")
     assert resumed["metrics"] == undisturbed["metrics"]
     assert (tmp_path / "out" / "training_curve.csv").read_text() == (
@@ -559,9 +568,53 @@ def test_checkpoints_of_another_training_are_not_mixed_in(tmp_path, settings):
         finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=5 * 8))
     with pytest.raises(UsageError, match=r"another training \(other hyperparameters\)") as caught:
         finetune(tmp_path / "out", **settings | {"learning_rate": 5e-4})
+    assert caught.value.message.endswith(": learning_rate was 0.001 and is 0.0005")
     assert "--restart" in caught.value.hint
     document = finetune(tmp_path / "out", **settings | {"learning_rate": 5e-4}, restart=True)
     assert document["training"]["resumed_at_step"] is None
+
+
+def test_what_a_training_took_counts_the_time_before_a_stop(tmp_path, settings):
+    """Every checkpoint notes the time until then; a resumed training adds its own."""
+    with pytest.raises(Interrupted):
+        finetune(tmp_path / "out", **settings, reporter=Listener(signal.SIGTERM, rows=9 * 8))
+    clock = tmp_path / "out.training" / "checkpoint-9" / "elapsed.json"
+    assert json.loads(clock.read_text())["elapsed_s"] > 0
+    clock.write_text('{"elapsed_s": 5000.0}')
+    resumed = finetune(tmp_path / "out", **settings)
+    assert resumed["training"]["runtime_s"] > 5000
+
+
+def test_a_training_says_what_it_does_from_the_first_moment(tmp_path, settings):
+    """There is a stage for all that takes time, and rows for those that have some."""
+
+    class Stages(Listener):
+        """Remembers each stage with the last progress in it."""
+
+        def __init__(self):
+            super().__init__()
+            self.stages = []
+
+        def stage(self, text):
+            self.stages.append([text, None])
+
+        def progress(self, rows, total_rows, **_):
+            self.stages[-1][1] = (rows, total_rows)
+
+    listener = Stages()
+    finetune(tmp_path / "out", **settings, reporter=listener)
+    assert [(name, rows) for name, rows in listener.stages] == [
+        ("looking for the base model", None),
+        ("reading the rows", None),
+        ("loading the base model", None),
+        ("tokenizing", None),
+        ("training", (48, 96)),
+        ("measuring", (6, 6)),
+        ("training", (96, 96)),
+        ("measuring", (6, 6)),
+        ("scoring the evaluation rows with the base model", (6, 6)),
+        ("writing the model", None),
+    ]
 
 
 def test_checkpoints_can_be_kept(tmp_path, settings):
@@ -581,7 +634,7 @@ def test_two_runs_do_not_share_an_output(tmp_path, settings):
 
         refusal = None
 
-        def progress(self, rows, total_rows):
+        def progress(self, rows, total_rows, **_):
             if self.refusal is None:
                 with pytest.raises(Locked) as caught:
                     finetune(tmp_path / "out", **settings)

@@ -213,6 +213,34 @@ def test_truncated_texts_are_a_warning():
     assert "% of the texts are longer than the model reads" in found["message"]
 
 
+@pytest.mark.parametrize(
+    ("long_text", "proposed"),
+    [
+        ("head", "try --long-text head-tail, or window"),
+        ("head-tail", "try --long-text window"),
+        ("tail", "try --long-text window"),
+        (None, "try --long-text head-tail, or window"),
+    ],
+)
+def test_advice_never_proposes_what_is_in_use(long_text, proposed):
+    """A run that reads head-tail is not told to try head-tail."""
+    (found,) = advise(Rows(rows=1_000).tally().sections(), {"long_text": long_text})
+    assert found["hint"].startswith(proposed)
+
+
+def test_float32_is_not_proposed_to_a_run_in_float32():
+    """Rows without a number get other advice where float32 gave none, by itself or as a retry."""
+    tally = Tally(TWO)
+    tally.add(*small(["a", "b"], [SCORED, NONFINITE]))
+    hints = [
+        advise(tally.sections(), {"precision": used})[0]["hint"] for used in ("int8", "float32")
+    ]
+    assert hints == [
+        "score with --precision float32",
+        "use another copy of the model: this one has no number in float32 either",
+    ]
+
+
 def test_rows_without_score_are_a_warning():
     """Blank, rejected and non-finite rows are named with their counts."""
     tally = Tally(TWO)

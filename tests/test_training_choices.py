@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import batchsent
 from batchsent.commands.finetune import finetune
 from batchsent.errors import Interrupted, UsageError
 from batchsent.training.hf_trainer import Loss, balanced_weights
-from batchsent.training.watching import stopped_learning
+from batchsent.training.train import smaller_batches
+from batchsent.training.watching import diverged, stopped_learning
 from tests.listener import Listener
 from tests.models import make_model, weights
 from tests.reviews import BAD, GOOD, write_reviews
@@ -355,7 +357,7 @@ def test_adapters_go_on_from_a_checkpoint(tmp_path, reviews, tiny_model):
         ),
         (
             {"resume": True, "restart": True},
-            "--resume goes on and --restart starts over",
+            "--resume continues a training, --restart starts over",
             "leave one",
         ),
         ({"resume": True}, "--resume: there is no training of", "leave --resume out"),
@@ -444,6 +446,26 @@ def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
     ]
     assert {"train/loss", "eval/loss", "eval/accuracy"} <= {name for name, _, _ in events}
     assert not (tmp_path / "out.training").exists()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The settings of a training that its hints look at."""
+
+    learning_rate: float = 1e-3
+    warmup: float = 0.0
+    batch_size: int = 16
+    accumulate: int = 1
+    max_length: int = 128
+
+
+def test_hints_propose_what_is_not_in_use():
+    """Out of memory or diverged: what is proposed differs from what was tried."""
+    assert diverged(Chosen()).hint == "use a --learning-rate below 0.001, or --warmup 0.1"
+    assert diverged(Chosen(warmup=0.1)).hint == "use a --learning-rate below 0.001"
+    hint = smaller_batches(Chosen(batch_size=8, accumulate=4))
+    assert hint == "use --batch-size 4 --accumulate 8, or a --max-length below 128"
+    assert smaller_batches(Chosen(batch_size=1)) == "use a --max-length below 128"
 
 
 def test_a_student_is_measured_by_labels(tmp_path, tiny_model):

@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
-from batchsent.training.examples import (
-    Examples,
-    Table,
-    decide_labels,
-    hold_out,
-    sample,
-    select_examples,
-)
+from batchsent.training.examples import Examples, Table, hold_out, sample, select_examples
+from batchsent.training.labels import decide_labels
 from batchsent.training.read_labelled import is_file, read_dataset, read_file
 
 ROWS = [
@@ -183,7 +177,8 @@ def test_a_label_that_the_rule_does_not_know_is_refused():
     """
     rule = decide_labels(table(["pos", "neg"]), None, None, None)
     with pytest.raises(
-        UsageError, match=r"2 rows have labels that are none of NEGATIVE, POSITIVE: 'mixed' \(2\)"
+        UsageError,
+        match=r"2 rows have labels that are not one of NEGATIVE, POSITIVE: 'mixed' \(2\)",
     ):
         select_examples(table(["pos", "mixed", "mixed"]), rule)
 
@@ -206,6 +201,35 @@ def test_label_rules_that_cannot_work_are_refused(cells, options, message):
     """One class, too many classes and rules that say nothing are refused before anything is loaded."""
     with pytest.raises(UsageError, match=message):
         decide_labels(table(cells), *options)
+
+
+@pytest.mark.parametrize(
+    ("cells", "rule"),
+    [
+        ([1, 2, 3, 4, 7, 8, 9, 10], "1-4:NEGATIVE,7-10:POSITIVE"),
+        ([str(stars) for stars in range(1, 11)], "1-4:NEGATIVE,7-10:POSITIVE"),
+        ([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0], "0.5-2:NEGATIVE,3.5-5:POSITIVE"),
+    ],
+)
+def test_ratings_without_a_rule_are_refused_with_the_rule_to_add(cells, rule):
+    """Ten stars are no ten classes: the rule that the error proposes works, and so do named
+    classes.
+    """
+    rows = table(cells)
+    with pytest.raises(UsageError, match=f"{len(cells)} different numbers, from") as caught:
+        decide_labels(rows, None, None, None)
+    assert f"--stars {rule}, or" in caught.value.hint
+    found = select_examples(rows, decide_labels(rows, None, None, rule))
+    assert set(found.labels) == {0, 1}
+    names = caught.value.hint.partition("--labels ")[2]
+    assert len(decide_labels(rows, names, None, None).labels) == len(cells)
+
+
+def test_five_stars_and_words_with_numbers_are_classes():
+    """Up to five numbers are classes, and so are more values where one of them is a word."""
+    for cells in ([1, 2, 3, 4, 5], ["1", "2", "3", "4", "5", "6", "none"]):
+        rule = decide_labels(table(cells), None, None, None)
+        assert list(rule.labels) == [str(cell) for cell in cells]
 
 
 def test_the_sample_is_that_of_the_notebook():
@@ -265,7 +289,7 @@ def test_names_that_are_alike_are_no_typing_errors(counts):
 
 def test_a_label_that_is_nearly_one_of_the_named_is_told():
     """Values that --labels or --label-map do not cover come with the name that was probably meant."""
-    with pytest.raises(UsageError, match="none of NEGATIV, POSITIVE") as caught:
+    with pytest.raises(UsageError, match="not one of NEGATIV, POSITIVE") as caught:
         select_examples(
             table(["negative", "positive"]),
             decide_labels(table([]), "NEGATIV,POSITIVE", None, None),

@@ -141,7 +141,7 @@ def test_a_search_with_early_stopping_and_adapters(tmp_path, settings):
 def test_a_trial_that_diverges_is_not_chosen(tmp_path, settings):
     """A trial without a finite loss is told with its reason; where none ends, no model is written."""
     with pytest.raises(
-        DeviceError, match="none of 2 trials came to its end: the loss is no longer a finite number"
+        DeviceError, match="no trial of 2 came to its end: the loss is no longer a finite number"
     ):
         finetune(tmp_path / "out", **settings | {"trials": 2, "learning_rate": 1e38})
     assert not list(tmp_path.iterdir())

@@ -44,7 +44,14 @@ def command(tmp_path, tiny_model):
 
 
 PAPERS = {
-    *("README.md", "metrics.json", "training_curve.csv", "calibration.json", "report.html"),
+    *(
+        "README.md",
+        "metrics.json",
+        "training_curve.csv",
+        "calibration.json",
+        "report.html",
+        "seen_texts.hashes",
+    ),
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
 }
 
@@ -112,9 +119,9 @@ def test_a_corrupted_newest_checkpoint_is_passed_over(tmp_path, fork_server, com
     optimizer = (newest / "optimizer.pt").read_bytes()
     (newest / "optimizer.pt").write_bytes(optimizer[: len(optimizer) // 2])
     assert fork_server.run([*command, "--resume"], tmp_path) == 0
-    assert (
-        f"resuming from {tmp_path}/out.training/{names[-2]}" in (tmp_path / "run.err").read_text()
-    )
+    said = (tmp_path / "run.err").read_text()
+    assert f"resuming from {tmp_path}/out.training/{names[-2]}" in said
+    assert f"skipped: {names[-1]} is damaged: optimizer.pt is not whole" in said
     assert weights(tmp_path / "out") == before
 
 

@@ -186,7 +186,8 @@ def _of_model(
                 reporter.progress(chunk.start_row + chunk.rows, None)
             facts = scorer.facts()["model"]
         sections = tally.sections()
-        return _document(source, facts, sections, [*source.warnings(), *advise(sections)])
+        warnings = [*source.warnings(), *advise(sections, facts)]
+        return _document(source, facts, sections, warnings)
 
 
 def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict[str, Any]:

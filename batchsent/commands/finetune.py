@@ -1,52 +1,45 @@
-"""`batchsent finetune`: labelled reviews to a model folder, from the checks to publishing.
-
-Knows nothing of tokens and gradients (training/train.py) or of how rows are read and chosen
-(training/rows.py).
-"""
+"""`batchsent finetune`: labelled reviews to a model folder, from the checks to publishing."""
 
 import dataclasses
 import datetime
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, ModelError, UsageError
-from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
+from batchsent.errors import Interrupted
+from batchsent.filenames import expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.model.cpu import has_fast_bfloat16
-from batchsent.model.device import Device, choose_device
-from batchsent.model.folder import check_replaced
-from batchsent.model.loading import EMBEDDED, EMBEDDED_FOLDER
+from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.text import printable
-from batchsent.training import base, search, train
-from batchsent.training.adapters import add_adapters, check_peft
-from batchsent.training.checkpoints import Checkpoints
-from batchsent.training.examples import Examples, describe
-from batchsent.training.from_scratch import POSITIONS, make_classifier, train_tokenizer
+from batchsent.text import printable, shortened
+from batchsent.training import search, train
+from batchsent.training.base import find_base
+from batchsent.training.checkpoints import Checkpoints, describe_position
+from batchsent.training.checks import check_extras, check_inputs, check_output
+from batchsent.training.examples import describe
+from batchsent.training.measure import measure
+from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
-    BASE_MODEL,
-    EPOCHS,
-    LEARNING_RATE,
-    LORA_LEARNING_RATE,
     OUTPUT,
-    SCRATCH_EPOCHS,
-    SCRATCH_LEARNING_RATE,
     FinetuneOptions,
     check_options,
     public_options,
 )
-from batchsent.training.plan import Plan
+from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, versions, write_folder
-from batchsent.training.read_labelled import is_file
 from batchsent.training.rows import find_rows
-from batchsent.training.trackers import check_reporting, tensorboard_folder
+from batchsent.training.seen import seen_by
+from batchsent.training.trackers import tensorboard_folder
 
 SCHEMA = "batchsent.model/1"
+# The surest mistakes that are said at the end; the page has more.
+SAID_MISTAKES, SAID_CHARACTERS = 3, 100
 
 
 def finetune(
@@ -56,7 +49,7 @@ def finetune(
 
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
     as in the notebook that its users know. The folder appears whole or not at all; a run that was
-    killed or stopped goes on from its last checkpoint when it is started again. Where torchrun or
+    killed or stopped resumes from its last checkpoint when it is started again. Where torchrun or
     accelerate launch started several processes they train one model together; the first of them
     writes and speaks.
 
@@ -79,8 +72,12 @@ def finetune(
                 with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
-        stack.enter_context(train.quiet_libraries())
         speaking = reporter if reporter is not None and processes.first else Reporter()
+        base = "a new model" if settings.from_scratch else printable(settings.base_model)
+        speaking.notice(
+            f"fine-tuning {base} on {printable(settings.train)} into {printable(final)}"
+        )
+        stack.enter_context(train.quiet_libraries())
         return run(final, settings, speaking, signals, processes)
 
 
@@ -93,302 +90,226 @@ def run(
 ) -> dict[str, Any]:
     """Do what `finetune` promises, once the options are known to make sense."""
     with processes.sync_errors():
-        found, origin = find_base(settings, reporter)
-        names, splits = find_rows(settings, reporter)
-        device = choose_device(settings.device, "float32")
-        plan = make_plan(
-            settings,
-            found,
-            device.kind,
-            choose_precision(settings.precision, device),
-            processes.count,
-        )
-    part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
-    if device.warning is not None:
-        reporter.warning(device.warning)
-    reporter.notice(
-        f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
-    )
-    sides = {"train": splits.train, "validation": splits.validation, "eval": splits.evaluation}
-    data = {name: describe(side, names) for name, side in sides.items() if side is not None}
-    identity = {
-        "hyperparameters": dataclasses.asdict(plan),
-        "trials": settings.trials,
-        "labels": names,
-        **{f"{name} rows": side["rows_sha256"] for name, side in data.items()},
-        "base model": origin["weights_sha256"],
-        "versions": versions(),
-    }
+        setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
     with ExitStack() as stack:
         checkpoints: Checkpoints | None = None
         with processes.sync_errors():
             if processes.first:
+                identity = identify(setup, settings)
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
-        if latest is not None:
-            reporter.notice(f"resuming from {printable(latest)}")
+        if checkpoints is not None:
+            say_where(checkpoints, setup.plan, reporter)
+        reporter.stage("loading the base model")
         with processes.sync_errors():
-            tokenizer = make_tokenizer(found, splits.train, plan, reporter)
-
-        def make_model() -> Any:
-            return new_model(found, tokenizer, names, plan)
-
+            tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
         trials = None
         if settings.trials is not None:
-            with signals.deferred():
-                runs = search.search(
-                    make_model,
-                    tokenizer,
-                    splits,
-                    names,
-                    plan,
-                    settings.trials,
-                    work,
-                    reporter,
-                    stop=signals.stop,
-                )
-            plan, trials = search.choose(runs, plan)
-            reporter.notice(search.describe_choice(trials))
-            if plan.early_stopping is None:
-                splits = splits.whole()
-                data["train"] = describe(splits.train, names)
+            setup, trials = search_settings(
+                setup, tokenizer, settings.trials, work, reporter, signals
+            )
         with processes.sync_errors():
-            model = make_model()
-
-        def stop() -> bool:
-            # A launcher's signal need not come to all processes before the same step; nor to all of
-            # them at all.
-            signals.received = processes.first_set(signals.received)
-            return signals.stop()
-
-        with signals.deferred(), tensorboard_folder(final):
+            model = new_model(setup.base, tokenizer, setup.names, setup.plan)
+        with (
+            say_kept(checkpoints, setup.plan, reporter),
+            signals.deferred(),
+            tensorboard_folder(final),
+        ):
             trained = train.train(
                 model,
                 tokenizer,
-                splits,
-                names,
-                plan,
+                setup.splits,
+                setup.names,
+                setup.plan,
                 work,
                 reporter,
                 resume_from=latest,
-                stop=stop,
+                stop=partial(stop_together, processes, signals),
                 report_to=settings.report_to,
             )
-        majority = max(data["eval"]["labels"].values()) / data["eval"]["rows"]
-        if trained.metrics["accuracy"] <= majority:
+        document = describe_model(setup, settings, trained, trials)
+        if document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]:
             reporter.warning("the model is no better than always saying the most frequent class")
-        document = {
-            "schema": SCHEMA,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "labels": names,
-            "metrics": {**trained.metrics, "majority_baseline": majority},
-            "base_model": origin,
-            "data": data,
-            "hyperparameters": dataclasses.asdict(plan),
-            "trials": trials,
-            "options": public_options(settings),
-            "training": {"device": device.description, **trained.facts},
-            "torch_save": settings.torch_save is not None,
-            "versions": versions(),
-        }
         with processes.sync_errors():
             if checkpoints is not None:
-                with signals.deferred():
-                    write_folder(
-                        final,
-                        trained,
-                        document,
-                        overwrite=settings.overwrite,
-                        save=settings.torch_save,
-                    )
+                document |= publish(final, setup, settings, trained, document, reporter, signals)
                 checkpoints.finished = not settings.keep_checkpoints
+    say_result(document, setup, reporter)
     reporter.notice(f"model: {printable(final)}")
     if settings.push_to_hub is not None and processes.first:
+        reporter.stage("uploading")
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
 
 
-def choose_precision(wanted: str, device: Device) -> str:
-    """Return the number format of the forward pass: as asked, or bfloat16 where faster.
-
-    Raises UsageError for float16 on a CPU, whose small gradients nothing would rescue.
-    """
-    if wanted == "float16" and device.kind == "cpu":
-        raise UsageError("--precision float16 needs a GPU", hint="use bfloat16, or float32")
-    if wanted != "auto":
-        return wanted
-    # Autocast to bfloat16 doubles the speed of GPUs that have it, and of CPUs with instructions for
-    # it.
-    if device.kind == "cuda":
-        return "bfloat16" if (device.capability or (0, 0)) >= (8, 0) else "float32"
-    return "bfloat16" if device.kind == "cpu" and has_fast_bfloat16() else "float32"
-
-
-def check_inputs(settings: FinetuneOptions) -> None:
-    """Refuse a file that is not there, and options about data sets where all is files.
-
-    Raises InputError or UsageError.
-    """
-    names = {"--train": settings.train} | (
-        {"--eval": settings.eval} if settings.eval is not None else {}
+def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Setup:
+    """Find the base model, the rows and the device, and say what was found."""
+    reporter.stage("looking for the base model")
+    base, origin = find_base(settings, reporter)
+    reporter.stage("reading the rows")
+    names, splits = find_rows(settings, reporter)
+    device = choose_device(settings.device, "float32")
+    plan = make_plan(settings, base, device, processes)
+    if device.warning is not None:
+        reporter.warning(device.warning)
+    part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    reporter.notice(
+        f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
     )
-    for flag, name in names.items():
-        if is_file(name) and not exists(expand(name)):
-            raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
-    if all(is_file(name) for name in names.values()):
-        for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
-            if getattr(settings, name) != getattr(FinetuneOptions, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is about data sets of the Hub, not about files"
-                )
-
-
-def check_output(final: Path, settings: FinetuneOptions) -> None:
-    """Refuse an output that would destroy something. Raises UsageError."""
-    check_new(final, atomic.temporary_path(final))
-    if exists(final):
-        if not settings.overwrite:
-            raise UsageError(
-                f"{printable(final)} exists already", hint="choose another name or add --overwrite"
-            )
-        # --overwrite removes the old folder: it must be a model, not somebody's home.
-        if not is_regular(final / "config.json") and not (
-            is_folder(final) and not any(final.iterdir())
-        ):
-            raise UsageError(
-                f"{printable(final)} is no model folder, so it is not replaced",
-                hint="choose another name",
-            )
-        check_replaced(final)
-    if settings.torch_save is not None:
-        saved = Path(settings.torch_save)
-        for flag, name in (("--train", settings.train), ("--eval", settings.eval)):
-            if name is not None and exists(name) and exists(saved) and saved.samefile(name):
-                raise UsageError(
-                    f"{flag} and --torch-save are the same file",
-                    hint="choose another name for --torch-save",
-                )
-        check_new(saved, atomic.temporary_path(saved))
-        if exists(saved) and not settings.overwrite:
-            raise UsageError(
-                f"{printable(saved)} exists already", hint="choose another name or add --overwrite"
-            )
-        if saved.absolute().is_relative_to(final.absolute()):
-            raise UsageError(
-                "--torch-save lies inside the model folder", hint="give a place beside it"
-            )
-        if not is_folder(saved.absolute().parent):
-            raise UsageError(f"there is no folder {printable(saved.parent)}", hint="make it first")
-
-
-def check_extras(settings: FinetuneOptions, processes: int) -> None:
-    """Refuse options whose package is not installed, or that several processes cannot share.
-
-    Raises UsageError.
-    """
-    if settings.lora is not None:
-        check_peft()
-    if settings.trials is not None:
-        search.check_optuna()
-        if processes > 1:
-            raise UsageError(
-                "--trials runs in one process",
-                hint="search without torchrun, then train with what it chose",
-            )
-    if settings.report_to != "none":
-        check_reporting(settings.report_to)
-
-
-def find_base(
-    settings: FinetuneOptions, reporter: Reporter
-) -> tuple[base.Base | None, dict[str, Any]]:
-    """Return the base model, None from scratch, and what metrics.json says of it."""
-    if settings.from_scratch:
-        return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
-    name = settings.base_model
-    try:
-        found = base.locate_base(name, settings.revision)
-    except ModelError as error:
-        if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
-            raise
-        reporter.warning(
-            f"the Hub cannot be reached for {name}: starting from the small model that comes with "
-            "batchsent"
+    if settings.long_text is None and plan.long_text != "head":
+        reporter.notice(
+            f"long reviews: {plan.long_text}, as the base model reads them "
+            "(--long-text names another part)"
         )
-        name = EMBEDDED
-        found = base.locate_base(name, None)
-    local = is_folder(expand(name))
-    kind = "folder" if local else "hub"
-    if found.path == EMBEDDED_FOLDER:
-        kind = "embedded"
-    return found, {
-        "kind": kind,
-        "name": found.path.resolve().name if local else name,
-        "revision": found.revision,
-        "weights_sha256": found.weights_sha256,
+    seen = seen_by(None if base is None else base.path)
+    return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device, seen)
+
+
+def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
+    """Say where a training resumes, and which checkpoints it cannot use."""
+    for line in checkpoints.skipped:
+        reporter.notice(f"skipped: {line}")
+    if checkpoints.latest is not None:
+        position = describe_position(checkpoints.latest, plan.epochs)
+        reporter.notice(f"resuming from {printable(checkpoints.latest)}: {position}")
+    elif checkpoints.skipped:
+        reporter.notice("no checkpoint is left to resume from: starting over")
+
+
+@contextmanager
+def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) -> Iterator[None]:
+    """Say, when the block is stopped by a signal, from where the training will resume."""
+    try:
+        yield
+    except Interrupted:
+        if checkpoints is not None:
+            kept = checkpoints.find_latest()
+            said = "no checkpoint was written: the same command starts over"
+            if kept is not None:
+                said = f"kept: {kept.name}, {describe_position(kept, plan.epochs)}"
+            reporter.notice(said)
+        raise
+
+
+def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
+    """Return what makes two trainings the same: only then one resumes the other."""
+    return {
+        "hyperparameters": dataclasses.asdict(setup.plan),
+        "trials": settings.trials,
+        "labels": setup.names,
+        **{f"{name} rows": side["rows_sha256"] for name, side in setup.data.items()},
+        "base model": setup.origin["weights_sha256"],
+        "versions": versions(),
     }
 
 
-def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
-    """Return the base model's tokenizer, or one learned from the training texts."""
-    if found is not None:
-        return base.load_tokenizer(found.path)
-    tokenizer = train_tokenizer(train.texts)
-    reporter.notice(
-        f"from scratch: a vocabulary of {len(tokenizer):,} learned from the texts, learning rate"
-        f" {plan.learning_rate:g}, {plan.epochs:g} epochs"
-    )
-    return tokenizer
+def search_settings(
+    setup: Setup, tokenizer: Any, count: int, work: Path, reporter: Reporter, signals: Signals
+) -> tuple[Setup, dict[str, Any]]:
+    """Try settings, and return the setup with the best and the trials for metrics.json.
 
-
-def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: Plan) -> Any:
-    """Return the model to train with its new head; what is random in it hangs on the seed alone."""
-    import transformers
-
-    transformers.set_seed(plan.seed)
-    model = (
-        make_classifier(len(tokenizer), names)
-        if found is None
-        else base.load_base(found.path, names)
-    )
-    return model if plan.lora is None else add_adapters(model, plan.lora)
-
-
-def make_plan(
-    settings: FinetuneOptions, found: base.Base | None, device: str, precision: str, processes: int
-) -> Plan:
-    """Resolve the defaults that depend on others.
-
-    Raises UsageError for more tokens than the base model can read.
+    Unless early stopping needs them, the validation rows are training rows from then on.
     """
-    scratch = found is None
-    limit = POSITIONS if found is None else found.max_length
-    if settings.max_length is not None and not 3 <= settings.max_length <= limit:
-        raise UsageError(
-            f"--max-length {settings.max_length}: the base model reads 3 to {limit} tokens",
-            hint=f"leave it out to read {limit}",
+
+    def make_model() -> Any:
+        return new_model(setup.base, tokenizer, setup.names, setup.plan)
+
+    with signals.deferred():
+        runs = search.search(
+            make_model,
+            tokenizer,
+            setup.splits,
+            setup.names,
+            setup.plan,
+            count,
+            work,
+            reporter,
+            stop=signals.stop,
         )
-    usual = LEARNING_RATE if settings.lora is None else LORA_LEARNING_RATE
-    return Plan(
-        seed=settings.seed,
-        learning_rate=settings.learning_rate or (SCRATCH_LEARNING_RATE if scratch else usual),
-        epochs=float(settings.epochs or (SCRATCH_EPOCHS if scratch else EPOCHS)),
-        batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
-        processes=processes,
-        eval_batch_size=settings.eval_batch_size,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        label_smoothing=settings.label_smoothing,
-        class_weights=settings.class_weights,
-        lora=settings.lora,
-        early_stopping=settings.early_stopping,
-        max_length=settings.max_length or limit,
-        save_strategy=settings.save_strategy,
-        save_steps=settings.save_steps,
-        device=device,
-        precision=precision,
-        long_text=settings.long_text,
-    )
+    plan, trials = search.choose(runs, setup.plan)
+    reporter.notice(search.describe_choice(trials))
+    found = dataclasses.replace(setup, plan=plan)
+    if plan.early_stopping is None:
+        splits = setup.splits.whole()
+        data = setup.data | {"train": describe(splits.train, setup.names)}
+        found = dataclasses.replace(found, splits=splits, data=data)
+    return found, trials
+
+
+def stop_together(processes: Processes, signals: Signals) -> bool:
+    """Tell whether to stop, in all processes alike.
+
+    A launcher's signal need not come to all processes before the same step, nor to all of them at
+    all.
+    """
+    signals.received = processes.first_set(signals.received)
+    return signals.stop()
+
+
+def publish(
+    final: Path,
+    setup: Setup,
+    settings: FinetuneOptions,
+    trained: Trained,
+    document: dict[str, Any],
+    reporter: Reporter,
+    signals: Signals,
+) -> dict[str, Any]:
+    """Measure the trained model, write its folder, and return metrics.json as it is there."""
+    assert trained.held_out is not None
+    whole = document | measure(setup, trained.held_out[0], reporter)
+    reporter.stage("writing the model")
+    with signals.deferred():
+        write_folder(
+            final,
+            trained,
+            whole,
+            setup,
+            overwrite=settings.overwrite,
+            save=settings.torch_save,
+        )
+    return whole
+
+
+def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> None:
+    """Say what a person should look at: rows that the base model has seen, the surest mistakes."""
+    seen, rows = document.get("seen"), setup.data["eval"]["rows"]
+    if seen is not None and seen["rows"]:
+        reporter.warning(
+            f"{seen['rows']:,} of {rows:,} evaluation rows are among the texts that the base model "
+            "has learned: the figures on all rows are too good"
+        )
+    comparison = document.get("comparison")
+    if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
+        reporter.warning("the base model is better on the same rows than what was made from it")
+    texts = setup.splits.evaluation.by_number()
+    for mistake in document.get("mistakes", [])[:SAID_MISTAKES]:
+        text = shortened(texts[mistake["row"]], SAID_CHARACTERS)
+        reporter.notice(
+            f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
+            f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
+        )
+
+
+def describe_model(
+    setup: Setup, settings: FinetuneOptions, trained: Trained, trials: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return metrics.json, but for what is known once the folder is written."""
+    evaluated = setup.data["eval"]
+    majority = max(evaluated["labels"].values()) / evaluated["rows"]
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "labels": setup.names,
+        "metrics": {**trained.metrics, "majority_baseline": majority},
+        "base_model": setup.origin,
+        "data": setup.data,
+        "hyperparameters": dataclasses.asdict(setup.plan),
+        "trials": trials,
+        "options": public_options(settings),
+        "training": {"device": setup.device.description, **trained.facts},
+        "torch_save": settings.torch_save is not None,
+        "versions": versions(),
+    }

@@ -1,7 +1,4 @@
-"""What the figures of a run should make its owner do.
-
-Knows the sections of a tally and nothing else.
-"""
+"""What the figures of a run should make its owner do."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,30 +16,39 @@ def warning(code: str, message: str, hint: str | None = None) -> dict[str, str |
     return {"code": code, "message": message, "hint": hint}
 
 
-def advise(sections: Mapping[str, Any]) -> list[dict[str, str | None]]:
+def advise(
+    sections: Mapping[str, Any], model: Mapping[str, Any] | None = None
+) -> list[dict[str, str | None]]:
     """Return the warnings that the sections of `Tally.sections` call for, most serious first.
 
-    Messages hold counts and shares, never a value of the user's.
+    `model` is the summary's section of that name, where the model is known: what it does already is
+    not proposed. Messages hold counts and shares, never a value of the user's.
     """
     rows, text = sections["rows"], sections["text"]
     evaluation = sections["evaluation"]
+    used = model or {}
     return [
-        *_about_scores(rows, sections["predictions"]),
+        *_about_scores(rows, sections["predictions"], used.get("precision")),
         *(_about_gold(evaluation) if evaluation is not None else []),
-        *_about_rows(rows, text),
+        *_about_rows(rows),
+        *_about_long_texts(text, used.get("long_text")),
     ]
 
 
 def _about_scores(
-    rows: Mapping[str, Any], predictions: Mapping[str, Any]
+    rows: Mapping[str, Any], predictions: Mapping[str, Any], precision: str | None
 ) -> list[dict[str, str | None]]:
     found = []
+    mend = "use another copy of the model: this one has no number in float32 either"
+    # Half precision runs such rows once more in float32 by itself.
+    if precision in {None, "int8"}:
+        mend = "score with --precision float32"
     if rows["nonfinite"]:
         found.append(
             warning(
                 "nonfinite",
                 f"the model gave no number for {rows['nonfinite']:,} rows; they have no label",
-                "score with --precision float32",
+                mend,
             )
         )
     used = [label for label in predictions["labels"] if label["count"]]
@@ -101,7 +107,7 @@ def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
     return found
 
 
-def _about_rows(rows: Mapping[str, Any], text: Mapping[str, Any]) -> list[dict[str, str | None]]:
+def _about_rows(rows: Mapping[str, Any]) -> list[dict[str, str | None]]:
     found = []
     if rows["rejected"]:
         found.append(
@@ -119,15 +125,24 @@ def _about_rows(rows: Mapping[str, Any], text: Mapping[str, Any]) -> list[dict[s
                 "check that the text column is the one you meant",
             )
         )
-    share = text["truncated_share"]
-    if share is not None and share >= MANY_TRUNCATED:
-        found.append(
-            warning(
-                "truncated",
-                f"{share:.0%} of the texts are longer than the model reads; "
-                f"it did not see {text['tokens_cut_at_least']:,} tokens or more",
-                "try --long-text head-tail, or window, which reads all of it; compare the figures "
-                "of truncated and whole texts before trusting the labels of long ones",
-            )
-        )
     return found
+
+
+def _about_long_texts(
+    text: Mapping[str, Any], long_text: str | None
+) -> list[dict[str, str | None]]:
+    share = text["truncated_share"]
+    if share is None or share < MANY_TRUNCATED:
+        return []
+    others = "--long-text window, which reads all of it"
+    if long_text in {None, "head"}:
+        others = "--long-text head-tail, or window, which reads all of it"
+    return [
+        warning(
+            "truncated",
+            f"{share:.0%} of the texts are longer than the model reads; "
+            f"it did not see {text['tokens_cut_at_least']:,} tokens or more",
+            f"try {others}; compare the figures of truncated and whole texts before trusting the "
+            "labels of long ones",
+        )
+    ]

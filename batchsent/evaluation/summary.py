@@ -91,7 +91,7 @@ def build(
         "status": status,
         "exit_code": exit_code,
         "error": shown_error,
-        "warnings": [*warnings, *advise(tally_sections)],
+        "warnings": [*warnings, *advise(tally_sections, model)],
         "input": input,
         "outputs": list(outputs),
         "model": model,

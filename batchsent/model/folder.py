@@ -41,6 +41,7 @@ WRITTEN_FILES = (
     "calibration.json",
     "metrics.json",
     "training_curve.csv",
+    "seen_texts.hashes",
     "training_args.bin",
     "README.md",
     "report.html",

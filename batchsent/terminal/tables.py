@@ -71,21 +71,73 @@ def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> Non
         console.print(table)
 
 
-def show_metrics(metrics: Mapping[str, Any], target: TextIO) -> None:
-    """Print the metrics of a fine-tuned model."""
+def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:
+    """Print a model's metrics.json: figures, labels, confusion matrix, base model."""
     console = Console(file=target, highlight=False)
+    evaluation = document["evaluation"]
     figures = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     figures.add_column()
     figures.add_column(justify="right")
-    for name, value in metrics.items():
+    figures.add_column(style="dim")
+    for name, value in document["metrics"].items():
         if isinstance(value, float):
-            figures.add_row(Text(name.replace("_", " ")), Text(f"{value:.4f}"))
+            note = _accuracy_note(document) if name == "accuracy" else ""
+            figures.add_row(*map(Text, (name.replace("_", " "), f"{value:.4f}", note)))
     console.print(figures)
     labels = Table("label", "rows", "precision", "recall", "F1", box=None, padding=(0, 2, 0, 0))
-    for label, found in metrics["per_class"].items():
+    for label, found in document["metrics"]["per_class"].items():
         shares = [f"{found[name]:.4f}" for name in ("precision", "recall", "f1")]
         labels.add_row(*map(Text, (name_of(label), f"{found['support']:,.0f}", *shares)))
     console.print(labels)
+    few = len(evaluation["labels"]) <= SHOWN_MATRIX
+    if few and evaluation["confusion"]["counts"] is not None:
+        console.print(_matrix(evaluation))
+    for line in [*_seen_lines(document), *_base_lines(document)]:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _accuracy_note(document: Mapping[str, Any]) -> str:
+    """Return the interval of the accuracy, marked where the base model has seen rows."""
+    note = _interval(document["evaluation"]["accuracy_interval"])
+    seen = document["seen"]["rows"]
+    return f"{note}; {seen:,} rows seen before" if seen else note
+
+
+def _seen_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say how many of the rows the base model has seen, and how it is on the others."""
+    seen, rows = document["seen"], document["evaluation"]["rows"]
+    if not seen["rows"]:
+        return []
+    lines = [f"{seen['rows']:,} of these {rows:,} rows were seen by the base model in its training"]
+    others = seen["evaluation_of_others"]
+    if others is not None:
+        lines.append(
+            f"accuracy on the other {others['rows']:,} rows: {others['accuracy']:.4f} "
+            f"({_interval(others['accuracy_interval'])})"
+        )
+    return lines
+
+
+def _base_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say how good the base model is on the same rows, or why that is not known."""
+    found = document["comparison"]
+    if found["why_not"] is not None:
+        return [f"not compared with a base model: {printable(found['why_not'])}"]
+    rows = "these rows"
+    if document["seen"]["rows"]:
+        rows = "those rows"
+    low, high = found["difference_interval"]
+    return [
+        f"accuracy of the base model on {rows}: {found['base']['accuracy']:.4f} "
+        f"({_interval(found['base']['accuracy_interval'])})",
+        f"difference: {found['difference']:+.4f} (95%: {low:+.4f} to {high:+.4f})",
+    ]
+
+
+def _interval(interval: list[float] | None) -> str:
+    if interval is None:
+        return ""
+    return f"95%: {interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:

@@ -1,18 +1,18 @@
-"""A base model's folder or Hub id -> an encoder with a classification head.
-
-Knows nothing of training.
-"""
+"""A base model's folder or Hub id -> an encoder with a classification head."""
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, ModelError
+from batchsent.filenames import expand, is_folder
 from batchsent.model import files, folder, loading
+from batchsent.reporting import Reporter
 from batchsent.text import first_line, printable
+from batchsent.training.options import BASE_MODEL, FinetuneOptions
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,36 @@ class Base:
     revision: str | None  # commit of a Hub model
     weights_sha256: str
     max_length: int  # tokens it reads, special tokens included
+    labels: tuple[str, ...] = ()  # of its classification head; empty where it has none
+    long_text: str | None = None  # what of a longer text it was trained on, where it says so
+
+
+def find_base(settings: FinetuneOptions, reporter: Reporter) -> tuple[Base | None, dict[str, Any]]:
+    """Return the base model, None from scratch, and what metrics.json says of it."""
+    if settings.from_scratch:
+        return None, {"kind": "scratch", "name": None, "revision": None, "weights_sha256": None}
+    name = settings.base_model
+    try:
+        found = locate_base(name, settings.revision)
+    except ModelError as error:
+        if name != BASE_MODEL or settings.revision or not error.details.get("unreachable"):
+            raise
+        reporter.warning(
+            f"the Hub cannot be reached for {name}: starting from the small model that comes with "
+            "batchsent"
+        )
+        name = loading.EMBEDDED
+        found = locate_base(name, None)
+    local = is_folder(expand(name))
+    kind = "folder" if local else "hub"
+    if found.path == loading.EMBEDDED_FOLDER:
+        kind = "embedded"
+    return found, {
+        "kind": kind,
+        "name": found.path.resolve().name if local else name,
+        "revision": found.revision,
+        "weights_sha256": found.weights_sha256,
+    }
 
 
 def locate_base(name: str, revision: str | None) -> Base:
@@ -33,7 +63,12 @@ def locate_base(name: str, revision: str | None) -> Base:
     """
     path, commit = loading.locate(name, revision)
     weights, limit = folder.inspect_base(path)
-    return Base(path, commit, files.sha256_of_all(weights), limit)
+    labels: tuple[str, ...] = ()
+    long_text = None
+    with suppress(ModelError):  # an encoder without a head, or with one of another kind
+        classifier = folder.inspect(path)
+        labels, long_text = classifier.labels, classifier.long_text
+    return Base(path, commit, files.sha256_of_all(weights), limit, labels, long_text)
 
 
 def load_tokenizer(path: Path) -> Any:

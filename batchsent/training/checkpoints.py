@@ -1,7 +1,4 @@
-"""Checkpoints beside the model folder: whose they are, which are whole, when they go.
-
-Loads none of them.
-"""
+"""Checkpoints beside the model folder: whose they are, which are whole, when they go."""
 
 import errno
 import json
@@ -21,10 +18,13 @@ from batchsent.text import printable
 
 TRIALS = "trials.json"
 ADAPTER = "adapter_model.safetensors"
+STATE = "trainer_state.json"
+# How long the training had taken when the checkpoint was written.
+CLOCK = "elapsed.json"
 
 
 class Checkpoints:
-    """The folder of checkpoints: bound to what is being trained, gone when the model is published.
+    """The folder of checkpoints: bound to what is trained, removed when the model is published.
 
     Only one process at a time may enter it: finetune holds the lock of the output.
     """
@@ -34,46 +34,83 @@ class Checkpoints:
     ) -> None:
         self.path = path
         self.latest: Path | None = None  # the newest whole checkpoint of this very training
+        self.skipped: list[str] = []  # why others were not taken, a line each
         self.finished = False  # set when nothing of the folder is needed any more
         self._identity = json.loads(json.dumps(identity))
         self._restart = restart
         self._resume = resume
 
     def __enter__(self) -> "Checkpoints":
-        """Find what a killed run left.
+        """Find what an interrupted run left, and remove checkpoints that are damaged.
 
         Raises UsageError for the checkpoints of another training, and with `resume` where there is
-        nothing to go on from.
+        nothing to resume.
         """
-        note = self.path / "training.json"
-        known: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            known = json.loads(note.read_text(encoding="utf-8"))
         old = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
-        if self._resume and not any(map(is_whole, old)) and not self._trials.exists():
-            torn = f"; {len(old)} checkpoints there are damaged" if old else ""
-            raise UsageError(
-                f"--resume: there is no training of {printable(self.path)} to go on with{torn}",
-                hint="leave --resume out to start one; a run without it goes on too where it can",
-            )
-        if (old or self._trials.exists()) and known != self._identity and not self._restart:
-            other = sorted(key for key in self._identity if known.get(key) != self._identity[key])
-            raise UsageError(
-                f"{printable(self.path)} holds checkpoints of another training (other "
-                f"{', '.join(other)})",
-                hint="run the same command as before to go on with it, or add --restart to throw "
-                "them away",
-            )
+        damaged = {}
+        for checkpoint in old:
+            why = find_damage(checkpoint)
+            if why is not None:
+                damaged[checkpoint] = f"{checkpoint.name} is damaged: {printable(why)}"
+        if self._resume and len(damaged) == len(old) and not self._trials.exists():
+            self._refuse_resume(list(damaged.values()))
+        if (old or self._trials.exists()) and not self._restart:
+            self._check_identity()
         with atomic.output_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for checkpoint in old:
-                if self._restart or not is_whole(checkpoint):
+                if self._restart or checkpoint in damaged:
                     shutil.rmtree(checkpoint)
             if self._restart:
                 self._trials.unlink(missing_ok=True)
-            atomic.write_file(note, json.dumps(self._identity, indent=1).encode())
-        self.latest = next((checkpoint for checkpoint in old if checkpoint.exists()), None)
+            atomic.write_file(self._note, json.dumps(self._identity, indent=1).encode())
+        self.latest = self.find_latest()
+        if not self._restart:
+            self.skipped = list(damaged.values())
         return self
+
+    def find_latest(self) -> Path | None:
+        """Return the newest checkpoint that is whole, now."""
+        found = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
+        return next((checkpoint for checkpoint in found if find_damage(checkpoint) is None), None)
+
+    def _refuse_resume(self, damaged: list[str]) -> None:
+        """Say that --resume has nothing to resume."""
+        torn = ""
+        if damaged:
+            torn = f"; {len(damaged)} checkpoints there are damaged ({damaged[0]})"
+        raise UsageError(
+            f"--resume: there is no training of {printable(self.path)} to resume{torn}",
+            hint="leave --resume out to start one; a run without it resumes too where it can",
+        )
+
+    def _check_identity(self) -> None:
+        """Refuse the checkpoints of another training, with what differs."""
+        known: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            known = json.loads(self._note.read_text(encoding="utf-8"))
+        if known == self._identity:
+            return
+        if not isinstance(known, dict):
+            known = {}
+        other = sorted(key for key in self._identity if known.get(key) != self._identity[key])
+        raise UsageError(
+            f"{printable(self.path)} holds checkpoints of another training (other "
+            f"{', '.join(other)}){self._describe_changes(known)}",
+            hint="run the same command as before to resume it, or add --restart to throw them away",
+        )
+
+    def _describe_changes(self, known: dict[str, Any]) -> str:
+        """Return the settings that were others then, with both values."""
+        before, now = known.get("hyperparameters"), self._identity.get("hyperparameters")
+        if not isinstance(before, dict) or not isinstance(now, dict):
+            return ""
+        changes = [
+            f"{name} was {printable(before.get(name))} and is {printable(value)}"
+            for name, value in now.items()
+            if before.get(name) != value
+        ]
+        return f": {', '.join(changes)}" if changes else ""
 
     def __exit__(
         self,
@@ -88,6 +125,11 @@ class Checkpoints:
         )
         if self.finished or (error is not None and hopeless):
             shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def _note(self) -> Path:
+        """What is being trained here."""
+        return self.path / "training.json"
 
     @property
     def _trials(self) -> Path:
@@ -133,30 +175,63 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint is whole: a killed Trainer leaves a half-written one.
+def find_damage(checkpoint: Path) -> str | None:
+    """Say what of a checkpoint is damaged, as a killed Trainer leaves it; None for a whole one.
 
     With adapters it holds them alone. Where the best checkpoint until then is another one, that
     must be whole too: it may be the model in the end.
     """
+    state = read_state(checkpoint)
+    if state is None:
+        return f"{STATE} cannot be read"
+    if state.get("global_step") != step_of(checkpoint):
+        return f"{STATE} is of another step"
+    adapted = (checkpoint / ADAPTER).exists()
+    weights = ADAPTER if adapted else WEIGHTS
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        adapted = (checkpoint / ADAPTER).exists()
-        read_header(checkpoint / (ADAPTER if adapted else WEIGHTS))
-        best = state.get("best_model_checkpoint")
-    except (OSError, ValueError, AttributeError, BatchsentError):
-        return False
+        read_header(checkpoint / weights)
+    except (OSError, BatchsentError):
+        return f"{weights} is not whole"
     # Every process of a training has a random state of its own: rng_state_0.pth, rng_state_1.pth,
     # ...
-    states = list(checkpoint.glob("rng_state*.pth"))
-    archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *states]
-    return (
-        bool(states)
-        and state.get("global_step") == step_of(checkpoint)
-        and all(zipfile.is_zipfile(path) for path in archives)
-        and (
-            best is None
-            or Path(best).name == checkpoint.name
-            or is_whole(checkpoint.with_name(Path(best).name))
-        )
-    )
+    random_states = sorted(path.name for path in checkpoint.glob("rng_state*.pth"))
+    for name in ("optimizer.pt", "scheduler.pt", *(random_states or ["rng_state.pth"])):
+        if not zipfile.is_zipfile(checkpoint / name):
+            return f"{name} is not whole"
+    best = state.get("best_model_checkpoint")
+    if best is None or Path(best).name == checkpoint.name:
+        return None
+    why = find_damage(checkpoint.with_name(Path(best).name))
+    return None if why is None else f"its best checkpoint, {Path(best).name}: {why}"
+
+
+def read_state(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the Trainer's state of a checkpoint; None where it cannot be read."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def describe_position(checkpoint: Path, epochs: float) -> str:
+    """Say how far a whole checkpoint is in a training of so many epochs."""
+    state = read_state(checkpoint) or {}
+    step, steps = state["global_step"], state["max_steps"]
+    share = step / steps if steps else 1.0
+    return f"epoch {state['epoch']:.2f} of {epochs:g}, step {step:,} of {steps:,} ({share:.0%})"
+
+
+def write_clock(checkpoint: Path, elapsed_s: float) -> None:
+    """Note in a checkpoint how long the training took until then."""
+    atomic.write_file(checkpoint / CLOCK, json.dumps({"elapsed_s": round(elapsed_s, 3)}).encode())
+
+
+def read_clock(checkpoint: Path | None) -> float:
+    """Return how long a training took until a checkpoint; 0 where that is not known."""
+    if checkpoint is None:
+        return 0.0
+    try:
+        return float(json.loads((checkpoint / CLOCK).read_bytes())["elapsed_s"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0

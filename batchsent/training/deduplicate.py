@@ -1,7 +1,4 @@
-"""Which training rows would teach nothing, or too much: copies, contradictions, rows to measure on.
-
-Reads no file.
-"""
+"""Which training rows would teach nothing or too much: copies, contradictions, evaluation rows."""
 
 from batchsent.training.examples import Examples
 

@@ -1,14 +1,12 @@
 """Rows with label cells -> examples to learn from, with what was left out and why.
 
-Reads no file, knows no model. All rows are held in memory: Hugging Face's Trainer shuffles them,
-and labelled reviews are few beside the dump.
+All rows are held in memory: Hugging Face's Trainer shuffles them, and labelled reviews are few
+beside the dump.
 """
 
-import difflib
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +15,9 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import is_blank
 from batchsent.errors import UsageError
-from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
-from batchsent.text import printable
+from batchsent.evaluation.gold import LEFT_OUT, MISSING, GoldRule
+from batchsent.training.labels import refuse_unknown
 from batchsent.training.read_labelled import Table
-
-# What label columns say, and what the classes are then called. Compared without case.
-NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"}
-
-# A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a
-# date.
-MOST_CLASSES = 100
-# "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is
-# not. What is nearly "positive" always is.
-COMMONER = 20
-DIGITS = re.compile(r"[\d\W_]+")
 
 
 @dataclass(frozen=True)
@@ -42,6 +29,8 @@ class Examples:
     facts: dict[str, Any]  # where they came from, what was left out
     # (rows, labels) a teacher's probabilities, to learn in place of labels
     targets: NDArray[np.float32] | None = None
+    # (rows,) their numbers in the source, counted from 1; () where they are not needed
+    numbers: Sequence[int] = ()
 
     def take(self, rows: Sequence[int], **facts: Any) -> "Examples":
         """Return the examples of the given row numbers, in that order."""
@@ -51,6 +40,7 @@ class Examples:
             [self.labels[i] for i in rows],
             self.facts | facts,
             targets,
+            [self.numbers[i] for i in rows] if self.numbers else (),
         )
 
     def join(self, other: "Examples") -> "Examples":
@@ -58,7 +48,17 @@ class Examples:
         targets = None
         if self.targets is not None and other.targets is not None:
             targets = np.concatenate([self.targets, other.targets])
-        return Examples(self.texts + other.texts, self.labels + other.labels, self.facts, targets)
+        return Examples(
+            self.texts + other.texts,
+            self.labels + other.labels,
+            self.facts,
+            targets,
+            [*self.numbers, *other.numbers],
+        )
+
+    def by_number(self) -> dict[int, str]:
+        """Return the texts by their row numbers in the source."""
+        return dict(zip(self.numbers, self.texts, strict=True))
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many examples each class has."""
@@ -77,115 +77,6 @@ class Examples:
         return digest.hexdigest()
 
 
-def decide_labels(
-    table: Table, labels: str | None, mapping: str | None, stars: str | None
-) -> GoldRule:
-    """Decide what the classes are called and how the cells of the label column map to them.
-
-    Without options 0/1, neg/pos and negative/positive are NEGATIVE and POSITIVE (with neutral:
-    NEUTRAL between them), and anything else is its own sorted values. Raises UsageError when that
-    makes fewer than two classes, or so many that the column cannot be the label.
-    """
-    names = [name.strip() for name in labels.split(",")] if labels is not None else []
-    if labels is None and mapping is not None:
-        names = [entry.rpartition("=")[2].strip() for entry in mapping.split(",")]
-    elif labels is None and stars is not None:
-        names = [entry.partition(":")[2].strip() for entry in stars.split(",")]
-    elif labels is None:
-        names = natural_labels(table)
-    elif not all(names) or len(set(names)) < len(names):
-        raise UsageError(
-            f"--labels {printable(labels)!r}: empty or repeated names", hint="write --labels A,B,C"
-        )
-    names = [name for name in dict.fromkeys(names) if name]
-    # says what is wrong with a rule before its classes are counted
-    rule = GoldRule.parse(names, mapping, stars)
-    if len(names) < 2:
-        found = ", ".join(map(printable, names)) or "no label at all"
-        raise UsageError(
-            f"{printable(table.name)}: only one class: {found}"
-            if names
-            else f"{printable(table.name)}: {found}",
-            hint="a classifier needs reviews of at least two classes; is --label-column the right "
-            "one?",
-        )
-    return rule
-
-
-def natural_labels(table: Table) -> list[str]:
-    """Return the class names that the label column suggests by itself."""
-    # 1, 1.0, True and "1" say the same; "01" does not.
-    values = Counter(spelling(cell) for cell in table.cells)
-    values.pop(None, None)
-    folded = {str(value).strip().casefold() for value in values}
-    if folded <= {"0", "1"} and len(folded) == 2:
-        return ["NEGATIVE", "POSITIVE"]
-    if folded <= NEGATIVE | NEUTRAL | POSITIVE:
-        triple = ((NEGATIVE, "NEGATIVE"), (NEUTRAL, "NEUTRAL"), (POSITIVE, "POSITIVE"))
-        return [name for words, name in triple if words & folded]
-    if len(values) > MOST_CLASSES:
-        raise UsageError(
-            f"{printable(table.name)}: the label column has {len(values):,} different values in"
-            f" {len(table.cells):,} rows",
-            hint="name the right one with --label-column, or the classes with --labels, "
-            "--label-map or --stars",
-        )
-    refuse_misspelled(table, values)
-    return sorted((str(value) for value in values), key=lambda value: (as_number(value), value))
-
-
-def refuse_misspelled(table: Table, values: Counter[str | None]) -> None:
-    """Raise UsageError for a rare class named like a frequent one but for its numbers."""
-    names = [str(value) for value in values]
-    for value, count in values.items():
-        others = [
-            name
-            for name in names
-            if (
-                values[name] >= COMMONER * count or name.casefold() in NEGATIVE | NEUTRAL | POSITIVE
-            )
-            and DIGITS.sub("", name) != DIGITS.sub("", str(value))
-        ]
-        near = nearest(str(value), others, likeness=0.85)
-        if near is not None:
-            mapping = ",".join(
-                f"{name}={near if name == value else name}" for name in sorted(names)[:6]
-            )
-            raise UsageError(
-                f"{printable(table.name)}: the label {printable(value)!r} ({count:,} rows) looks "
-                f"like a typing error of {printable(near)!r} ({values[near]:,} rows)",
-                hint=f"mend it there, or with --label-map '{printable(mapping)}'; if it is a class "
-                "of its own, name all classes with --labels",
-            )
-
-
-def nearest(name: str, others: Iterable[str], likeness: float = 0.75) -> str | None:
-    """Return the one of `others` that `name` is most likely a typing error of, in any case.
-
-    None if there is none.
-    """
-    folded = {other.strip().casefold(): other for other in others}
-    found = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=likeness)
-    return folded[found[0]] if found else None
-
-
-def spelling(cell: Any) -> str | None:
-    """Return a cell of the label column as a class name; None where it is empty."""
-    if cell is None or (isinstance(cell, float) and np.isnan(cell)):
-        return None
-    if isinstance(cell, bool) or (isinstance(cell, float) and cell.is_integer()):
-        cell = int(cell)
-    return str(cell).strip() or None
-
-
-def as_number(value: str) -> float:
-    """Return the number that a class name is, else infinity: numbers sort before words."""
-    try:
-        return float(value)
-    except ValueError:
-        return float("inf")
-
-
 def select_examples(
     table: Table, rule: GoldRule, targets: NDArray[np.float32] | None = None
 ) -> Examples:
@@ -199,49 +90,28 @@ def select_examples(
         cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells
     ]
     numbers = rule.numbers(cells).tolist()
-    unknown = Counter(
-        str(cell) for cell, number in zip(cells, numbers, strict=True) if number == UNMATCHED
-    )
-    if unknown:
-        meant = {
-            value: nearest(value, [*rule.labels, *rule.values])
-            for value, _ in unknown.most_common(8)
-        }
-        guesses = [
-            f"{printable(value)!r} is nearly {printable(near)!r}; "
-            for value, near in meant.items()
-            if near
-        ]
-        listed = ", ".join(
-            f"{printable(value[:40])!r} ({count:,})" for value, count in unknown.most_common(8)
-        )
-        raise UsageError(
-            f"{printable(table.name)}: {unknown.total():,} rows have labels that are none of"
-            f" {', '.join(map(printable, rule.labels))}: {listed}",
-            hint="".join(guesses[:2])
-            + "say what they mean with --label-map VALUE=LABEL,... (VALUE= leaves rows out) or "
-            "--stars",
-        )
+    refuse_unknown(table, rule, cells, numbers)
     taught: NDArray[np.bool_] = np.ones(len(numbers), dtype=np.bool_)
     if targets is not None:
         taught = np.logical_and.reduce(~np.isnan(targets), axis=1)
-    rows = [
-        i
-        for i, text in enumerate(table.texts)
-        if numbers[i] >= 0 and not is_blank(text) and taught[i]
-    ]
+    blank = [is_blank(text) for text in table.texts]
+    labelled = [i for i, number in enumerate(numbers) if number >= 0]
+    rows = [i for i in labelled if not blank[i] and taught[i]]
     left_out = {
         "without_label": numbers.count(MISSING),
         "outside_rule": numbers.count(LEFT_OUT),
-        "without_text": sum(
-            numbers[i] >= 0 and is_blank(text) for i, text in enumerate(table.texts)
-        ),
+        "without_text": sum(blank[i] for i in labelled),
     }
-    left_out |= {} if targets is None else {"without_probabilities": int((~taught).sum())}
+    if targets is not None:
+        left_out["without_probabilities"] = int((~taught).sum())
     texts = [encodable(str(table.texts[i])) for i in rows]
     facts = table.facts | {"rows_read": len(numbers), "left_out": left_out}
     return Examples(
-        texts, [numbers[i] for i in rows], facts, None if targets is None else targets[rows]
+        texts,
+        [numbers[i] for i in rows],
+        facts,
+        None if targets is None else targets[rows],
+        [i + 1 for i in rows],
     )
 
 

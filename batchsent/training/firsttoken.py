@@ -1,6 +1,6 @@
 """The last layer for the first token only, while a model is trained.
 
-Knows nothing of data or of the Trainer. The heads of DistilBERT, BERT and RoBERTa classifiers read
+The heads of DistilBERT, BERT and RoBERTa classifiers read
 one token of the last layer. Its keys and values are needed of all tokens, everything else of that
 one: the gradients are the same, and of a model of few layers a good part of a training step is
 saved. Scoring does the same (model/packed.py).
@@ -59,7 +59,7 @@ def first_token_only(model: Any) -> Iterator[bool]:
     try:
         yield True
     finally:
-        del block.forward  # the class's own is behind it
+        del block.forward  # the class's own is seen again
 
 
 def dropouts(config: Any) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """A small model of no base: a WordPiece vocabulary and an untrained compact DistilBERT.
 
-Reads no file. For where no base model can be had. It learns from the given reviews alone, so it is
+For where no base model can be had. It learns from the given reviews alone, so it is
 far from a pretrained encoder.
 """
 

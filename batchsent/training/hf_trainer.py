@@ -114,13 +114,12 @@ def balanced_weights(labels: Sequence[int], classes: int) -> list[float]:
     return [len(labels) / (classes * count) for count in counts]
 
 
-def trainer_class() -> Any:
-    """Return the Trainer of this project.
+def sampler_class() -> Any:
+    """Return the order in which a training reads its rows.
 
-    A function, for transformers is imported only where it is used.
+    A function, for torch and transformers are imported only where they are used.
     """
     import torch
-    import transformers
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     class LengthGroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch is untyped here
@@ -128,7 +127,7 @@ def trainer_class() -> Any:
 
         Of 4,000 IMDB reviews at 512 tokens and batch 16, 46 % of the tokens are padding in random
         order, 2 % in this one (19 % and 1 % at 256). transformers' own group_by_length draws from
-        the global random state, which is another one when a training goes on in the middle of an
+        the global random state, which is another one when a training resumes in the middle of an
         epoch.
         """
 
@@ -149,6 +148,14 @@ def trainer_class() -> Any:
                 get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
             )
 
+    return LengthGroupedSampler
+
+
+def trainer_class() -> Any:
+    """Return the Trainer of this project."""
+    import torch
+    import transformers
+
     class LengthTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped here
         """A Trainer with batches of one length; evaluations have the plain cross entropy."""
 
@@ -158,7 +165,7 @@ def trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             # Of all processes: each takes the batches that are its turn.
-            return LengthGroupedSampler(self.lengths, self._train_batch_size, self.args.seed)
+            return sampler_class()(self.lengths, self._train_batch_size, self.args.seed)
 
         def compute_loss(self, model: Any, *arguments: Any, **settings: Any) -> Any:
             # Weights and smoothing are means to learn; a figure must compare with those of other
@@ -168,7 +175,7 @@ def trainer_class() -> Any:
 
         def evaluate(self, *arguments: Any, **settings: Any) -> Any:
             # The loader of an evaluation draws a seed: whether one was made must not change the
-            # dropout behind it.
+            # dropout of the next step.
             with torch.random.fork_rng(devices=[]):
                 return super().evaluate(*arguments, **settings)
 
@@ -192,6 +199,37 @@ def trainer_class() -> Any:
     return LengthTrainer
 
 
+def training_arguments(plan: Plan, rows: int, folder: Path, report_to: str) -> Any:
+    """Return the arguments of a Trainer for so many training rows, its checkpoints in `folder`."""
+    import transformers
+
+    choosing = plan.early_stopping is not None
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        **plan.trainer_arguments(rows),
+        # The best checkpoint can only be kept if every evaluation has one.
+        eval_strategy=plan.save_strategy if choosing else "epoch",
+        eval_steps=plan.save_steps,
+        # One to resume from, the one before should that be half written, and the best.
+        save_total_limit=3 if choosing else 2,
+        load_best_model_at_end=choosing,
+        metric_for_best_model="loss" if choosing else None,
+        logging_steps=max(1, plan.steps(rows) // CURVE_POINTS),
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen
+        dataloader_pin_memory=plan.device == "cuda",
+        use_cpu=plan.device == "cpu",
+        bf16=plan.precision == "bfloat16",
+        fp16=plan.precision == "float16",
+        # every weight of a classifier is used; looking costs a pass over them
+        ddp_find_unused_parameters=False,
+        report_to=report_to,
+        disable_tqdm=True,  # its bars write to stdout too; the reporter has one of its own
+    )
+    # DataParallel would multiply the batch size by the number of GPUs
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 def make_trainer(
     model: Any,
     tokenizer: Any,
@@ -213,40 +251,7 @@ def make_trainer(
     """
     import transformers
 
-    rows = len(train.lengths)
-    choosing = plan.early_stopping is not None
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        seed=plan.seed,
-        learning_rate=plan.learning_rate,
-        num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=plan.eval_batch_size,
-        gradient_accumulation_steps=plan.accumulate,
-        weight_decay=plan.weight_decay,
-        warmup_steps=plan.warmup_steps(rows),
-        # The best checkpoint can only be kept if every evaluation has one.
-        eval_strategy=plan.save_strategy if choosing else "epoch",
-        eval_steps=plan.save_steps,
-        save_strategy=plan.save_strategy,
-        save_steps=plan.save_steps,
-        # One to go on from, the one before should that be half written, and the best.
-        save_total_limit=3 if choosing else 2,
-        load_best_model_at_end=choosing,
-        metric_for_best_model="loss" if choosing else None,
-        logging_steps=max(1, plan.steps(rows) // CURVE_POINTS),
-        logging_nan_inf_filter=False,  # a loss that is no number must be seen
-        dataloader_pin_memory=plan.device == "cuda",
-        use_cpu=plan.device == "cpu",
-        bf16=plan.precision == "bfloat16",
-        fp16=plan.precision == "float16",
-        # every weight of a classifier is used; looking costs a pass over them
-        ddp_find_unused_parameters=False,
-        report_to=report_to,
-        disable_tqdm=True,  # its bars write to stdout too; the reporter has one of its own
-    )
-    # DataParallel would multiply the batch size by the number of GPUs
-    arguments._n_gpu = min(arguments.n_gpu, 1)
+    arguments = training_arguments(plan, len(train.lengths), folder, report_to)
     trainer = (make or trainer_class())(
         lengths=train.lengths,
         training_loss=loss,

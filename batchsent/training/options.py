@@ -141,9 +141,10 @@ class FinetuneOptions:
         "Tokens read of a review. Without it: what the base model can read.",
         group="Model and device",
     )
-    long_text: str = option(
-        "head",
-        "What is read of a longer review, in training and in scoring.",
+    long_text: str | None = option(
+        None,
+        "What is read of a longer review, in training and in scoring. Without it: as the base "
+        "model was trained, else its head.",
         choices=LONG_TEXT,
         group="Model and device",
     )
@@ -251,7 +252,7 @@ class FinetuneOptions:
     )
     resume: bool = option(
         default=False,
-        help="Go on with an unfinished run, or fail; without it a run goes on where it can.",
+        help="Resume an unfinished training, or fail. Without it: resume where that is possible.",
         group="Common",
     )
     restart: bool = option(
@@ -316,7 +317,9 @@ def check_options(settings: FinetuneOptions) -> None:
             hint="use --save-strategy epoch or steps",
         )
     if settings.resume and settings.restart:
-        raise UsageError("--resume goes on and --restart starts over", hint="leave one of them out")
+        raise UsageError(
+            "--resume continues a training, --restart starts over", hint="leave one of them out"
+        )
 
 
 def public_options(settings: FinetuneOptions) -> dict[str, Any]:

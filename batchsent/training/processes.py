@@ -1,7 +1,6 @@
 """The processes of one training, started by torchrun or accelerate launch.
 
-Knows nothing of training. A run without a launcher is one process, for which all of this costs
-nothing.
+A run without a launcher is one process, for which all of this costs nothing.
 """
 
 import os
@@ -135,7 +134,7 @@ def lost_processes() -> Iterator[None]:
             raise
         lost = DeviceError(
             "another process of this training ended before its time",
-            hint="see what it said; run the same command again to go on from the last checkpoint",
+            hint="see what it said; run the same command again to resume from the last checkpoint",
         )
         # torch joins gloo's thread when the model's reducer is freed, and holds the lock that this
         # thread waits for.

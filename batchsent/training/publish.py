@@ -1,7 +1,4 @@
-"""A trained model -> its folder, whole under its final name, and on the Hub where asked.
-
-Knows nothing of training.
-"""
+"""A trained model -> its folder, whole under its final name, and on the Hub where asked."""
 
 import csv
 import dataclasses
@@ -22,9 +19,11 @@ from batchsent.model.folder import check_replaced
 from batchsent.model.weight_files import weight_files
 from batchsent.pages.training import render_training
 from batchsent.text import first_line, printable
+from batchsent.training import seen
 from batchsent.training.card import make_card
+from batchsent.training.card_metadata import BaseCard, read_base_card
 from batchsent.training.checkpoints import writing
-from batchsent.training.plan import Trained
+from batchsent.training.plan import Setup, Trained
 from batchsent.training.train import CURVE_COLUMNS
 
 
@@ -50,50 +49,26 @@ def check_hub(repository: str) -> None:
 
 
 def write_folder(
-    final: Path, trained: Trained, document: dict[str, Any], *, overwrite: bool, save: str | None
+    final: Path,
+    trained: Trained,
+    document: dict[str, Any],
+    setup: Setup,
+    *,
+    overwrite: bool,
+    save: str | None,
 ) -> None:
     """Write the model folder and publish it in one step.
 
     Before that the state dict, where one was asked for. Adds to `document` how well the scores are
-    calibrated, and to the folder the temperature that mends them.
+    calibrated, and to the folder the temperature that calibrates them.
     """
-    import torch
-
     temporary = atomic.temporary_directory(final)
     try:
         with writing(final):
-            # The evaluation cut reviews there: a scoring run must do the same to keep what it
-            # promises.
-            trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
-            trained.model.config.long_text = document["hyperparameters"]["long_text"]
-            trained.model.save_pretrained(temporary)
-            trained.tokenizer.save_pretrained(temporary)
-            if trained.held_out is not None:
-                weights_sha256 = sha256_of_all(weight_files(temporary))
-                found = calibration.calibrate(*trained.held_out, weights_sha256=weights_sha256)
-                document["calibration"] = dataclasses.asdict(found)
-                (temporary / calibration.FILE).write_bytes(calibration.dumps(found))
-            files = {
-                "metrics.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
-                "training_curve.csv": curve_csv(trained.curve),
-                "README.md": make_card(document),
-            }
-            for name, text in files.items():
-                (temporary / name).write_bytes(text.encode("utf-8", "replace"))
-            (temporary / "report.html").write_bytes(
-                render_training(document, files["training_curve.csv"])
-            )
-            # safetensors makes files that only their owner can read; the others follow the umask.
-            for weights in temporary.glob("*.safetensors"):
-                weights.chmod((temporary / "metrics.json").stat().st_mode & 0o777)
+            write_model(temporary, trained, document)
+            write_papers(temporary, trained, document, setup, model_name(final, document))
         if save is not None:
-            with writing(Path(save)):
-                pending = atomic.PendingFile(Path(save))
-                try:
-                    torch.save(trained.model.state_dict(), pending)
-                    pending.commit()
-                finally:
-                    pending.close()
+            save_state_dict(trained, Path(save))
         if overwrite and final.exists():
             check_replaced(final)  # hours after the first look
         atomic.publish_directory(temporary, final, overwrite=overwrite)
@@ -101,17 +76,80 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_model(folder: Path, trained: Trained, document: dict[str, Any]) -> None:
+    """Write weights, configuration, tokenizer and the temperature of the scores."""
+    # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
+    trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
+    trained.model.config.long_text = document["hyperparameters"]["long_text"]
+    trained.model.save_pretrained(folder)
+    trained.tokenizer.save_pretrained(folder)
+    if trained.held_out is not None:
+        weights_sha256 = sha256_of_all(weight_files(folder))
+        found = calibration.calibrate(*trained.held_out, weights_sha256=weights_sha256)
+        document["calibration"] = dataclasses.asdict(found)
+        (folder / calibration.FILE).write_bytes(calibration.dumps(found))
+
+
+def write_papers(
+    folder: Path, trained: Trained, document: dict[str, Any], setup: Setup, name: str
+) -> None:
+    """Write what describes the model: metrics, curve, card, page, hashes of its texts."""
+    learned = setup.seen_afterwards
+    if learned.texts <= seen.MOST_TEXTS:
+        (folder / seen.FILE).write_bytes(seen.dumps(learned))
+    files = {
+        "metrics.json": json.dumps(document, indent=2, allow_nan=False) + "\n",
+        "training_curve.csv": curve_csv(trained.curve),
+        "README.md": make_card(document, name, card_of(setup)),
+    }
+    for file, text in files.items():
+        (folder / file).write_bytes(text.encode("utf-8", "replace"))
+    # Reviews are quoted on the page of a folder that stays here, not of one for the Hub.
+    quoted = {}
+    if document["options"]["push_to_hub"] is None:
+        quoted = setup.splits.evaluation.by_number()
+    (folder / "report.html").write_bytes(
+        render_training(document, files["training_curve.csv"], quoted)
+    )
+    # safetensors makes files that only their owner can read; the others follow the umask.
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod((folder / "metrics.json").stat().st_mode & 0o777)
+
+
+def save_state_dict(trained: Trained, path: Path) -> None:
+    """Write the weights with torch.save, whole under their name or not at all."""
+    import torch
+
+    with writing(path):
+        pending = atomic.PendingFile(path)
+        try:
+            torch.save(trained.model.state_dict(), pending)
+            pending.commit()
+        finally:
+            pending.close()
+
+
+def model_name(final: Path, document: dict[str, Any]) -> str:
+    """Return what the card calls the model: its Hub id, or its folder's name."""
+    return str(document["options"]["push_to_hub"] or final.name)
+
+
+def card_of(setup: Setup) -> BaseCard:
+    """Return what the base model's card says."""
+    return BaseCard() if setup.base is None else read_base_card(setup.base.path)
+
+
 def curve_csv(curve: list[dict[str, float]]) -> str:
     """Return the training curve as CSV, a line a step: loss, learning rate, metrics."""
     steps: dict[int, dict[str, float]] = {}
     for entry in curve:
         steps.setdefault(int(entry["step"]), {}).update(entry)
-    measured = {key for entry in curve for key in entry if key.startswith("eval_")}
+    measured: set[str] = set()
+    for entry in curve:
+        measured.update(key for key in entry if key.startswith("eval_"))
     # How long an evaluation took differs between two runs that are otherwise the same.
-    columns = [
-        *CURVE_COLUMNS,
-        *sorted(k for k in measured if not k.endswith(("_runtime", "_per_second"))),
-    ]
+    lasting = [key for key in measured if not key.endswith(("_runtime", "_per_second"))]
+    columns = [*CURVE_COLUMNS, *sorted(lasting)]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

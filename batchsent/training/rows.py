@@ -1,14 +1,14 @@
-"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud.
+"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud."""
 
-Trains nothing.
-"""
+from collections.abc import Sequence
 
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.deduplicate import choose_rows
-from batchsent.training.examples import Examples, decide_labels, hold_out, sample, select_examples
+from batchsent.training.examples import Examples, hold_out, sample, select_examples
+from batchsent.training.labels import decide_labels
 from batchsent.training.options import DATASET, DATASET_SAMPLES, FinetuneOptions
 from batchsent.training.plan import Splits
 from batchsent.training.read_labelled import (
@@ -30,35 +30,12 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     names = list(rule.labels)
     targets = probabilities_of(table, names) if settings.distill else None
     examples = select_examples(table, rule, targets)
-    usual = DATASET_SAMPLES if settings.train == DATASET else (None, None)
-    train_count, eval_count = (
-        (default if count is None else count) or None
-        for count, default in zip(
-            (settings.train_samples, settings.eval_samples), usual, strict=True
-        )
-    )
-    split = settings.eval_split or next(
-        (name for name in ("test", "validation") if name in splits), None
-    )
-    evaluation = None
-    if settings.eval is not None:
-        other, _ = read_table(settings, settings.eval, settings.eval_split or "test")
-        evaluation = sample(evaluation_examples(other, rule), eval_count, settings.seed)
-    elif split is not None and not is_file(settings.train):
-        other, _ = read_table(settings, settings.train, split)
-        evaluation = sample(evaluation_examples(other, rule), eval_count, settings.seed)
-    rows, left_out = choose_rows(examples, evaluation)
-    if not rows:
-        raise UsageError(
-            f"{printable(table.name)}: no row is left to train on: "
-            f"{describe_left_out(left_out) or 'there is none'}",
-            hint="give other rows with --train, or leave --eval out to hold some out",
-        )
-    examples = examples.take(
-        range(len(examples.texts)), left_out=examples.facts["left_out"] | left_out
-    )
+    evaluation = read_evaluation(settings, rule, splits)
+    examples, rows = clean(examples, evaluation)
+    train_count = wanted_rows(settings.train_samples, settings, DATASET_SAMPLES[0])
     if evaluation is None:
         examples, evaluation = hold_out(examples.take(rows), settings.hold_out, settings.seed)
+        eval_count = wanted_rows(settings.eval_samples, settings, DATASET_SAMPLES[1])
         evaluation = sample(evaluation, eval_count, settings.seed)
         examples = sample(examples, train_count, settings.seed)
         reporter.notice(
@@ -69,29 +46,78 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     validation = None
     if settings.early_stopping is not None or settings.trials is not None:
         examples, validation = hold_out(examples, settings.hold_out, settings.seed)
-    for verb, side in (
-        ("train on", examples),
-        ("choose by", validation),
-        ("measure on", evaluation),
-    ):
-        if side is not None:
-            tell(verb, side, names, reporter)
+    found = Splits(examples, validation, evaluation)
+    tell(found, names, reporter)
     if len(set(examples.labels)) < 2:
         raise UsageError(
             "the training rows are all of one class",
-            hint="give more rows, or mend --label-column and --labels",
+            hint="give more rows, or correct --label-column and --labels",
         )
-    return names, Splits(examples, validation, evaluation)
+    return names, found
 
 
-def tell(verb: str, side: Examples, names: list[str], reporter: Reporter) -> None:
+def wanted_rows(asked: int | None, settings: FinetuneOptions, usual: int) -> int | None:
+    """Return how many rows are sampled: as asked, of the default data set the usual number.
+
+    None stands for all.
+    """
+    if asked is None and settings.train == DATASET:
+        return usual
+    return asked or None
+
+
+def read_evaluation(
+    settings: FinetuneOptions, rule: GoldRule, splits: Sequence[str]
+) -> Examples | None:
+    """Return the rows of --eval, or of another split of the data set.
+
+    None where they are to be held out of the training rows.
+    """
+    name, split = settings.eval, settings.eval_split or "test"
+    if name is None and not is_file(settings.train):
+        others = [other for other in ("test", "validation") if other in splits]
+        if settings.eval_split is None and not others:
+            return None
+        name, split = settings.train, settings.eval_split or others[0]
+    if name is None:
+        return None
+    table, _ = read_table(settings, name, split)
+    count = wanted_rows(settings.eval_samples, settings, DATASET_SAMPLES[1])
+    return sample(evaluation_examples(table, rule), count, settings.seed)
+
+
+def clean(examples: Examples, evaluation: Examples | None) -> tuple[Examples, list[int]]:
+    """Return the examples, with what is wrong with some noted, and the rows to train on.
+
+    Raises UsageError where no row is left.
+    """
+    rows, left_out = choose_rows(examples, evaluation)
+    if not rows:
+        raise UsageError(
+            f"{printable(examples.facts['name'])}: no row is left to train on: "
+            f"{describe_left_out(left_out) or 'there is none'}",
+            hint="give other rows with --train, or leave --eval out to hold some out",
+        )
+    noted = examples.facts["left_out"] | left_out
+    return examples.take(range(len(examples.texts)), left_out=noted), rows
+
+
+def tell(splits: Splits, names: list[str], reporter: Reporter) -> None:
     """Say what rows there are, by class, and what was left out of their source."""
-    counts = ", ".join(f"{count:,} {printable(name)}" for name, count in side.counts(names).items())
-    left = describe_left_out(side.facts["left_out"])
-    left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
-    reporter.notice(
-        f"{verb} {len(side.texts):,} rows of {printable(side.facts['name'])}: {counts}{left_out}"
-    )
+    sides = {
+        "train on": splits.train,
+        "choose by": splits.validation,
+        "measure on": splits.evaluation,
+    }
+    for verb, side in sides.items():
+        if side is None:
+            continue
+        counts = side.counts(names)
+        by_class = ", ".join(f"{count:,} {printable(name)}" for name, count in counts.items())
+        left = describe_left_out(side.facts["left_out"])
+        left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
+        source = printable(side.facts["name"])
+        reporter.notice(f"{verb} {len(side.texts):,} rows of {source}: {by_class}{left_out}")
 
 
 def describe_left_out(counts: dict[str, int]) -> str:

@@ -19,9 +19,11 @@ from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
 from batchsent.training.checkpoints import TRIALS
 from batchsent.training.hf_trainer import Measurements, encode, make_trainer, trainer_class
-from batchsent.training.plan import Plan, Splits
+from batchsent.training.plan import Plan, Splits, describe_epochs
 from batchsent.training.train import device_errors, make_loss
 from batchsent.training.watching import LOSS, watcher
+
+SEARCHED = ("learning_rate", "epochs", "batch_size")
 
 
 def check_optuna() -> None:
@@ -38,9 +40,13 @@ class Progress(Reporter):
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
+    def stage(self, text: str) -> None:
+        """Say what is being done."""
+        self._reporter.stage(f"trying settings: {text}")
+
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Say how many rows are done, of how many."""
-        self._reporter.progress(rows, total_rows)
+        self._reporter.progress(rows, total_rows, reused_rows=reused_rows)
 
 
 def search(
@@ -66,51 +72,70 @@ def search(
     Finished trials are kept in `folder`, where a search that was stopped finds them. Ends early
     when `stop` says so: the caller knows that it asked.
     """
-    import optuna
-    import torch
     import transformers
 
     assert splits.validation is not None
     plan = dataclasses.replace(plan, early_stopping=None, save_strategy="no")
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
     encoded = encode(splits.train, text_encoder, soft_labels=True)
+    ledger = Ledger(folder, count, reporter)
     measurements = Measurements(names)
-    runs = known_trials(folder)[:count]
-    if runs:
-        reporter.notice(f"{len(runs)} of {count} trials are done already")
+    trainer = make_trainer(
+        None,
+        tokenizer,
+        encoded,
+        encode(splits.validation, text_encoder),
+        plan,
+        folder,
+        measurements=measurements,
+        loss=make_loss(splits, names, plan),
+        make=trials_class(ledger, plan, measurements, stop),
+        model_init=make_model,
+    )
+    trainer.add_callback(watcher(plan, len(encoded.lengths), Progress(reporter), stop))
+    run_study(trainer, plan, len(encoded.lengths), ledger)
+    transformers.set_seed(plan.seed)
+    return ledger.runs
 
-    def space(trial: Any) -> dict[str, float]:
-        tried = dataclasses.replace(
-            plan,
-            learning_rate=trial.suggest_float(
-                "learning_rate", plan.learning_rate / 4, plan.learning_rate * 4, log=True
-            ),
-            epochs=trial.suggest_categorical(
-                "epochs", [plan.epochs / 2, plan.epochs, plan.epochs * 2]
-            ),
-            batch_size=trial.suggest_categorical("batch_size", batch_sizes(plan)),
-        )
-        return {
-            "learning_rate": tried.learning_rate,
-            "num_train_epochs": tried.epochs,
-            "per_device_train_batch_size": tried.batch_size,
-            "warmup_steps": tried.warmup_steps(len(encoded.lengths)),
-        }
+
+class Ledger:
+    """What every trial gave, written down at once, so that a stopped search does none twice."""
+
+    def __init__(self, folder: Path, count: int, reporter: Reporter) -> None:
+        self.count = count
+        self.runs = known_trials(folder)[:count]
+        self._folder, self._reporter = folder, reporter
+        if self.runs:
+            reporter.notice(f"{len(self.runs)} of {count} trials are done already")
+
+    def add(self, run: dict[str, Any]) -> None:
+        """Write down one trial, and say what it gave."""
+        self.runs.append(run)
+        atomic.write_file(self._folder / TRIALS, json.dumps(self.runs, indent=1).encode())
+        self._reporter.notice(describe(run, self.count))
+
+
+def trials_class(
+    ledger: Ledger, plan: Plan, measurements: Measurements, stop: Callable[[], bool]
+) -> Any:
+    """Return the Trainer of a search: each of its trainings is a trial.
+
+    A function, for optuna and transformers are imported only where they are used.
+    """
+    import optuna
 
     class Trials(trainer_class()):  # type: ignore[misc]  # transformers is untyped here
         """A Trainer that writes down what every trial gave, and does none twice."""
 
         def train(self, resume_from_checkpoint: Any = None, trial: Any = None, **_: Any) -> None:
             self.hp_space(trial)
-            if trial.number >= len(runs):
+            if trial.number >= len(ledger.runs):
                 run = self.attempt(trial)
                 if run is None:
                     trial.study.stop()
                     raise optuna.TrialPruned
-                runs.append({"trial": trial.number + 1, **trial.params, **run})
-                atomic.write_file(folder / TRIALS, json.dumps(runs, indent=1).encode())
-                reporter.notice(describe(runs[-1], count))
-            self.objective = runs[trial.number]["loss"]
+                ledger.add({"trial": trial.number + 1, **trial.params, **run})
+            self.objective = ledger.runs[trial.number]["loss"]
             if self.objective is None:
                 raise optuna.TrialPruned
 
@@ -127,37 +152,48 @@ def search(
                     **{name: measurements.figures[name] for name in ("accuracy", "macro_f1")},
                 }
             except DeviceError as error:
-                if isinstance(error.__cause__, torch.AcceleratorError) and not isinstance(
-                    error.__cause__, torch.OutOfMemoryError
-                ):
-                    raise  # the device is gone, and with it all other trials
+                if is_device_gone(error):
+                    raise  # and with it all other trials
                 found = {"loss": None, "failure": error.message}
             return {**found, "runtime_s": round(time.monotonic() - started, 3)}
 
-    trainer = make_trainer(
-        None,
-        tokenizer,
-        encoded,
-        encode(splits.validation, text_encoder),
-        plan,
-        folder,
-        measurements=measurements,
-        loss=make_loss(splits, names, plan),
-        make=Trials,
-        model_init=make_model,
-    )
-    trainer.add_callback(watcher(plan, len(encoded.lengths), Progress(reporter), stop))
+    return Trials
+
+
+def is_device_gone(error: DeviceError) -> bool:
+    """Tell whether a device failed for other reasons than too little memory."""
+    import torch
+
+    cause = error.__cause__
+    failed = isinstance(cause, torch.AcceleratorError)
+    return failed and not isinstance(cause, torch.OutOfMemoryError)
+
+
+def run_study(trainer: Any, plan: Plan, rows: int, ledger: Ledger) -> None:
+    """Let optuna choose what to try, from the plan's own settings on."""
+    import optuna
+
+    def space(trial: Any) -> dict[str, Any]:
+        epochs = [plan.epochs / 2, plan.epochs, plan.epochs * 2]
+        tried = dataclasses.replace(
+            plan,
+            learning_rate=trial.suggest_float(
+                "learning_rate", plan.learning_rate / 4, plan.learning_rate * 4, log=True
+            ),
+            epochs=trial.suggest_categorical("epochs", epochs),
+            batch_size=trial.suggest_categorical("batch_size", batch_sizes(plan)),
+        )
+        return tried.trainer_arguments(rows)
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(storage=storage, study_name="batchsent")
-    study.enqueue_trial(
-        {name: getattr(plan, name) for name in ("learning_rate", "epochs", "batch_size")}
-    )
+    study.enqueue_trial({name: getattr(plan, name) for name in SEARCHED})
     try:
         trainer.hyperparameter_search(
             hp_space=space,
             compute_objective=lambda metrics: float(metrics[LOSS]),
-            n_trials=count,
+            n_trials=ledger.count,
             direction="minimize",
             backend="optuna",
             storage=storage,
@@ -168,11 +204,9 @@ def search(
             pruner=optuna.pruners.NopPruner(),
         )
     except ValueError:
-        if any(run["loss"] is not None for run in runs):
+        if any(run["loss"] is not None for run in ledger.runs):
             raise
-        # optuna has no best trial to return: none came to its end
-    transformers.set_seed(plan.seed)
-    return runs
+        # optuna has no best trial to return: no trial came to its end
 
 
 def choose(runs: Sequence[dict[str, Any]], plan: Plan) -> tuple[Plan, dict[str, Any]]:
@@ -185,13 +219,13 @@ def choose(runs: Sequence[dict[str, Any]], plan: Plan) -> tuple[Plan, dict[str, 
     ended = [run for run in runs if run["loss"] is not None]
     if not ended:
         raise DeviceError(
-            f"none of {len(runs)} trials came to its end: "
-            f"{runs[0]['failure'] if runs else 'none was made'}",
+            f"no trial of {len(runs)} came to its end: "
+            f"{runs[0]['failure'] if runs else 'no trial was made'}",
             hint="use a smaller --learning-rate or --batch-size",
             diverged=True,
         )
     best = min(ended, key=lambda run: float(run["loss"]))
-    settings = {name: best[name] for name in ("learning_rate", "epochs", "batch_size")}
+    settings = {name: best[name] for name in SEARCHED}
     found = {
         "seed": plan.seed,
         "chosen": best["trial"],
@@ -233,5 +267,5 @@ def describe(run: dict[str, Any], count: int) -> str:
 
 def settings_of(run: dict[str, Any]) -> str:
     """Return the settings of a trial in words."""
-    epochs = f"{run['epochs']:g} epoch{'' if run['epochs'] == 1 else 's'}"
+    epochs = describe_epochs(run["epochs"])
     return f"learning rate {run['learning_rate']:.2e}, {epochs}, batch {run['batch_size']}"

@@ -1,7 +1,4 @@
-"""A model and examples -> a trained classifier with its curve: the story of one training.
-
-Writes no final file.
-"""
+"""A model and examples -> a trained classifier with its curve: the story of one training."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +11,7 @@ from batchsent.model.tokens import make_text_encoder
 from batchsent.reporting import Reporter
 from batchsent.text import first_line
 from batchsent.training.adapters import merge_adapters
-from batchsent.training.checkpoints import step_of, writing
+from batchsent.training.checkpoints import STATE, read_clock, step_of, writing
 from batchsent.training.hf_trainer import (
     Encoded,
     Loss,
@@ -58,8 +55,7 @@ def train(
     when the loss is no longer a number, out of memory, or when another process of the training is
     gone.
     """
-    import torch
-
+    reporter.stage("tokenizing")
     text_encoder = make_text_encoder(tokenizer, plan.max_length, plan.long_text)
     training = encode(splits.train, text_encoder, soft_labels=True)
     evaluation = encode(splits.evaluation, text_encoder)
@@ -76,34 +72,57 @@ def train(
         loss=make_loss(splits, names, plan),
         report_to=report_to,
     )
-    trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop))
+    earlier_s = read_clock(resume_from)
+    trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop, earlier_s))
     with device_errors(plan), lost_processes():
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
         loss = last_loss(
             trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop()
         )
+    outcome = {
+        "train_loss": train_loss,
+        "runtime_s": round(earlier_s + runtime_s, 3),
+        "resumed_at_step": step_of(resume_from) if resume_from else None,
+        "train_rows_cut": training.cut,
+        "eval_rows_cut": evaluation.cut,
+    }
+    return collect(trainer, tokenizer, measurements, plan, loss, outcome)
+
+
+def collect(
+    trainer: Any,
+    tokenizer: Any,
+    measurements: Measurements,
+    plan: Plan,
+    loss: float | None,
+    outcome: dict[str, Any],
+) -> Trained:
+    """Return what came out of a Trainer, adapters merged. Raises DeviceError for lost weights."""
+    import torch
+
     if not all(torch.isfinite(weight).all() for weight in trainer.model.parameters()):
-        raise diverged()
-    state = trainer.state
-    trained = trainer.model if plan.lora is None else merge_adapters(trainer.model)
+        raise diverged(plan)
+    model = trainer.model if plan.lora is None else merge_adapters(trainer.model)
+    history = trainer.state.log_history
     return Trained(
-        model=trained.to("cpu"),
+        model=model.to("cpu"),
         tokenizer=tokenizer,
         metrics={"loss": loss, **measurements.figures},
-        curve=[entry for entry in state.log_history if "loss" in entry or LOSS in entry],
+        curve=[entry for entry in history if "loss" in entry or LOSS in entry],
         facts={
-            "steps": state.global_step,
-            "best_step": state.best_global_step if plan.early_stopping is not None else None,
-            "train_loss": train_loss,
-            "runtime_s": runtime_s,
-            "resumed_at_step": step_of(resume_from) if resume_from else None,
-            "parameters": sum(weight.numel() for weight in trained.parameters()),
-            "train_rows_cut": training.cut,
-            "eval_rows_cut": evaluation.cut,
+            **steps_of(trainer.state, plan),
+            **outcome,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
         },
         held_out=measurements.outputs,
     )
+
+
+def steps_of(state: Any, plan: Plan) -> dict[str, int | None]:
+    """Return how many steps a training took, and which of them gave the weights that were kept."""
+    best = state.best_global_step if plan.early_stopping is not None else None
+    return {"steps": state.global_step, "best_step": best}
 
 
 def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:
@@ -114,16 +133,16 @@ def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:
 
 
 def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, float | None]:
-    """Train, or go on from a checkpoint; return seconds and mean loss of this run."""
+    """Train, or resume from a checkpoint; return seconds and mean loss of this run."""
     if resume_from is not None:
-        state = json.loads((resume_from / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((resume_from / STATE).read_text(encoding="utf-8"))
         # Killed between the last checkpoint and the model: one step more would be another model.
         if stopped_learning(state["log_history"], plan.early_stopping):
             trainer.take_best(resume_from)
             return 0.0, None
         trainer.args.eval_on_start = evaluation_is_missing(state, plan)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    return round(float(outcome.metrics["train_runtime"]), 3), float(outcome.training_loss)
+    return float(outcome.metrics["train_runtime"]), float(outcome.training_loss)
 
 
 def last_loss(
@@ -146,6 +165,16 @@ def last_loss(
     )
 
 
+def smaller_batches(plan: Plan) -> str:
+    """Say how the same training needs less memory: half the batch, twice the passes a step."""
+    if plan.batch_size == 1:
+        return f"use a --max-length below {plan.max_length}"
+    half, passes = plan.batch_size // 2, plan.accumulate * 2
+    return (
+        f"use --batch-size {half} --accumulate {passes}, or a --max-length below {plan.max_length}"
+    )
+
+
 @contextmanager
 def device_errors(plan: Plan) -> Iterator[None]:
     """Turn what torch raises of a device into a DeviceError."""
@@ -156,8 +185,7 @@ def device_errors(plan: Plan) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             "out of memory while training",
-            hint=f"use a --batch-size below {plan.batch_size} with --accumulate 2 or more, or a "
-            "smaller --max-length",
+            hint=smaller_batches(plan),
         ) from error
     except torch.AcceleratorError as error:
         raise DeviceError(
