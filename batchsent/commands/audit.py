@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,41 +50,19 @@ def audit(
     Raises UsageError and InputError for a sample of another dump, for labels that mean nothing and
     where fewer than LEAST_LABELLED rows have one.
     """
-    reporter = reporter or Reporter()
     sampled = read_sampled(labelled, gold or GOLD, options)
     numbers = rule.numbers(sampled.cells)
     _refuse_unmatched(sampled, numbers, rule.labels)
-    counted = np.zeros(len(rule.labels), dtype=np.int64)
-    said = np.full(len(sampled.row), -1, dtype=np.int64)
-    scores = np.zeros(len(sampled.row))
-    of_label = {label: number for number, label in enumerate(rule.labels)}
-    score_sum = read = 0
-    with closing(ScoredFile(file, options, prefix, {})) as dump:
-        for rows in dump.rows():
-            _check_texts(sampled, rows, dump.name)
-            found = np.array([_number(label, of_label) for label in rows.labels], dtype=np.int64)
-            counted += np.bincount(found[found >= 0], minlength=len(counted))
-            score_sum += int(fixed(rows.scores[found >= 0]).sum())
-            first, last = np.searchsorted(sampled.row, (read, read + rows.rows))
-            places = sampled.row[first:last] - read
-            said[first:last] = found[places]
-            scores[first:last] = rows.scores[places]
-            read += rows.rows
-            reporter.progress(read, None)
-        facts, notes, name = dump.source.facts(), dump.source.warnings(), dump.name
-    scored = int(counted.sum())
-    _check_same_dump(sampled, said, read, scored, name)
+    with closing(ScoredFile(file, options, prefix, {})) as scored:
+        dump = _read_dump(scored, sampled, rule.labels, reporter or Reporter())
+        facts, notes = scored.source.facts(), scored.source.warnings()
+    _check_same_dump(sampled, dump)
     chosen = numbers >= 0
-    if int(chosen.sum()) < LEAST_LABELLED:
-        raise InputError(
-            f"{sampled.name}: {int(chosen.sum())} of {len(chosen)} rows have a label in "
-            f"{printable(gold or GOLD)}; at least {LEAST_LABELLED} are required",
-            hint="write the right label of each row into that column, or name another with --gold",
-        )
+    _refuse_too_few(sampled, int(chosen.sum()), gold or GOLD)
     design = Design(sampled.stratum_rows, sampled.stratum[chosen])
     joined = design.joined()
-    labelled_rows = LabelledRows(said[chosen], scores[chosen], numbers[chosen])
-    figures = sections(rule.labels, counted, score_sum / FIXED / scored, joined, labelled_rows)
+    rows = LabelledRows(dump.said[chosen], dump.scores[chosen], numbers[chosen])
+    figures = sections(rule.labels, dump.counted, dump.mean_score, joined, rows)
     section = {
         "path": sampled.name,
         "gold": rule.facts(),
@@ -97,10 +76,55 @@ def audit(
     return {
         "schema": SCHEMA,
         "input": facts,
-        "rows": {"read": read, "scored": scored},
+        "rows": {"read": dump.rows, "scored": dump.scored},
         "audit": {**section, **figures},
         "warnings": [*notes, *_warnings(section, figures)],
     }
+
+
+@dataclass(frozen=True)
+class Dump:
+    """What a scored file says, of all its rows and of those of a sample."""
+
+    name: str
+    rows: int
+    counted: NDArray[np.int64]  # (labels,) rows that have each label
+    score_sum: int  # of the rows with a label, in 1 / FIXED
+    said: NDArray[np.int64]  # (sampled,) number of the label, -1 where there is none
+    scores: NDArray[np.float64]  # (sampled,)
+
+    @property
+    def scored(self) -> int:
+        """Rows with a label."""
+        return int(self.counted.sum())
+
+    @property
+    def mean_score(self) -> float:
+        """Mean score of the rows with a label."""
+        return self.score_sum / FIXED / self.scored
+
+
+def _read_dump(
+    scored: ScoredFile, sampled: Sampled, labels: Sequence[str], reporter: Reporter
+) -> Dump:
+    """Read a scored file once. Raises InputError where a sampled row has another text."""
+    counted = np.zeros(len(labels), dtype=np.int64)
+    said = np.full(len(sampled.row), -1, dtype=np.int64)
+    scores = np.zeros(len(sampled.row))
+    of_label = {label: number for number, label in enumerate(labels)}
+    score_sum = read = 0
+    for rows in scored.rows():
+        _check_texts(sampled, rows, scored.name)
+        found = np.array([_number(label, of_label) for label in rows.labels], dtype=np.int64)
+        counted += np.bincount(found[found >= 0], minlength=len(counted))
+        score_sum += int(fixed(rows.scores[found >= 0]).sum())
+        first, last = np.searchsorted(sampled.row, (read, read + rows.rows))
+        places = sampled.row[first:last] - read
+        said[first:last] = found[places]
+        scores[first:last] = rows.scores[places]
+        read += rows.rows
+        reporter.progress(read, None)
+    return Dump(scored.name, read, counted, score_sum, said, scores)
 
 
 def _number(label: str | None, of_label: dict[str, int]) -> int:
@@ -144,17 +168,26 @@ def _check_texts(sampled: Sampled, rows: ScoredRows, name: str) -> None:
             )
 
 
-def _check_same_dump(
-    sampled: Sampled, said: NDArray[np.int64], read: int, scored: int, name: str
-) -> None:
-    """Refuse a sample that the strata do not fit. Raises InputError."""
-    if len(sampled.row) and sampled.row[-1] >= read:
+def _refuse_too_few(sampled: Sampled, labelled: int, column: str) -> None:
+    """Refuse a sample with too few labels. Raises InputError."""
+    if labelled < LEAST_LABELLED:
+        raise InputError(
+            f"{sampled.name}: {labelled} of {len(sampled.row)} rows have a label in "
+            f"{printable(column)}; at least {LEAST_LABELLED} are required",
+            hint="write the right label of each row into that column, or name another with --gold",
+        )
+
+
+def _check_same_dump(sampled: Sampled, dump: Dump) -> None:
+    """Refuse a sample whose rows or strata are not those of the dump. Raises InputError."""
+    name, scored = dump.name, dump.scored
+    if len(sampled.row) and sampled.row[-1] >= dump.rows:
         raise InputError(
             f"{sampled.name} was drawn from another dump: it has row "
-            f"{int(sampled.row[-1]) + 1:,}, {name} has {read:,}",
+            f"{int(sampled.row[-1]) + 1:,}, {name} has {dump.rows:,}",
             hint="give the scored file that batchsent sample read",
         )
-    unscored = np.flatnonzero(said < 0)
+    unscored = np.flatnonzero(dump.said < 0)
     if len(unscored):
         raise InputError(
             f"row {int(sampled.row[unscored[0]]) + 1:,} of {name} has no label any more",
