@@ -148,7 +148,7 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
     'POSITIVE'
     """
     settings = build(ModelOptions, options)
-    scorer = ModelScorer.open(identify(model, revision), settings)
+    scorer = ModelScorer.open(identify(model, revision), settings, always_check=False)
     for said in scorer.facts()["device"]["warnings"]:
         warnings.warn(said, stacklevel=2)
     return Model(scorer)
@@ -169,7 +169,8 @@ def predictions(
         check_stdin()
         if sys.stdin.isatty():
             raise UsageError("there is no text", hint="give texts, or pipe lines in")
-    model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
+    identity = identify(settings.model, settings.revision)
+    model = Model(ModelScorer.open(identity, settings, always_check=False))
     for said in model.scorer.facts()["device"]["warnings"]:
         reporter.warning(said)
     # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.

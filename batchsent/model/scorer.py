@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
 from batchsent.errors import DeviceError
 from batchsent.model.batches import halve, plan_batches
-from batchsent.model.device import HALF, device_error, device_errors, is_out_of_memory, lacks_memory
+from batchsent.model.checked import load_checked, record_check
+from batchsent.model.device import (
+    HALF,
+    choose_device,
+    device_error,
+    device_errors,
+    is_out_of_memory,
+    lacks_memory,
+)
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
+from batchsent.model.packed import PackedEncoder
 from batchsent.model.tokens import TextEncoder, Tokens, make_text_encoder
 from batchsent.text import printable
 
@@ -118,18 +127,26 @@ class ModelScorer:
         self.padded_tokens = 0  # tokens and padding
 
     @classmethod
-    def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
+    def open(
+        cls, identity: ModelIdentity, options: ModelOptions, *, always_check: bool = True
+    ) -> "ModelScorer":
         """Load a model and choose the fastest way to run it.
 
-        Raises UsageError, ModelError or DeviceError.
+        What was checked on this machine before need not be checked again: without `always_check`
+        such a model loads in half the time. Raises UsageError, ModelError or DeviceError.
         """
         check_model_options(identity, options)
-        model = load_model(
-            identity,
-            device=options.device,
-            precision=options.precision,
-            max_length=options.max_length,
-        )
+        model = None
+        if not always_check:
+            device = choose_device(options.device, options.precision)
+            model = load_checked(identity, device, options.max_length or identity.max_length)
+        if model is None:
+            model = load_model(
+                identity,
+                device=options.device,
+                precision=options.precision,
+                max_length=options.max_length,
+            )
         text_encoder = make_text_encoder(
             model.tokenizer, model.max_length, options.long_text or identity.long_text
         )
@@ -139,6 +156,8 @@ class ModelScorer:
         with device_errors(model.device.description, model.device.kind):
             reference = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
+            if model.module is not None and isinstance(encoder, PackedEncoder):
+                record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
     def prepare(self, texts: list[str | None]) -> Prepared:
@@ -433,7 +452,7 @@ def default_budget(model: LoadedModel) -> int:
     The plan of batches must be the same in a run that is repeated or resumed beside another
     program.
     """
-    config = model.module.config
+    config = model.config
     hidden = int(getattr(config, "hidden_size", 768))
     if model.device.memory_bytes is None:
         values = CPU_VALUES.get(model.device.precision, CPU_VALUES["float32"])
