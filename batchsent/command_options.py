@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -39,6 +40,16 @@ class GroupedOption(click.Option):
             settings["type"] = click.Path()
         super().__init__(*arguments, **settings)
         self.group = group
+
+
+def common_option(*names: str, group: str = "Common", **settings: Any) -> Callable[[Any], Any]:
+    """Declare an option of a command itself, which is not a field of its options dataclass."""
+    return click.option(*names, cls=GroupedOption, group=group, **settings)
+
+
+def json_option(what: str) -> Callable[[Any], Any]:
+    """Declare --json."""
+    return common_option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
 
 
 class LazyCommand(click.Command):

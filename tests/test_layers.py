@@ -30,6 +30,7 @@ LAYERS = {
     "batchsent.__main__": 6,
     "batchsent.cli": 6,
     "batchsent.command_options": 6,
+    "batchsent.exits": 6,
     "batchsent.commands": 5,
     "batchsent.verification": 4,
     "batchsent.run": 4,
