@@ -1,8 +1,8 @@
 """How a command ends: its error as a line on stderr, and one of the documented exit codes."""
 
-import argparse
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Models | None") -> None:
     """Run a command of the group and end the process with one of the documented codes."""
     open_missing()
-    as_json = wants_json_log(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = wants_json_log(words)
+    leave_out_accelerate(words)
     code = EXIT_BUG
     try:
         with memory_errors():
@@ -68,14 +70,22 @@ def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Model
 
 
 def wants_json_log(arguments: list[str]) -> bool:
-    """Tell whether errors go to stderr as JSON, also where the other arguments cannot be parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--log-format")
-    try:
-        found, _ = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # --log-format without a value
-        return False
-    return bool(found.log_format == "json")
+    """Tell whether errors go to stderr as JSON.
+
+    The words themselves are looked at: click stops at the first option that it cannot parse, which
+    may stand before this one.
+    """
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
+
+
+def leave_out_accelerate(arguments: list[str]) -> None:
+    """Keep accelerate, which only training uses, out of a process that scores.
+
+    transformers imports it wherever it is installed. The process ends with its command, so nothing
+    that comes later misses it.
+    """
+    if arguments[:1] in (["batch"], ["predict"]):
+        sys.modules.setdefault("accelerate", None)  # type: ignore[arg-type]  # Python's mark of a module that is not there
 
 
 def usage_hint(error: click.ClickException) -> str | None:
