@@ -27,7 +27,7 @@ COMMANDS = {
     "finetune": "batchsent.training.options:FinetuneOptions",
     "evaluate": "batchsent.commands.evaluate:EvaluateOptions",
     "export": "batchsent.commands.export:ExportOptions",
-    "predict": "batchsent.commands.predict:PredictOptions",
+    "predict": "batchsent.commands.predict_texts:PredictOptions",
     "info": "batchsent.commands.info:InfoOptions",
     "verify": "batchsent.verification.verify:VerifyOptions",
 }
@@ -251,8 +251,11 @@ def compare_command(
     help="One JSON object a text, with the probability of every label.",
 )
 def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Print label and score of each TEXT, or of each line of stdin."""
-    from batchsent.commands.predict import predictions
+    """Print label, score and text of each TEXT, or of each line of stdin.
+
+    The line of a text without a score is empty. Files are scored with batchsent batch.
+    """
+    from batchsent.commands.predict_texts import predictions
 
     code = 0
     with TerminalReporter() as reporter:
@@ -262,7 +265,8 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
             elif prediction.label is None:
                 click.echo("")
             else:
-                click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
+                label = printable(prediction.label)
+                click.echo(f"{label} {prediction.score:.4f}  {printable(text)}")
             if prediction.status == "nonfinite":
                 code = EXIT_ROWS_REJECTED
     return code

@@ -1,8 +1,7 @@
 """The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
 
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,9 @@ from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import ModelError, UsageError
 from batchsent.formats.reading import is_text_name
 from batchsent.model.loading import identify
-from batchsent.model.options import ModelOptions, NamedModelOptions
+from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
-from batchsent.reporting import Reporter
-from batchsent.standard_streams import check_stdin
 from batchsent.text import printable
 
 if TYPE_CHECKING:
@@ -25,11 +22,6 @@ if TYPE_CHECKING:
 # Rows scored together: enough to sort by length, little enough to hold beside a large frame.
 SLICE_ROWS = 8_192
 STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
-
-
-@dataclass(frozen=True)
-class PredictOptions(NamedModelOptions):
-    """How a few texts are scored."""
 
 
 @dataclass(frozen=True)
@@ -152,37 +144,6 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
     for said in scorer.facts()["device"]["warnings"]:
         warnings.warn(said, stacklevel=2)
     return Model(scorer)
-
-
-def predictions(
-    texts: Sequence[str], *, reporter: Reporter | None = None, **options: Any
-) -> Iterator[tuple[str, Prediction]]:
-    """Yield each text with its prediction.
-
-    Without texts, each line of stdin, as soon as it has been read. Options are those of
-    PredictOptions. Warns, at the end, of texts for which the model gave no finite number, and
-    raises ModelError where it gave none for any.
-    """
-    settings = build(PredictOptions, options)
-    reporter = reporter or Reporter()
-    if not texts:
-        check_stdin()
-        if sys.stdin.isatty():
-            raise UsageError("there is no text", hint="give texts, or pipe lines in")
-    identity = identify(settings.model, settings.revision)
-    model = Model(ModelScorer.open(identity, settings, always_check=False))
-    for said in model.scorer.facts()["device"]["warnings"]:
-        reporter.warning(said)
-    # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.
-    lines = texts or (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
-    counts = dict.fromkeys(STATUS.values(), 0)
-    for text in lines:
-        prediction = model.predict([text])[0]
-        counts[prediction.status] += 1
-        yield text, prediction
-    lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")
-    if lacking is not None:
-        reporter.warning(lacking)
 
 
 def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
