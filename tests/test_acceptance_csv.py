@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.records import Dialect, split
-from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
 from tests.test_row_contract import QUIET, score_cells, without_new_fields
 

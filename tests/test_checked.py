@@ -82,6 +82,22 @@ def test_the_second_time_transformers_is_not_imported(tmp_path):
     assert first[:-1] == second[:-1]
 
 
+def test_that_the_model_loads_is_said_before_anything_slow_is_imported(tmp_path):
+    """`batchsent predict` shows a sign of life first: torch alone takes a second to import."""
+    code = (
+        "import sys\n"
+        "from batchsent.commands.predict_texts import predictions\n"
+        "from batchsent.reporting import Reporter\n"
+        "class Listener(Reporter):\n"
+        "    def notice(self, text, **facts):\n"
+        "        print(text, sorted({'torch', 'tokenizers', 'safetensors'} & set(sys.modules)))\n"
+        "for text, prediction in predictions(['good'], reporter=Listener()):\n"
+        "    print(text)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["loading the model []", "good"]
+
+
 def test_a_changed_model_is_checked_again(tmp_path):
     """The record is of the bytes of weights, tokenizer and configuration."""
     folder = make_model(tmp_path / "model")

@@ -44,6 +44,8 @@ LAYERS = {
     "batchsent.chunk": 0,
     "batchsent.errors": 0,
     "batchsent.options": 0,
+    "batchsent.python_api": 6,
+    "batchsent.python_words": 0,
     "batchsent.reporting": 0,
     "batchsent.text": 0,
     "batchsent.filenames": 0,

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.records import Dialect, split
-from batchsent.run.batch import batch
 from tests.hash_model import HashModels, expected
 from tests.test_records import as_csv_reads
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
-from batchsent.run.batch import batch
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
 from tests.test_row_contract import UGLY, everything

@@ -1,8 +1,10 @@
 """The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
+from batchsent.python_words import python_words
 from batchsent.text import printable
 
 if TYPE_CHECKING:
@@ -44,6 +47,16 @@ class Model:
     def labels(self) -> tuple[str, ...]:
         """Label names."""
         return self.scorer.labels
+
+    def __repr__(self) -> str:
+        """Return one line: which model it is, its labels, and how it runs."""
+        facts = self.scorer.facts()
+        labels = ", ".join(map(printable, self.labels[:6]))
+        more = ", ..." if len(self.labels) > 6 else ""
+        return (
+            f"<batchsent model {printable(facts['model']['source'])}: {labels}{more}; "
+            f"{facts['device']['name']}, {facts['model']['precision']}>"
+        )
 
     def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
         """Score some texts.
@@ -115,10 +128,11 @@ class Model:
 
     def _score(self, texts: list[str | None]) -> Scores:
         """Score texts slice by slice."""
-        slices = [
-            self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
-            for start in range(0, max(1, len(texts)), SLICE_ROWS)
-        ]
+        with python_words(inspect.signature(ModelOptions)):
+            slices = [
+                self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
+                for start in range(0, max(1, len(texts)), SLICE_ROWS)
+            ]
         return Scores(
             probabilities=np.concatenate([s.probabilities for s in slices]),
             n_tokens=np.concatenate([s.n_tokens for s in slices]),
@@ -128,7 +142,9 @@ class Model:
         )
 
 
-def load(model: str | None = None, *, revision: str | None = None, **options: Any) -> Model:
+def load(
+    model: str | PathLike[str] | None = None, *, revision: str | None = None, **options: Any
+) -> Model:
     """Load a model folder or Hub id, without either the model that comes with batchsent.
 
     Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens.
@@ -140,7 +156,8 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
     'POSITIVE'
     """
     settings = build(ModelOptions, options)
-    scorer = ModelScorer.open(identify(model, revision), settings, always_check=False)
+    source = None if model is None else fspath(model)
+    scorer = ModelScorer.open(identify(source, revision), settings, always_check=False)
     for said in scorer.facts()["device"]["warnings"]:
         warnings.warn(said, stacklevel=2)
     return Model(scorer)
