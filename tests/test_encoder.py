@@ -216,7 +216,7 @@ def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
     encoder = make_encoder(model)
     assert encoder.path == "transformers, equal lengths"
     assert encoder.warning.startswith(
-        "scoring is slow, the model does not run packed: it failed here (KeyError: "
+        "scoring is slow, the model does not run packed: it failed here (TypeError: "
     )
     assert "\n" not in encoder.warning
     whole = load_model(model.identity, device="cpu")

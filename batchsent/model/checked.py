@@ -17,13 +17,12 @@ from typing import Any
 
 from batchsent.errors import BatchsentError
 from batchsent.evaluation.summary import versions
-from batchsent.files.atomic import write_file
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import weight_files
 from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, spared_stdout
-from batchsent.model.weights import EncoderWeights, extract_weights, read_tensors, take_weights
+from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
 
 # A record is as large as a tokenizer.json: 0.3 to 17 MB. Those used last are kept.
 MOST_RECORDS = 20
@@ -50,13 +49,16 @@ def load_checked(identity: ModelIdentity, device: Device, max_length: int) -> Lo
         config = SimpleNamespace(**record["config"])
         tokenizer = read_tokenizer(record)
         architecture = record["architecture"]
-        path.touch()
     except FileNotFoundError:
         return None
+    except BatchsentError:
+        raise  # a signal that came in the middle
     except Exception:  # noqa: BLE001 (the tokenizers library raises plain exceptions)
         with contextlib.suppress(OSError):
             path.unlink()  # it is damaged: the next check writes it again
         return None
+    with contextlib.suppress(OSError):
+        path.touch()  # those used last are kept
     with loading_errors(identity.path):
         weights = read_weights(identity, device, architecture, config)
     if weights is None:
@@ -74,22 +76,22 @@ def record_check(model: LoadedModel) -> None:
     path = record_path(model.identity, model.device, model.max_length)
     if path.exists() or not getattr(model.tokenizer, "is_fast", False):
         return
-    architecture = type(model.module).__name__
-    read = read_weights(model.identity, model.device, architecture, model.config)
-    if read is None or not same_weights(read, extract_weights(model.module)):
+    if not files_hold(weight_files(model.identity.path), model.module):
         return
     record = {
-        "architecture": architecture,
+        "architecture": type(model.module).__name__,
         # The names by which all architectures know their sizes.
         "config": model.config.to_dict() | {"hidden_size": model.config.hidden_size},
         "tokenizer": model.tokenizer.backend_tokenizer.to_str(),
         "truncation_side": model.tokenizer.truncation_side,
         "pad_token_id": model.tokenizer.pad_token_id,
     }
-    with contextlib.suppress(OSError, TypeError, ValueError, BatchsentError):
+    with contextlib.suppress(OSError, TypeError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(record).encode())
-        records = sorted(path.parent.glob("*.json"), key=lambda found: found.stat().st_mtime)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(path)
+        records = sorted(path.parent.iterdir(), key=lambda found: found.stat().st_mtime)
         for old in records[:-MOST_RECORDS]:
             old.unlink()
 
@@ -134,31 +136,26 @@ def read_weights(
     files = weight_files(identity.path)
     tensors = read_tensors(files, device.name, getattr(torch, device.weights))
     with contextlib.suppress(KeyError):
-        return take_weights(architecture, config, tensors)
+        return assemble_weights(architecture, config, tensors)
     return None
 
 
-def same_weights(one: EncoderWeights, other: EncoderWeights | None) -> bool:
-    """Tell whether two encoders have the same numbers to the last bit, heads included."""
+def files_hold(files: tuple[Path, ...], module: Any) -> bool:
+    """Tell whether files hold the very parameters that a model runs with, to the last bit.
+
+    One tensor at a time, so that it takes no memory for a second copy of the model.
+    """
     import torch
+    from safetensors import safe_open
 
-    if other is None or (one.heads, one.activation) != (other.heads, other.activation):
-        return False
-    ours, theirs = tensors_of(one), tensors_of(other)
-    first = one.word_embeddings[:1]
-    return (
-        len(ours) == len(theirs)
-        and all(map(torch.equal, ours, theirs))
-        and torch.equal(one.head(first), other.head(first))
-    )
-
-
-def tensors_of(weights: EncoderWeights) -> list[Any]:
-    """Return the tensors of an encoder, the head's aside, in a fixed order."""
-    parts: list[Any] = [weights.norm]
-    for layer in weights.layers:
-        parts += vars(layer).values()
-    found = [weights.word_embeddings, weights.positions]
-    for part in parts:
-        found += [part.weight, part.bias]
-    return found
+    left = dict(module.named_parameters())
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                parameter = left.pop(name, None)
+                if parameter is None:
+                    continue
+                read = file.get_tensor(name).to(parameter.dtype)
+                if not torch.equal(read, parameter.cpu()):
+                    return False
+    return not left

@@ -1,6 +1,6 @@
-"""The parts of a classifier that the packed forward pass needs, taken from its named tensors.
+"""The parts of a classifier that the packed forward pass needs, taken by their names.
 
-Each architecture that can run packed has one function here. It takes the tensors from a model that
+Each architecture that can run packed has one function here. It takes the parts from a model that
 transformers has loaded, or from the weight files themselves: their names are the same. What it
 returns is checked against transformers' own forward pass (encoder.make_encoder), so a new version
 of transformers cannot make it silently wrong.
@@ -8,6 +8,7 @@ of transformers cannot make it silently wrong.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -63,25 +64,39 @@ class EncoderWeights:
     head: Callable[[Any], Any]  # (texts, width) -> (texts, labels)
 
 
-# The tensors of a model by their names, and its configuration as transformers reads it.
-Tensors = Mapping[str, Any]
+# Returns the part of a name: a module, or a Dense made of the tensors of that name.
+FindPart = Callable[[str], Any]
+# A model's configuration as transformers reads it.
 Config = Any
 
 
 def extract_weights(module: Any) -> EncoderWeights | None:
-    """Return the parts of a model that transformers has loaded: its own parameters, not copies.
+    """Return the parts of a model that transformers has loaded: its own modules, not copies.
 
-    None for an architecture that is not known here. Raises KeyError for a parameter that is not
-    there.
+    None for an architecture that is not known here.
     """
-    return take_weights(type(module).__name__, module.config, dict(module.named_parameters()))
+    # Not get_submodule, which does not see through the wrappers that LoRA puts around modules.
+    return _take_weights(
+        type(module).__name__, module.config, lambda name: attrgetter(name)(module)
+    )
 
 
-def take_weights(architecture: str, config: Config, tensors: Tensors) -> EncoderWeights | None:
-    """Return the parts of a model, or None for an architecture that is not known here.
+def assemble_weights(
+    architecture: str, config: Config, tensors: Mapping[str, Any]
+) -> EncoderWeights | None:
+    """Return the parts of a model made of its named tensors.
 
-    Raises KeyError for a tensor that is not there.
+    None for an architecture that is not known here. Raises KeyError for a tensor that is not there.
     """
+
+    def find(name: str) -> Dense:
+        # An embedding has no bias.
+        return Dense(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+
+    return _take_weights(architecture, config, find)
+
+
+def _take_weights(architecture: str, config: Config, find: FindPart) -> EncoderWeights | None:
     known = {
         "DistilBertForSequenceClassification": _distilbert,
         "BertForSequenceClassification": _bert,
@@ -98,7 +113,7 @@ def take_weights(architecture: str, config: Config, tensors: Tensors) -> Encoder
         return None
     if not isinstance(getattr(config, "hidden_act", getattr(config, "activation", None)), str):
         return None
-    return take(config, tensors)
+    return take(config, find)
 
 
 def read_tensors(files: tuple[Path, ...], device: str, dtype: Any) -> dict[str, Any]:
@@ -115,15 +130,12 @@ def read_tensors(files: tuple[Path, ...], device: str, dtype: Any) -> dict[str, 
     return tensors
 
 
-def _norm(tensors: Tensors, name: str, epsilon: float) -> Norm:
-    return Norm(tensors[f"{name}.weight"], tensors[f"{name}.bias"], epsilon)
+def _norm(find: FindPart, name: str, epsilon: float) -> Norm:
+    part = find(name)
+    return Norm(part.weight, part.bias, epsilon)
 
 
-def _dense(tensors: Tensors, name: str) -> Dense:
-    return Dense(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
-
-
-def _distilbert(config: Config, tensors: Tensors) -> EncoderWeights:
+def _distilbert(config: Config, find: FindPart) -> EncoderWeights:
     import torch
 
     epsilon = 1e-12  # stands in the code of transformers, not in the configuration
@@ -131,24 +143,22 @@ def _distilbert(config: Config, tensors: Tensors) -> EncoderWeights:
     def layer(number: int) -> Layer:
         block = f"distilbert.transformer.layer.{number}"
         return Layer(
-            query=_dense(tensors, f"{block}.attention.q_lin"),
-            key=_dense(tensors, f"{block}.attention.k_lin"),
-            value=_dense(tensors, f"{block}.attention.v_lin"),
-            attention_output=_dense(tensors, f"{block}.attention.out_lin"),
-            attention_norm=_norm(tensors, f"{block}.sa_layer_norm", epsilon),
-            intermediate=_dense(tensors, f"{block}.ffn.lin1"),
-            output=_dense(tensors, f"{block}.ffn.lin2"),
-            output_norm=_norm(tensors, f"{block}.output_layer_norm", epsilon),
+            query=find(f"{block}.attention.q_lin"),
+            key=find(f"{block}.attention.k_lin"),
+            value=find(f"{block}.attention.v_lin"),
+            attention_output=find(f"{block}.attention.out_lin"),
+            attention_norm=_norm(find, f"{block}.sa_layer_norm", epsilon),
+            intermediate=find(f"{block}.ffn.lin1"),
+            output=find(f"{block}.ffn.lin2"),
+            output_norm=_norm(find, f"{block}.output_layer_norm", epsilon),
         )
 
-    pre_classifier = _dense(tensors, "pre_classifier")
-    classifier = _dense(tensors, "classifier")
-
+    pre_classifier, classifier = find("pre_classifier"), find("classifier")
     return EncoderWeights(
-        word_embeddings=tensors["distilbert.embeddings.word_embeddings.weight"],
-        positions=tensors["distilbert.embeddings.position_embeddings.weight"],
+        word_embeddings=find("distilbert.embeddings.word_embeddings").weight,
+        positions=find("distilbert.embeddings.position_embeddings").weight,
         first_position=0,
-        norm=_norm(tensors, "distilbert.embeddings.LayerNorm", epsilon),
+        norm=_norm(find, "distilbert.embeddings.LayerNorm", epsilon),
         layers=tuple(layer(number) for number in range(config.n_layers)),
         heads=config.n_heads,
         activation=config.activation,
@@ -156,50 +166,48 @@ def _distilbert(config: Config, tensors: Tensors) -> EncoderWeights:
     )
 
 
-def _bert(config: Config, tensors: Tensors) -> EncoderWeights:
-    pooler = _dense(tensors, "bert.pooler.dense")
-    head = _tanh_head(pooler, _dense(tensors, "classifier"))
-    return _bert_like(config, tensors, "bert", 0, head)
+def _bert(config: Config, find: FindPart) -> EncoderWeights:
+    head = _tanh_head(find("bert.pooler.dense"), find("classifier"))
+    return _bert_like(config, find, "bert", 0, head)
 
 
-def _roberta(config: Config, tensors: Tensors) -> EncoderWeights:
-    hidden = _dense(tensors, "classifier.dense")
-    head = _tanh_head(hidden, _dense(tensors, "classifier.out_proj"))
+def _roberta(config: Config, find: FindPart) -> EncoderWeights:
+    head = _tanh_head(find("classifier.dense"), find("classifier.out_proj"))
     # Positions count from the padding id on.
-    return _bert_like(config, tensors, "roberta", config.pad_token_id + 1, head)
+    return _bert_like(config, find, "roberta", config.pad_token_id + 1, head)
 
 
-def _tanh_head(hidden: Dense, output: Dense) -> Callable[[Any], Any]:
+def _tanh_head(hidden: Callable[[Any], Any], output: Callable[[Any], Any]) -> Callable[[Any], Any]:
     import torch
 
     return lambda first: output(torch.tanh(hidden(first)))
 
 
 def _bert_like(
-    config: Config, tensors: Tensors, base: str, first_position: int, head: Callable[[Any], Any]
+    config: Config, find: FindPart, base: str, first_position: int, head: Callable[[Any], Any]
 ) -> EncoderWeights:
     epsilon = config.layer_norm_eps
 
     def layer(number: int) -> Layer:
         block = f"{base}.encoder.layer.{number}"
         return Layer(
-            query=_dense(tensors, f"{block}.attention.self.query"),
-            key=_dense(tensors, f"{block}.attention.self.key"),
-            value=_dense(tensors, f"{block}.attention.self.value"),
-            attention_output=_dense(tensors, f"{block}.attention.output.dense"),
-            attention_norm=_norm(tensors, f"{block}.attention.output.LayerNorm", epsilon),
-            intermediate=_dense(tensors, f"{block}.intermediate.dense"),
-            output=_dense(tensors, f"{block}.output.dense"),
-            output_norm=_norm(tensors, f"{block}.output.LayerNorm", epsilon),
+            query=find(f"{block}.attention.self.query"),
+            key=find(f"{block}.attention.self.key"),
+            value=find(f"{block}.attention.self.value"),
+            attention_output=find(f"{block}.attention.output.dense"),
+            attention_norm=_norm(find, f"{block}.attention.output.LayerNorm", epsilon),
+            intermediate=find(f"{block}.intermediate.dense"),
+            output=find(f"{block}.output.dense"),
+            output_norm=_norm(find, f"{block}.output.LayerNorm", epsilon),
         )
 
     # A single text is all of token type 0.
-    token_type = tensors[f"{base}.embeddings.token_type_embeddings.weight"][0]
+    token_type = find(f"{base}.embeddings.token_type_embeddings").weight[0]
     return EncoderWeights(
-        word_embeddings=tensors[f"{base}.embeddings.word_embeddings.weight"],
-        positions=tensors[f"{base}.embeddings.position_embeddings.weight"] + token_type,
+        word_embeddings=find(f"{base}.embeddings.word_embeddings").weight,
+        positions=find(f"{base}.embeddings.position_embeddings").weight + token_type,
         first_position=first_position,
-        norm=_norm(tensors, f"{base}.embeddings.LayerNorm", epsilon),
+        norm=_norm(find, f"{base}.embeddings.LayerNorm", epsilon),
         layers=tuple(layer(number) for number in range(config.num_hidden_layers)),
         heads=config.num_attention_heads,
         activation=config.hidden_act,
