@@ -51,7 +51,7 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
     """Make an options dataclass of keyword arguments.
 
     Raises UsageError for a name that is no option, with the nearest one, and for a value that is
-    of another type or none of the option's choices.
+    of another type or not one of the option's choices.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
     hints = typing.get_type_hints(cls)

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from batchsent.errors import BatchsentError
 
 # Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
-COMMAND = re.compile(r"(batchsent [a-z]+ [^;]*)")
-# A flag and, behind a space or =, what may be its value.
-FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?:[ =]([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)")
+COMMAND = re.compile(
+    r"(batchsent (?:batch|compare|evaluate|export|finetune|info|predict|report|verify) [^;]*)"
+)
+# A flag and, after a space or =, what may be its value.
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)")
 # What is a value and not the next word of the sentence: a placeholder, a number, a rule, a device.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z|]*")
 VALUE = re.compile(r"[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
@@ -34,7 +36,14 @@ def python_words(signature: inspect.Signature) -> Iterator[None]:
 
 
 def in_python_words(text: str, signature: inspect.Signature) -> str:
-    """Return a message with the flags that are parameters of a function written as in a call."""
+    """Return a message with the flags that are parameters of a function written as in a call.
+
+    add --overwrite to replace it  ->  add overwrite=True to replace it
+    --max-length 3: too short      ->  max_length=3: too short
+    use --precision float32        ->  use precision='float32'
+    name it: --text-column NAME    ->  name it: text_column=NAME
+    --stars requires --gold        ->  stars requires gold
+    """
 
     def reword(found: re.Match[str]) -> str:
         flag, value = found.groups()

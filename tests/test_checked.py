@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,28 @@ def test_that_the_model_loads_is_said_before_anything_slow_is_imported(tmp_path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["loading the model []", "good"]
+
+
+def test_batch_checks_every_time(tmp_path):
+    """Its seconds do not matter beside a dump: transformers runs whatever was recorded."""
+    folder = make_model(tmp_path / "model")
+    load(str(folder), device="cpu")
+    assert recorded(folder)
+    (tmp_path / "in.csv").write_text("text\na great film\n")
+    code = (
+        "import sys, batchsent\n"
+        "batchsent.batch('in.csv', 'out.csv', model='model', device='cpu')\n"
+        "print('transformers' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
 
 
 def test_a_changed_model_is_checked_again(tmp_path):

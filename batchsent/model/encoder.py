@@ -65,7 +65,7 @@ class Encoder(Protocol):
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device.
 
-        `ids` holds the texts' tokens one behind the other, `lengths` how many belong to each. On an
+        `ids` holds the texts' tokens one after the other, `lengths` how many belong to each. On an
         accelerator the result may still be being computed.
         """
 
@@ -229,7 +229,7 @@ def check_texts(model: LoadedModel) -> tuple[NDArray[np.int32], NDArray[np.int64
 
 
 def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]:
-    """Return the logits (texts, labels) of the check's texts, run beside none of another length.
+    """Return the logits (texts, labels) of the check's texts, each run beside its equals in length.
 
     In half precision some may not be finite, where float32 gives finite ones. Raises ModelError for
     a model that does not run or is not finite, DeviceError where there is no room for it.
