@@ -232,10 +232,7 @@ def test_batch_takes_a_list_or_a_folder_as_the_command_does(dump, tmp_path):
     shutil.copy(dump, tmp_path / "dumps")
     found = batchsent.batch(tmp_path / "dumps", tmp_path / "scored", models=HashModels())
     assert (tmp_path / "scored" / "reviews.csv").exists()
-    assert (
-        repr(found)
-        == "<batchsent summary: complete, 1 files, 3 read, 2 scored, 0 rejected, 0 nonfinite>"
-    )
+    assert repr(found) == "<batchsent summary: complete, 1 files, 3 read, 2 scored, 1 blank>"
 
 
 def test_a_summary_is_the_document_with_a_short_form(dump, tmp_path):
@@ -243,9 +240,7 @@ def test_a_summary_is_the_document_with_a_short_form(dump, tmp_path):
     found = batchsent.batch(dump, tmp_path / "out.csv", models=HashModels())
     assert found == json.loads((tmp_path / "out.csv.summary.json").read_bytes())
     assert json.loads(json.dumps(found)) == found
-    assert repr(found) == (
-        "<batchsent summary: complete, 3 read, 2 scored, 0 rejected, 0 nonfinite>"
-    )
+    assert repr(found) == ("<batchsent summary: complete, 3 read, 2 scored, 1 blank>")
     shown = found._repr_html_()
     assert shown.startswith("<pre>")
     assert "2 of 3 rows scored" in shown

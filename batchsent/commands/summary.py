@@ -11,13 +11,10 @@ class Summary(dict[str, Any]):
     """What a run wrote down about itself, as in OUTPUT.summary.json."""
 
     def __repr__(self) -> str:
-        """Return one line: how the run ended, and how many rows it scored."""
+        """Return one line: how the run ended, and what became of how many rows."""
         rows = self.get("rows") or {}
-        counts = [
-            f"{count:,} {name}"
-            for name, count in rows.items()
-            if isinstance(count, int) and name in {"read", "scored", "rejected", "nonfinite"}
-        ]
+        named = ("read", "scored", "blank", "rejected", "nonfinite")
+        counts = [f"{rows[name]:,} {name}" for name in named if rows.get(name)]
         files = f"{len(self['files'])} files" if "files" in self else ""
         facts = [printable(self.get("status")), files, *counts]
         return f"<batchsent summary: {', '.join(fact for fact in facts if fact)}>"
