@@ -34,9 +34,10 @@ check: install ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-fix: install ## format, and mend what lint can mend
+fix: install ## format, mend what lint can mend, write the types of the Python functions anew
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python -m tests.stub
 
 soak: install ## the long fault tests: random SIGKILL, fail points, fuzzing
 	$(BIN)/python -m pytest -q -m soak tests

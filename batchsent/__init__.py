@@ -1,26 +1,30 @@
 """Score review dumps of any size with a Hugging Face encoder.
 
 The functions here do what the commands of the same name do. Importing them loads neither torch nor
-transformers.
+transformers. Their types are in __init__.pyi.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from batchsent.commands.compare import compare
-    from batchsent.commands.evaluate import evaluate
-    from batchsent.commands.export import export
-    from batchsent.commands.finetune import finetune
-    from batchsent.commands.info import info
-    from batchsent.commands.predict import Model, Prediction, load
-    from batchsent.commands.report import report
-    from batchsent.commands.sample import sample
-    from batchsent.run.batch import batch
-    from batchsent.verification.verify import verify
+import importlib
+from typing import Any
 
 __all__ = [
+    "BatchsentError",
+    "DeviceError",
+    "GateFailed",
+    "InputError",
+    "Interrupted",
+    "JsonReporter",
+    "Locked",
     "Model",
+    "ModelError",
+    "OutputError",
+    "PipeClosed",
     "Prediction",
+    "Reporter",
+    "Summary",
+    "TerminalReporter",
+    "UsageError",
+    "__version__",
     "batch",
     "compare",
     "evaluate",
@@ -33,29 +37,37 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "Model": "batchsent.commands.predict",
-    "Prediction": "batchsent.commands.predict",
-    "load": "batchsent.commands.predict",
-    "compare": "batchsent.commands.compare",
-    "evaluate": "batchsent.commands.evaluate",
-    "export": "batchsent.commands.export",
-    "finetune": "batchsent.commands.finetune",
-    "info": "batchsent.commands.info",
-    "report": "batchsent.commands.report",
-    "sample": "batchsent.commands.sample",
-    "verify": "batchsent.verification.verify",
-    "batch": "batchsent.run.batch",
+_CLASSES = {
+    "batchsent.errors": (
+        *("BatchsentError", "DeviceError", "GateFailed", "InputError", "Interrupted", "Locked"),
+        *("ModelError", "OutputError", "PipeClosed", "UsageError"),
+    ),
+    "batchsent.reporting": ("Reporter",),
+    "batchsent.terminal.reporters": ("JsonReporter", "TerminalReporter"),
+    "batchsent.commands.predict": ("Model", "Prediction"),
+    "batchsent.commands.summary": ("Summary",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    # `import batchsent` costs nothing: pyarrow and numpy come with the first function that is used.
-    import importlib
-
-    if name not in _HOMES:
+    # `import batchsent` costs nothing: what stands behind a name comes when it is first used.
+    if name not in __all__:
         raise AttributeError(f"module 'batchsent' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found: Any = None
+    if name == "__version__":
+        from importlib import metadata
+
+        found = metadata.version("batchsent")
+    else:
+        home = next((module for module, names in _CLASSES.items() if name in names), None)
+        if home is not None:
+            found = getattr(importlib.import_module(home), name)
+        else:
+            from batchsent.python_api import public
+
+            found = public(name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

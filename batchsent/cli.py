@@ -3,10 +3,8 @@
 Data goes to stdout, everything else to stderr.
 """
 
-import argparse
 import dataclasses
 import json
-import os
 import shlex
 import sys
 import typing
@@ -15,23 +13,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from batchsent.command_options import GroupedOption, LazyCommand
-from batchsent.errors import (
-    EXIT_BUG,
-    EXIT_ROWS_REJECTED,
-    BatchsentError,
-    GateFailed,
-    PipeClosed,
-    UsageError,
-)
-from batchsent.memory import check_room, memory_errors
-from batchsent.standard_streams import open_missing
-from batchsent.terminal.reporters import (
-    JsonReporter,
-    TerminalReporter,
-    json_line,
-    write_line,
-)
+from batchsent.command_options import LazyCommand, common_option, json_option
+from batchsent.errors import EXIT_ROWS_REJECTED, GateFailed, UsageError
+from batchsent.exits import run_and_exit
+from batchsent.memory import check_room
+from batchsent.terminal.reporters import JsonReporter, TerminalReporter, write_line
 from batchsent.text import printable
 
 if TYPE_CHECKING:
@@ -43,7 +29,7 @@ COMMANDS = {
     "compare": "batchsent.commands.compare:CompareOptions",
     "evaluate": "batchsent.commands.evaluate:EvaluateOptions",
     "export": "batchsent.commands.export:ExportOptions",
-    "predict": "batchsent.commands.predict:PredictOptions",
+    "predict": "batchsent.commands.predict_texts:PredictOptions",
     "sample": "batchsent.commands.sample:SampleOptions",
     "info": "batchsent.commands.info:InfoOptions",
     "verify": "batchsent.verification.verify:VerifyOptions",
@@ -70,16 +56,6 @@ def command(name: str, examples: str = "") -> Callable[[Callable[..., int]], Laz
         return made
 
     return declare
-
-
-def common_option(*names: str, group: str = "Common", **settings: Any) -> Callable[[Any], Any]:
-    """Declare an option of a command itself, which is not a field of its options dataclass."""
-    return click.option(*names, cls=GroupedOption, group=group, **settings)
-
-
-def json_option(what: str) -> Callable[[Any], Any]:
-    """Declare --json."""
-    return common_option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
 
 
 Document = dict[str, Any]
@@ -318,8 +294,11 @@ def sample_command(file: str, output: str, as_json: bool, **options: Any) -> int
     help="Print a JSON object for each text, with the probability of every label.",
 )
 def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Print label and score of each TEXT, or of each line of stdin."""
-    from batchsent.commands.predict import predictions
+    """Print label, score and text of each TEXT, or of each line of stdin.
+
+    The line of a text without a score is empty. Files are scored with batchsent batch.
+    """
+    from batchsent.commands.predict_texts import predictions
 
     code = 0
     with TerminalReporter() as reporter:
@@ -329,7 +308,8 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
             elif prediction.label is None:
                 click.echo("")
             else:
-                click.echo(f"{printable(prediction.label)} {prediction.score:.4f}")
+                label = printable(prediction.label)
+                click.echo(f"{label} {prediction.score:.4f}  {printable(text)}")
             if prediction.status == "nonfinite":
                 code = EXIT_ROWS_REJECTED
     return code
@@ -420,99 +400,4 @@ def main(arguments: list[str] | None = None, *, models: "Models | None" = None) 
 
     `models` gives `batchsent batch` its model in place of --model, for programs and tests.
     """
-    open_missing()
-    as_json = wants_json_log(sys.argv[1:] if arguments is None else arguments)
-    code = EXIT_BUG
-    try:
-        with memory_errors():
-            code = cli.main(arguments, standalone_mode=False, obj=models) or 0
-            sys.stdout.flush()
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except SystemExit:  # click has answered a shell that completes a command line
-        code = 0
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = 130
-    except click.exceptions.NoArgsIsHelpError as error:
-        code = 2
-        print(error.format_message(), file=sys.stderr)  # noqa: T201 (help, as it is)
-    except click.ClickException as error:
-        code = 2
-        say_error(error.format_message(), usage_hint(error), 2, as_json=as_json)
-    except BrokenPipeError:
-        code = PipeClosed.exit_code
-    except BatchsentError as error:
-        code = error.exit_code
-        if not isinstance(error, PipeClosed) and not error.reported_by_rank:
-            say_error(error.message, error.hint, code, as_json=as_json, **error.details)
-        if error.exit_immediately:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    except OSError as error:  # without a name it is stdout, which is full or gone
-        code = 5
-        name = "stdout" if error.filename is None else printable(error.filename)
-        say_error(f"{name}: {error.strerror or error}", None, code, as_json=as_json)
-    except Exception as error:  # noqa: BLE001 (the last border: a bug still ends with its documented code)
-        import traceback
-
-        if os.environ.get("BATCHSENT_TRACEBACK") or not as_json:
-            traceback.print_exc()
-        say_error(
-            f"a bug in batchsent: {type(error).__name__}: {error}",
-            "please report it with the traceback",
-            code,
-            as_json=as_json,
-        )
-    finally:
-        leave(code)
-
-
-def wants_json_log(arguments: list[str]) -> bool:
-    """Tell whether errors go to stderr as JSON, also where the other arguments cannot be parsed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--log-format")
-    try:
-        found, _ = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # --log-format without a value
-        return False
-    return bool(found.log_format == "json")
-
-
-def usage_hint(error: click.ClickException) -> str | None:
-    """Return where to read on."""
-    context = getattr(error, "ctx", None)
-    return f"see {context.command_path} --help" if context is not None else None
-
-
-def say_error(message: str, hint: str | None, code: int, *, as_json: bool, **details: Any) -> None:
-    """Print an error to stderr, safe for a terminal, or as the last line of a JSON log."""
-    try:
-        if as_json:
-            facts = {"exit_code": code, "message": message, "hint": hint, **details}
-            write_line(json_line("exit_error", "error", **facts))
-        else:
-            lines = [f"batchsent: {text}" for text in message.splitlines()] + (
-                [f"  {hint}"] if hint else []
-            )
-            print("\n".join(printable(line) for line in lines), file=sys.stderr)  # noqa: T201
-    except OSError:
-        pass  # nobody listens
-
-
-def leave(code: int) -> None:
-    """End the process with `code`.
-
-    A thread may still be blocked reading a pipe, or in the middle of a forward pass: on the way out
-    of an error the interpreter is not asked to wait for it.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            code = code or 5
-            # Python would complain once more when it closes the stream.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if code in {0, 3}:
-        sys.exit(code)
-    os._exit(code)
+    run_and_exit(cli, arguments, models)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import importlib
-import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import click
+
+from batchsent.options import flag_of, kind_of
 
 # The groups of `--help`, in the order in which they are shown. An option without one is in "Other".
 GROUPS = (
@@ -39,6 +41,16 @@ class GroupedOption(click.Option):
             settings["type"] = click.Path()
         super().__init__(*arguments, **settings)
         self.group = group
+
+
+def common_option(*names: str, group: str = "Common", **settings: Any) -> Callable[[Any], Any]:
+    """Declare an option of a command itself, which is not a field of its options dataclass."""
+    return click.option(*names, cls=GroupedOption, group=group, **settings)
+
+
+def json_option(what: str) -> Callable[[Any], Any]:
+    """Declare --json."""
+    return common_option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
 
 
 class LazyCommand(click.Command):
@@ -100,17 +112,16 @@ def click_option(field: dataclasses.Field[Any], hint: Any) -> GroupedOption:
     """Return the click option of a field: its default is the field's, and stands nowhere else."""
     ours = {"affects", "minimum"}
     settings = {name: value for name, value in field.metadata.items() if name not in ours}
-    names = ["--" + field.name.replace("_", "-"), field.name]
+    names = [flag_of(field), field.name]
     if "short" in settings:
         names.insert(1, settings.pop("short"))
     choices = settings.pop("choices", None)
-    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    kind = kind_of(hint)
     if choices:
         settings["type"] = click.Choice(choices)
-    elif hint is bool:
+    elif kind is bool:
         settings["is_flag"] = True
     else:
-        settings.setdefault("type", str if typing.get_origin(hint) is tuple else hint)
+        settings.setdefault("type", str if kind is tuple else kind)
     shown = field.default not in (None, False, "", ())
     return GroupedOption(names, default=field.default, show_default=shown, **settings)

@@ -7,9 +7,15 @@ summary records it.
 import dataclasses
 import difflib
 import math
+import numbers
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
 from typing import Any, Literal, TypeVar
 
 from batchsent.errors import UsageError
+from batchsent.text import printable
 
 T = TypeVar("T")
 
@@ -41,29 +47,80 @@ def names_affecting(cls: type, what: Affects) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.metadata["affects"] == what]
 
 
-def build(cls: type[T], values: dict[str, Any]) -> T:
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
     """Make an options dataclass of keyword arguments.
 
     Raises UsageError for a name that is no option, with the nearest one, and for a value that is
-    none of its choices.
+    of another type or not one of the option's choices.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
+    hints = typing.get_type_hints(cls)
+    checked = {}
     for name, value in values.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             raise UsageError(
                 f"no option {name!r}", hint=f"did you mean {near[0]!r}?" if near else None
             )
+        checked[name] = check_type(fields[name], hints[name], value)
         choices = fields[name].metadata.get("choices")
         if choices and value is not None and value not in choices:
             raise UsageError(f"{name}={value!r} is not one of {', '.join(choices)}")
-        check_value(fields[name], value)
-    return cls(**values)
+        check_value(fields[name], checked[name])
+    return cls(**checked)
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """Return an option's name on the command line."""
+    return "--" + field.name.replace("_", "-")
+
+
+def check_type(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
+    """Return a value in the type of its option: a path as text, numpy's numbers as Python's.
+
+    Raises UsageError for a value of another type.
+    """
+    kind = kind_of(hint)
+    if value is None and (kind is not hint or field.default is None):
+        return None
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, str | PathLike) and isinstance(fspath(value), str):
+        return fspath(value)
+    if kind is tuple and isinstance(value, str):
+        return (value,)
+    if kind is tuple and isinstance(value, Iterable):
+        values = tuple(value)
+        if all(isinstance(one, str) for one in values):
+            return values
+    shown = printable(repr(value)[:60])
+    raise UsageError(f"{field.name} requires {TYPES[kind]}, not {shown}")
+
+
+def kind_of(hint: Any) -> Any:
+    """Return the type that a hint names: of `int | None` int, of `tuple[str, ...]` tuple."""
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return typing.get_origin(hint) or hint
+
+
+# What an option takes, in words.
+TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a list of texts",
+}
 
 
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
     """Refuse a number that is none or too small, and an empty name. Raises UsageError."""
-    flag = "--" + field.name.replace("_", "-")
+    flag = flag_of(field)
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{flag} {value}: not a number", hint="give a number")
     minimum = field.metadata.get("minimum")

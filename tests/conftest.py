@@ -1,6 +1,7 @@
 """Fixtures that several files use: tiny models, summaries of runs, a closed network."""
 
 import os
+import tempfile
 
 # Before any Hugging Face library is imported: no test reaches beyond loopback, and none shows a
 # progress bar. One thread: the models are so small that two would spend their time waiting for each
@@ -11,6 +12,8 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    # What was checked in one session is not believed in the next.
+    XDG_CACHE_HOME=tempfile.mkdtemp(prefix="batchsent-tests-"),
 )
 
 import json

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 CODE = """
 import json, resource, sys, threading, time
 from batchsent.errors import BatchsentError
-from batchsent.run.batch import batch
+from batchsent.commands.batch import batch
 from tests.hash_model import HashModels
 options = json.loads(sys.argv[3])
 peak = 0

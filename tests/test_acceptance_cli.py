@@ -393,8 +393,8 @@ def test_names_that_are_no_utf_8_are_names(dump):
 
 def test_a_name_with_a_nul_is_a_usage_or_input_error(dump):
     """From Python any string can come as a path: never a bug, never a traceback."""
+    from batchsent.commands.batch import batch
     from batchsent.errors import BatchsentError
-    from batchsent.run.batch import batch
     from tests.hash_model import HashModels
 
     for given, written in (("a\0.csv", "out.csv"), (dump / "in.csv", f"{dump}/o\0.csv")):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.records import Dialect
 from batchsent.formats.splitting import split
-from batchsent.run.batch import batch
 from tests.csv_cases import score_cells, without_new_fields
 from tests.hash_model import HashModels, expected
 from tests.property_settings import QUIET

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, InputError, UsageError
-from batchsent.run.batch import batch
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels, expected
 

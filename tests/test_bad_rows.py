@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import InputError, UsageError
-from batchsent.run.batch import batch
 from tests.children import run as run_child
 from tests.csv_cases import score_cells
 from tests.hash_model import HashModels, expected

@@ -12,6 +12,7 @@ import pytest
 
 import batchsent
 from batchsent.cli import cli
+from batchsent.commands.predict_texts import arrived_lines
 from batchsent.errors import GateFailed, InputError, ModelError, UsageError
 from tests.models import change_weights, make_model
 
@@ -128,10 +129,11 @@ def test_info_says_how_a_model_would_run_and_why(tiny_model, capsys):
 
 
 def test_predict_prints_a_line_a_text(tiny_model, capsys):
-    """POSITIVE 0.9991, and an empty line for nothing to read."""
+    """POSITIVE 0.9991  a great film, and an empty line for nothing to read."""
     command("predict", "-m", tiny_model, "a great film", "   ")
     first, second = capsys.readouterr().out.splitlines()
-    label, score = first.split()
+    label, score, text = first.split(maxsplit=2)
+    assert text == "a great film"
     assert label in {"NEGATIVE", "POSITIVE"}
     assert 0.5 <= float(score) <= 1
     assert second == ""
@@ -148,9 +150,11 @@ def test_k04_predict_tells_rows_without_a_finite_number(one_word_of_nan):
     some = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "br", "  ", "br br")
     assert some.returncode == 3, some.stderr
     assert [bool(line) for line in some.stdout.split("\n")] == [True, False, False, False, False]
-    assert some.stderr.startswith("warning: the model gives no finite number for 2 of 3 texts")
+    assert some.stderr.startswith(
+        "loading the model\nwarning: the model gives no finite number for 2 of 3 texts"
+    )
     none = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "  ")
-    assert (none.returncode, none.stderr) == (0, "")
+    assert (none.returncode, none.stderr) == (0, "loading the model\n")
     every = batchsent_command("predict", "-m", one_word_of_nan, "--json", text="br\n\nbr\n")
     assert every.returncode == 6
     assert [json.loads(line)["status"] for line in every.stdout.splitlines()] == [
@@ -177,6 +181,35 @@ def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["text"] for line in lines] == ["a great film", "awful \ufffd"]
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_predict_of_a_file_names_the_command_for_files(tiny_model, tmp_path, monkeypatch, capsys):
+    """The name of a file is no text: nothing is loaded or printed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").write_text("text\na great film\n")
+    for name in ("reviews.csv", f"{tmp_path}/reviews.csv"):
+        with pytest.raises(UsageError, match=r"reviews\.csv is a file") as caught:
+            command("predict", "-m", tiny_model, name)
+        assert caught.value.hint == f"use batch: batchsent batch {name} -o scored_reviews.csv"
+    assert capsys.readouterr() == ("", "")
+
+
+class Pipe(io.BytesIO):
+    """A stream whose bytes arrive in blocks."""
+
+    def __init__(self, *blocks):
+        super().__init__()
+        self.blocks = list(blocks)
+
+    def read1(self, size=-1):
+        return self.blocks.pop(0) if self.blocks else b""
+
+
+def test_lines_that_have_arrived_are_scored_together():
+    """Each list holds whole lines; a line may come in several blocks, the last without an end."""
+    pipe = Pipe(b"one\ntwo\r\nthr", b"e", b"e\n\nfour \xe2", b"\x82\xac\xff")
+    assert list(arrived_lines(pipe)) == [["one", "two"], ["three", ""], ["four \u20ac\ufffd"]]
+    assert list(arrived_lines(Pipe())) == []
 
 
 def test_python_functions_take_the_options_of_the_commands(labelled, tiny_model, tmp_path):
@@ -396,8 +429,9 @@ from batchsent.commands.report import report as first
 from batchsent import compare, evaluate, export, finetune, info, report, verify
 import batchsent
 for name in batchsent.__all__ * 2:
-    assert callable(getattr(batchsent, name)), name
-assert report is first is batchsent.report and verify is batchsent.verify
+    assert callable(getattr(batchsent, name)) or name == "__version__", name
+assert report is batchsent.report and verify is batchsent.verify
+assert report.__wrapped__ is first
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

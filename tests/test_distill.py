@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.commands.finetune import finetune
 from batchsent.commands.predict import load
 from batchsent.errors import InputError, UsageError
-from batchsent.run.batch import batch
 from tests.listener import Listener
 from tests.models import make_model
 from tests.reviews import BAD, GOOD, write_reviews

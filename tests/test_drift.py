@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.run.batch import batch
+from batchsent.commands.batch import batch
 from tests.hash_model import HashModels
 from tests.word_model import BLAME, PRAISE, WordModels
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchsent.cli import cli
+from batchsent.commands.batch import batch
 from batchsent.commands.finetune import finetune
 from batchsent.commands.predict import load
 from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
-from batchsent.run.batch import batch
 from tests.listener import Listener
 from tests.reviews import write_reviews
 

@@ -9,9 +9,9 @@ import pytest
 
 from batchsent.chunk import NONFINITE
 from batchsent.cli import cli
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, DeviceError, InputError, ModelError, UsageError
 from batchsent.reporting import Reporter
-from batchsent.run.batch import batch
 from batchsent.run.folder import batch_all
 from tests.children import run as run_child
 from tests.hash_model import HashModels, HashScorer

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.commands.evaluate import evaluate
 from batchsent.errors import GateFailed, InputError, UsageError
-from batchsent.run.batch import batch
 from batchsent.terminal.tables import show_evaluation
 from tests.hash_model import HashModels
 from tests.summaries import HOSTILE

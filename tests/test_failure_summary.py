@@ -6,10 +6,10 @@ from importlib import resources
 import jsonschema
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, DeviceError, ModelError
 from batchsent.evaluation import summary
 from batchsent.pages.report import render
-from batchsent.run.batch import batch
 from tests.hash_model import HashModels, HashScorer
 
 LARGEST_BYTES = 40_000

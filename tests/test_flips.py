@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.commands.compare import compare
 from batchsent.errors import GateFailed, InputError, OutputError, UsageError
 from batchsent.evaluation.flips import MOST_GROUPS, OTHERS, Flips, mcnemar
 from batchsent.formats import ReadOptions
 from batchsent.formats.scored_rows import ScoredFile, side_by_side
-from batchsent.run.batch import batch
 from batchsent.terminal.flips import show_flips
 from tests.hash_model import HashModels
 

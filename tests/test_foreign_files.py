@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 import batchsent
+from batchsent.commands.batch import batch
 from batchsent.errors import Locked, UsageError
 from batchsent.files.lock import held_lock
-from batchsent.run.batch import batch
 from tests.children import run as run_child
 from tests.hash_model import HashModels
 

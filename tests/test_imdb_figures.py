@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.evaluation.quality import LENGTH_EDGES
-from batchsent.run.batch import batch
 from tests.word_model import WordModels
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb" / "test-5k.parquet"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import Locked, UsageError
 from batchsent.files.atomic import publish_directory, temporary_directory
 from batchsent.files.lock import held_lock
-from batchsent.run.batch import batch
 from tests.children import run as run_child
 from tests.hash_model import HashModels
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import UsageError
-from batchsent.run.batch import batch
 from batchsent.run.folder import batch_all
 from tests.children import run
 from tests.hash_model import HashModels

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.errors import InputError
-from batchsent.run.batch import batch
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import InputError, UsageError
-from batchsent.run.batch import batch
 from tests.column_types import everything
 from tests.csv_cases import UGLY, as_csv_reads, score_cells, without_new_fields
 from tests.hash_model import HashModels, expected

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.batch import batch
 from batchsent.commands.sample import sample, text_mark
 from batchsent.errors import InputError, OutputError, UsageError
 from batchsent.evaluation.sampling import Draw, ScoreCounts, allocate, cell_edges, score_cells
-from batchsent.run.batch import batch
 from tests.hash_model import HashModels
 
 ADDED = [

@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED
+from batchsent.commands.batch import batch
 from batchsent.errors import InputError
 from batchsent.evaluation import summary
 from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.tally import Tally
 from batchsent.pages.report import render
-from batchsent.run.batch import batch
 from batchsent.terminal import summaries
 from batchsent.text import elapsed
 from tests.scored_rows import FOUR, TWO, Rows, small

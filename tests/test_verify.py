@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
-from batchsent.run.batch import batch
 from batchsent.verification.verify import verify
 from tests.column_types import everything
 from tests.csv_cases import UGLY

@@ -83,7 +83,7 @@ class EvaluateOptions(ReadOptions, ModelOptions):
     audit: str | None = option(
         None,
         "Judge all of FILE by the rows that sample drew from it and a person labelled.",
-        metavar="LABELLED",
+        metavar="LABELLED_FILE",
         group="Common",
     )
 

@@ -1,6 +1,7 @@
 """What batchsent would do here and why: versions, device, precision, model."""
 
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any
 
 from batchsent.evaluation.summary import versions
@@ -20,7 +21,7 @@ class InfoOptions(ModelOptions):
     )
 
 
-def info(model: str | None = None, **options: Any) -> dict[str, Any]:
+def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
     A model is loaded, so that the way it would run is what a scoring run takes. Options are those
@@ -33,7 +34,7 @@ def info(model: str | None = None, **options: Any) -> dict[str, Any]:
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
         return found | {"device": device.facts() | {"warnings": warnings} | chosen}
-    scorer = ModelScorer.open(identify(model, settings.revision), settings)
+    scorer = ModelScorer.open(identify(fspath(model), settings.revision), settings)
     try:
         return found | scorer.facts()
     finally:

@@ -1,9 +1,10 @@
 """The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
 
-import sys
+import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import numpy as np
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import ModelError, UsageError
 from batchsent.model.loading import identify
-from batchsent.model.options import ModelOptions, NamedModelOptions
+from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
-from batchsent.reporting import Reporter
-from batchsent.standard_streams import check_stdin
+from batchsent.python_words import python_words
 from batchsent.text import printable
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 # Rows scored together: enough to sort by length, little enough to hold beside a large frame.
 SLICE_ROWS = 8_192
 STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
-
-
-@dataclass(frozen=True)
-class PredictOptions(NamedModelOptions):
-    """How a few texts are scored."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,16 @@ class Model:
     def labels(self) -> tuple[str, ...]:
         """Label names."""
         return self.scorer.labels
+
+    def __repr__(self) -> str:
+        """Return one line: which model it is, its labels, and how it runs."""
+        facts = self.scorer.facts()
+        labels = ", ".join(map(printable, self.labels[:6]))
+        more = ", ..." if len(self.labels) > 6 else ""
+        return (
+            f"<batchsent model {printable(facts['model']['source'])}: {labels}{more}; "
+            f"{facts['device']['name']}, {facts['model']['precision']}>"
+        )
 
     def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
         """Score some texts.
@@ -117,10 +122,11 @@ class Model:
 
     def _score(self, texts: list[str | None]) -> Scores:
         """Score texts slice by slice."""
-        slices = [
-            self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
-            for start in range(0, max(1, len(texts)), SLICE_ROWS)
-        ]
+        with python_words(inspect.signature(ModelOptions)):
+            slices = [
+                self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
+                for start in range(0, max(1, len(texts)), SLICE_ROWS)
+            ]
         return Scores(
             probabilities=np.concatenate([s.probabilities for s in slices]),
             n_tokens=np.concatenate([s.n_tokens for s in slices]),
@@ -130,7 +136,9 @@ class Model:
         )
 
 
-def load(model: str | None = None, *, revision: str | None = None, **options: Any) -> Model:
+def load(
+    model: str | PathLike[str] | None = None, *, revision: str | None = None, **options: Any
+) -> Model:
     """Load a model folder or Hub id, without either the model that comes with batchsent.
 
     Options are those of ModelOptions: device, precision, max_length, long_text, batch_tokens.
@@ -142,40 +150,11 @@ def load(model: str | None = None, *, revision: str | None = None, **options: An
     'POSITIVE'
     """
     settings = build(ModelOptions, options)
-    scorer = ModelScorer.open(identify(model, revision), settings)
+    source = None if model is None else fspath(model)
+    scorer = ModelScorer.open(identify(source, revision), settings, always_check=False)
     for said in scorer.facts()["device"]["warnings"]:
         warnings.warn(said, stacklevel=2)
     return Model(scorer)
-
-
-def predictions(
-    texts: Sequence[str], *, reporter: Reporter | None = None, **options: Any
-) -> Iterator[tuple[str, Prediction]]:
-    """Yield each text with its prediction.
-
-    Without texts, each line of stdin, as soon as it has been read. Options are those of
-    PredictOptions. Warns, at the end, of texts for which the model gave no finite number, and
-    raises ModelError where it gave none for any.
-    """
-    settings = build(PredictOptions, options)
-    reporter = reporter or Reporter()
-    if not texts:
-        check_stdin()
-        if sys.stdin.isatty():
-            raise UsageError("there is no text", hint="give texts, or pipe lines in")
-    model = Model(ModelScorer.open(identify(settings.model, settings.revision), settings))
-    for said in model.scorer.facts()["device"]["warnings"]:
-        reporter.warning(said)
-    # Undecodable bytes of a pipe are for the model to read as U+FFFD, not a reason to stop.
-    lines = texts or (raw.decode("utf-8", "replace").rstrip("\r\n") for raw in sys.stdin.buffer)
-    counts = dict.fromkeys(STATUS.values(), 0)
-    for text in lines:
-        prediction = model.predict([text])[0]
-        counts[prediction.status] += 1
-        yield text, prediction
-    lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")
-    if lacking is not None:
-        reporter.warning(lacking)
 
 
 def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:

@@ -224,17 +224,13 @@ class Quality:
         return found
 
     def _figures(self) -> dict[str, Any]:
-        """Compute the package's metric from the confusion matrix: a weighted pair for each cell."""
-        from batchsent.evaluation.metrics import load_metric
+        """Compute the package's metric from the confusion matrix, one weighted pair a cell."""
+        from batchsent.evaluation.metrics import classification
 
         gold, predicted = np.nonzero(self.confusion)
-        # By number and not by name: two labels of one name would share an entry.
-        metric = load_metric([str(i) for i in range(len(self.labels))])
-        weights = self.confusion[gold, predicted]
-        result: dict[str, Any] = metric.compute(
-            predictions=predicted, references=gold, sample_weight=weights
-        )
-        return result
+        # Numbers instead of names: two labels of one name would share an entry.
+        names = [str(i) for i in range(len(self.labels))]
+        return classification(predicted, gold, self.confusion[gold, predicted], names)
 
     def _confusion(self) -> dict[str, Any]:
         """Return the matrix (rows are gold labels) and the commonest mistakes."""

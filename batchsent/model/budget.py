@@ -18,7 +18,7 @@ def default_budget(model: LoadedModel) -> int:
     Not from the memory that is free, since a run that is resumed beside another program must have
     the same batches.
     """
-    config = model.module.config
+    config = model.config
     hidden = int(getattr(config, "hidden_size", 768))
     if model.device.memory_bytes is None:
         values = CPU_VALUES.get(model.device.precision, CPU_VALUES["float32"])

@@ -1,7 +1,8 @@
 """Choose the fastest right way to run a model: token ids of a batch to label probabilities.
 
 The packed way is checked against transformers' own forward pass when the model loads; where they
-disagree, or it fails, the model runs as transformers runs it, and the summary says so.
+disagree, or it fails, the model runs as transformers runs it, and the summary says so. A model that
+was checked here before (checked.py) comes without transformers' module, and is not checked again.
 """
 
 from dataclasses import replace
@@ -25,7 +26,7 @@ from batchsent.model.packed import (
     to_device,
 )
 from batchsent.model.weight_files import weight_files
-from batchsent.model.weights import extract_weights
+from batchsent.model.weights import EncoderWeights, extract_weights
 from batchsent.text import first_line, printable
 
 # Largest difference of a logit between the packed way and transformers, as a share of the logits'
@@ -64,7 +65,7 @@ class Encoder(Protocol):
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device.
 
-        `ids` holds the texts' tokens one behind the other, `lengths` how many belong to each. On an
+        `ids` holds the texts' tokens one after the other, `lengths` how many belong to each. On an
         accelerator the result may still be being computed.
         """
 
@@ -83,6 +84,8 @@ def make_encoder(model: LoadedModel) -> Encoder:
     there is no room for the texts that this is found out with.
     """
     device = model.device
+    if model.module is None:
+        return _packed(model)
     if device.precision == "int8":
         return _int8(model)
     stock = (
@@ -123,9 +126,8 @@ def float32_encoder(
             hint="score again with the model as it is now",
         )
     exact = replace(device, precision="float32", reason="for what half precision cannot hold")
-    return make_encoder(
-        LoadedModel(identity, load_module(identity, exact), tokenizer, exact, max_length)
-    )
+    module = load_module(identity, exact)
+    return make_encoder(LoadedModel(identity, module, tokenizer, exact, max_length, module.config))
 
 
 def _int8(model: LoadedModel) -> PackedEncoder:
@@ -135,27 +137,34 @@ def _int8(model: LoadedModel) -> PackedEncoder:
     """
     obstacle = _why_not_packed(model)
     if obstacle is None:
-        packed = packed_float32(model, int8_dense)
+        packed = _packed(model)
         obstacle = _check_against_reference(packed, packed_float32(model), model)
         if obstacle is None:
-            packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
             return packed
     raise UsageError(f"this model does not run in int8: {obstacle}", hint=FLOAT32_HINT)
 
 
 def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> PackedEncoder:
     """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones."""
-    weights = extract_weights(model.module)
-    assert weights is not None
+    weights = _weights(model)
     reason = "no padding, last layer for the first token only"
     return PackedEncoder(weights, "cpu", attention_by_length, "packed", reason, dense)
 
 
+def _weights(model: LoadedModel) -> EncoderWeights:
+    weights = model.weights or extract_weights(model.module)
+    assert weights is not None
+    return weights
+
+
 def _packed(model: LoadedModel) -> PackedEncoder:
+    if model.device.precision == "int8":
+        packed = packed_float32(model, int8_dense)
+        packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
+        return packed
     if model.device.kind == "cpu":
         return packed_float32(model)
-    weights = extract_weights(model.module)
-    assert weights is not None
+    weights = _weights(model)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
     return PackedEncoder(
         weights, model.device.name, VarlenAttention(), "packed, varlen attention", reason
@@ -213,14 +222,14 @@ def check_texts(model: LoadedModel) -> tuple[NDArray[np.int32], NDArray[np.int64
         np.array([*CHECK_LENGTHS, model.max_length], dtype=np.int64), model.max_length
     )
     # Ids from the middle of the vocabulary: special tokens stand at its ends.
-    words = int(model.module.config.vocab_size)
+    words = int(model.config.vocab_size)
     return random.integers(words // 4, words - words // 4, int(lengths.sum())).astype(
         np.int32
     ), lengths
 
 
 def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]:
-    """Return the logits (texts, labels) of the check's texts, run beside none of another length.
+    """Return the logits (texts, labels) of the check's texts, each run beside its equals in length.
 
     In half precision some may not be finite, where float32 gives finite ones. Raises ModelError for
     a model that does not run or is not finite, DeviceError where there is no room for it.

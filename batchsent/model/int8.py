@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsent.errors import UsageError
 from batchsent.model.cpu import cpu_flags
-from batchsent.model.packed import join_linears
+from batchsent.model.packed import find_activation, join_linears
 
 FLOAT32_HINT = "use --precision float32"
 # Inputs are unsigned bytes around 128, since VNNI's instructions are for unsigned inputs.
@@ -44,7 +44,6 @@ def require_int8() -> None:
 def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make one dense layer of linear modules: int8 weights and inputs, float32 outputs."""
     import torch
-    from transformers.activations import ACT2FN
 
     weight, bias = join_linears(modules)
     weight_scale = weight.abs().amax(dim=1).clamp_(min=1e-12) / LARGEST
@@ -53,10 +52,8 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
     packed = torch.ops.onednn.qlinear_prepack(whole, None)
     multiply = torch.ops.onednn.qlinear_pointwise
     activate = None
-    if activation == "gelu":
-        activate = torch.ops.aten.gelu_
-    elif activation is not None:
-        activate = ACT2FN[activation]
+    if activation is not None:
+        activate = torch.ops.aten.gelu_ if activation == "gelu" else find_activation(activation)
 
     def run(states: Any) -> Any:
         # amax and amin, since abs makes a copy, and aminmax along the last dimension is 20 times

@@ -29,6 +29,7 @@ from batchsent.model.files import sha256_of, sha256_of_all
 from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
 from batchsent.model.tokenizer_files import TOKENIZER_FILES
+from batchsent.model.weights import EncoderWeights
 from batchsent.text import first_line, printable
 
 # A Hub id: owner/name, or name alone for the oldest models.
@@ -63,13 +64,15 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run."""
+    """A model ready to run: loaded by transformers, or as `weights` from its files alone."""
 
     identity: ModelIdentity
-    module: Any  # transformers model in eval mode, on the device
-    tokenizer: Any  # transformers tokenizer
+    module: Any  # transformers model in eval mode, on the device; None where it was not needed
+    tokenizer: Any  # transformers tokenizer, or checked.RecordedTokenizer
     device: Device
     max_length: int  # tokens read of a text: what the tokenizer cuts at, or what the user said
+    config: Any = None  # the configuration as transformers reads it
+    weights: EncoderWeights | None = None  # where there is no module
 
 
 def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
@@ -222,7 +225,8 @@ def load_model(
     tokenizer = _load_tokenizer(identity.path)
     module = load_module(identity, chosen)
     _check_ids(identity.path, tokenizer, module)
-    return LoadedModel(identity, module, tokenizer, chosen, max_length or identity.max_length)
+    length = max_length or identity.max_length
+    return LoadedModel(identity, module, tokenizer, chosen, length, module.config)
 
 
 def _check_ids(path: Path, tokenizer: Any, module: Any) -> None:
@@ -244,7 +248,7 @@ def _load_tokenizer(path: Path) -> Any:
     """Load a folder's tokenizer; nothing is printed. Raises ModelError."""
     import transformers
 
-    with _loading_errors(path), _quiet(transformers), spared_stdout():
+    with loading_errors(path), _quiet(transformers), spared_stdout():
         return transformers.AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )
@@ -261,7 +265,7 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
     path = identity.path
     # A conversion service must not be asked about a folder that is already safetensors.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    with _loading_errors(path), _quiet(transformers):
+    with loading_errors(path), _quiet(transformers):
         module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             path,
             use_safetensors=True,
@@ -290,7 +294,7 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
 
 
 @contextmanager
-def _loading_errors(path: Path) -> Iterator[None]:
+def loading_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong while files become a model into a ModelError: it has no common class."""
     try:
         yield

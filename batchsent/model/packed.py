@@ -221,15 +221,30 @@ def join_linears(modules: list[Any]) -> tuple[Any, Any]:
     return weight, bias
 
 
+def find_activation(name: str) -> Callable[[Any], Any]:
+    """Return an activation by its name in config.json.
+
+    The usual ones are torch's own: importing transformers' takes a second.
+    """
+    from torch.nn import functional
+
+    usual: dict[str, Callable[[Any], Any]] = {"gelu": functional.gelu, "relu": functional.relu}
+    if name in usual:
+        return usual[name]
+    from transformers.activations import ACT2FN
+
+    activation: Callable[[Any], Any] = ACT2FN[name]
+    return activation
+
+
 def _dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make a dense layer of torch's own parts."""
     from torch.nn.functional import linear
-    from transformers.activations import ACT2FN
 
     weight, bias = join_linears(modules)
     if activation is None:
         return lambda states: linear(states, weight, bias)
-    act = ACT2FN[activation]
+    act = find_activation(activation)
     return lambda states: act(linear(states, weight, bias))
 
 
@@ -259,14 +274,13 @@ def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any],
     against 185 with GELU (1024 tokens, 768 to 3072).
     """
     import torch
-    from transformers.activations import ACT2FN
 
     weight, bias = join_linears(modules)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     run = torch.ops.mkldnn._linear_pointwise
     fused = {None: "none", "gelu": "gelu", "relu": "relu"}.get(activation)
-    if fused is None:
-        act = ACT2FN[activation]
+    if activation is not None and fused is None:
+        act = find_activation(activation)
         return lambda states: act(run(states, packed, bias, "none", [], ""))
     # Of oneDNN's two GELUs "none" is the exact one, as torch.nn.functional.gelu calls it.
     algorithm = "none" if fused == "gelu" else ""

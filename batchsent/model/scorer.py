@@ -12,10 +12,12 @@ from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
-from batchsent.model.device import HALF, device_errors
+from batchsent.model.checked import load_checked, record_check
+from batchsent.model.device import HALF, choose_device, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
+from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
 from batchsent.model.tokens import TextEncoder, make_text_encoder
 
@@ -115,18 +117,26 @@ class ModelScorer:
         self.retried = 0  # texts run once more in float32
 
     @classmethod
-    def open(cls, identity: ModelIdentity, options: ModelOptions) -> "ModelScorer":
+    def open(
+        cls, identity: ModelIdentity, options: ModelOptions, *, always_check: bool = True
+    ) -> "ModelScorer":
         """Load a model and choose the fastest way to run it.
 
-        Raises UsageError, ModelError or DeviceError.
+        What was checked on this machine before need not be checked again: without `always_check`
+        such a model loads in half the time. Raises UsageError, ModelError or DeviceError.
         """
         check_model_options(identity, options)
-        model = load_model(
-            identity,
-            device=options.device,
-            precision=options.precision,
-            max_length=options.max_length,
-        )
+        model = None
+        if not always_check:
+            device = choose_device(options.device, options.precision)
+            model = load_checked(identity, device, options.max_length or identity.max_length)
+        if model is None:
+            model = load_model(
+                identity,
+                device=options.device,
+                precision=options.precision,
+                max_length=options.max_length,
+            )
         text_encoder = make_text_encoder(
             model.tokenizer, model.max_length, options.long_text or identity.long_text
         )
@@ -136,6 +146,8 @@ class ModelScorer:
         with device_errors(model.device.description, model.device.kind):
             reference = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model)
+            if model.module is not None and isinstance(encoder, PackedEncoder):
+                record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
     def prepare(self, texts: list[str | None]) -> Prepared:

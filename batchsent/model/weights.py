@@ -1,12 +1,15 @@
-"""The parts of a transformers classifier that the packed forward pass needs.
+"""The parts of a classifier that the packed forward pass needs, taken by their names.
 
-Knows architectures and runs none. Each architecture that can run packed has one function here. What
-it returns is checked against the model itself before it is used (encoder.make_encoder), so a new
-version of transformers cannot make it silently wrong.
+Each architecture that can run packed has one function here. It takes the parts from a model that
+transformers has loaded, or from the weight files themselves: their names are the same. What it
+returns is checked against transformers' own forward pass (encoder.make_encoder), so a new version
+of transformers cannot make it silently wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 
@@ -20,19 +23,30 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """A dense layer, with the names that torch.nn.Linear gives its parts."""
+
+    weight: Any  # (outputs, inputs)
+    bias: Any  # (outputs,)
+
+    def __call__(self, states: Any) -> Any:
+        """Return (..., outputs) of (..., inputs)."""
+        from torch.nn.functional import linear
+
+        return linear(states, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
 class Layer:
-    """One block: attention, normalization, two dense layers, normalization.
+    """One block: attention, normalization, two dense layers, normalization."""
 
-    Modules are torch.nn.Linear.
-    """
-
-    query: Any
-    key: Any
-    value: Any
-    attention_output: Any
+    query: Dense
+    key: Dense
+    value: Dense
+    attention_output: Dense
     attention_norm: Norm
-    intermediate: Any
-    output: Any
+    intermediate: Dense
+    output: Dense
     output_norm: Norm
 
 
@@ -50,8 +64,39 @@ class EncoderWeights:
     head: Callable[[Any], Any]  # (texts, width) -> (texts, labels)
 
 
+# Returns the part of a name: a module, or a Dense made of the tensors of that name.
+FindPart = Callable[[str], Any]
+# A model's configuration as transformers reads it.
+Config = Any
+
+
 def extract_weights(module: Any) -> EncoderWeights | None:
-    """Return the parts of a model, or None for an architecture that is not known here."""
+    """Return the parts of a model that transformers has loaded: its own modules, not copies.
+
+    None for an architecture that is not known here.
+    """
+    # Not get_submodule, which does not see through the wrappers that LoRA puts around modules.
+    return _take_weights(
+        type(module).__name__, module.config, lambda name: attrgetter(name)(module)
+    )
+
+
+def assemble_weights(
+    architecture: str, config: Config, tensors: Mapping[str, Any]
+) -> EncoderWeights | None:
+    """Return the parts of a model made of its named tensors.
+
+    None for an architecture that is not known here. Raises KeyError for a tensor that is not there.
+    """
+
+    def find(name: str) -> Dense:
+        # An embedding has no bias.
+        return Dense(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+
+    return _take_weights(architecture, config, find)
+
+
+def _take_weights(architecture: str, config: Config, find: FindPart) -> EncoderWeights | None:
     known = {
         "DistilBertForSequenceClassification": _distilbert,
         "BertForSequenceClassification": _bert,
@@ -59,8 +104,7 @@ def extract_weights(module: Any) -> EncoderWeights | None:
         "XLMRobertaForSequenceClassification": _roberta,
         "CamembertForSequenceClassification": _roberta,
     }
-    config = module.config
-    take = known.get(type(module).__name__)
+    take = known.get(architecture)
     if (
         take is None
         or getattr(config, "is_decoder", False)
@@ -69,86 +113,102 @@ def extract_weights(module: Any) -> EncoderWeights | None:
         return None
     if not isinstance(getattr(config, "hidden_act", getattr(config, "activation", None)), str):
         return None
-    return take(module)
+    return take(config, find)
 
 
-def _norm(module: Any) -> Norm:
-    return Norm(module.weight, module.bias, module.eps)
+def read_tensors(files: tuple[Path, ...], device: str, dtype: Any) -> dict[str, Any]:
+    """Read safetensors files as transformers loads them: onto a device, in one number format."""
+    from safetensors import safe_open
+
+    tensors = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                # A copy: the file is mapped into memory at any address, and kernels are chosen by
+                # the alignment of what they get.
+                tensors[name] = file.get_tensor(name).to(device, dtype, copy=True)
+    return tensors
 
 
-def _distilbert(module: Any) -> EncoderWeights:
+def _norm(find: FindPart, name: str, epsilon: float) -> Norm:
+    part = find(name)
+    return Norm(part.weight, part.bias, epsilon)
+
+
+def _distilbert(config: Config, find: FindPart) -> EncoderWeights:
     import torch
 
-    embeddings, config = module.distilbert.embeddings, module.config
-    layers = tuple(
-        Layer(
-            query=block.attention.q_lin,
-            key=block.attention.k_lin,
-            value=block.attention.v_lin,
-            attention_output=block.attention.out_lin,
-            attention_norm=_norm(block.sa_layer_norm),
-            intermediate=block.ffn.lin1,
-            output=block.ffn.lin2,
-            output_norm=_norm(block.output_layer_norm),
+    epsilon = 1e-12  # stands in the code of transformers, not in the configuration
+
+    def layer(number: int) -> Layer:
+        block = f"distilbert.transformer.layer.{number}"
+        return Layer(
+            query=find(f"{block}.attention.q_lin"),
+            key=find(f"{block}.attention.k_lin"),
+            value=find(f"{block}.attention.v_lin"),
+            attention_output=find(f"{block}.attention.out_lin"),
+            attention_norm=_norm(find, f"{block}.sa_layer_norm", epsilon),
+            intermediate=find(f"{block}.ffn.lin1"),
+            output=find(f"{block}.ffn.lin2"),
+            output_norm=_norm(find, f"{block}.output_layer_norm", epsilon),
         )
-        for block in module.distilbert.transformer.layer
-    )
-    pre_classifier, classifier = module.pre_classifier, module.classifier
+
+    pre_classifier, classifier = find("pre_classifier"), find("classifier")
     return EncoderWeights(
-        word_embeddings=embeddings.word_embeddings.weight,
-        positions=embeddings.position_embeddings.weight,
+        word_embeddings=find("distilbert.embeddings.word_embeddings").weight,
+        positions=find("distilbert.embeddings.position_embeddings").weight,
         first_position=0,
-        norm=_norm(embeddings.LayerNorm),
-        layers=layers,
+        norm=_norm(find, "distilbert.embeddings.LayerNorm", epsilon),
+        layers=tuple(layer(number) for number in range(config.n_layers)),
         heads=config.n_heads,
         activation=config.activation,
         head=lambda first: classifier(torch.relu(pre_classifier(first))),
     )
 
 
-def _bert(module: Any) -> EncoderWeights:
-    pooler, classifier = module.bert.pooler, module.classifier
-    # The pooler takes (texts, tokens, width) and reads token 0.
-    return _bert_like(module, module.bert, 0, lambda first: classifier(pooler(first[:, None])))
+def _bert(config: Config, find: FindPart) -> EncoderWeights:
+    head = _tanh_head(find("bert.pooler.dense"), find("classifier"))
+    return _bert_like(config, find, "bert", 0, head)
 
 
-def _roberta(module: Any) -> EncoderWeights:
-    classifier = module.classifier
-    # Positions count from behind the padding id; the head takes (texts, tokens, width) and reads
-    # token 0.
-    return _bert_like(
-        module,
-        module.roberta,
-        module.config.pad_token_id + 1,
-        lambda first: classifier(first[:, None]),
-    )
+def _roberta(config: Config, find: FindPart) -> EncoderWeights:
+    head = _tanh_head(find("classifier.dense"), find("classifier.out_proj"))
+    # Positions count from the padding id on.
+    return _bert_like(config, find, "roberta", config.pad_token_id + 1, head)
+
+
+def _tanh_head(hidden: Callable[[Any], Any], output: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import torch
+
+    return lambda first: output(torch.tanh(hidden(first)))
 
 
 def _bert_like(
-    module: Any, base: Any, first_position: int, head: Callable[[Any], Any]
+    config: Config, find: FindPart, base: str, first_position: int, head: Callable[[Any], Any]
 ) -> EncoderWeights:
-    embeddings, config = base.embeddings, module.config
-    layers = tuple(
-        Layer(
-            query=block.attention.self.query,
-            key=block.attention.self.key,
-            value=block.attention.self.value,
-            attention_output=block.attention.output.dense,
-            attention_norm=_norm(block.attention.output.LayerNorm),
-            intermediate=block.intermediate.dense,
-            output=block.output.dense,
-            output_norm=_norm(block.output.LayerNorm),
+    epsilon = config.layer_norm_eps
+
+    def layer(number: int) -> Layer:
+        block = f"{base}.encoder.layer.{number}"
+        return Layer(
+            query=find(f"{block}.attention.self.query"),
+            key=find(f"{block}.attention.self.key"),
+            value=find(f"{block}.attention.self.value"),
+            attention_output=find(f"{block}.attention.output.dense"),
+            attention_norm=_norm(find, f"{block}.attention.output.LayerNorm", epsilon),
+            intermediate=find(f"{block}.intermediate.dense"),
+            output=find(f"{block}.output.dense"),
+            output_norm=_norm(find, f"{block}.output.LayerNorm", epsilon),
         )
-        for block in base.encoder.layer
-    )
+
+    # A single text is all of token type 0.
+    token_type = find(f"{base}.embeddings.token_type_embeddings").weight[0]
     return EncoderWeights(
-        word_embeddings=embeddings.word_embeddings.weight,
-        # A single text is all of token type 0.
-        positions=embeddings.position_embeddings.weight
-        + embeddings.token_type_embeddings.weight[0],
+        word_embeddings=find(f"{base}.embeddings.word_embeddings").weight,
+        positions=find(f"{base}.embeddings.position_embeddings").weight + token_type,
         first_position=first_position,
-        norm=_norm(embeddings.LayerNorm),
-        layers=layers,
+        norm=_norm(find, f"{base}.embeddings.LayerNorm", epsilon),
+        layers=tuple(layer(number) for number in range(config.num_hidden_layers)),
         heads=config.num_attention_heads,
         activation=config.hidden_act,
         head=head,

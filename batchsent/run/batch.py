@@ -27,7 +27,6 @@ How a run ends:
 import contextlib
 import datetime
 import uuid
-from pathlib import Path
 from typing import Any
 
 from batchsent.errors import BatchsentError, GateFailed, Interrupted, OutputError, UsageError
@@ -40,11 +39,10 @@ from batchsent.formats import open_source
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
-from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.checks import check_options, ensure_unchanged
 from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
-from batchsent.run.models import Models, OneModel, describe
+from batchsent.run.models import Models, describe
 from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
@@ -65,35 +63,6 @@ from batchsent.run.summary_sections import (
 )
 from batchsent.run.writing import RunFiles
 from batchsent.text import printable
-
-
-def batch(
-    input: str | Path,  # noqa: A002 (what it is)
-    output: str | Path,
-    *,
-    reporter: Reporter | None = None,
-    models: Models | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Score the reviews of a file and write the same rows with a label and a score each.
-
-    `input` and `output` are paths, `-` for stdin and stdout; the options are those of BatchOptions.
-    Returns the summary that is written beside the output; its `status` is complete, or up_to_date
-    when the output was there already, made of the same input by the same model and options. Rerun
-    after an interruption, it resumes where the first run stopped and writes the same bytes. Raises
-    BatchsentError.
-    """
-    settings = build(BatchOptions, options)
-    with Signals() as signals:
-        run = Run(
-            str(input),
-            str(output),
-            settings,
-            models or OneModel(settings),
-            reporter or Reporter(),
-            signals,
-        )
-        return run.go()
 
 
 class Run:

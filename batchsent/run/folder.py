@@ -115,7 +115,7 @@ def run_file(
     signals: Signals,
     position: tuple[int, int],
 ) -> dict[str, Any]:
-    """Run file n of m (`position`); what goes wrong with it is told and kept in its entry."""
+    """Run file n of m (`position`); what goes wrong with it is reported and kept in its entry."""
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
     run = Run(source, str(target), settings, models, reporter, signals, position)
     try:
@@ -139,7 +139,7 @@ def run_file(
 
 
 def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict[str, Any]:
-    """Tell that a file failed and return what the summary of the whole says of it."""
+    """Report that a file failed and return what the summary of the whole says of it."""
     hint = f" ({error.hint})" if error.hint else ""
     reporter.warning(f"{printable(source)}: {error.message}{hint}", exit_code=error.exit_code)
     failure = {"message": error.message, "hint": error.hint}
@@ -262,7 +262,7 @@ def files_in(folder: Path) -> list[str]:
             known = format_of(path.name, what="input")
         except UsageError:
             continue
-        # A link to nothing is a dump that is missing, and is told as such.
+        # A link to nothing is a missing dump, and is reported as such.
         there = is_regular(path) or not exists(path)
         if known and there and not path.name.startswith("."):
             found.append(str(path))

@@ -1,0 +1,92 @@
+"""`batchsent predict`: label and score of a few texts, or of each line of stdin."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchsent.errors import UsageError
+from batchsent.filenames import is_regular
+from batchsent.model.options import NamedModelOptions
+from batchsent.options import build
+from batchsent.reporting import Reporter
+from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
+
+if TYPE_CHECKING:
+    from batchsent.commands.predict import Prediction
+
+# Read at once: far more than a pipe holds.
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PredictOptions(NamedModelOptions):
+    """How a few texts are scored."""
+
+
+def predictions(
+    texts: Sequence[str], *, reporter: Reporter | None = None, **options: Any
+) -> Iterator[tuple[str, "Prediction"]]:
+    """Yield each text with its prediction.
+
+    Without texts, each line of stdin: those that have arrived are scored together. Options are
+    those of PredictOptions. Warns, at the end, of texts for which the model gave no finite number,
+    and raises ModelError where it gave none for any. Raises UsageError for the name of a file.
+    """
+    settings = build(PredictOptions, options)
+    reporter = reporter or Reporter()
+    for text in texts:
+        check_no_file(text)
+    if not texts:
+        check_stdin()
+        if sys.stdin.isatty():
+            raise UsageError("there is no text", hint="give texts, or pipe lines in")
+    reporter.notice("loading the model")
+    # These take a second, which the user is told of first.
+    from batchsent.commands.predict import STATUS, Model, describe_nonfinite
+    from batchsent.model.loading import identify
+    from batchsent.model.scorer import ModelScorer
+
+    identity = identify(settings.model, settings.revision)
+    model = Model(ModelScorer.open(identity, settings, always_check=False))
+    for said in model.scorer.facts()["device"]["warnings"]:
+        reporter.warning(said)
+    counts = dict.fromkeys(STATUS.values(), 0)
+    batches = [list(texts)] if texts else arrived_lines(sys.stdin.buffer)
+    for batch in batches:
+        for text, prediction in zip(batch, model.predict(batch), strict=True):
+            counts[prediction.status] += 1
+            yield text, prediction
+    lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")
+    if lacking is not None:
+        reporter.warning(lacking)
+
+
+def check_no_file(text: str) -> None:
+    """Raise UsageError for the name of a file: its rows are meant, not the words of its name."""
+    if is_regular(text):
+        name = printable(text)
+        raise UsageError(
+            f"{name} is a file: predict takes texts",
+            hint=f"use batch: batchsent batch {name} -o scored_{name.rpartition('/')[2]}",
+        )
+
+
+def arrived_lines(stream: Any) -> Iterator[list[str]]:  # typeshed's stdin.buffer has no read1
+    """Yield the lines of a stream in lists: all that have arrived, as soon as one has.
+
+    Undecodable bytes are for the model to read as U+FFFD, not a reason to stop.
+    """
+    rest = b""
+    while block := stream.read1(BLOCK_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield [decode(line) for line in lines]
+    if rest:
+        yield [decode(rest)]
+
+
+def decode(line: bytes) -> str:
+    """Return a line as text, without its end."""
+    return line.decode("utf-8", "replace").rstrip("\r\n")

@@ -1,0 +1,85 @@
+"""Errors as Python programs read them: `overwrite=True` where the command line says `--overwrite`.
+
+Messages and hints name options as they are typed in a shell. Where a function was called from
+Python they are put into its own words on the way out, by its signature, in one place: here.
+"""
+
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from batchsent.errors import BatchsentError
+
+# Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
+COMMAND = re.compile(
+    r"(batchsent (?:batch|compare|evaluate|export|finetune|info|predict|report|verify) [^;]*)"
+)
+# A flag and, after a space or =, what may be its value.
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)")
+# What is a value and not the next word of the sentence: a placeholder, a number, a rule, a device.
+PLACEHOLDER = re.compile(r"[A-Z][A-Z|]*")
+VALUE = re.compile(r"[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
+
+
+@contextmanager
+def python_words(signature: inspect.Signature) -> Iterator[None]:
+    """Put errors that leave the block into the words of a function with this signature."""
+    try:
+        yield
+    except BatchsentError as error:
+        error.message = in_python_words(error.message, signature)
+        if error.hint is not None:
+            error.hint = in_python_words(error.hint, signature)
+        raise
+
+
+def in_python_words(text: str, signature: inspect.Signature) -> str:
+    """Return a message with the flags that are parameters of a function written as in a call.
+
+    add --overwrite to replace it  ->  add overwrite=True to replace it
+    --max-length 3: too short      ->  max_length=3: too short
+    use --precision float32        ->  use precision='float32'
+    name it: --text-column NAME    ->  name it: text_column=NAME
+    --stars requires --gold        ->  stars requires gold
+    """
+
+    def reword(found: re.Match[str]) -> str:
+        flag, value = found.groups()
+        if flag is None:
+            return "output"
+        parameter = signature.parameters.get(flag.replace("-", "_"))
+        if parameter is None:
+            return found[0]  # of another program, such as pip's --index-url
+        rest = "" if value is None else found[0][len(flag) + 2 :]
+        if isinstance(parameter.default, bool):
+            return f"{parameter.name}=True{rest}"
+        given = "" if value is None else value.rstrip(".,:")
+        if given and (VALUE.fullmatch(given) or given in choices_of(parameter)):
+            rest = rest[1 + len(given) :]
+            return f"{parameter.name}={written(given, parameter)}{rest}"
+        return f"{parameter.name}{rest}"
+
+    parts = COMMAND.split(text)
+    # Every second part is a command.
+    parts[::2] = [FLAG.sub(reword, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def choices_of(parameter: inspect.Parameter) -> set[object]:
+    """Return the values that a parameter's type names."""
+    kinds = (parameter.annotation, *typing.get_args(parameter.annotation))
+    found: set[object] = set()
+    for kind in kinds:
+        if typing.get_origin(kind) is typing.Literal:
+            found |= set(typing.get_args(kind))
+    return found
+
+
+def written(value: str, parameter: inspect.Parameter) -> str:
+    """Return a value as it is written in Python: a placeholder and a number plain, text quoted."""
+    kinds = {parameter.annotation, *typing.get_args(parameter.annotation)}
+    if PLACEHOLDER.fullmatch(value) or not kinds.isdisjoint({int, float}):
+        return value
+    return repr(value)
