@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import batchsent
 
 SENTENCES = (1, 2, 3)  # lengths of the crops
+PER_REVIEW = 2  # crops of each length
 SEED = 42
 # Space after the end of a sentence and its closing quote or bracket, or line breaks in HTML.
 SENTENCE_END = re.compile(
@@ -33,7 +34,7 @@ SENTENCE_END = re.compile(
 @click.option("--model", default="embedded", show_default=True, help="Model folder or Hub id.")
 @click.option(
     "--per-review",
-    default=2,
+    default=PER_REVIEW,
     show_default=True,
     type=click.IntRange(1),
     help="Crops of each length that are cut from a review.",
