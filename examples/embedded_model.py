@@ -16,7 +16,6 @@ The recipe, each step kept in --work so that a stopped run goes on where it was:
 """
 
 import json
-import re
 import shutil
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import crops
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,11 +34,9 @@ import batchsent
 from batchsent.model import calibration, files, weight_files
 from batchsent.reporting import Reporter
 
-LABELS = ["NEGATIVE", "POSITIVE"]
 SEED = 42
 HELD_OUT = 1_000  # labelled reviews that no step learns from: they calibrate
 FOLDS = 5
-FIRST_SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|$)", re.DOTALL)
 WORDS = r"(?u)\b\w+\b|[!?]"
 # Of a labelled review's target so much is its label, the rest the teacher's view of it.
 LABEL_SHARE = 0.6
@@ -303,15 +301,10 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
     """Score the test reviews with the finished model, print its figures, and write them into its
     card.
     """
-    short = work / "first-sentences.parquet"
     reviews = pq.read_table(test, columns=["text", "label"])
-    sentences = [
-        FIRST_SENTENCE.match(plain(text).strip()).group() for text in reviews["text"].to_pylist()
-    ]
-    pq.write_table(reviews.set_column(0, "text", pa.array(sentences)), short)
-    whole, int8, one_line = (
+    whole, int8 = (
         batchsent.batch(
-            source,
+            test,
             work / f"{name}.parquet",
             model=str(model),
             precision=precision,
@@ -319,11 +312,7 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
             prefix="pred_",
             overwrite=True,
         )
-        for name, source, precision in (
-            ("whole", test, "float32"),
-            ("int8", test, "int8"),
-            ("one-line", str(short), "float32"),
-        )
+        for name, precision in (("whole", "float32"), ("int8", "int8"))
     )
     linear, linear_rate = baseline(train, reviews)
     figures = {
@@ -335,7 +324,7 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
         "rate": rate(whole),
         "int8_accuracy": int8["evaluation"]["accuracy"],
         "int8_rate": rate(int8),
-        "one_line_accuracy": one_line["evaluation"]["accuracy"],
+        "crops": crops.measure(reviews, str(model), crops.PER_REVIEW, crops.SEED),
         "linear_accuracy": linear,
         "linear_rate": linear_rate,
         "device": whole["device"]["description"],
