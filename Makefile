@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix soak bench bench-rows bench-gpu embedded-model clean
+.PHONY: help install demo test check fix soak bench bench-rows bench-gpu embedded-model picture clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ DATA ?= data
 embedded-model: install ## make the model that comes with the package anew: hours (DATA=folder of IMDB, see examples/embedded_model.py)
 	$(BIN)/python examples/embedded_model.py \
 	    --train $(DATA)/train.parquet --unlabelled $(DATA)/unsupervised.parquet --test $(DATA)/test-5k.parquet $(ARGS)
+
+picture: install ## draw examples/summary.svg, the terminal that the README shows
+	$(BIN)/python examples/picture.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -89,6 +89,35 @@ def test_the_readme_begins_with_the_two_commands():
     assert re.findall(r"^(make \w+)", README, re.M)[:2] == ["make demo", "make test"]
 
 
+def blocks():
+    """Each block of shell or Python in the README that a reader types: language, text, output.
+
+    The blocks under "Install" are left out: whoever runs this test has run them.
+    """
+    install = README[README.index("## Install") : README.index("## You have a CSV")]
+    shown = README.replace(install, "")
+    found = re.findall(r"```(sh|python)\n(.*?)```(?:\n\n```text\n(.*?)```)?", shown, re.S)
+    assert len(found) > 6
+    return found
+
+
+def without_last_digits(text):
+    """Text whose long decimals are cut: the last digits of a score depend on the processor."""
+    return re.sub(r"(\d\.\d{3})\d+", r"\1", text)
+
+
+def test_every_block_runs_as_it_is_printed(tmp_path, path_with_batchsent):
+    """In their order, in one folder with the examples in it; what is shown is what is printed."""
+    clone = tmp_path / "clone"
+    shutil.copytree(EXAMPLES, clone / "examples")
+    for language, text, shown in blocks():
+        command = [sys.executable, "-c", text] if language == "python" else ["bash", "-ec", text]
+        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        if shown:
+            assert without_last_digits(done.stdout) == without_last_digits(shown)
+
+
 @pytest.fixture
 def path_with_batchsent(tmp_path, monkeypatch):
     """A PATH on which `batchsent` and `python3` are this environment's."""
