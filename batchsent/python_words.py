@@ -16,8 +16,10 @@ from batchsent.errors import BatchsentError
 COMMAND = re.compile(
     r"(batchsent (?:batch|compare|evaluate|export|finetune|info|predict|report|verify) [^;]*)"
 )
-# A flag and, after a space or =, what may be its value.
-FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)")
+# A flag and, after a space or =, what may be its value. In a proposal it is always one.
+FLAG = re.compile(
+    r"(did you mean )?(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)"
+)
 # What is a value and not the next word of the sentence: a placeholder, a number, a rule, a device.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z|]*")
 VALUE = re.compile(r"[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
@@ -42,24 +44,26 @@ def in_python_words(text: str, signature: inspect.Signature) -> str:
     --max-length 3: too short      ->  max_length=3: too short
     use --precision float32        ->  use precision='float32'
     name it: --text-column NAME    ->  name it: text_column=NAME
+    did you mean --keep id?        ->  did you mean keep='id'?
     --stars requires --gold        ->  stars requires gold
     """
 
     def reword(found: re.Match[str]) -> str:
-        flag, value = found.groups()
+        proposal, flag, value = found.groups()
         if flag is None:
             return "output"
+        before = proposal or ""
         parameter = signature.parameters.get(flag.replace("-", "_"))
         if parameter is None:
             return found[0]  # of another program, such as pip's --index-url
-        rest = "" if value is None else found[0][len(flag) + 2 :]
+        rest = "" if value is None else found[0][len(before) + len(flag) + 2 :]
         if isinstance(parameter.default, bool):
-            return f"{parameter.name}=True{rest}"
-        given = "" if value is None else value.rstrip(".,:")
-        if given and (VALUE.fullmatch(given) or given in choices_of(parameter)):
+            return f"{before}{parameter.name}=True{rest}"
+        given = "" if value is None else value.rstrip(".,:?")
+        if given and (proposal or VALUE.fullmatch(given) or given in choices_of(parameter)):
             rest = rest[1 + len(given) :]
-            return f"{parameter.name}={written(given, parameter)}{rest}"
-        return f"{parameter.name}{rest}"
+            return f"{before}{parameter.name}={written(given, parameter)}{rest}"
+        return f"{before}{parameter.name}{rest}"
 
     parts = COMMAND.split(text)
     # Every second part is a command.

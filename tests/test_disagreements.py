@@ -209,7 +209,7 @@ def test_a_long_cell_is_cut_as_texts_are():
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [("idd", "did you mean --keep id"), ("id,", "is empty"), ('"id', "not a list of column names")],
+    [("idd", "did you mean keep='id'?"), ("id,", "is empty"), ('"id', "not a list of column names")],
 )
 def test_a_column_that_is_not_there_is_refused_before_anything_loads(
     tmp_path, tiny_model, keep, said
@@ -224,7 +224,7 @@ def test_a_column_that_is_not_there_is_refused_before_anything_loads(
 
 def test_keep_requires_disagreements(tmp_path):
     """Columns to keep without a file to write them to are refused."""
-    with pytest.raises(UsageError, match="--keep requires --disagreements"):
+    with pytest.raises(UsageError, match="keep requires disagreements"):
         batch("in.csv", tmp_path / "out.csv", keep="id")
 
 

@@ -276,7 +276,7 @@ def check_options(settings: FinetuneOptions) -> None:
     for name in (*positive, "early_stopping", "trials", "lora"):
         value = getattr(settings, name)
         if value is not None and not (0 < value < math.inf):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0")
+            raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be above 0")
     for name in ("train_samples", "eval_samples", "weight_decay", "warmup", "seed"):
         value = getattr(settings, name)
         if value is not None and not (0 <= value < math.inf):
