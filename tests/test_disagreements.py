@@ -209,7 +209,11 @@ def test_a_long_cell_is_cut_as_texts_are():
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [("idd", "did you mean keep='id'?"), ("id,", "is empty"), ('"id', "not a list of column names")],
+    [
+        ("idd", "did you mean keep='id'?"),
+        ("id,", "is empty"),
+        ('"id', "not a list of column names"),
+    ],
 )
 def test_a_column_that_is_not_there_is_refused_before_anything_loads(
     tmp_path, tiny_model, keep, said

@@ -1,4 +1,4 @@
-"""One `evaluate.Metric` over scikit-learn, used by fine-tuning and by the summary.
+"""Figures of a classifier from its confusion matrix, for the summary, and as an `evaluate.Metric`.
 
 It is part of the package, since `evaluate.load` downloads a script even for accuracy.
 """
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SHARES = ("precision", "recall", "f1")
 
@@ -25,7 +26,7 @@ def load_metric(labels: Sequence[str]) -> Any:
     - for two classes also `precision`, `recall`, `f1` of the second one
 
     A share of nothing is 0. Pairs of weight zero are left out; where no pair is left every figure
-    is None. To measure a confusion matrix, give its cells as pairs and their counts as weights.
+    is None. `figures_of` gives the same for a confusion matrix.
     """
     import datasets
     import evaluate
@@ -66,8 +67,6 @@ def classification(
 
     Raises ValueError for an index that is no class or for weights of another length.
     """
-    from sklearn.metrics import accuracy_score, matthews_corrcoef, precision_recall_fscore_support
-
     predicted = np.asarray(predictions, dtype=np.int64)
     gold = np.asarray(references, dtype=np.int64)
     weight = np.ones(len(gold))
@@ -80,51 +79,66 @@ def classification(
             raise ValueError(
                 f"class indices {index.min()} to {index.max()} for {len(labels)} classes"
             )
-    # scikit-learn warns about classes whose weights are all zero, such as empty cells of a
-    # confusion matrix.
-    predicted, gold, weight = predicted[weight > 0], gold[weight > 0], weight[weight > 0]
-    if not len(gold):
+    confusion = np.zeros((len(labels), len(labels)))
+    np.add.at(confusion, (gold, predicted), weight)
+    return figures_of(confusion, labels)
+
+
+def figures_of(confusion: NDArray[np.float64], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of a confusion matrix: a row for each gold class, weights as cells.
+
+    They are those of scikit-learn, which the tests compare; it is not imported, since a scoring
+    run needs nothing else of it. The correlation is that of Gorodkin (2004), doi
+    10.1016/j.compbiolchem.2004.09.006, for any number of classes.
+    """
+    total = confusion.sum()
+    if not total:
         return figures_of_nothing(labels)
-    columns = precision_recall_fscore_support(
-        gold, predicted, labels=range(len(labels)), sample_weight=weight, zero_division=0.0
-    )
-    precision, recall, f1, support = (column.tolist() for column in columns)
-    occurring = sorted(set(gold.tolist()) | set(predicted.tolist()))
+    right = confusion.diagonal()
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision = share(right, predicted)
+    recall = share(right, support)
+    f1 = share(2 * right, support + predicted)
+    occurring = support + predicted > 0
     figures: dict[str, Any] = {
-        "accuracy": float(accuracy_score(gold, predicted, sample_weight=weight)),
-        "balanced_accuracy": mean([recall[i] for i in sorted(set(gold.tolist()))]),
-        "mcc": correlation(matthews_corrcoef, gold, predicted, weight),
-        "macro_precision": mean([precision[i] for i in occurring]),
-        "macro_recall": mean([recall[i] for i in occurring]),
-        "macro_f1": mean([f1[i] for i in occurring]),
+        "accuracy": float(right.sum() / total),
+        "balanced_accuracy": float(recall[support > 0].mean()),
+        "mcc": correlation(confusion),
+        "macro_precision": float(precision[occurring].mean()),
+        "macro_recall": float(recall[occurring].mean()),
+        "macro_f1": float(f1[occurring].mean()),
     }
+    columns = [precision.tolist(), recall.tolist(), f1.tolist(), support.tolist()]
+    names = (*SHARES, "support")
+    each = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     if len(labels) == 2:
-        figures |= {"precision": precision[1], "recall": recall[1], "f1": f1[1]}
-    figures["per_class"] = {
-        name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]}
-        for i, name in enumerate(labels)
-    }
+        figures |= {name: each[1][name] for name in SHARES}
+    figures["per_class"] = dict(zip(labels, each, strict=True))
     return figures
 
 
+def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return part / whole, 0 where there is nothing."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def correlation(confusion: NDArray[np.float64]) -> float:
+    """Return Matthews' correlation coefficient, 0 where a side is constant."""
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    total = confusion.sum()
+    together = confusion.trace() * total - support @ predicted
+    gold_alone = total**2 - support @ support
+    predicted_alone = total**2 - predicted @ predicted
+    if not gold_alone or not predicted_alone:
+        return 0.0
+    return float(together / np.sqrt(gold_alone) / np.sqrt(predicted_alone))
+
+
 def figures_of_nothing(labels: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of `classification` for no pairs at all: each is None."""
+    """Return the figures of `figures_of` for no pairs at all: each is None."""
     names = ["accuracy", "balanced_accuracy", "mcc"]
     names += ["macro_precision", "macro_recall", "macro_f1"]
     if len(labels) == 2:
         names += SHARES
     empty = {**dict.fromkeys(SHARES), "support": 0.0}
     return {**dict.fromkeys(names), "per_class": {name: dict(empty) for name in labels}}
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean of at least one number."""
-    return sum(values) / len(values)
-
-
-def correlation(matthews_corrcoef: Any, gold: Any, predicted: Any, weight: Any) -> float:
-    """Return Matthews' correlation coefficient, 0 where a side is constant."""
-    # By convention it is 0 for one class on both sides; scikit-learn would warn of a single label.
-    if len(set(gold.tolist()) | set(predicted.tolist())) < 2:
-        return 0.0
-    return float(matthews_corrcoef(gold, predicted, sample_weight=weight))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from batchsent.evaluation import curves
 from batchsent.evaluation.bins import FIXED, count, fixed, share
+from batchsent.evaluation.metrics import figures_of
 
 # Models with more labels get the figures, but neither the whole confusion matrix nor curves, whose
 # size grows with the square of the labels.
@@ -224,13 +225,10 @@ class Quality:
         return found
 
     def _figures(self) -> dict[str, Any]:
-        """Compute the package's metric from the confusion matrix, one weighted pair a cell."""
-        from batchsent.evaluation.metrics import classification
-
-        gold, predicted = np.nonzero(self.confusion)
+        """Return the figures of the confusion matrix."""
         # Numbers instead of names: two labels of one name would share an entry.
         names = [str(i) for i in range(len(self.labels))]
-        return classification(predicted, gold, self.confusion[gold, predicted], names)
+        return figures_of(self.confusion.astype(np.float64), names)
 
     def _confusion(self) -> dict[str, Any]:
         """Return the matrix (rows are gold labels) and the commonest mistakes."""

@@ -165,7 +165,6 @@ def versions() -> dict[str, str]:
         "tokenizers",
         "datasets",
         "evaluate",
-        "scikit-learn",
         "numpy",
     )
     found = {}
