@@ -172,7 +172,10 @@ class WordCache:
 
     def _tokenize(self, words: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of words in one array, and how many each word has."""
-        encoding = self.backend.encode(words, is_pretokenized=True, add_special_tokens=False)
+        # Not `encode`, which holds the interpreter's lock: 190 ms for 20,000 words, against 14 ms.
+        (encoding,) = self.backend.encode_batch(
+            [words], is_pretokenized=True, add_special_tokens=False
+        )
         word_of = np.array(encoding.word_ids, dtype=np.int64)
         return np.array(encoding.ids, dtype=np.int32), np.bincount(word_of, minlength=len(words))
 
