@@ -55,9 +55,11 @@ class Dialect:
             raw = raw.lstrip(b" ")
         if not raw.startswith(quote):
             return self._unescape(raw)
-        inner = raw[1:-1]
-        if raw.endswith(quote) and len(raw) > 1 and quote not in inner and self.escapechar is None:
-            return inner
+        if raw.endswith(quote) and len(raw) > 1 and self.escapechar is None:
+            inner, pair = raw[1:-1], quote * 2
+            # Where quotes come in pairs only, none of them ends the field: `"a ""b"" c"`.
+            if quote not in inner.replace(pair, b""):
+                return inner.replace(pair, quote)
         match = self.quoted_field.match(raw)
         assert match is not None  # it begins with a quote
         body, _, tail = match.groups()
