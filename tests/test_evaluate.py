@@ -204,8 +204,8 @@ def test_a_floor_is_a_gate(reviews, tmp_path):
     [
         ({}, "name one column"),
         ({"gold": "gold", "gold_stars": "stars", "stars": "1:NEGATIVE"}, "name one column"),
-        ({"gold_stars": "stars"}, "go together"),
-        ({"gold": "gold", "stars": "1:NEGATIVE"}, "go together"),
+        ({"gold_stars": "stars"}, "require each other"),
+        ({"gold": "gold", "stars": "1:NEGATIVE"}, "require each other"),
         ({"gold": "gold", "fail_under": ("acuracy=1",)}, "no figure"),
         ({"gold": "gold", "unsure_below": 70.0}, "--unsure-below 70 is not a score"),
         ({"gold": "gold", "unsure_below": float("nan")}, "--unsure-below nan: not a number"),

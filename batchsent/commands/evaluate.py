@@ -111,7 +111,7 @@ def evaluate(
         )
     if (settings.gold_stars is None) != (settings.stars is None):
         raise UsageError(
-            "--gold-stars and --stars go together",
+            "--gold-stars and --stars require each other",
             hint="for instance --stars 1-2:NEGATIVE,4-5:POSITIVE",
         )
     # a misspelt gate is refused before the file is read
@@ -148,7 +148,7 @@ def _by_audit(
                 f"--{name.replace('_', '-')} does not go with --audit",
                 hint="leave it out: an audit holds the label column against the sample",
             )
-    # An audit tells none of them but the accuracy.
+    # Of these figures an audit has the accuracy only.
     figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}
     gates.failed_minimums(figures, settings.fail_under)
     labels = find_labels([path], settings, settings.prefix, settings.labels)

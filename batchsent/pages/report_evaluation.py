@@ -74,7 +74,7 @@ def _left(gold: Document) -> str:
 
 
 def confusion_matrix(evaluation: Document) -> dict[str, Any] | None:
-    """Return the matrix as a page draws it; None of more labels than it has room for."""
+    """Return the matrix as a page draws it; None where there are too many labels."""
     counts = evaluation["confusion"]["counts"]
     names = [label["label"] for label in evaluation["labels"]]
     if counts is None or len(names) > MOST_MATRIX:

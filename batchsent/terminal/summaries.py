@@ -153,7 +153,7 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     if named:
         lines.append(("model", Text(", ".join(named))))
     if document["performance"].get("bottleneck"):
-        lines.append(("slowest", Text(printable(document["performance"]["bottleneck"]))))
+        lines.append(("bottleneck", Text(printable(document["performance"]["bottleneck"]))))
     lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]
     return lines
 
@@ -244,12 +244,12 @@ def _evaluation(
     first = Text.assemble(
         (f"{evaluation['accuracy']:.4f}", "bold"),
         f" ({low:.3f} to {high:.3f}) on {evaluation['rows']:,} rows,"
-        f" commonest label {evaluation['majority']['accuracy']:.3f}",
+        f" majority baseline {evaluation['majority']['accuracy']:.3f}",
     )
     figures = [f"macro F1 {evaluation['macro']['f1']:.3f}", f"MCC {evaluation['mcc']:.3f}"]
     if evaluation["roc_auc"] is not None:
         figures.append(f"ROC AUC {evaluation['roc_auc']:.3f}")
-    figures.append(f"scores off by {evaluation['calibration_error']:.3f}")
+    figures.append(f"calibration error {evaluation['calibration_error']:.3f}")
     lines = [(word, first), ("", Text(", ".join(figures)))]
     for entry in evaluation["coverage"]:
         if entry["score_at_least"] == unsure_below and entry["rows"]:
