@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Models | None") -> None:
     """Run a command of the group and end the process with one of the documented codes."""
-    open_missing()
     words = sys.argv[1:] if arguments is None else arguments
     as_json = wants_json_log(words)
-    leave_out_accelerate(words)
     code = EXIT_BUG
     try:
+        open_missing()
+        leave_out_accelerate(words)
         with memory_errors():
             code = group.main(arguments, standalone_mode=False, obj=models) or 0
             sys.stdout.flush()
@@ -34,6 +34,7 @@ def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Model
         code = 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = 130
+        say_error("stopped by SIGINT", None, code, as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as error:
         code = 2
         print(error.format_message(), file=sys.stderr)  # noqa: T201 (help, as it is)

@@ -10,6 +10,15 @@ from batchsent.errors import InputError, OutputError
 
 STDIN, STDOUT, STDERR = 0, 1, 2  # file descriptors
 
+# Whether this process is a batchsent command, whose stdout holds data only. In a Python program
+# stdout belongs to the program, whose other threads may print at any time.
+_state = {"is_command": False}
+
+
+def is_command() -> bool:
+    """Tell whether this process is a batchsent command, and not a Python program that uses it."""
+    return _state["is_command"]
+
 
 def open_missing() -> None:
     """Open /dev/null in place of each standard stream that is closed, before any file is opened.
@@ -19,6 +28,7 @@ def open_missing() -> None:
     data still cannot be read from the one or written to the other. Messages are discarded, and the
     exit code is the same as with open streams.
     """
+    _state["is_command"] = True
     for fd, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
         if not _is_open(fd):
             # The system gives the lowest free descriptor, and those below `fd` are open.

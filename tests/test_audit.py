@@ -232,9 +232,43 @@ def test_blank_labels_are_counted_and_their_strata_stand_in(dump, labelled):
 def test_rows_taken_out_of_the_sample_are_like_blank_ones(dump, labelled):
     """A few removed rows leave their stratum's others; the dump's rows stay all there."""
     kept = fill_in(labelled, keep=lambda row: int(row["audit_row"]) % 7 != 0)
-    section = audited(dump, kept)["audit"]
+    document = audited(dump, kept)
+    section = document["audit"]
     low, high = section["accuracy"]["interval"]
     assert low < 1 - 40 / 390 < high
+    assert section["drawn"] == 100
+    assert section["removed"] == 100 - section["labelled"] > 5
+    assert document["warnings"][0]["code"] == "audit_unlabelled"
+    assert f"{section['removed']} of them were removed" in document["warnings"][0]["message"]
+
+
+@pytest.mark.parametrize("column", ["audit_row", "audit_stratum", "audit_stratum_rows"])
+@pytest.mark.parametrize("cell", ["", "0", "nan", "inf", "9223372036854775808", "1_1", "-3", "1.5"])
+def test_a_damaged_number_is_refused_with_its_row(dump, labelled, column, cell):
+    """However large it is, and wherever it stands."""
+    with labelled.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[6][column] = cell
+    with labelled.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match=rf"row 7: {column} .* is not a whole number from 1"):
+        audited(dump, labelled)
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "0", "100000", "many"])
+def test_a_damaged_weight_is_refused_with_its_row(dump, labelled, cell):
+    """It says how many rows were drawn, so it must be one that sample can have written."""
+    with labelled.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[6]["audit_weight"] = cell
+    with labelled.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match=r"row 7: audit_weight .* is not a number from 1 to"):
+        audited(dump, labelled)
 
 
 def test_a_stratum_taken_out_is_refused(dump, labelled):

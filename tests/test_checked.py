@@ -198,3 +198,69 @@ def test_old_records_are_removed(tmp_path):
     assert len(left) == MOST_RECORDS
     assert "0.json" not in left
     assert recorded(folder)
+
+
+def test_a_record_that_is_not_a_file_is_replaced(tmp_path):
+    """A named pipe in the cache folder does not stop the program, nor does a file of 10 GB."""
+    folder = make_model(tmp_path / "model")
+    identity = identify(str(folder))
+    device = choose_device("cpu", "float32")
+    path = record_path(identity, device, identity.max_length)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert not recorded(folder)
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    assert not recorded(folder)
+    scores_of(folder, always_check=False)
+    assert recorded(folder)
+
+
+def test_a_cache_folder_that_cannot_be_written_holds_no_remains(tmp_path):
+    """A full disk costs the record, not the answer, and leaves nothing behind."""
+    folder = make_model(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsent", "predict", "nice", "--model", str(folder)],
+        env={**os.environ, "BATCHSENT_FAULT": "write:1:enospc"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("  nice\n")
+    assert list(cache_folder().iterdir()) == []
+
+
+def test_a_relative_cache_folder_is_not_used(tmp_path, monkeypatch):
+    """XDG_CACHE_HOME=cache would make a folder wherever the command is run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "batchsent" / "checked"
+
+
+THREADS = """
+import sys
+import threading
+import batchsent
+
+found = []
+threads = [
+    threading.Thread(target=lambda: found.append(batchsent.load(sys.argv[1]).predict(["good"])))
+    for _ in range(4)
+]
+for thread in threads:
+    thread.start()
+    print("started")
+for thread in threads:
+    thread.join()
+print(len(found), "answers")
+"""
+
+
+def test_threads_of_a_program_load_at_the_same_time(tmp_path):
+    """Each gets its model, and what the program prints meanwhile is not lost."""
+    folder = make_model(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "started\n" * 4 + "4 answers\n"

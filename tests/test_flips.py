@@ -436,6 +436,13 @@ def test_gold_values_are_read_by_a_mapping(pair):
     assert document["gold"]["rows"] == sum(1 for n in range(500) if n % 2 and n % 50 != 7)
 
 
+def test_gold_without_a_single_label_is_refused(pair, tmp_path):
+    """A column of other values, or of blanks, says nothing of which model is right."""
+    with pytest.raises(InputError, match="no row has a gold label in gold"):
+        compare(*pair, gold="gold", gold_map="nothing=POSITIVE", flips=tmp_path / "flips.csv")
+    assert not (tmp_path / "flips.csv").exists()
+
+
 def test_a_comparison_on_a_terminal(pair):
     """What changed, in tables that fit 80 columns, and one sentence at the end."""
     stream = io.StringIO()

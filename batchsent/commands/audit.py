@@ -66,9 +66,10 @@ def audit(
     section = {
         "path": sampled.name,
         "gold": rule.facts(),
-        "drawn": len(numbers),
+        "drawn": len(numbers) + sampled.removed,
         "labelled": int(chosen.sum()),
         "blank": int((numbers == MISSING).sum()),
+        "removed": sampled.removed,
         "left_out": int((numbers == LEFT_OUT).sum()),
         "strata": len(design.rows),
         "strata_joined": len(design.rows) - len(joined.rows),
@@ -205,13 +206,14 @@ def _check_same_dump(sampled: Sampled, dump: Dump) -> None:
 def _warnings(section: dict[str, Any], figures: dict[str, Any]) -> list[dict[str, str | None]]:
     found = []
     unlabelled = section["drawn"] - section["labelled"]
+    removed = f", {section['removed']:,} of them were removed" if section["removed"] else ""
     if unlabelled:
         found.append(
             warning(
                 "audit_unlabelled",
-                f"{unlabelled:,} of {section['drawn']:,} rows have no label: the labelled rows of "
-                "their stratum stand for them",
-                "that is right only where rows were left blank by chance; label the hard ones too",
+                f"{unlabelled:,} of {section['drawn']:,} sampled rows have no label"
+                f"{removed}: the labelled rows of their stratum stand for them",
+                "that is right only where they are missing by chance; label the hard ones too",
             )
         )
     if section["strata_joined"]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchsent.commands.scored_file import find_labels
 from batchsent.commands.written_rows import RowWriter, check_added, check_target
-from batchsent.errors import UsageError
+from batchsent.errors import InputError, UsageError
 from batchsent.evaluation.flips import Flips
 from batchsent.evaluation.gold import GoldRule
 from batchsent.files.atomic import output_errors
@@ -20,6 +20,7 @@ from batchsent.formats.reading import ReadOptions
 from batchsent.formats.scored_rows import ScoredFile, ScoredRows, side_by_side
 from batchsent.options import option
 from batchsent.reporting import Reporter
+from batchsent.text import printable
 
 # What is added to a row of the old file whose label changed: its number, counted from 1, and what
 # the new file says of it.
@@ -111,9 +112,16 @@ def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -
             if writer is not None:
                 writer.write(chunk, flipped.tolist(), _added(first.start_row, second, flipped))
             reporter.progress(first.start_row + first.rows, None)
+        document = counted.document()
+        if document["gold"] is not None and not document["gold"]["rows"]:
+            raise InputError(
+                f"{before.name}: no row has a gold label in {printable(str(settings.gold))} and a "
+                "label in both files",
+                hint="name the column of the right labels with --gold, and say what its values "
+                "mean with --gold-map",
+            )
         if writer is not None:
             writer.commit()
-        document = counted.document()
         document["old"], document["new"] = before.source.facts(), after.source.facts()
         document["flipped_rows"] = None if target is None else str(target)
         return document

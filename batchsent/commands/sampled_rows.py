@@ -1,5 +1,6 @@
 """The rows that sample wrote, read back with the labels that a person gave them."""
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.commands.sample import ROW, STRATUM, STRATUM_ROWS, TEXT
+from batchsent.commands.sample import ROW, STRATUM, STRATUM_ROWS, TEXT, WEIGHT
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.text import printable
+
+# A row number or a count, which pandas may have written as 12.0.
+WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,14}(\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Sampled:
     marks: list[str]  # (rows,) of the texts
     cells: list[Any]  # (rows,) gold labels as they were typed
     lines: NDArray[np.int64]  # (rows,) number in the file of the sample, counted from 1
+    removed: int  # rows that were drawn and are not in the file any more
 
 
 def _open_sampled(path: str, options: ReadOptions) -> Source:
@@ -58,7 +63,7 @@ def read_sampled(path: str, gold: str, options: ReadOptions) -> Sampled:
     """Read the rows of a sample. Raises UsageError for missing columns, InputError for damage."""
     source = _open_sampled(path, options)
     with closing(source):
-        read: dict[str, list[Any]] = {ROW: [], STRATUM: [], STRATUM_ROWS: [], gold: []}
+        read: dict[str, list[Any]] = {ROW: [], STRATUM: [], STRATUM_ROWS: [], WEIGHT: [], gold: []}
         for name in read:
             find_column(source.columns, name, "--gold" if name == gold else "--audit", path)
         marks: list[str] = []
@@ -94,22 +99,40 @@ def read_sampled(path: str, gold: str, options: ReadOptions) -> Sampled:
         [marks[place] for place in order.tolist()],
         [read[gold][place] for place in order.tolist()],
         order + 1,
+        _removed_rows(read[WEIGHT], stratum_rows, numbers, source.name),
     )
+
+
+def _removed_rows(
+    weights: Sequence[Any], stratum_rows: NDArray[np.int64], numbers: NDArray[np.int64], file: str
+) -> int:
+    """Return how many rows of the sample are missing: of each stratum rows / weight were drawn."""
+    drawn: dict[int, int] = {}
+    for place, cell in enumerate(weights):
+        try:
+            weight = float(cell)
+        except (TypeError, ValueError):
+            weight = 0.0
+        if not 1 <= weight <= stratum_rows[place]:
+            found = printable(str(cell)[:60])
+            raise InputError(
+                f"{file}, row {place + 1:,}: {WEIGHT} '{found}' is not a number from 1 to "
+                f"{STRATUM_ROWS}",
+                hint="leave the audit_ columns but audit_gold as batchsent sample wrote them",
+            )
+        drawn[int(numbers[place])] = round(stratum_rows[place] / weight)
+    return max(0, sum(drawn.values()) - len(weights))
 
 
 def _whole_numbers(values: Sequence[Any], name: str, file: str) -> NDArray[np.int64]:
     """Return the cells of a column as whole numbers from 1; pandas may have written 12 as 12.0."""
     found = np.zeros(len(values), dtype=np.int64)
     for place, cell in enumerate(values):
-        try:
-            number = float(cell)
-        except (TypeError, ValueError):
-            number = 0.0
-        if number < 1 or number % 1:
+        if not WHOLE_NUMBER.fullmatch(str(cell)):
             raise InputError(
                 f"{file}, row {place + 1:,}: {name} '{printable(str(cell)[:60])}' is not a whole "
                 "number from 1",
                 hint="leave the audit_ columns but audit_gold as batchsent sample wrote them",
             )
-        found[place] = int(number)
+        found[place] = int(float(cell))
     return found

@@ -15,17 +15,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from batchsent.errors import BatchsentError
+from batchsent.errors import Interrupted, OutputError
 from batchsent.evaluation.summary import versions
+from batchsent.files.atomic import write_file
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
-from batchsent.model.files import sha256_of_all
+from batchsent.model.files import read_file, sha256_of_all
 from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, spared_stdout
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
 
 # A record is as large as a tokenizer.json: 0.3 to 17 MB. Those used last are kept.
 MOST_RECORDS = 20
+MOST_RECORD_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ def load_checked(identity: ModelIdentity, device: Device, max_length: int) -> Lo
     """
     path = record_path(identity, device, max_length)
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_file(path, MOST_RECORD_BYTES))
         config = SimpleNamespace(**record["config"])
         tokenizer = read_tokenizer(record)
         architecture = record["architecture"]
     except FileNotFoundError:
         return None
-    except BatchsentError:
-        raise  # a signal that came in the middle
+    except Interrupted:
+        raise
     except Exception:  # noqa: BLE001 (the tokenizers library raises plain exceptions)
         with contextlib.suppress(OSError):
             path.unlink()  # it is damaged: the next check writes it again
@@ -86,11 +88,9 @@ def record_check(model: LoadedModel) -> None:
         "truncation_side": model.tokenizer.truncation_side,
         "pad_token_id": model.tokenizer.pad_token_id,
     }
-    with contextlib.suppress(OSError, TypeError, ValueError):
+    with contextlib.suppress(OSError, OutputError, TypeError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(path)
+        write_file(path, json.dumps(record).encode())
         records = sorted(path.parent.iterdir(), key=lambda found: found.stat().st_mtime)
         for old in records[:-MOST_RECORDS]:
             old.unlink()
@@ -114,7 +114,9 @@ def record_path(identity: ModelIdentity, device: Device, max_length: int) -> Pat
 
 def cache_folder() -> Path:
     """Return the folder of the records: ~/.cache/batchsent/checked, or below XDG_CACHE_HOME."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(base).is_absolute():  # as the XDG specification has it
+        base = "~/.cache"
     return Path(base).expanduser() / "batchsent" / "checked"
 
 

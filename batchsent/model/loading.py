@@ -30,6 +30,7 @@ from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
 from batchsent.model.tokenizer_files import TOKENIZER_FILES
 from batchsent.model.weights import EncoderWeights
+from batchsent.standard_streams import is_command
 from batchsent.text import first_line, printable
 
 # A Hub id: owner/name, or name alone for the oldest models.
@@ -313,7 +314,13 @@ def loading_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def spared_stdout() -> Iterator[None]:
-    """Drop what is printed past Python: the tokenizers library does, and stdout may be the data."""
+    """Drop what is printed past Python: the tokenizers library does, and stdout may be the data.
+
+    In a Python program nothing is dropped: its other threads may print meanwhile.
+    """
+    if not is_command():
+        yield
+        return
     if sys.stdout is not None:
         sys.stdout.flush()
     try:

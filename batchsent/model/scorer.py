@@ -1,5 +1,6 @@
 """Texts of a chunk to scores: distinct texts, batches, results by row number."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from batchsent.model.tokens import TextEncoder, make_text_encoder
 
 # How many texts of an int8 run are scored in float32 too, to measure how far the two agree.
 COMPARED_TEXTS = 50
+# One model is loaded at a time: transformers' first import fails in several threads at once.
+ONE_LOAD = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,13 @@ class ModelScorer:
         What was checked on this machine before need not be checked again: without `always_check`
         such a model loads in half the time. Raises UsageError, ModelError or DeviceError.
         """
+        with ONE_LOAD:
+            return cls._open(identity, options, always_check=always_check)
+
+    @classmethod
+    def _open(
+        cls, identity: ModelIdentity, options: ModelOptions, *, always_check: bool
+    ) -> "ModelScorer":
         check_model_options(identity, options)
         model = None
         if not always_check:
