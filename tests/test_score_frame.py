@@ -61,6 +61,7 @@ def test_score_frame_needs_one_text_column(model, frame):
     with pytest.raises(UsageError, match="no column called text or review") as caught:
         model.score_frame(frame.rename(columns={"text": "body"}))
     assert "body" in caught.value.message
+    assert "--" not in caught.value.hint
     assert len(model.score_frame(frame.rename(columns={"text": "body"}), text_column="body")) == 4
     with pytest.raises(UsageError, match="no column called txt"):
         model.score_frame(frame, text_column="txt")

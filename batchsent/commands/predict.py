@@ -102,7 +102,8 @@ class Model:
 
         names = [str(name) for name in frame.columns]
         asked = None if text_column is None else str(text_column)
-        position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
+        with python_words(inspect.signature(self.score_frame)):
+            position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
         options = OutputOptions(prefix=prefix, probabilities=probabilities, details=details)
         added = added_schema(self.labels, options)
         taken = [name for name in added.names if name in names]
