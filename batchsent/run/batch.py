@@ -86,7 +86,7 @@ class Run:
         self.name = "stdin" if input_path == "-" else printable(input_path)
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
-        self.begun = False  # whether there is anything on the disk yet
+        self.begun = False  # whether the work folder was made
         # whether the model is loaded: what fails before that would fail for every input
         self.loaded = False
         self.tally = Tally(())
@@ -134,7 +134,10 @@ class Run:
             write_file(path, content)
 
     def check_and_score(self) -> dict[str, Any]:
-        """Do all of it, while no other run writes this output."""
+        """Check the input and the output, score what is not finished yet, and return the summary.
+
+        The caller holds the locks of the output; a dry run, which writes nothing, needs none.
+        """
         options = self.options
         self.reporter.stage(f"checking {self.name}")
         source = open_source(
@@ -282,6 +285,8 @@ class Run:
                         files.write(chunk, scores)
                         self.tally.add(chunk, scores)
                         self.tally.reject(len(chunk.rejected))
+                    # A percentage is held against at least 1,000 rows: with 1%, two bad rows among
+                    # the first hundred do not end the run. `finish` checks it against all rows.
                     seen = chunk.start_row + chunk.rows
                     self.check_bad_rows(max(seen + self.tally.rejected, 1000))
             # A signal that came in the block has been raised by now.
