@@ -105,18 +105,18 @@ def split(
     """
     found, is_rfc4180, problems = [], False, {}
     if dialect.escapechar is None and not dialect.skip_initial_space:
-        run, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
-        found.append(run)
+        span, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
+        found.append(span)
     if not is_rfc4180:
         done, before = (found[0].stop, len(found[0].starts)) if found else (0, 0)
-        run, odd = _split_like_csv_module(data, done, dialect, at_end)
-        found.append(run)
+        span, odd = _split_like_csv_module(data, done, dialect, at_end)
+        found.append(span)
         problems = {before + n: problem for n, problem in odd.items()}
     joined = [
-        np.concatenate([getattr(run, name) for run in found])
+        np.concatenate([getattr(span, name) for span in found])
         for name in ("starts", "ends", "line_ends", "field_ends")
     ]
-    field_counts = np.concatenate([run.field_counts for run in found])
+    field_counts = np.concatenate([span.field_counts for span in found])
     return Records(
         data=data,
         begin=0,
@@ -210,16 +210,16 @@ def _collect(
     at: Offsets,
     is_delimiter: NDArray[np.bool_],
     is_end: NDArray[np.bool_],
-    may_follow_cr: NDArray[np.bool_],
+    is_line_feed: NDArray[np.bool_],
 ) -> _Found:
     """Return the records between some special bytes; blank lines are left out.
 
-    `may_follow_cr` says of each record end whether it is an LF, before which a CR may stand.
+    `is_line_feed` says of each record end whether it is an LF, before which a CR may stand.
     """
     end_positions = at[is_end]
     line_ends = np.minimum(end_positions + 1, len(array))
     ends = end_positions.copy()
-    after_cr = may_follow_cr & (end_positions > 0)
+    after_cr = is_line_feed & (end_positions > 0)
     after_cr[after_cr] = array[end_positions[after_cr] - 1] == CR
     ends[after_cr] -= 1
     starts = np.append(0, line_ends[:-1]) if len(line_ends) else line_ends
