@@ -20,7 +20,7 @@ from batchsent.evaluation.summary import versions
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
 from batchsent.model.files import sha256_of_all
-from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, spared_stdout
+from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, stdout_discarded
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
 
@@ -122,7 +122,7 @@ def read_tokenizer(record: dict[str, Any]) -> RecordedTokenizer:
     """Return the tokenizer of a record."""
     from tokenizers import Tokenizer
 
-    with spared_stdout():
+    with stdout_discarded():
         backend = Tokenizer.from_str(record["tokenizer"])
     return RecordedTokenizer(backend, record["truncation_side"], record["pad_token_id"])
 
