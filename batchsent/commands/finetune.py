@@ -32,10 +32,11 @@ from batchsent.training.options import (
 )
 from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
-from batchsent.training.publish import check_hub, push, versions, write_folder
+from batchsent.training.publish import check_hub, push, write_folder
 from batchsent.training.rows import find_rows
 from batchsent.training.seen import seen_by
 from batchsent.training.trackers import tensorboard_folder
+from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
 # The surest mistakes that are said at the end; the page has more.
@@ -201,7 +202,7 @@ def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
         "labels": setup.names,
         **{f"{name} rows": side["rows_sha256"] for name, side in setup.data.items()},
         "base model": setup.origin["weights_sha256"],
-        "versions": versions(),
+        "versions": versions(TRAINING),
     }
 
 
@@ -311,5 +312,5 @@ def describe_model(
         "options": public_options(settings),
         "training": {"device": setup.device.description, **trained.facts},
         "torch_save": settings.torch_save is not None,
-        "versions": versions(),
+        "versions": versions(TRAINING),
     }

@@ -16,13 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from batchsent.errors import BatchsentError
-from batchsent.evaluation.summary import versions
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
 from batchsent.model.files import sha256_of_all
 from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, stdout_discarded
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
+from batchsent.versions import SCORING, versions
 
 # A record is as large as a tokenizer.json: 0.3 to 17 MB. Those used last are kept.
 MOST_RECORDS = 20
@@ -102,7 +102,7 @@ def record_path(identity: ModelIdentity, device: Device, max_length: int) -> Pat
         "weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "config": identity.config_sha256,
-        "versions": versions(),
+        "versions": versions(SCORING),
         "code": sha256_of_all(Path(__file__).parent.glob("*.py")),
         "device": {**device.facts(), "precision": device.precision},
         "cpu": sorted(cpu_flags()),
