@@ -1,8 +1,8 @@
-"""Models whose packed way was checked on this machine before: loaded from their files, unchecked.
+"""Load a model whose forward pass without padding was checked here before, without transformers.
 
 Importing transformers and running its own forward pass beside ours takes most of the time until a
-first score. What came of it depends on the bytes of the model, the versions, the device and the
-code here, and on nothing else: it is recorded in the user's cache folder under a hash of all of
+first score. The result of the check depends on the bytes of the model, the versions, the device and
+the code here, and on nothing else: it is recorded in the user's cache folder under a hash of all of
 these, with the tokenizer and the configuration as transformers made them of the files.
 """
 
@@ -67,7 +67,7 @@ def load_checked(identity: ModelIdentity, device: Device, max_length: int) -> Lo
 
 
 def record_check(model: LoadedModel) -> None:
-    """Record that the packed way of a model that transformers has loaded was checked.
+    """Record that the forward pass without padding of a model, loaded by transformers, was checked.
 
     Nothing is recorded where its files do not hold the very weights that it runs with, nor where
     the cache folder cannot be written.

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 # The key of a word of up to 15 bytes is its bytes and its length, in two 64-bit numbers: no two
 # words have the same key.
 KEY_BYTES = 15
-# 6 MB of slots. Half as many lose a quarter of the speed to words that share a slot (IMDB has
-# 170,000, most of them seen once); twice as many lose as much to the processor's cache.
+# 262,144 slots, 6 MB. Half as many are a quarter slower, because more words share a slot (IMDB has
+# 170,000 words, most of them seen once). Twice as many are as much slower, because they do not fit
+# into the processor's cache.
 SLOT_BITS = 18
 # Longer words are kept in a dict of this size; those of more than 64 bytes (text without spaces)
 # are not kept.
