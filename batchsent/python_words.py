@@ -62,7 +62,7 @@ def in_python_words(text: str, signature: inspect.Signature) -> str:
         given = "" if value is None else value.rstrip(".,:?")
         if given and (proposal or VALUE.fullmatch(given) or given in choices_of(parameter)):
             rest = rest[1 + len(given) :]
-            return f"{before}{parameter.name}={written(given, parameter)}{rest}"
+            return f"{before}{parameter.name}={as_python_literal(given, parameter)}{rest}"
         return f"{before}{parameter.name}{rest}"
 
     parts = COMMAND.split(text)
@@ -81,7 +81,7 @@ def choices_of(parameter: inspect.Parameter) -> set[object]:
     return found
 
 
-def written(value: str, parameter: inspect.Parameter) -> str:
+def as_python_literal(value: str, parameter: inspect.Parameter) -> str:
     """Return a value as it is written in Python: a placeholder and a number plain, text quoted."""
     kinds = {parameter.annotation, *typing.get_args(parameter.annotation)}
     if PLACEHOLDER.fullmatch(value) or not kinds.isdisjoint({int, float}):

@@ -40,7 +40,7 @@ from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
 # The surest mistakes that are said at the end; the page has more.
-SAID_MISTAKES, SAID_CHARACTERS = 3, 100
+SHOWN_MISTAKES, SHOWN_CHARACTERS = 3, 100
 
 
 def finetune(
@@ -73,16 +73,16 @@ def finetune(
                 with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
-        speaking = reporter if reporter is not None and processes.first else Reporter()
+        messages = reporter if reporter is not None and processes.first else Reporter()
         base = "a new model" if settings.from_scratch else printable(settings.base_model)
-        speaking.notice(
+        messages.notice(
             f"fine-tuning {base} on {printable(settings.train)} into {printable(final)}"
         )
         stack.enter_context(train.quiet_libraries())
-        return run(final, settings, speaking, signals, processes)
+        return train_and_publish(final, settings, messages, signals, processes)
 
 
-def run(
+def train_and_publish(
     final: Path,
     settings: FinetuneOptions,
     reporter: Reporter,
@@ -97,7 +97,7 @@ def run(
         checkpoints: Checkpoints | None = None
         with processes.sync_errors():
             if processes.first:
-                identity = identify(setup, settings)
+                identity = checkpoint_identity(setup, settings)
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
@@ -114,7 +114,7 @@ def run(
         with processes.sync_errors():
             model = new_model(setup.base, tokenizer, setup.names, setup.plan)
         with (
-            say_kept(checkpoints, setup.plan, reporter),
+            say_where_it_resumes(checkpoints, setup.plan, reporter),
             signals.deferred(),
             tensorboard_folder(final),
         ):
@@ -135,7 +135,9 @@ def run(
             reporter.warning("the model is no better than always saying the most frequent class")
         with processes.sync_errors():
             if checkpoints is not None:
-                document |= publish(final, setup, settings, trained, document, reporter, signals)
+                document |= measure_and_write(
+                    final, setup, settings, trained, document, reporter, signals
+                )
                 checkpoints.finished = not settings.keep_checkpoints
     say_result(document, setup, reporter)
     reporter.notice(f"model: {printable(final)}")
@@ -180,7 +182,9 @@ def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
 
 
 @contextmanager
-def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) -> Iterator[None]:
+def say_where_it_resumes(
+    checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter
+) -> Iterator[None]:
     """Say, when the block is stopped by a signal, from where the training will resume."""
     try:
         yield
@@ -194,7 +198,7 @@ def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) ->
         raise
 
 
-def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
+def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
     """Return what makes two trainings the same: only then one resumes the other."""
     return {
         "hyperparameters": dataclasses.asdict(setup.plan),
@@ -249,7 +253,7 @@ def stop_together(processes: Processes, signals: Signals) -> bool:
     return signals.stop()
 
 
-def publish(
+def measure_and_write(
     final: Path,
     setup: Setup,
     settings: FinetuneOptions,
@@ -286,8 +290,8 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
         reporter.warning("the base model is better on the same rows than what was made from it")
     texts = setup.splits.evaluation.by_number()
-    for mistake in document.get("mistakes", [])[:SAID_MISTAKES]:
-        text = shortened(texts[mistake["row"]], SAID_CHARACTERS)
+    for mistake in document.get("mistakes", [])[:SHOWN_MISTAKES]:
+        text = shortened(texts[mistake["row"]], SHOWN_CHARACTERS)
         reporter.notice(
             f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
             f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"

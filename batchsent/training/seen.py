@@ -45,13 +45,13 @@ class SeenTexts:
         """Share of unseen texts that are taken for seen ones, by chance."""
         return float(self.texts / HASHES)
 
-    def holds(self, texts: Iterable[str]) -> NDArray[np.bool_]:
+    def contains(self, texts: Iterable[str]) -> NDArray[np.bool_]:
         """Tell of each text (texts,) whether it is among these, white space aside."""
         found = hash_texts(texts)
         if not self.texts:
             return np.zeros(len(found), dtype=np.bool_)
-        places = np.searchsorted(self.hashes, found)
-        result: NDArray[np.bool_] = self.hashes[places.clip(max=self.texts - 1)] == found
+        positions = np.searchsorted(self.hashes, found)
+        result: NDArray[np.bool_] = self.hashes[positions.clip(max=self.texts - 1)] == found
         return result
 
     def with_texts(self, texts: Sequence[str]) -> "SeenTexts":
