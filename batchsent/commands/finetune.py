@@ -39,7 +39,7 @@ from batchsent.training.trackers import tensorboard_folder
 from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
-# The surest mistakes that are said at the end; the page has more.
+# The mistakes with the highest scores that are printed at the end; the page has more.
 SHOWN_MISTAKES, SHOWN_CHARACTERS = 3, 100
 
 
@@ -51,10 +51,10 @@ def finetune(
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
     as in the notebook that its users know. The folder appears whole or not at all; a run that was
     killed or stopped resumes from its last checkpoint when it is started again. Where torchrun or
-    accelerate launch started several processes they train one model together; the first of them
-    writes and speaks.
+    accelerate launch started several processes they train one model together; only the first of
+    them writes files and messages.
 
-    Raises UsageError for options or columns that cannot be and for an output that exists,
+    Raises UsageError for options or columns that do not fit together and for an output that exists,
     InputError for data that cannot be read, ModelError for a base model that cannot be used,
     DeviceError when the device fails or the training diverges, OutputError when something cannot be
     written, Locked when another run is at it, Interrupted after a signal.
@@ -89,7 +89,7 @@ def train_and_publish(
     signals: Signals,
     processes: Processes,
 ) -> dict[str, Any]:
-    """Do what `finetune` promises, once the options are known to make sense."""
+    """Train, write the model folder, and upload it where asked; the options are checked already."""
     with processes.sync_errors():
         setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
@@ -199,7 +199,7 @@ def say_where_it_resumes(
 
 
 def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
-    """Return what makes two trainings the same: only then one resumes the other."""
+    """Return what must be equal for a training to resume the checkpoints of another."""
     return {
         "hyperparameters": dataclasses.asdict(setup.plan),
         "trials": settings.trials,

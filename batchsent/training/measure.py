@@ -70,7 +70,7 @@ def evaluate_rows(
 ) -> dict[str, Any]:
     """Return the figures of REPORTED, with 95 % intervals, as `batchsent evaluate` counts them."""
     quality = Quality(names)
-    # Lengths are of no use here: what a training cut is counted elsewhere.
+    # Quality also counts by text length and truncation, which REPORTED does not contain.
     nothing = np.zeros(len(gold), dtype=np.int64)
     quality.add(
         gold, probabilities.argmax(axis=1), probabilities, nothing, nothing.astype(np.bool_)
