@@ -12,11 +12,25 @@ from contextlib import contextmanager
 
 from batchsent.errors import BatchsentError
 
-# Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
-COMMAND = re.compile(
-    r"(batchsent (?:batch|compare|evaluate|export|finetune|info|predict|report|verify) [^;]*)"
+# The commands of `batchsent`. The command line is in a layer above this module, so it is not
+# imported: a test compares these names with it.
+COMMANDS = (
+    "batch",
+    "compare",
+    "completion",
+    "evaluate",
+    "export",
+    "finetune",
+    "info",
+    "predict",
+    "report",
+    "sample",
+    "verify",
 )
-# A flag and, after a space or =, what may be its value. In a proposal it is always one.
+# Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
+COMMAND = re.compile(rf"(batchsent (?:{'|'.join(COMMANDS)}) [^;]*)")
+# A flag and the word after it, which may be its value or the next word of the sentence. After
+# "did you mean" it is a value.
 FLAG = re.compile(
     r"(did you mean )?(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)"
 )
