@@ -21,8 +21,8 @@ on rows of average weight would add, or 1 mistake where none was seen. Without t
 200 labels at an accuracy of 0.99 held the true share 81 to 89 times of 100, with it 92 to 99
 (examples/audit_coverage.py).
 
-Several samples of one design are estimated at once (the simulation has thousands): each is a row of
-an array (samples, labelled).
+Several samples of one design are estimated at once (examples/audit_coverage.py draws 2,000): each
+is a row of an array (samples, labelled).
 """
 
 from collections.abc import Sequence
