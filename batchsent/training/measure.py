@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import SCORED
 from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.evaluation.quality import Quality, Z
+from batchsent.model.calibration import softmax
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -34,7 +35,7 @@ def measure(setup: Setup, logits: NDArray[Any], reporter: Reporter) -> dict[str,
     """
     examples = setup.splits.evaluation
     gold = np.array(examples.labels)
-    tuned = softmax(logits)
+    tuned: Probabilities = softmax(logits.astype(np.float64)).astype(np.float32)
     seen = setup.seen
     known = seen.contains(examples.texts)
     new = np.flatnonzero(~known)
@@ -56,13 +57,6 @@ def measure(setup: Setup, logits: NDArray[Any], reporter: Reporter) -> dict[str,
         ),
         "mistakes": mistakes(setup.names, examples, tuned),
     }
-
-
-def softmax(logits: NDArray[Any]) -> Probabilities:
-    """Return probabilities (rows, labels)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    found: Probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
 
 
 def evaluate_rows(
