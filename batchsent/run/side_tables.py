@@ -18,7 +18,7 @@ from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
-from batchsent.formats.csv_sinks import flat
+from batchsent.formats.csv_types import flat
 from batchsent.formats.reading import find_column
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions

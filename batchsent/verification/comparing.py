@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
 from batchsent.formats.csv import CsvSource
-from batchsent.formats.csv_sinks import flat
+from batchsent.formats.csv_types import flat
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
