@@ -13,7 +13,7 @@ from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_chunks import CsvRows
-from batchsent.formats.csv_types import flat
+from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
@@ -139,4 +139,6 @@ def write_values(
     # Numbers as names: Arrow refuses a table with the same name twice, which the user's may have.
     names = [str(n) for n in range(len(columns))]
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
-    pa.csv.write_csv(pa.table([flat(column) for column in columns], names=names), file, options)
+    pa.csv.write_csv(
+        pa.table([as_csv_type(column) for column in columns], names=names), file, options
+    )

@@ -3,18 +3,18 @@
 import pyarrow as pa
 
 
-def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+def as_csv_type(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Return a column in a type that CSV has; nested values become JSON."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         column = column.cast(kind.storage_type)
         kind = column.type
     if pa.types.is_dictionary(kind):
-        return flat(column.cast(kind.value_type))
+        return as_csv_type(column.cast(kind.value_type))
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_binary_view(kind):
-        return flat(column.cast(pa.large_binary()))
+        return as_csv_type(column.cast(pa.large_binary()))
     if (
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
