@@ -266,10 +266,10 @@ def finetune(
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
     as in the notebook that its users know. The folder appears whole or not at all; a run that was
     killed or stopped resumes from its last checkpoint when it is started again. Where torchrun or
-    accelerate launch started several processes they train one model together; the first of them
-    writes and speaks.
+    accelerate launch started several processes they train one model together; only the first of
+    them writes files and messages.
 
-    Raises UsageError for options or columns that cannot be and for an output that exists,
+    Raises UsageError for options or columns that do not fit together and for an output that exists,
     InputError for data that cannot be read, ModelError for a base model that cannot be used,
     DeviceError when the device fails or the training diverges, OutputError when something cannot be
     written, Locked when another run is at it, Interrupted after a signal.

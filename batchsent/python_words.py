@@ -12,11 +12,25 @@ from contextlib import contextmanager
 
 from batchsent.errors import BatchsentError
 
-# Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
-COMMAND = re.compile(
-    r"(batchsent (?:batch|compare|evaluate|export|finetune|info|predict|report|verify) [^;]*)"
+# The commands of `batchsent`. The command line is in a layer above this module, so it is not
+# imported: a test compares these names with it.
+COMMANDS = (
+    "batch",
+    "compare",
+    "completion",
+    "evaluate",
+    "export",
+    "finetune",
+    "info",
+    "predict",
+    "report",
+    "sample",
+    "verify",
 )
-# A flag and, after a space or =, what may be its value. In a proposal it is always one.
+# Commands to type in a shell stay what they are: `batchsent finetune --base-model FOLDER`.
+COMMAND = re.compile(rf"(batchsent (?:{'|'.join(COMMANDS)}) [^;]*)")
+# A flag and the word after it, which may be its value or the next word of the sentence. After
+# "did you mean" it is a value.
 FLAG = re.compile(
     r"(did you mean )?(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)"
 )
@@ -62,7 +76,7 @@ def in_python_words(text: str, signature: inspect.Signature) -> str:
         given = "" if value is None else value.rstrip(".,:?")
         if given and (proposal or VALUE.fullmatch(given) or given in choices_of(parameter)):
             rest = rest[1 + len(given) :]
-            return f"{before}{parameter.name}={written(given, parameter)}{rest}"
+            return f"{before}{parameter.name}={as_python_literal(given, parameter)}{rest}"
         return f"{before}{parameter.name}{rest}"
 
     parts = COMMAND.split(text)
@@ -81,7 +95,7 @@ def choices_of(parameter: inspect.Parameter) -> set[object]:
     return found
 
 
-def written(value: str, parameter: inspect.Parameter) -> str:
+def as_python_literal(value: str, parameter: inspect.Parameter) -> str:
     """Return a value as it is written in Python: a placeholder and a number plain, text quoted."""
     kinds = {parameter.annotation, *typing.get_args(parameter.annotation)}
     if PLACEHOLDER.fullmatch(value) or not kinds.isdisjoint({int, float}):

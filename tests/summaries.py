@@ -1,6 +1,7 @@
 """Summary documents of complete runs over made-up rows."""
 
 from batchsent.evaluation import summary
+from batchsent.versions import SCORING, versions
 from tests.scored_rows import TWO
 
 HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
@@ -8,7 +9,7 @@ HOSTILE = "[red]\x1b]52;c;aGk=\x07\u202e\r\n:smile: $\\frac{<b>"
 # What the run itself adds, in the shape in which it does.
 RUN = {
     "run": {"elapsed_s": 192.4, "resumed_rows": 1_000, "options": {"text_column": "review"}},
-    "package": summary.versions(),
+    "package": versions(SCORING),
     "input": {"path": "reviews.csv", "format": "csv", "bytes": 10, "sha256": "0" * 64},
     "outputs": [{"path": "scored.csv", "bytes": 20, "sha256": "1" * 64, "rows": 3_000}],
     "model": {

@@ -164,7 +164,7 @@ def wrong_beyond(tokens):
 
 
 def test_the_check_at_load_reaches_the_models_limit(model):
-    """A packed way that is right for short texts only is found when the model loads."""
+    """A forward pass that is right for short texts only is found when the model loads."""
     stock = StockEncoder(model, "equal", "test")
     for tokens, found in ((60, True), (64, False)):
         parts = extract_weights(model.module)
@@ -210,7 +210,7 @@ def test_no_memory_for_the_check_is_a_device_error(model):
 def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
     """A model that only transformers can run scores right, and says why it is slow."""
     model = load_model(identify(str(make_model(tmp_path / "model", "bert"))), device="cpu")
-    # A dense layer that the packed way cannot put together with its neighbours.
+    # A dense layer that the packed forward pass cannot put together with its neighbours.
     attention = model.module.bert.encoder.layer[0].attention.self
     attention.key.bias = None
     encoder = make_encoder(model)
@@ -328,7 +328,7 @@ def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_float16_on_a_gpu_agrees_with_float32_on_the_cpu(tmp_path, kind):
-    """On CUDA the packed way is taken from compute capability 8.0 on, and stays within 0.02 of
+    """On CUDA the packed pass is taken from compute capability 8.0 on, and stays within 0.02 of
     float32.
     """
     folder = make_model(tmp_path / kind, kind, labels=("a", "b", "c"))

@@ -48,6 +48,7 @@ LAYERS = {
     "batchsent.python_words": 0,
     "batchsent.reporting": 0,
     "batchsent.text": 0,
+    "batchsent.versions": 0,
     "batchsent.filenames": 0,
     "batchsent.memory": 0,
     "batchsent.standard_streams": 0,

@@ -16,7 +16,7 @@ import batchsent
 from batchsent.commands.summary import Summary
 from batchsent.options import build
 from batchsent.python_api import FUNCTIONS
-from batchsent.python_words import in_python_words
+from batchsent.python_words import COMMANDS, in_python_words
 from batchsent.run.options import BatchOptions
 from tests import stub
 from tests.hash_model import HashModels
@@ -206,6 +206,13 @@ SIGNATURE = inspect.signature(batchsent.batch)
 def test_flags_become_parameters(typed, called):
     """One mechanism for all messages: by the signature of the function that was called."""
     assert in_python_words(typed, SIGNATURE) == called
+
+
+def test_every_command_is_left_as_it_is_typed():
+    """The commands that messages may name are those of the command line."""
+    from batchsent.cli import cli
+
+    assert set(COMMANDS) == set(cli.commands)
 
 
 def test_an_error_is_in_the_words_of_who_asked(dump, capsys):

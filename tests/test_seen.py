@@ -25,8 +25,8 @@ def test_texts_are_known_again_whatever_their_white_space():
     )
     assert known.texts == 3
     texts = ["a  good film ", "dull", "smile \U0001f600 \ud800", "A good film", ""]
-    assert known.holds(texts).tolist() == [True, True, True, False, False]
-    assert NOTHING.holds(texts).tolist() == [False] * 5
+    assert known.contains(texts).tolist() == [True, True, True, False, False]
+    assert NOTHING.contains(texts).tolist() == [False] * 5
     assert known.false_positive_rate == 3 / 2**32
 
 

@@ -22,6 +22,7 @@ from batchsent.evaluation.tally import Tally
 from batchsent.pages.report import render
 from batchsent.terminal import summaries
 from batchsent.text import elapsed
+from batchsent.versions import SCORING, versions
 from tests.scored_rows import FOUR, TWO, Rows, small
 from tests.summaries import HOSTILE, document
 
@@ -76,7 +77,7 @@ def test_a_failed_run_has_a_valid_summary(validator):
         status="failed",
         exit_code=6,
         run={},
-        package=summary.versions(),
+        package=versions(SCORING),
         input={},
         outputs=[],
         model={},
@@ -187,7 +188,7 @@ def test_a_missing_file_is_an_input_error(tmp_path):
 def test_versions_import_nothing_heavy():
     """Versions are told without importing torch or transformers."""
     code = (
-        "import sys; from batchsent.evaluation import summary; found = summary.versions();"
+        "import sys; from batchsent.versions import SCORING, versions; found = versions(SCORING);"
         "assert found['torch'][0].isdigit() and found['python'].startswith('3.'), found;"
         "assert not {'torch', 'transformers', 'evaluate', 'sklearn', 'pandas'} & set(sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""Hold a scored dump against the few of its rows that were labelled by hand."""
+"""`batchsent evaluate --audit`: a scored dump against the rows of it that a person labelled."""
 
 from collections.abc import Sequence
 from contextlib import closing

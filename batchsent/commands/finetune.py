@@ -32,14 +32,15 @@ from batchsent.training.options import (
 )
 from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
 from batchsent.training.processes import Processes, launched
-from batchsent.training.publish import check_hub, push, versions, write_folder
+from batchsent.training.publish import check_hub, push, write_folder
 from batchsent.training.rows import find_rows
 from batchsent.training.seen import seen_by
 from batchsent.training.trackers import tensorboard_folder
+from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
-# The surest mistakes that are said at the end; the page has more.
-SAID_MISTAKES, SAID_CHARACTERS = 3, 100
+# The mistakes with the highest scores that are printed at the end; the page has more.
+SHOWN_MISTAKES, SHOWN_CHARACTERS = 3, 100
 
 
 def finetune(
@@ -50,10 +51,10 @@ def finetune(
     Options are those of FinetuneOptions. Without any, DistilBERT learns from 4,000 reviews of IMDB,
     as in the notebook that its users know. The folder appears whole or not at all; a run that was
     killed or stopped resumes from its last checkpoint when it is started again. Where torchrun or
-    accelerate launch started several processes they train one model together; the first of them
-    writes and speaks.
+    accelerate launch started several processes they train one model together; only the first of
+    them writes files and messages.
 
-    Raises UsageError for options or columns that cannot be and for an output that exists,
+    Raises UsageError for options or columns that do not fit together and for an output that exists,
     InputError for data that cannot be read, ModelError for a base model that cannot be used,
     DeviceError when the device fails or the training diverges, OutputError when something cannot be
     written, Locked when another run is at it, Interrupted after a signal.
@@ -72,23 +73,23 @@ def finetune(
                 with atomic.output_errors(final):
                     final.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held_lock(final, 0))
-        speaking = reporter if reporter is not None and processes.first else Reporter()
+        messages = reporter if reporter is not None and processes.first else Reporter()
         base = "a new model" if settings.from_scratch else printable(settings.base_model)
-        speaking.notice(
+        messages.notice(
             f"fine-tuning {base} on {printable(settings.train)} into {printable(final)}"
         )
         stack.enter_context(train.quiet_libraries())
-        return run(final, settings, speaking, signals, processes)
+        return train_and_publish(final, settings, messages, signals, processes)
 
 
-def run(
+def train_and_publish(
     final: Path,
     settings: FinetuneOptions,
     reporter: Reporter,
     signals: Signals,
     processes: Processes,
 ) -> dict[str, Any]:
-    """Do what `finetune` promises, once the options are known to make sense."""
+    """Train, write the model folder, and upload it where asked; the options are checked already."""
     with processes.sync_errors():
         setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
@@ -96,7 +97,7 @@ def run(
         checkpoints: Checkpoints | None = None
         with processes.sync_errors():
             if processes.first:
-                identity = identify(setup, settings)
+                identity = checkpoint_identity(setup, settings)
                 kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
                 checkpoints = stack.enter_context(kept)
         latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
@@ -113,7 +114,7 @@ def run(
         with processes.sync_errors():
             model = new_model(setup.base, tokenizer, setup.names, setup.plan)
         with (
-            say_kept(checkpoints, setup.plan, reporter),
+            say_where_it_resumes(checkpoints, setup.plan, reporter),
             signals.deferred(),
             tensorboard_folder(final),
         ):
@@ -134,7 +135,9 @@ def run(
             reporter.warning("the model is no better than always saying the most frequent class")
         with processes.sync_errors():
             if checkpoints is not None:
-                document |= publish(final, setup, settings, trained, document, reporter, signals)
+                document |= measure_and_write(
+                    final, setup, settings, trained, document, reporter, signals
+                )
                 checkpoints.finished = not settings.keep_checkpoints
     say_result(document, setup, reporter)
     reporter.notice(f"model: {printable(final)}")
@@ -179,7 +182,9 @@ def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
 
 
 @contextmanager
-def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) -> Iterator[None]:
+def say_where_it_resumes(
+    checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter
+) -> Iterator[None]:
     """Say, when the block is stopped by a signal, from where the training will resume."""
     try:
         yield
@@ -193,15 +198,15 @@ def say_kept(checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter) ->
         raise
 
 
-def identify(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
-    """Return what makes two trainings the same: only then one resumes the other."""
+def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
+    """Return what must be equal for a training to resume the checkpoints of another."""
     return {
         "hyperparameters": dataclasses.asdict(setup.plan),
         "trials": settings.trials,
         "labels": setup.names,
         **{f"{name} rows": side["rows_sha256"] for name, side in setup.data.items()},
         "base model": setup.origin["weights_sha256"],
-        "versions": versions(),
+        "versions": versions(TRAINING),
     }
 
 
@@ -248,7 +253,7 @@ def stop_together(processes: Processes, signals: Signals) -> bool:
     return signals.stop()
 
 
-def publish(
+def measure_and_write(
     final: Path,
     setup: Setup,
     settings: FinetuneOptions,
@@ -285,8 +290,8 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
         reporter.warning("the base model is better on the same rows than what was made from it")
     texts = setup.splits.evaluation.by_number()
-    for mistake in document.get("mistakes", [])[:SAID_MISTAKES]:
-        text = shortened(texts[mistake["row"]], SAID_CHARACTERS)
+    for mistake in document.get("mistakes", [])[:SHOWN_MISTAKES]:
+        text = shortened(texts[mistake["row"]], SHOWN_CHARACTERS)
         reporter.notice(
             f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
             f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
@@ -311,5 +316,5 @@ def describe_model(
         "options": public_options(settings),
         "training": {"device": setup.device.description, **trained.facts},
         "torch_save": settings.torch_save is not None,
-        "versions": versions(),
+        "versions": versions(TRAINING),
     }

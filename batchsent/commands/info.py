@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
-from batchsent.evaluation.summary import versions
 from batchsent.model.device import choose_device
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
+from batchsent.versions import SCORING, versions
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, 
     of InfoOptions. Raises ModelError, DeviceError or UsageError.
     """
     settings = build(InfoOptions, options)
-    found: dict[str, Any] = {"versions": versions()}
+    found: dict[str, Any] = {"versions": versions(SCORING)}
     if model is None:
         device = choose_device(settings.device, settings.precision)
         chosen = {"precision": device.precision, "precision_reason": device.reason}

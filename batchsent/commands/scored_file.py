@@ -18,7 +18,7 @@ from batchsent.formats.scored_columns import (
     to_scores,
     too_low,
 )
-from batchsent.formats.scored_rows import MOST_LABELS, check_column
+from batchsent.formats.scored_rows import MOST_READ_LABELS, check_column
 from batchsent.text import printable
 
 TRUE_WORDS = {"true", "1", "1.0"}
@@ -75,10 +75,10 @@ def _distinct_labels(source: Source, prefix: str) -> set[str]:
                 f"'{printable(str(bad.cell)[:60])}', which is not text",
                 hint="say which columns batchsent wrote with --prefix",
             ) from bad
-        if len(found) > MOST_LABELS:
+        if len(found) > MOST_READ_LABELS:
             raise InputError(
                 f"{source.name}: the column {printable(column)} holds more than "
-                f"{MOST_LABELS:,} labels",
+                f"{MOST_READ_LABELS:,} labels",
                 hint="say which columns batchsent wrote with --prefix",
             )
     return found

@@ -1,24 +1,28 @@
-"""Accuracy and shares of a whole dump from a few labelled rows and the model's word on all others.
+"""Accuracy and shares of a whole dump, from a few labelled rows and the predictions for all rows.
 
 The estimator is prediction-powered inference for a mean (Angelopoulos et al. 2023, arXiv
-2301.09633): what the model says of every row, corrected by how far it is from the gold labels on
-the labelled rows. With strata the correction is weighted, which is the difference estimator of
-survey sampling (Cochran 1977, chapter 5; Fisch et al. 2024, arXiv 2406.04291, call it stratified
-prediction-powered inference):
+2301.09633): the mean prediction over all rows, corrected by its mean error on the labelled rows.
+With strata the correction is weighted, which is the difference estimator of survey sampling
+(Cochran 1977, chapter 5; Fisch et al. 2024, arXiv 2406.04291, call it stratified prediction-powered
+inference):
 
     estimate = mean of f over the dump + sum over strata W_h x mean of (y - f) over the labelled
     variance = sum over strata W_h^2 x s_h^2 / n_h x (1 - n_h / N_h)
 
 with W_h = N_h / N, N_h rows of the dump, n_h labelled ones, and s_h^2 the variance of y - f. For
-the share of a label f is 1 where the model says it and y is 1 where the gold label is it; for
-accuracy f is the score and y is 1 where the model is right. The dump itself is what is estimated,
-so the mean of f has no variance.
+the share of a label, f is 1 where the model predicts it and y is 1 where the gold label is it; for
+accuracy, f is the score and y is 1 where the model is right. The share of this one dump is
+estimated, and its mean of f is known, so that mean has no variance.
 
 The interval is Wilson's, of the estimate with the effective sample size p (1 - p) / variance (Kott
-and Carr 1997; Franco et al. 2019 find it reliable for samples with weights). A quarter of a mistake
-of average weight is added to the variance, and a whole one where none was seen: without them 200
-labels at an accuracy of 0.99 covered a share 81 to 89 times of 100, with them 92 to 99
+and Carr 1997; Franco et al. 2019 find it reliable for samples with weights). With few mistakes
+among the labels the variance comes out too small, so something is added to it: what 0.25 mistakes
+on rows of average weight would add, or 1 mistake where none was seen. Without this the intervals of
+200 labels at an accuracy of 0.99 held the true share 81 to 89 times of 100, with it 92 to 99
 (examples/audit_coverage.py).
+
+Several samples of one design are estimated at once (examples/audit_coverage.py draws 2,000): each
+is a row of an array (samples, labelled).
 """
 
 from collections.abc import Sequence
@@ -31,7 +35,7 @@ from numpy.typing import NDArray
 from batchsent.evaluation.quality import interval
 from batchsent.evaluation.sampling import LEAST_ROWS
 
-# With fewer mistakes among the labels an interval says more about its formula than about the dump.
+# With fewer mistakes among the labels, the interval depends more on its formula than on the dump.
 FEW_MISTAKES = 5
 UNSEEN_MISTAKES = 0.25
 
@@ -97,17 +101,17 @@ class Estimate:
 def prediction_powered(
     predicted: float, differences: NDArray[Any], design: Design, mistakes: NDArray[Any]
 ) -> list[Estimate]:
-    """Return the estimate of each audit: the mean prediction, corrected by the labelled rows.
+    """Return the estimate of each sample: the mean prediction, corrected by the labelled rows.
 
-    `predicted` is the mean of f over the dump. `differences` are y - f, (audits, labelled).
-    `mistakes` is how many labelled rows of each audit count against the model, (audits,).
+    `predicted` is the mean of f over the dump. `differences` are y - f, (samples, labelled).
+    `mistakes` is how many labelled rows of each sample the model got wrong, (samples,).
     """
     rows, labelled = design.rows.astype(np.float64), design.labelled.astype(np.float64)
     members = design.stratum[:, None] == np.arange(len(rows))  # (labelled, strata)
     means = differences @ members / labelled
     squares = (differences - means[:, design.stratum]) ** 2 @ members
-    left = 1 - labelled / rows
-    variances = squares / np.maximum(labelled - 1, 1) / labelled * left
+    finite = 1 - labelled / rows  # finite population correction (Cochran 1977, section 2.6)
+    variances = squares / np.maximum(labelled - 1, 1) / labelled * finite
     share = rows / design.total
     values = predicted + means @ share
     unseen = np.where(mistakes > 0, UNSEEN_MISTAKES, 1.0) * (1 - labelled.sum() / design.total)
@@ -115,20 +119,21 @@ def prediction_powered(
 
 
 def labels_alone(hits: NDArray[Any], design: Design) -> list[Estimate]:
-    """Return the estimate of each audit from its labelled rows and their weights alone.
+    """Return the estimate of each sample from its labelled rows and their weights alone.
 
-    The weighted mean of `hits`, (audits, labelled), and the variance of a weighted sample that
-    knows no strata, since those are the model's word too (Särndal et al. 1992, section 5.7). Its
-    interval is as wide as that of as many rows drawn without strata. Because the rows were drawn
-    with them, it holds the truth more often than 95 times of 100.
+    The estimate is the weighted mean of `hits`, (samples, labelled). The variance is that of a
+    weighted sample without strata, since the strata come from the model's predictions too (Särndal
+    et al. 1992, section 5.7). So the interval is as wide as that of the same number of rows drawn
+    without strata. Because the rows were drawn with strata, it holds the truth more often than 95
+    times of 100.
     """
     weights, rows = design.weights, len(design.stratum)
     values = hits @ weights
     residuals = (hits - values[:, None]) * weights
-    left = 1 - rows / design.total
-    variances = (residuals**2).sum(axis=1) * rows / max(rows - 1, 1) * left
-    # All of one kind: as Wilson has it for as many rows.
-    alike = np.where(variances > 0, 0, left * _least(rows) * (1 - _least(rows)) / rows)
+    finite = 1 - rows / design.total  # finite population correction
+    variances = (residuals**2).sum(axis=1) * rows / max(rows - 1, 1) * finite
+    # Where all hits are equal the variance is 0: use that of a share of half a row.
+    alike = np.where(variances > 0, 0, finite * _least(rows) * (1 - _least(rows)) / rows)
     return _intervals(values, variances + alike, design)
 
 
@@ -156,7 +161,7 @@ def sections(
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """What the model and a person say of the labelled rows."""
+    """The labels that the model and a person gave the labelled rows."""
 
     said: NDArray[np.int64]  # (labelled,) number of the model's label
     scores: NDArray[np.float64]  # (labelled,) its probability
@@ -181,13 +186,13 @@ def _figure(
         **powered.section,
         "mistakes": int(mistakes[0]),
         "labels_alone": alone.section,
-        # An interval of labels alone is as narrow with this many.
+        # So many labelled rows alone would give as narrow an interval.
         "worth_labels": round(len(hits) * (width_alone / width) ** 2) if width else None,
     }
 
 
 def _least(rows: int) -> float:
-    """Return half a row of as many: a share that is not 0 or 1."""
+    """Return the share that half a row is of `rows`: the smallest that an interval starts from."""
     return 1 / (2 * rows)
 
 

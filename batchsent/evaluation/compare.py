@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.evaluation import gates
+from batchsent.evaluation.quality import Z
 from batchsent.evaluation.summary import as_input_error
 
 # Cells of the drift figures hold at least this share of the first run: PSI is usually taken over
@@ -19,7 +20,6 @@ from batchsent.evaluation.summary import as_input_error
 CELL_SHARE = 0.1
 # What is commonly called no, some and much drift (Siddiqi 2006).
 SOME_DRIFT, MUCH_DRIFT = 0.1, 0.25
-Z = 1.959963984540054
 
 # Figures of which more is better, where they stand in an evaluation, and of which less is.
 BETTER = {**gates.FLOORS}

@@ -2,10 +2,8 @@
 
 import json
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -47,8 +45,6 @@ OBJECTS = (
     "package",
 )
 
-# Packages whose version can change a score or a byte of the output.
-PACKAGES = ("batchsent", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
 
 # A summary has some 20 kB; with a hundred labels 200 kB.
 LARGEST_BYTES = 64 << 20
@@ -184,17 +180,6 @@ def as_input_error(what: str = "the summary", command: str = "batchsent batch") 
         raise InputError(
             f"{what} is damaged: {text}", hint=f"make it again with {command}"
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of PACKAGES and of Python, without importing the packages."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _refuse_constant(name: str) -> Any:

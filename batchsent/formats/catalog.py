@@ -1,4 +1,8 @@
-"""The file formats: one entry each in FORMATS says everything that depends on the format."""
+"""The file formats: FORMATS says of each how its files are recognized, read and written.
+
+How an output is compared with its input stands in COMPARISONS (verification/comparing.py), which
+needs an entry for each format too.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -47,10 +51,10 @@ class Format:
     open_sink: OpenSink
     write_table: WriteTable
     needs_utf8: Callable[[pa.DataType], bool]  # whether text of an Arrow type must be UTF-8
-    expected: str  # what an empty input lacks
-    begins_with: tuple[bytes, ...] = ()  # first bytes; empty where they do not tell the format
-    # False: the table of contents is at the end, so that it is not read from or written to a pipe;
-    # columns are compressed inside.
+    expected: str  # what an input must begin with: the hint for an empty one names it
+    begins_with: tuple[bytes, ...] = ()  # its possible first bytes; () where any may come first
+    # False: the table of contents is at the end, so a pipe cannot be read or written; the format
+    # compresses its columns itself.
     streams: bool = True
 
 
@@ -133,7 +137,7 @@ SUFFIXES = suffix_table()
 
 
 def recognize(head: bytes) -> str | None:
-    """Return the format that only a file beginning with `head` has; None where that is open."""
+    """Return the format that the first bytes of a file prove; None where they prove none."""
     for name, known in FORMATS.items():
         if known.begins_with and head.startswith(known.begins_with):
             return name

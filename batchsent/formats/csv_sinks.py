@@ -13,6 +13,7 @@ from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_chunks import CsvRows
+from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
@@ -138,40 +139,6 @@ def write_values(
     # Numbers as names: Arrow refuses a table with the same name twice, which the user's may have.
     names = [str(n) for n in range(len(columns))]
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t" if tabs else ",")
-    pa.csv.write_csv(pa.table([flat(column) for column in columns], names=names), file, options)
-
-
-def flat(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Return a column in a type that CSV has; nested values become JSON."""
-    kind = column.type
-    if isinstance(kind, pa.BaseExtensionType):
-        column = column.cast(kind.storage_type)
-        kind = column.type
-    if pa.types.is_dictionary(kind):
-        return flat(column.cast(kind.value_type))
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return flat(column.cast(pa.large_binary()))
-    if (
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    ):
-        return pa.array(
-            [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()],
-            pa.string(),
-        )
-    if pa.types.is_nested(kind):
-        import json
-
-        texts = [
-            None if v is None else json.dumps(v, default=str, ensure_ascii=False)
-            for v in column.to_pylist()
-        ]
-        return pa.array(texts, pa.string())
-    if pa.types.is_interval(kind):
-        return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
-    return column
+    pa.csv.write_csv(
+        pa.table([as_csv_type(column) for column in columns], names=names), file, options
+    )

@@ -1,7 +1,4 @@
-"""What a run adds to its input: columns of scores, files beside the output.
-
-Their names and their order.
-"""
+"""The columns that a run adds and the files beside its output: their names and their order."""
 
 from dataclasses import dataclass
 from pathlib import Path

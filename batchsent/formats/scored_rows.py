@@ -16,7 +16,7 @@ from batchsent.text import printable
 
 HINT = "say which columns batchsent wrote with --prefix"
 # A column with more different values than this holds no labels.
-MOST_LABELS = 1_000
+MOST_READ_LABELS = 1_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ScoredFile:
         """Yield the chunks of the file, each with what its rows say.
 
         Raises InputError for a label without a score, a score that is no probability and a column
-        of labels with more than MOST_LABELS values.
+        of labels with more than MOST_READ_LABELS values.
         """
         columns = [self._label, self._score, *self._others.values()]
         for chunk in self.source.chunks(list(dict.fromkeys(columns))):
@@ -111,9 +111,10 @@ class ScoredFile:
         except BadCell as bad:
             raise self._bad_cell(chunk, bad, "label", "text") from bad
         self._found.update(label for label in set(labels) if label is not None)
-        if len(self._found) > MOST_LABELS:
+        if len(self._found) > MOST_READ_LABELS:
             raise InputError(
-                f"{self.name}: the label column holds more than {MOST_LABELS:,} labels", hint=HINT
+                f"{self.name}: the label column holds more than {MOST_READ_LABELS:,} labels",
+                hint=HINT,
             )
         return labels
 

@@ -1,11 +1,11 @@
 """CSV bytes -> records: where each record and field begins and ends, exactly.
 
-Two readers with one meaning. The fast one finds every quote, delimiter and line end of a block with
-numpy and takes the records whose quoting is by the book (RFC 4180). Where it meets anything else (a
-quote inside an unquoted field, text after a closing quote, an escape character) the exact one takes
-over, field by field, to the end of the block. Both mean what Python's csv module means
-(tests/test_records.py holds them against it), and keep the offsets, which that module does not
-tell.
+Two functions give the same result at different speeds. The fast one finds every quote, delimiter
+and line end of a block with numpy, and takes the records whose quoting follows RFC 4180. At the
+first byte that does not (a quote inside an unquoted field, text after a closing quote, an escape
+character) the exact one takes over, field by field, to the end of the block. Both find the records
+and fields that Python's csv module finds (tests/test_records.py compares them), and their offsets,
+which that module does not give.
 """
 
 from collections.abc import Iterator
@@ -42,10 +42,10 @@ def scan(
     block_bytes: int = BLOCK_BYTES,
     name: str = "input",
 ) -> Iterator[Records]:
-    """Yield the records of a stream in runs of about `block_bytes`.
+    """Yield the records of a stream in blocks of about `block_bytes`.
 
     `buffered` was read from it already. `first_byte` and `first_line` are those of `buffered`.
-    Blank lines are no records (the csv module's rule). Raises InputError for a record longer than
+    Blank lines are not records (the csv module's rule). Raises InputError for a record longer than
     `max_record_bytes`, holding little more than that.
     """
     data, at_end = buffered, False
@@ -79,7 +79,7 @@ def _record_too_long(records: Records, limit: int, name: str) -> InputError:
     line = records.line(offset)
     return InputError(
         f"{name}, line {line}: {what}",
-        hint="mend that line, or raise --max-field-bytes if a text really is that long",
+        hint="correct that line, or raise --max-field-bytes if a text really is that long",
         line=line,
     )
 
@@ -105,18 +105,18 @@ def split(
     """
     found, is_rfc4180, problems = [], False, {}
     if dialect.escapechar is None and not dialect.skip_initial_space:
-        run, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
-        found.append(run)
+        span, is_rfc4180 = _split_rfc4180(data, dialect, at_end)
+        found.append(span)
     if not is_rfc4180:
         done, before = (found[0].stop, len(found[0].starts)) if found else (0, 0)
-        run, odd = _split_like_csv_module(data, done, dialect, at_end)
-        found.append(run)
+        span, odd = _split_like_csv_module(data, done, dialect, at_end)
+        found.append(span)
         problems = {before + n: problem for n, problem in odd.items()}
     joined = [
-        np.concatenate([getattr(run, name) for run in found])
+        np.concatenate([getattr(span, name) for span in found])
         for name in ("starts", "ends", "line_ends", "field_ends")
     ]
-    field_counts = np.concatenate([run.field_counts for run in found])
+    field_counts = np.concatenate([span.field_counts for span in found])
     return Records(
         data=data,
         begin=0,
@@ -135,8 +135,8 @@ def split(
 def _split_rfc4180(data: bytes, dialect: Dialect, at_end: bool) -> tuple[_Found, bool]:
     """Find records by the parity of the quotes before each byte.
 
-    Stop where the quoting is not by the book. Returns what it found and whether that is all there
-    is.
+    Stop where the quoting does not follow RFC 4180. Returns the records before that, and whether
+    they are all there are.
     """
     quote, delimiter = dialect.quotechar[0], dialect.delimiter[0]
     array = np.frombuffer(data, np.uint8)
@@ -210,16 +210,16 @@ def _collect(
     at: Offsets,
     is_delimiter: NDArray[np.bool_],
     is_end: NDArray[np.bool_],
-    may_follow_cr: NDArray[np.bool_],
+    is_line_feed: NDArray[np.bool_],
 ) -> _Found:
     """Return the records between some special bytes; blank lines are left out.
 
-    `may_follow_cr` says of each record end whether it is an LF, before which a CR may stand.
+    `is_line_feed` says of each record end whether it is an LF: a CR before it belongs to it.
     """
     end_positions = at[is_end]
     line_ends = np.minimum(end_positions + 1, len(array))
     ends = end_positions.copy()
-    after_cr = may_follow_cr & (end_positions > 0)
+    after_cr = is_line_feed & (end_positions > 0)
     after_cr[after_cr] = array[end_positions[after_cr] - 1] == CR
     ends[after_cr] -= 1
     starts = np.append(0, line_ends[:-1]) if len(line_ends) else line_ends

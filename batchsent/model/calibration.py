@@ -54,7 +54,7 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
     def slope(beta: float) -> float:
         """Return the derivative of the mean loss after 1/T: expected minus right logit."""
-        p = _softmax(z * beta)
+        p = softmax(z * beta)
         return float((np.where(p > 0, p * z, 0).sum(axis=1) - z[np.arange(len(z)), y]).mean())
 
     low, high = 1 / HIGHEST, 1 / LOWEST
@@ -84,7 +84,7 @@ def calibrate(
     if rows < FEWEST_ROWS:
         error = loss = None
         if rows:
-            error, loss = calibration_error(_softmax(z), y), _loss(z, y)
+            error, loss = calibration_error(softmax(z), y), _loss(z, y)
         return Calibration(1.0, rows, error, error, loss, loss, weights_sha256)
     # Held-out rows may be sorted by label: a seeded order gives every fold some of each.
     folds = np.random.default_rng(0).permutation(rows) % FOLDS
@@ -95,8 +95,8 @@ def calibrate(
     return Calibration(
         temperature=fit_temperature(z, y),
         rows=rows,
-        error_before=calibration_error(_softmax(z), y),
-        error_after=calibration_error(_softmax(scaled), y),
+        error_before=calibration_error(softmax(z), y),
+        error_after=calibration_error(softmax(scaled), y),
         loss_before=_loss(z, y),
         loss_after=_loss(scaled, y),
         weights_sha256=weights_sha256,
@@ -116,7 +116,7 @@ def apply_temperature(
         return probabilities
     with np.errstate(divide="ignore"):
         z = np.log(probabilities.astype(np.float64)) / temperature
-    scaled = _softmax(z).astype(np.float32)
+    scaled = softmax(z).astype(np.float32)
     rows = np.flatnonzero(np.isfinite(scaled).all(axis=1))
     winners = probabilities[rows].argmax(axis=1)
     best = scaled[rows, winners][:, None]
@@ -198,7 +198,8 @@ def _checked(
     return z, y
 
 
-def _softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities (rows, labels) of logits."""
     shifted = np.exp(z - z.max(axis=1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return result

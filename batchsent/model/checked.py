@@ -1,8 +1,8 @@
-"""Models whose packed way was checked on this machine before: loaded from their files, unchecked.
+"""Load a model whose forward pass without padding was checked here before, without transformers.
 
 Importing transformers and running its own forward pass beside ours takes most of the time until a
-first score. What came of it depends on the bytes of the model, the versions, the device and the
-code here, and on nothing else: it is recorded in the user's cache folder under a hash of all of
+first score. The result of the check depends on the bytes of the model, the versions, the device and
+the code here, and on nothing else: it is recorded in the user's cache folder under a hash of all of
 these, with the tokenizer and the configuration as transformers made them of the files.
 """
 
@@ -16,14 +16,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from batchsent.errors import Interrupted, OutputError
-from batchsent.evaluation.summary import versions
 from batchsent.files.atomic import write_file
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
 from batchsent.model.files import read_file, sha256_of_all
-from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, spared_stdout
+from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, stdout_discarded
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
+from batchsent.versions import SCORING, versions
 
 # A record is as large as a tokenizer.json: 0.3 to 17 MB. Those used last are kept.
 MOST_RECORDS = 20
@@ -69,7 +69,7 @@ def load_checked(identity: ModelIdentity, device: Device, max_length: int) -> Lo
 
 
 def record_check(model: LoadedModel) -> None:
-    """Record that the packed way of a model that transformers has loaded was checked.
+    """Record that the forward pass without padding of a model, loaded by transformers, was checked.
 
     Nothing is recorded where its files do not hold the very weights that it runs with, nor where
     the cache folder cannot be written.
@@ -102,7 +102,7 @@ def record_path(identity: ModelIdentity, device: Device, max_length: int) -> Pat
         "weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "config": identity.config_sha256,
-        "versions": versions(),
+        "versions": versions(SCORING),
         "code": sha256_of_all(Path(__file__).parent.glob("*.py")),
         "device": {**device.facts(), "precision": device.precision},
         "cpu": sorted(cpu_flags()),
@@ -124,7 +124,7 @@ def read_tokenizer(record: dict[str, Any]) -> RecordedTokenizer:
     """Return the tokenizer of a record."""
     from tokenizers import Tokenizer
 
-    with spared_stdout():
+    with stdout_discarded():
         backend = Tokenizer.from_str(record["tokenizer"])
     return RecordedTokenizer(backend, record["truncation_side"], record["pad_token_id"])
 

@@ -1,8 +1,9 @@
 """Choose the fastest right way to run a model: token ids of a batch to label probabilities.
 
-The packed way is checked against transformers' own forward pass when the model loads; where they
-disagree, or it fails, the model runs as transformers runs it, and the summary says so. A model that
-was checked here before (checked.py) comes without transformers' module, and is not checked again.
+The forward pass without padding is checked against transformers' own when the model loads; where
+they disagree, or it fails, the model runs as transformers runs it, and the summary says so. A model
+that was checked here before (checked.py) comes without transformers' module, and is not checked
+again.
 """
 
 from dataclasses import replace
@@ -29,10 +30,10 @@ from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights, extract_weights
 from batchsent.text import first_line, printable
 
-# Largest difference of a logit between the packed way and transformers, as a share of the logits'
-# spread. Measured on a CPU, at DistilBERT size and with the embedded model, 512 tokens: 3e-6 in
-# float32, the same bits in bfloat16, 0.17 in int8. Float16 has 11 bits, and kernels of its own on a
-# GPU.
+# Largest difference of a logit between the forward pass without padding and transformers' own, as a
+# share of the logits' spread. Measured on a CPU with 512 tokens, at DistilBERT size and with the
+# embedded model: 3e-6 in float32, the same bits in bfloat16, 0.17 in int8. Float16 has 11 bits, and
+# kernels of its own on a GPU.
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 0.3, "int8": 0.5}
 # A model that was never trained gives all texts nearly the same logits: its differences are held
 # against this.
@@ -41,8 +42,8 @@ LEAST_SPREAD = 0.1
 # sees its neighbour is caught; few, since each pass reads all weights.
 CHECK_LENGTHS = (17, 9, 9, 2)
 
-# The packed way takes modules apart and calls parts of torch that are younger than their
-# documentation: any failure means "not here".
+# The forward pass without padding takes modules apart and calls parts of torch that are not
+# documented yet: any failure means that it cannot be used here.
 FAILURES = (
     RuntimeError,
     NotImplementedError,
@@ -194,7 +195,8 @@ def _check_against_reference(
 ) -> str | None:
     """Run both ways over a few made-up texts and say how they differ, or None.
 
-    Raises what `_reference` raises, and DeviceError where the packed way has no room for the texts.
+    Raises what `_reference` raises, and DeviceError where the forward pass without padding has no
+    room for the texts.
     """
     ids, lengths = check_texts(model)
     wanted = _reference(stock, model)
@@ -269,7 +271,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
 
 
 def _describe_failure(model: LoadedModel, error: Exception) -> str:
-    """Return why the packed way is not used, by an error's first line.
+    """Return why the forward pass without padding is not used, by an error's first line.
 
     Raises DeviceError for a lack of memory.
     """

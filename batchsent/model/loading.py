@@ -249,7 +249,7 @@ def _load_tokenizer(path: Path) -> Any:
     """Load a folder's tokenizer; nothing is printed. Raises ModelError."""
     import transformers
 
-    with loading_errors(path), _quiet(transformers), spared_stdout():
+    with loading_errors(path), _quiet(transformers), stdout_discarded():
         return transformers.AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )
@@ -313,7 +313,7 @@ def loading_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def spared_stdout() -> Iterator[None]:
+def stdout_discarded() -> Iterator[None]:
     """Drop what is printed past Python: the tokenizers library does, and stdout may be the data.
 
     In a Python program nothing is dropped: its other threads may print meanwhile.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.model.batches import Shape
-from batchsent.model.weights import EncoderWeights, Layer, Norm
+from batchsent.model.weights import EncoderWeights, Layer
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class PackedEncoder:
             )
             words = self.word_embeddings[to_device(ids, self.device)]
             states = words + self.positions[to_device(positions, self.device)]
-            states = _normalize(states, self.norm)
+            states = self.norm(states)
             for layer in self.layers:
                 states = layer.run(states, self.heads, self.attention, pack)
             first = self.last.run(states, self.heads, self.attention, pack)
@@ -202,14 +202,8 @@ class FeedForward:
 
     def run(self, attended: Any, states: Any) -> Any:
         """Return (tokens, width)."""
-        states = _normalize(self.attention_output(attended).add_(states), self.attention_norm)
-        return _normalize(self.output(self.intermediate(states)).add_(states), self.output_norm)
-
-
-def _normalize(states: Any, norm: Norm) -> Any:
-    from torch.nn.functional import layer_norm
-
-    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.epsilon)
+        states = self.attention_norm(self.attention_output(attended).add_(states))
+        return self.output_norm(self.output(self.intermediate(states)).add_(states))
 
 
 def join_linears(modules: list[Any]) -> tuple[Any, Any]:

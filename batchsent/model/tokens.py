@@ -123,7 +123,7 @@ class FastEncoder:
     def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids in one array, and how many each text has."""
         if self.cache is not None:
-            return self.cache.contents([as_utf8(text) for text in texts])
+            return self.cache.encode([as_utf8(text) for text in texts])
         valid = [without_surrogates(text) for text in texts]
         encodings = self.backend.encode_batch_fast(valid, add_special_tokens=False)
         rows = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]

@@ -21,6 +21,12 @@ class Norm:
     bias: Any  # (width,)
     epsilon: float
 
+    def __call__(self, states: Any) -> Any:
+        """Return (..., width) normalized."""
+        from torch.nn.functional import layer_norm
+
+        return layer_norm(states, self.weight.shape, self.weight, self.bias, self.epsilon)
+
 
 @dataclass(frozen=True)
 class Dense:

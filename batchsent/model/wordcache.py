@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 # The key of a word of up to 15 bytes is its bytes and its length, in two 64-bit numbers: no two
 # words have the same key.
 KEY_BYTES = 15
-# 6 MB of slots. Half as many lose a quarter of the speed to words that share a slot (IMDB has
-# 170,000, most of them seen once); twice as many lose as much to the processor's cache.
+# 262,144 slots, 6 MB. Half as many are a quarter slower, because more words share a slot (IMDB has
+# 170,000 words, most of them seen once). Twice as many are as much slower, because they do not fit
+# into the processor's cache.
 SLOT_BITS = 18
 # Longer words are kept in a dict of this size; those of more than 64 bytes (text without spaces)
 # are not kept.
@@ -38,7 +39,7 @@ CLASS_OF_BYTE[[c for c in range(33, 127) if not chr(c).isalnum()]] = MARK
 LOWER = np.arange(256, dtype=np.uint8)
 LOWER[ord("A") : ord("Z") + 1] += 32
 # Masks that keep the first n bytes of a little-endian number of eight.
-KEEP = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
+LOW_BYTES = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
 MIX_LOW, MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
@@ -77,7 +78,7 @@ class WordCache:
         self.pool = np.zeros(1 << 16, dtype=np.int32)
         self.pooled = 0
 
-    def contents(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def encode(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of UTF-8 texts in one array, without special tokens, and their counts."""
         if not texts:
             return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
@@ -253,7 +254,7 @@ def keys_of(
     #     high   0 0 0 0 0 0 0 4     the last byte is the length
     numbers = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
     low, high = numbers[begins], numbers[begins + 8]
-    low &= KEEP[np.minimum(lengths, 8)]
-    high &= KEEP[np.clip(lengths - 8, 0, 7)]
+    low &= LOW_BYTES[np.minimum(lengths, 8)]
+    high &= LOW_BYTES[np.clip(lengths - 8, 0, 7)]
     high |= np.minimum(lengths, KEY_BYTES + 1).astype(np.uint64) << np.uint64(56)
     return low, high

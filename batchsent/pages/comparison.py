@@ -10,9 +10,8 @@ from batchsent.evaluation.compare import MUCH_DRIFT, SOME_DRIFT, WORDS, check, c
 from batchsent.evaluation.gates import as_list
 from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import axes, charts
-from batchsent.pages.template import count, cut, fact, facts, number, page
+from batchsent.pages.template import MOST_SHOWN_LABELS, count, cut, fact, facts, number, page
 
-MOST_LABELS = 30
 MOST_SCORE_CHARTS = 6
 MOST_DIFFERENCES = 200
 
@@ -47,7 +46,7 @@ def render_comparison(
 
 def _content(a: Document, b: Document, comparison: Document) -> dict[str, Any]:
     ranked = sorted(comparison["labels"], key=lambda label: -abs(label["change"] or 0))
-    shown = [label for label in comparison["labels"] if label in ranked[:MOST_LABELS]]
+    shown = [label for label in comparison["labels"] if label in ranked[:MOST_SHOWN_LABELS]]
     said, names = comparison["verdict"], (_name(a), _name(b))
     return {
         "title": f"Two runs of {names[0]}" if names[0] == names[1] else " and ".join(names),

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.pages import charts
-from batchsent.pages.template import cut, fact, page
+from batchsent.pages.template import MOST_SHOWN_LABELS, cut, fact, page
 
-MOST_LABELS = 30
 MOST_DIRECTIONS = 30
 
 Document = Mapping[str, Any]
@@ -35,7 +34,7 @@ def render_flips(
             for side in ("old", "new")
         ],
         "labels": _labels(document),
-        "hidden_labels": max(len(document["labels"]) - MOST_LABELS, 0),
+        "hidden_labels": max(len(document["labels"]) - MOST_SHOWN_LABELS, 0),
         "directions": [
             {**entry, "share": _percent(entry["share"])}
             for entry in document["directions"][:MOST_DIRECTIONS]
@@ -90,7 +89,7 @@ def _labels(document: Document) -> list[dict[str, Any]]:
             "bar_a": charts.bar(label["a"], "soft"),
             "bar_b": charts.bar(label["b"]),
         }
-        for label in ranked[:MOST_LABELS]
+        for label in ranked[:MOST_SHOWN_LABELS]
     ]
 
 

@@ -14,10 +14,8 @@ from batchsent.pages.report_charts import length_charts, score_charts
 from batchsent.pages.report_evaluation import evaluation_content
 from batchsent.pages.report_files import files_content
 from batchsent.pages.report_groups import groups_content
-from batchsent.pages.template import bounds, count, cut, facts, moment, page
+from batchsent.pages.template import MOST_SHOWN_LABELS, bounds, count, cut, facts, moment, page
 from batchsent.text import elapsed
-
-MOST_LABELS = 30
 
 # What can become of a row, in the words of the summary.
 STATES = {
@@ -46,9 +44,9 @@ def render(document: Document, folder: str | None = ".") -> bytes:
 def _content(document: Document, folder: str | None) -> dict[str, Any]:
     predictions, evaluation = document["predictions"], document["evaluation"]
     ranked = sorted(predictions["labels"], key=lambda label: -label["count"])
-    shown, hidden = predictions["labels"], ranked[MOST_LABELS:]
+    shown, hidden = predictions["labels"], ranked[MOST_SHOWN_LABELS:]
     if hidden:
-        shown = ranked[:MOST_LABELS]
+        shown = ranked[:MOST_SHOWN_LABELS]
     source = document["input"].get("path")
     files, stages = files_content(document, folder), _stages(document)
     links = {file["role"]: file["link"] for file in files}
@@ -72,7 +70,7 @@ def _content(document: Document, folder: str | None) -> dict[str, Any]:
         "facts": _facts(document),
         "command": _command(document),
         **_gates(document),
-        "most_labels": MOST_LABELS,
+        "most_labels": MOST_SHOWN_LABELS,
     }
     if evaluation is not None and evaluation["rows"]:
         content |= evaluation_content(evaluation, predictions["unsure_below"])

@@ -16,6 +16,8 @@ FOLDER = Path(__file__).with_name("templates")
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00")
 
 CUT_CHARACTERS = 200
+# A page shows this many labels, the most frequent ones, and says how many there are besides.
+MOST_SHOWN_LABELS = 30
 
 
 def page(template: str, content: Mapping[str, Any]) -> bytes:

@@ -86,7 +86,7 @@ class Run:
         self.name = "stdin" if input_path == "-" else printable(input_path)
         self.clock = Clock()
         self.started = datetime.datetime.now(datetime.UTC)
-        self.begun = False  # whether there is anything on the disk yet
+        self.begun = False  # whether the work folder was made
         # whether the model is loaded: what fails before that would fail for every input
         self.loaded = False
         self.tally = Tally(())
@@ -101,14 +101,14 @@ class Run:
         check_options(options, self.paths)
         self.paths.check(options)
         if options.dry_run:
-            document = self.go_locked()
+            document = self.check_and_score()
         else:
             with contextlib.ExitStack() as stack:
                 for path in self.paths.locked(options):
                     stack.enter_context(held_lock(path, options.lock_wait))
                 try:
                     with memory_errors():
-                        document = self.go_locked()
+                        document = self.check_and_score()
                 except BatchsentError as error:
                     self.note_failure(error)
                     raise
@@ -133,8 +133,11 @@ class Run:
         with contextlib.suppress(OutputError):
             write_file(path, content)
 
-    def go_locked(self) -> dict[str, Any]:
-        """Do all of it, while no other run writes this output."""
+    def check_and_score(self) -> dict[str, Any]:
+        """Check the input and the output, score what is not finished yet, and return the summary.
+
+        The caller holds the locks of the output; a dry run, which writes nothing, needs none.
+        """
         options = self.options
         self.reporter.stage(f"checking {self.name}")
         source = open_source(
@@ -143,7 +146,7 @@ class Run:
         try:
             plan = prepare(source, self.models, options, self.paths, self.clock)
             earlier = Earlier.read(self.paths)
-            done = self.finished(plan, earlier)
+            done = self.find_finished(plan, earlier)
             if done is None:
                 self.refuse(plan, earlier)
             if options.dry_run:
@@ -165,7 +168,7 @@ class Run:
         finally:
             source.close()
 
-    def finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
+    def find_finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
         """Return the summary of an output that is what this run would write; else None.
 
         The files are hashed again for that.
@@ -282,8 +285,10 @@ class Run:
                         files.write(chunk, scores)
                         self.tally.add(chunk, scores)
                         self.tally.reject(len(chunk.rejected))
+                    # A percentage is held against at least 1,000 rows: with 1%, two bad rows among
+                    # the first hundred do not end the run. `finish` checks it against all rows.
                     seen = chunk.start_row + chunk.rows
-                    self.check_budget(max(seen + self.tally.rejected, 1000))
+                    self.check_bad_rows(max(seen + self.tally.rejected, 1000))
             # A signal that came in the block has been raised by now.
             document = self.finish(plan, scorer, parts, files)
             with self.signals.deferred():
@@ -295,7 +300,7 @@ class Run:
     ) -> dict[str, Any]:
         """Complete all files and return the summary. Raises BatchsentError."""
         sections = self.tally.sections()
-        self.check_budget(sections["rows"]["read"])
+        self.check_bad_rows(sections["rows"]["read"])
         check_result(sections, self.paths)
         if plan.checked:
             ensure_unchanged(self.paths.input, plan.checked)
@@ -317,7 +322,7 @@ class Run:
             fail_under=self.options.fail_under,
         )
 
-    def check_budget(self, rows: int) -> None:
+    def check_bad_rows(self, rows: int) -> None:
         """Raise InputError once more of `rows` rows are bad than --max-bad-rows allows."""
         check_budget(
             self.options.max_bad_rows, self.tally.rejected, rows, printable(self.paths.input)

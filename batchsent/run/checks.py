@@ -78,7 +78,7 @@ class Checked:
     stamp: tuple[int, int, int]  # inode, size and time of change: whether it is still the same file
 
 
-def is_regular(path: str) -> bool:
+def can_be_read_again(path: str) -> bool:
     """Tell whether an input can be read more than once."""
     return path != "-" and Path(path).is_file()
 
@@ -98,7 +98,7 @@ def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None
     that cannot be taken (unless bad rows are to be rejected): within seconds instead of after hours
     of scoring.
     """
-    if not is_regular(path):
+    if not can_be_read_again(path):
         return None
     before = stamp(path)
     found = source.check(decoded)

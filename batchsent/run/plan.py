@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.errors import ModelError
-from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gold import GoldRule
 from batchsent.formats import ReadOptions, Source
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
@@ -23,6 +22,7 @@ from batchsent.run.pipeline import Clock
 from batchsent.run.rejects import check_budget
 from batchsent.run.side_tables import SideTables
 from batchsent.text import printable
+from batchsent.versions import SCORING, versions
 
 
 @dataclass(frozen=True)
@@ -118,5 +118,5 @@ def fingerprint(
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
         **{f"--{name.replace('_', '-')}": options[name] for name in deciding},
-        "versions": ", ".join(f"{name} {found}" for name, found in summaries.versions().items()),
+        "versions": ", ".join(f"{name} {found}" for name, found in versions(SCORING).items()),
     }

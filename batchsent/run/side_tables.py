@@ -18,7 +18,7 @@ from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
-from batchsent.formats.csv_sinks import flat
+from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import find_column
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions
@@ -83,7 +83,7 @@ class SideTables:
             column = pa.table([chunk.carried.column(number)], names=["cells"])
             # Slices, since Arrow's `take` has no kernel for string views.
             picked = pa.concat_tables([column.slice(row, 1) for row in rows.tolist()])
-            cells = flat(picked.column(0))
+            cells = as_csv_type(picked.column(0))
             if isinstance(cells, pa.ChunkedArray):
                 cells = cells.combine_chunks()
             found.append(cells)

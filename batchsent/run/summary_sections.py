@@ -20,6 +20,7 @@ from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
+from batchsent.versions import SCORING, versions
 
 # The stages of a run whose time grows with the input, and what the summary calls the slowest one.
 STAGES = {
@@ -172,7 +173,7 @@ def success(
         status="complete",
         exit_code=exit_code,
         run=run_section,
-        package=summaries.versions(),
+        package=versions(SCORING),
         input=read,
         outputs=outputs,
         model=facts["model"] | calibration,
@@ -202,7 +203,7 @@ def failure(
         status="failed",
         exit_code=error.exit_code,
         run=run,
-        package=summaries.versions(),
+        package=versions(SCORING),
         input={"path": input_name},
         outputs=[],
         model={},

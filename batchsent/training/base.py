@@ -75,7 +75,7 @@ def load_tokenizer(path: Path) -> Any:
     """Load the tokenizer of a base model. Raises ModelError."""
     import transformers
 
-    with loading_errors(path), loading.spared_stdout():
+    with loading_errors(path), loading.stdout_discarded():
         return transformers.AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=False
         )

@@ -1,16 +1,16 @@
 """The last layer for the first token only, while a model is trained.
 
-The heads of DistilBERT, BERT and RoBERTa classifiers read
-one token of the last layer. Its keys and values are needed of all tokens, everything else of that
-one: the gradients are the same, and of a model of few layers a good part of a training step is
-saved. Scoring does the same (model/packed.py).
+The heads of DistilBERT, BERT and RoBERTa classifiers read one token of the last layer. Its keys and
+values are needed of all tokens, everything else of that one: the gradients are the same, and of a
+model of few layers a good part of a training step is saved. Scoring does the same
+(model/packed.py).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from batchsent.model.weights import Norm, extract_weights
+from batchsent.model.weights import extract_weights
 
 
 @contextmanager
@@ -49,11 +49,9 @@ def first_token_only(model: Any) -> Iterator[bool]:
             query, key, value, attn_mask=mask, dropout_p=within if drop else 0.0
         )
         mixed = layer.attention_output(seen.transpose(1, 2).flatten(2))
-        mixed = normalized(
-            functional.dropout(mixed, behind_attention, drop) + first, layer.attention_norm
-        )
+        mixed = layer.attention_norm(functional.dropout(mixed, behind_attention, drop) + first)
         dense = layer.output(activation(layer.intermediate(mixed)))
-        return normalized(functional.dropout(dense, behind_dense, drop) + mixed, layer.output_norm)
+        return layer.output_norm(functional.dropout(dense, behind_dense, drop) + mixed)
 
     block.forward = forward
     try:
@@ -71,10 +69,3 @@ def dropouts(config: Any) -> tuple[float, float, float]:
         config.hidden_dropout_prob,
         config.hidden_dropout_prob,
     )
-
-
-def normalized(states: Any, norm: Norm) -> Any:
-    """Return the layer normalization of (..., width)."""
-    from torch.nn.functional import layer_norm
-
-    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.epsilon)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import SCORED
 from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.evaluation.quality import Quality, Z
+from batchsent.model.calibration import softmax
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -34,12 +35,14 @@ def measure(setup: Setup, logits: NDArray[Any], reporter: Reporter) -> dict[str,
     """
     examples = setup.splits.evaluation
     gold = np.array(examples.labels)
-    tuned = softmax(logits)
+    tuned: Probabilities = softmax(logits.astype(np.float64)).astype(np.float32)
     seen = setup.seen
-    known = seen.holds(examples.texts)
+    known = seen.contains(examples.texts)
     new = np.flatnonzero(~known)
-    evaluation = judge(setup.names, gold, tuned)
-    on_new_rows = judge(setup.names, gold[new], tuned[new]) if known.any() and len(new) else None
+    evaluation = evaluate_rows(setup.names, gold, tuned)
+    on_new_rows = (
+        evaluate_rows(setup.names, gold[new], tuned[new]) if known.any() and len(new) else None
+    )
     return {
         "evaluation": evaluation,
         "seen": {
@@ -56,19 +59,12 @@ def measure(setup: Setup, logits: NDArray[Any], reporter: Reporter) -> dict[str,
     }
 
 
-def softmax(logits: NDArray[Any]) -> Probabilities:
-    """Return probabilities (rows, labels)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    found: Probabilities = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
-
-
-def judge(
+def evaluate_rows(
     names: Sequence[str], gold: NDArray[np.int64], probabilities: Probabilities
 ) -> dict[str, Any]:
     """Return the figures of REPORTED, with 95 % intervals, as `batchsent evaluate` counts them."""
     quality = Quality(names)
-    # Lengths are of no use here: what a training cut is counted elsewhere.
+    # Quality also counts by text length and truncation, which REPORTED does not contain.
     nothing = np.zeros(len(gold), dtype=np.int64)
     quality.add(
         gold, probabilities.argmax(axis=1), probabilities, nothing, nothing.astype(np.bool_)
@@ -105,8 +101,8 @@ def compare(
     return {
         "why_not": None,
         "rows": len(gold),
-        "base": judge(setup.names, gold, base),
-        "tuned": judge(setup.names, gold, tuned),
+        "base": evaluate_rows(setup.names, gold, base),
+        "tuned": evaluate_rows(setup.names, gold, tuned),
         "difference": difference,
         "difference_interval": interval,
     }
@@ -139,20 +135,20 @@ def score_base(
     scorer = ModelScorer.open(
         identify(str(setup.base.path)), ModelOptions(device=setup.device.name)
     )
-    parts = []
+    slices = []
     try:
         for start in range(0, len(texts), SLICE_ROWS):
-            chunk: list[str | None] = [*texts[start : start + SLICE_ROWS]]
-            scores = scorer.score(scorer.prepare(chunk))
+            rows: list[str | None] = [*texts[start : start + SLICE_ROWS]]
+            scores = scorer.score(scorer.prepare(rows))
             if not (scores.status == SCORED).all():
                 raise ModelError("it gives no number for some of the rows")
-            parts.append(scores.probabilities)
-            progress(start + len(chunk), len(texts))
+            slices.append(scores.probabilities)
+            progress(start + len(rows), len(texts))
     finally:
         scorer.close()
     theirs = [name.casefold() for name in setup.base.labels]
     order = [theirs.index(name.casefold()) for name in setup.names]
-    found: Probabilities = np.concatenate(parts)[:, order]
+    found: Probabilities = np.concatenate(slices)[:, order]
     return found
 
 
@@ -165,10 +161,10 @@ def paired_difference(
     row is added to each of the four cells of the table.
     """
     rows = len(tuned) + 2
-    alone = int((tuned & ~base).sum()) + 0.5
+    tuned_alone = int((tuned & ~base).sum()) + 0.5
     base_alone = int((base & ~tuned).sum()) + 0.5
-    middle = (alone - base_alone) / rows
-    half = Z * (alone + base_alone - (alone - base_alone) ** 2 / rows) ** 0.5 / rows
+    middle = (tuned_alone - base_alone) / rows
+    half = Z * (tuned_alone + base_alone - (tuned_alone - base_alone) ** 2 / rows) ** 0.5 / rows
     return float(tuned.mean() - base.mean()), [max(-1.0, middle - half), min(1.0, middle + half)]
 
 

@@ -2,12 +2,9 @@
 
 import csv
 import dataclasses
-import importlib.metadata
 import io
 import json
 import shutil
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,23 +152,6 @@ def curve_csv(curve: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(steps[step] for step in sorted(steps))
     return out.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what made the model."""
-    packages = (
-        "torch",
-        "transformers",
-        "tokenizers",
-        "datasets",
-        "evaluate",
-        "numpy",
-    )
-    found = {}
-    for package in ("batchsent", *packages):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return {"batchsent": "unknown", "python": ".".join(map(str, sys.version_info[:3]))} | found
 
 
 def push(final: Path, repository: str) -> str:

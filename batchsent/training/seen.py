@@ -23,8 +23,9 @@ FILE = "seen_texts.hashes"
 SCHEMA = "batchsent.seen/1"
 HASH_BYTES = 4
 HASHES = 2 ** (8 * HASH_BYTES)
-# Of so many texts the file has 6 MB, and one unseen text in a thousand is taken for a seen one.
+# The file of so many texts has 6 MB, and one unseen text in a thousand is taken for a seen one.
 MOST_TEXTS = 4_000_000
+# A larger file is refused unread: hashes that do not compress at all have 16 MB.
 MAX_BYTES = 5 * MOST_TEXTS
 
 
@@ -45,13 +46,13 @@ class SeenTexts:
         """Share of unseen texts that are taken for seen ones, by chance."""
         return float(self.texts / HASHES)
 
-    def holds(self, texts: Iterable[str]) -> NDArray[np.bool_]:
+    def contains(self, texts: Iterable[str]) -> NDArray[np.bool_]:
         """Tell of each text (texts,) whether it is among these, white space aside."""
         found = hash_texts(texts)
         if not self.texts:
             return np.zeros(len(found), dtype=np.bool_)
-        places = np.searchsorted(self.hashes, found)
-        result: NDArray[np.bool_] = self.hashes[places.clip(max=self.texts - 1)] == found
+        positions = np.searchsorted(self.hashes, found)
+        result: NDArray[np.bool_] = self.hashes[positions.clip(max=self.texts - 1)] == found
         return result
 
     def with_texts(self, texts: Sequence[str]) -> "SeenTexts":
@@ -103,8 +104,8 @@ def dumps(seen: SeenTexts) -> bytes:
 def loads(data: bytes) -> SeenTexts:
     """Read what `dumps` wrote.
 
-    Raises ValueError, KeyError, TypeError or zlib.error for anything else; never makes more of it
-    than MOST_TEXTS hashes.
+    Raises ValueError, KeyError, TypeError or zlib.error for anything else, more than MOST_TEXTS
+    hashes included. It does not decompress more than these take.
     """
     line, _, packed = data.partition(b"\n")
     head = json.loads(line)

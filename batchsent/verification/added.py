@@ -21,8 +21,8 @@ from batchsent.formats.scored_columns import (
 from batchsent.text import printable
 from batchsent.verification.differences import Difference, Location, shown
 
-# More different labels than this are no labels.
-MOST_LABELS = 10_000
+# A label column with more different values than this is not verified.
+MOST_VERIFIED_LABELS = 10_000
 # Probabilities of float32 add up to 1 but for rounding; a thousand labels rounded one way are off
 # by less than this.
 SUM_ERROR = 1e-4
@@ -105,7 +105,7 @@ class Added:
             known["score"],
             "label and score must come together",
         )
-        most = MOST_LABELS if self.labels is None else len(self.labels)
+        most = MOST_VERIFIED_LABELS if self.labels is None else len(self.labels)
         self._all(
             ~too_low(score, most),
             "score",
@@ -157,9 +157,10 @@ class Added:
         ):
             if rows:
                 self.counts[label] += rows
-        if len(self.counts) > MOST_LABELS:
+        if len(self.counts) > MOST_VERIFIED_LABELS:
             raise Difference(
-                f"the column {printable(self.prefix)}label holds more than {MOST_LABELS:,} labels"
+                f"the column {printable(self.prefix)}label holds more than "
+                f"{MOST_VERIFIED_LABELS:,} labels"
             )
         return winners, labels
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
 from batchsent.formats.csv import CsvSource
-from batchsent.formats.csv_sinks import flat
+from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.parquet import ParquetSource
 from batchsent.formats.reading import ReadOptions, Source
@@ -153,7 +153,7 @@ class CsvValues:
 
         # What is compared is bytes: a column may say utf-8 and hold something else.
         given = [
-            in_type_of(pa.large_string(), flat(each)).cast(pa.large_binary())
+            in_type_of(pa.large_string(), as_csv_type(each)).cast(pa.large_binary())
             for each in table.columns
         ]
         compare_columns(self._source.columns, given, [column(n) for n in range(self._width)], chunk)
