@@ -222,6 +222,8 @@ def finetune(
     eval_split: str | None = None,
     dataset_config: str | None = None,
     dataset_revision: str | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
     hold_out: float = 0.1,
     text_column: str | None = None,
     label_column: str | None = None,

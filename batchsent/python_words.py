@@ -32,11 +32,12 @@ COMMAND = re.compile(rf"(batchsent (?:{'|'.join(COMMANDS)}) [^;]*)")
 # A flag and the word after it, which may be its value or the next word of the sentence. After
 # "did you mean" it is a value.
 FLAG = re.compile(
-    r"(did you mean )?(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)([^\s;()]+))?|(?<![\w-])-o(?=[\s;,]|$)"
+    r"(did you mean )?(?<![\w-])--([a-z][a-z-]*)(?:[ =](?!-)('[^']*'|[^\s;()]+))?"
+    r"|(?<![\w-])-o(?=[\s;,]|$)"
 )
 # What is a value and not the next word of the sentence: a placeholder, a number, a rule, a device.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z|]*")
-VALUE = re.compile(r"[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
+VALUE = re.compile(r"'.*'|[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
 
 
 @contextmanager
@@ -98,6 +99,6 @@ def choices_of(parameter: inspect.Parameter) -> set[object]:
 def as_python_literal(value: str, parameter: inspect.Parameter) -> str:
     """Return a value as it is written in Python: a placeholder and a number plain, text quoted."""
     kinds = {parameter.annotation, *typing.get_args(parameter.annotation)}
-    if PLACEHOLDER.fullmatch(value) or not kinds.isdisjoint({int, float}):
+    if value.startswith("'") or PLACEHOLDER.fullmatch(value) or not kinds.isdisjoint({int, float}):
         return value
     return repr(value)

@@ -190,7 +190,10 @@ def test_predict_of_a_file_names_the_command_for_files(tiny_model, tmp_path, mon
     for name in ("reviews.csv", f"{tmp_path}/reviews.csv"):
         with pytest.raises(UsageError, match=r"reviews\.csv is a file") as caught:
             command("predict", "-m", tiny_model, name)
-        assert caught.value.hint == f"use batch: batchsent batch {name} -o scored_reviews.csv"
+        said = f"use batch: batchsent batch {name} -o scored_reviews.csv --model {tiny_model}"
+        assert caught.value.hint == said
+    with pytest.raises(UsageError, match=r"there is no file rewievs\.csv"):
+        command("predict", "-m", tiny_model, "rewievs.csv")
     assert capsys.readouterr() == ("", "")
 
 

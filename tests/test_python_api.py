@@ -192,6 +192,7 @@ SIGNATURE = inspect.signature(batchsent.batch)
         ("--long-text head-tail needs 4", "long_text='head-tail' needs 4"),
         ("--stars requires --gold", "stars requires gold"),
         ("did you mean --gold label?", "did you mean gold='label'?"),
+        ("did you mean --gold 'my label'?", "did you mean gold='my label'?"),
         ("add --overwrite --restart", "add overwrite=True restart=True"),
         ("choose another name with -o", "choose another name with output"),
         ("pip install --index-url URL torch", "pip install --index-url URL torch"),

@@ -226,7 +226,11 @@ def test_ctrl_c_says_how_many_rows_are_kept_and_the_next_run_where_it_continues(
     output = tmp_path / "out.csv"
     with pytest.raises(Interrupted) as caught:
         batchsent.batch(dump, output, models=InterruptedModels(), chunk_rows=100)
-    kept = int(re.match(r"(\d+) rows are scored and kept: run the same", caught.value.hint)[1])
+    kept = int(
+        re.match(
+            r"(\d+) rows are scored and kept, long texts first: run the same", caught.value.hint
+        )[1]
+    )
     assert 200 <= kept <= 300
     listener = Listener()
     batchsent.batch(dump, output, models=HashModels(), reporter=listener, chunk_rows=100)

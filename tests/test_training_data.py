@@ -225,11 +225,31 @@ def test_ratings_without_a_rule_are_refused_with_the_rule_to_add(cells, rule):
     assert len(decide_labels(rows, names, None, None).labels) == len(cells)
 
 
-def test_five_stars_and_words_with_numbers_are_classes():
-    """Up to five numbers are classes, and so are more values where one of them is a word."""
-    for cells in ([1, 2, 3, 4, 5], ["1", "2", "3", "4", "5", "6", "none"]):
+def test_four_numbers_and_words_with_numbers_are_classes():
+    """Up to four numbers are classes, and so are more values where one of them is a word."""
+    for cells in ([1, 2, 3, 4], ["1", "2", "3", "4", "5", "6", "none"]):
         rule = decide_labels(table(cells), None, None, None)
         assert list(rule.labels) == [str(cell) for cell in cells]
+
+
+def test_five_stars_require_a_rule():
+    """It is made from the values; classes that are named are trained."""
+    with pytest.raises(UsageError, match="5 different numbers, from 1 to 5") as caught:
+        decide_labels(table([1, 2, 3, 4, 5]), None, None, None)
+    assert caught.value.hint.startswith("add --stars 1-2:NEGATIVE,4-5:POSITIVE")
+    rule = decide_labels(table([1, 2, 3, 4, 5]), "1,2,3,4,5", None, None)
+    assert list(rule.labels) == ["1", "2", "3", "4", "5"]
+
+
+def test_a_file_of_a_spreadsheet_is_trained_on(tmp_path):
+    """--delimiter and --encoding are batch's, and invalid bytes are told as batch tells them."""
+    path = tmp_path / "reviews.csv"
+    path.write_bytes("text;label\nschön;pos\nübel;neg\n".encode("cp1252"))
+    found = read_file(str(path), None, None, delimiter=";", encoding="cp1252")
+    assert (found.texts, found.cells) == (["schön", "übel"], ["pos", "neg"])
+    assert not found.warnings
+    (warning,) = read_file(str(path), None, None, delimiter=";").warnings
+    assert "not valid utf-8" in warning["message"]
 
 
 def test_the_sample_is_that_of_the_notebook():

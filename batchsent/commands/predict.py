@@ -194,6 +194,6 @@ def _checked(texts: list[Any]) -> list[str | None]:
             raise UsageError(
                 f"text {number} is not text but {type(text).__name__}: "
                 f"{printable(repr(text)[:60])}",
-                hint="convert it first: str(value)",
+                hint="give None where there is no text",
             )
     return texts

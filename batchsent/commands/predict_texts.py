@@ -1,5 +1,7 @@
 """`batchsent predict`: label and score of a few texts, or of each line of stdin."""
 
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Read at once: far more than a pipe holds.
 BLOCK_BYTES = 1 << 20
+# One word that ends as a dump does is a misspelt path and not a review.
+FILE_NAME = re.compile(r"\S+\.(csv|tsv|parquet|arrow|jsonl)(\.gz|\.zst)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def predictions(
     settings = build(PredictOptions, options)
     reporter = reporter or Reporter()
     for text in texts:
-        check_no_file(text)
+        check_no_file(text, settings.model)
     if not texts:
         check_stdin()
         if sys.stdin.isatty():
@@ -63,13 +67,20 @@ def predictions(
         reporter.warning(lacking)
 
 
-def check_no_file(text: str) -> None:
+def check_no_file(text: str, model: str | None) -> None:
     """Raise UsageError for the name of a file: its rows are meant, not the words of its name."""
+    named = "" if model is None else f" --model {shlex.quote(printable(model))}"
+    name = printable(text)
     if is_regular(text):
-        name = printable(text)
+        scored = shlex.quote(f"scored_{name.rpartition('/')[2]}")
         raise UsageError(
             f"{name} is a file: predict takes texts",
-            hint=f"use batch: batchsent batch {name} -o scored_{name.rpartition('/')[2]}",
+            hint=f"use batch: batchsent batch {shlex.quote(name)} -o {scored}{named}",
+        )
+    if FILE_NAME.fullmatch(text):
+        raise UsageError(
+            f"there is no file {name}, and predict takes texts",
+            hint="check the path for batchsent batch; to score these very words, pipe them in",
         )
 
 

@@ -1,5 +1,6 @@
 """What the figures of a run should make its owner do."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ MANY_BLANK = 0.10
 MANY_UNMATCHED = 0.01
 POORLY_CALIBRATED = 0.10
 ENOUGH_ROWS = 100
+# Gold values that match no label and are numbers are ratings.
+RATING = re.compile(r"\d+([.,]\d+)?")
 
 
 def warning(code: str, message: str, hint: str | None = None) -> dict[str, str | None]:
@@ -68,12 +71,21 @@ def _about_gold(evaluation: Mapping[str, Any]) -> list[dict[str, str | None]]:
     gold, judged = evaluation["gold"], evaluation["rows"]
     given = judged + gold["unmatched"] + gold["not_scored"]
     if gold["unmatched"] and gold["unmatched"] >= MANY_UNMATCHED * given:
+        hint = (
+            "see evaluation.gold.unmatched_values; name them with a mapping such as "
+            "neg=NEGATIVE,pos=POSITIVE"
+        )
+        values = [entry["value"] for entry in gold["unmatched_values"]]
+        if all(RATING.fullmatch(value) for value in values):
+            hint = (
+                "if they are ratings, use --gold-stars COLUMN with a rule such as "
+                "--stars 1-2:NEGATIVE,4-5:POSITIVE in place of --gold"
+            )
         found.append(
             warning(
                 "unmatched_gold",
                 f"{gold['unmatched']:,} gold values match no label and are not in the evaluation",
-                "see evaluation.gold.unmatched_values; name them with a mapping such as "
-                "neg=NEGATIVE,pos=POSITIVE",
+                hint,
             )
         )
     if not judged:

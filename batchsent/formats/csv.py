@@ -234,8 +234,8 @@ class CsvSource:
                     "message": f"{invalid:,} text(s) hold bytes that are not valid "
                     f"{self.encoding}; the model read U+FFFD in their place, the output keeps the "
                     "bytes",
-                    "hint": "give the right --encoding, or --encoding-errors strict to treat them "
-                    "as bad rows",
+                    "hint": "give the right --encoding, such as cp1252 or auto, or "
+                    "--encoding-errors strict to treat them as bad rows",
                 }
             )
         if trailing:

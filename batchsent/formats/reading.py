@@ -1,6 +1,7 @@
 """What every format shares: reading options, sources and sinks, finding the text column."""
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -279,7 +280,7 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
     near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
     hint = None
     if near:
-        hint = f"did you mean {flag} {printable(near[0])}?"
+        hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:
         hint = _mend(columns)
     raise UsageError(

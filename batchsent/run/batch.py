@@ -161,8 +161,8 @@ class Run:
             except Interrupted as error:
                 if parts is not None:
                     error.hint = (
-                        f"{parts.kept_rows():,} rows are scored and kept: run the same command "
-                        "again to continue from there"
+                        f"{parts.kept_rows():,} rows are scored and kept, long texts first: run "
+                        "the same command again to continue from there"
                     )
                 raise
         finally:

@@ -20,9 +20,8 @@ NEGATIVE, NEUTRAL, POSITIVE = {"neg", "negative"}, {"neu", "neutral"}, {"pos", "
 # A class of one or two reviews teaches nothing; a "label" that is nearly always new is an id or a
 # date.
 MOST_CLASSES = 100
-# Five stars may be five classes; more different numbers are a scale, which two or three classes
-# divide better.
-MOST_NUMBERS = 5
+# Five different numbers are stars: a scale, which two or three classes divide better.
+MOST_NUMBERS = 4
 # "spma" in 3 rows beside "spam" in 60 is a typing error, "good" beside "goods" in like numbers is
 # not. What is nearly "positive" always is.
 COMMONER = 20

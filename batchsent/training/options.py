@@ -70,6 +70,17 @@ class FinetuneOptions:
         metavar="REVISION",
         group="Data",
     )
+    delimiter: str | None = option(
+        None,
+        "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].",
+        short="-d",
+        group="Data",
+    )
+    encoding: str = option(
+        "utf-8",
+        "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252).",
+        group="Data",
+    )
     hold_out: float = option(
         0.1,
         "Share of every class held out: to measure on without --eval, and for --early-stopping "

@@ -39,6 +39,7 @@ class Table:
     facts: dict[str, Any]  # where it came from, with a hash
     # (rows,) cells of each column prob_LABEL by its name; None where the source has no such columns
     probabilities: Mapping[str, Sequence[Any]] | None = None
+    warnings: Sequence[Mapping[str, str]] = ()  # of how the file could be read
 
 
 def is_file(name: str) -> bool:
@@ -55,6 +56,8 @@ def read_file(
     text_column: str | None,
     label_column: str | None,
     *,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
     with_probabilities: bool = False,
 ) -> Table:
     """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
@@ -68,7 +71,8 @@ def read_file(
         return read_jsonl(path, text_column, label_column)
     texts: list[str | None] = []
     cells: list[Any] = []
-    with closing(open_source(str(path), ReadOptions(text_column=text_column))) as source:
+    reading = ReadOptions(text_column=text_column, delimiter=delimiter, encoding=encoding)
+    with closing(open_source(str(path), reading)) as source:
         label = choose_label(source.columns, label_column, source.name)
         each = [column for column in source.columns if column.startswith(PROBABILITY)]
         taught: dict[str, list[Any]] = {column: [] for column in each if with_probabilities}
@@ -77,7 +81,7 @@ def read_file(
             cells += chunk.columns[label]
             for column, found in taught.items():
                 found += chunk.columns[column]
-        facts = source.facts()
+        facts, warnings = source.facts(), source.warnings()
     known = {
         "kind": "file",
         "name": path.name,
@@ -86,7 +90,7 @@ def read_file(
         "sha256": facts["sha256"] or sha256_of(path),
         "columns": [facts["columns"]["text"], label],
     }
-    return Table(path.name, texts, cells, known, taught)
+    return Table(path.name, texts, cells, known, taught, warnings)
 
 
 def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]:

@@ -26,6 +26,8 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     Raises UsageError where nothing is left to train or to measure on, or one class only.
     """
     table, splits = read_table(settings, settings.train, settings.train_split)
+    for said in table.warnings:
+        reporter.warning(f"{printable(table.name)}: {said['message']} ({said['hint']})")
     rule = decide_labels(table, settings.labels, settings.label_map, settings.stars)
     names = list(rule.labels)
     targets = probabilities_of(table, names) if settings.distill else None
@@ -142,7 +144,15 @@ def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table,
     """Read labelled rows from a file or a data set, with the data set's split names."""
     if is_file(name):
         text, label = settings.text_column, settings.label_column
-        return read_file(name, text, label, with_probabilities=settings.distill), []
+        table = read_file(
+            name,
+            text,
+            label,
+            delimiter=settings.delimiter,
+            encoding=settings.encoding,
+            with_probabilities=settings.distill,
+        )
+        return table, []
     return read_dataset(
         name,
         config=settings.dataset_config,
