@@ -21,11 +21,19 @@ class Pace:
     def __init__(self, started: float | None = None) -> None:
         """Begin now, or at an earlier time of time.monotonic()."""
         self._started = time.monotonic() if started is None else started
+        self._rows = self._reused_rows = self._reused_share = 0
 
     def progress(self, rows: int, total_rows: int | None, reused_rows: int = 0) -> Progress:
-        """Return the progress after `rows` rows, `reused_rows` of them from an earlier run."""
+        """Return the progress after `rows` rows, `reused_rows` of them from an earlier run.
+
+        Within a chunk `rows` is the chunk's share of tokens, and what an earlier run kept are its
+        longest texts. So where `reused_rows` grows, all rows since the last call count as reused.
+        """
+        if reused_rows > self._reused_rows:
+            self._reused_share += rows - self._rows
+        self._rows, self._reused_rows = rows, reused_rows
         elapsed_s = time.monotonic() - self._started
-        computed = rows - reused_rows
+        computed = rows - self._reused_share
         if elapsed_s < 1 or computed <= 0:
             return Progress(rows, total_rows, None, None)
         rows_per_s = computed / elapsed_s

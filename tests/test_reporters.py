@@ -200,6 +200,13 @@ def test_rows_that_an_earlier_run_kept_do_not_count_as_speed():
     assert pace.progress(10**9 + 1000, 2 * 10**9, 1000).rows_per_s == pytest.approx(10, rel=0.01)
 
 
+def test_long_texts_that_an_earlier_run_kept_do_not_count_as_speed():
+    """312 kept rows may be 600 rows by their share of tokens: none of these was computed now."""
+    pace = Pace(started=time.monotonic() - 10)
+    assert pace.progress(600, 2500, 312).rows_per_s is None
+    assert pace.progress(700, 2500, 312).rows_per_s == pytest.approx(10, rel=0.01)
+
+
 class InterruptedScorer(HashScorer):
     """Presses Ctrl-C while the third chunk is scored."""
 
