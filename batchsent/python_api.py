@@ -1,7 +1,7 @@
 """The functions of the package as Python programs call them.
 
 Each does what the command of its name does. Its signature lists every option, its errors are in
-Python words, and `progress=True` shows on stderr what the command shows.
+Python words, and `progress=True` shows the progress on stderr.
 """
 
 import dataclasses

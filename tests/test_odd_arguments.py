@@ -90,3 +90,11 @@ def test_a_failed_file_of_several_has_its_hint_in_the_same_line(folder):
     assert code == 3
     assert "\\n" not in stderr
     assert "has no column called text or review; its columns are id (" in stderr
+
+
+def test_a_column_with_review_in_its_name_is_proposed_as_it_is_typed(tmp_path):
+    """Review Text is a text column in most exports; a shell needs its quotes."""
+    (tmp_path / "in.csv").write_text("id,Review Text\n1,good\n")
+    with pytest.raises(UsageError) as caught:
+        batch_all([str(tmp_path / "in.csv")], str(tmp_path / "out.csv"), models=HashModels())
+    assert caught.value.hint == "did you mean --text-column 'Review Text'?"

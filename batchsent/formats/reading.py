@@ -1,6 +1,7 @@
 """What every format shares: reading options, sources and sinks, finding the text column."""
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -241,12 +242,17 @@ def is_text_name(column: object) -> bool:
 
 
 def _near_text_name(columns: list[str]) -> str | None:
-    """Propose the column whose name is text or review but for white space around it."""
+    """Propose the column whose name is text or review but for white space, or has it as a word."""
     for column in columns:
         if is_text_name(column.strip()):
             return (
                 f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
             )
+    for column in columns:
+        words = re.split(r"[\W_]+", column.lower())
+        # A header of one column is one line with another delimiter.
+        if len(columns) > 1 and not set(words).isdisjoint(TEXT_NAMES):
+            return f"did you mean --text-column {shlex.quote(printable(column))}?"
     return None
 
 
