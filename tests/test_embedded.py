@@ -50,7 +50,7 @@ def test_a_dump_is_scored_without_naming_a_model(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(
-        "model embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names"
+        "loading the model\nmodel embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names"
     )
     with (tmp_path / "scored.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["POSITIVE", "NEGATIVE"]

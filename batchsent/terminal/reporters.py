@@ -14,6 +14,8 @@ from batchsent.terminal import summaries
 from batchsent.text import elapsed, printable
 
 PLAIN_EVERY_S = 30.0
+# Stages that take seconds before anything else is printed: a log names them too.
+SLOW_STAGES = ("loading the model", "loading the base model")
 JSON_EVERY_S = 10.0
 # Width of the live line without its title: spinner, bar, rows, speed, time left, clock.
 FIGURES_WIDTH = 75
@@ -113,8 +115,11 @@ class TerminalReporter(LiveReporter):
             return
         if self._is_terminal:
             self._show_bar()
-        elif self._ticker is None:
-            self._ticker = Ticker(self._print_progress, self._plain_every_s)
+        else:
+            if text in SLOW_STAGES:
+                write_line(self._title())
+            if self._ticker is None:
+                self._ticker = Ticker(self._print_progress, self._plain_every_s)
 
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Move the bar: rows, rows a second, time left."""
