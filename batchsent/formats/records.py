@@ -57,7 +57,7 @@ class Dialect:
             return self._unescape(raw)
         if raw.endswith(quote) and len(raw) > 1 and self.escapechar is None:
             inner, pair = raw[1:-1], quote * 2
-            # Where quotes come in pairs only, none of them ends the field: `"a ""b"" c"`.
+            # Where quotes come in pairs only, the field does not end within: `"a ""b"" c"`.
             if quote not in inner.replace(pair, b""):
                 return inner.replace(pair, quote)
         match = self.quoted_field.match(raw)
