@@ -156,6 +156,17 @@ def fill_in(path, *, label=lambda row: row["truth"], keep=lambda row: True, deli
     return path
 
 
+def damage(path, row, column, cell):
+    """Write another cell into one row of a sample."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[row][column] = cell
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def audited(dump, labelled, rule=RULE, **options):
     return audit(str(dump), str(labelled), ReadOptions(), rule, **options)
 
@@ -246,13 +257,7 @@ def test_rows_taken_out_of_the_sample_are_like_blank_ones(dump, labelled):
 @pytest.mark.parametrize("cell", ["", "0", "nan", "inf", "9223372036854775808", "1_1", "-3", "1.5"])
 def test_a_damaged_number_is_refused_with_its_row(dump, labelled, column, cell):
     """However large it is, and wherever it stands."""
-    with labelled.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    rows[6][column] = cell
-    with labelled.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    damage(labelled, 6, column, cell)
     with pytest.raises(InputError, match=rf"row 7: {column} .* is not a whole number from 1"):
         audited(dump, labelled)
 
@@ -260,13 +265,7 @@ def test_a_damaged_number_is_refused_with_its_row(dump, labelled, column, cell):
 @pytest.mark.parametrize("cell", ["", "nan", "0", "100000", "many"])
 def test_a_damaged_weight_is_refused_with_its_row(dump, labelled, cell):
     """It says how many rows were drawn, so it must be one that sample can have written."""
-    with labelled.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    rows[6]["audit_weight"] = cell
-    with labelled.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    damage(labelled, 6, "audit_weight", cell)
     with pytest.raises(InputError, match=r"row 7: audit_weight .* is not a number from 1 to"):
         audited(dump, labelled)
 
