@@ -47,6 +47,7 @@ LAYERS = {
     "batchsent.python_api": 6,
     "batchsent.python_words": 0,
     "batchsent.reporting": 0,
+    "batchsent.sentences": 0,
     "batchsent.text": 0,
     "batchsent.versions": 0,
     "batchsent.filenames": 0,
