@@ -1,8 +1,8 @@
 """Where the sentences of a text begin and end, by rules that a reader can check.
 
-A rule of our own and not a library: the best-known ones want data from the network (wtpsplit, NLTK's
-Punkt), are no longer kept (pysbd) or bring a binary (blingfire), and none of them knows `<br />` or
-emoji. And a later version of a library would change the columns of a dump.
+Rules of our own and no library: the best known ones want data from the network (wtpsplit, Punkt of
+NLTK) or are no longer kept (pysbd), they do not know `<br />`, and a later version of a library
+would change the sentences of a dump.
 """
 
 import re
@@ -35,23 +35,34 @@ NEXT_WORD = re.compile(r"\s*[\"'“‘„«»‹(\[{¿¡*_-]{0,8}(\w{0,16})")
 
 LONGEST_ABBREVIATION = 12  # characters that are looked at before a full stop
 # The rest of a name, or of the sentence, follows.
-NEVER_LAST = frozenset(
-    "Mr Mrs Ms Mx Dr Prof Messrs Mme Mlle Sra Hr St Ste Mt Ft Gen Col Capt Lt Cpl Sgt Maj Cmdr Rev"
-    " Hon Sen Rep Gov Pres Supt mr mrs ms dr prof vs Vs eg ie cf viz al bzw ca e.g E.g i.e I.e z.B"
-    " d.h".split()
+NEVER_LAST = re.compile(
+    r"""
+    [Mm](?:r|rs|s|x|me|lle) | Messrs | [Dd]r | [Pp]rof | Hr | Sra | Sta? | Ste | Mt | Ft
+    | Gen | Col | Capt | Lt | Cpl | Sgt | Maj | Cmdr | Rev | Hon | Sen | Rep | Gov | Pres | Supt
+    | [Vv]s | [Ee]\.?g | [Ii]\.?e | cf | viz | al | bzw | ca | z\.B | d\.h
+    """,
+    re.VERBOSE,
 )
-NUMBERED = frozenset("no nr vol pp p pg fig ch ep op art sec vers v".split())  # "No. 5"
-# They end a sentence where an upper-case letter follows.
-SOMETIMES_LAST = frozenset(
-    "etc inc ltd co corp bros dept est approx min max jr sr univ ave blvd rd feat orig incl excl"
-    " usw".split()
+# "No. 5": not the last word before a number.
+NUMBERED = re.compile(r"no|nr|vol|pp?|pg|fig|ch|ep|op|art|sec|vers|v", re.IGNORECASE)
+# The last word of a sentence where an upper-case letter follows.
+SOMETIMES_LAST = re.compile(
+    r"""
+    etc | inc | ltd | co | corp | bros | dept | est | approx | min | max | jr | sr | univ | ave
+    | blvd | rd | feat | orig | incl | excl | usw
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]|[A-Z]")  # U.S, a.m, J
-# Initials end a sentence before one of these: "the U.S. Army", but "the U.S. It was".
-STARTERS = frozenset(
-    "A After All Also An And As At But For He Her His How However I If In Is It Its Just My No Not"
-    " Now Of On Or Our She So Some That The Their Then There These They This Those To We Well What"
-    " When Where Which While Who Why With Yet You Your".split()
+# Initials are the last word before one of these: "the U.S. Army", but "the U.S. It was".
+STARTERS = re.compile(
+    r"""
+    A | After | All | Also | An | And | As | At | But | For | He | Her | His | How | However
+    | I | If | In | Is | It | Its | Just | My | No | Not | Now | Of | On | Or | Our | She |
+    So | Some | That | The | Their | Then | There | These | They | This | Those | To | We |
+    Well | What | When | Where | Which | While | Who | Why | With | Yet | You | Your
+    """,
+    re.VERBOSE,
 )
 
 
@@ -120,7 +131,8 @@ def _ends_sentence(text: str, start: int, found: re.Match[str]) -> bool:
     if after and not after.isspace() and after != "<" and not found["faces"]:
         return _space_was_forgotten(text, found)
     stop = found["stop"]
-    if word[:1].islower() and (found["closers"] or set(stop) <= {".", " ", "…"} and stop != "."):
+    ellipsis = stop != "." and set(stop) <= {".", "…", " "}
+    if word[:1].islower() and (found["closers"] or ellipsis):
         return False
     if stop == "." and not found["closers"] and not found["faces"]:
         return not _abbreviates(text, start, found.start(), word)
@@ -144,19 +156,19 @@ def _space_was_forgotten(text: str, found: re.Match[str]) -> bool:
         return False
     if not (before[-2:].isalpha() and len(before) > 1 and before[-1].islower()):
         return False
-    return after in STARTERS or after[:1].isupper() and not after.isupper()
+    return bool(STARTERS.fullmatch(after)) or (after[:1].isupper() and not after.isupper())
 
 
 def _abbreviates(text: str, start: int, stop: int, next_word: str) -> bool:
     """Return whether the full stop at `stop` belongs to the word before it."""
     before = text[max(start, stop - LONGEST_ABBREVIATION) : stop].split()
     word = before[-1].lstrip("\"'“‘„«»‹([{") if before else ""
-    if word in NEVER_LAST:
+    if NEVER_LAST.fullmatch(word):
         return True
-    if word.lower() in NUMBERED:
+    if NUMBERED.fullmatch(word):
         return next_word[:1].isdigit()
     if word.isdigit():  # the number of a list
         return stop - start <= LONGEST_ABBREVIATION and text[start:stop].strip() == word
-    if word.lower() in SOMETIMES_LAST:
+    if SOMETIMES_LAST.fullmatch(word):
         return next_word[:1].islower() or next_word[:1].isdigit()
-    return bool(INITIALS.fullmatch(word)) and next_word not in STARTERS
+    return bool(INITIALS.fullmatch(word)) and not STARTERS.fullmatch(next_word)

@@ -98,13 +98,26 @@ UGLY = {
 }
 
 # Texts of the pieces that the rules look at, so that hypothesis meets their combinations.
-PIECES = st.lists(
-    st.sampled_from(
-        [" ", "\n", "\r\n", ".", "...", "…", "!", "?", '"', ")", "(", "<br />", "<", "😀", "👍🏽"]
-        + [":-)", "Mr", "e.g", "U.S", "5", "a", "The", "word", "。", "\u200b", "\ud800", "_", "*"]
-    ),
-    max_size=40,
-).map("".join)
+WORDS = ["Mr", "e.g", "U.S", "5", "a", "The", "word", "_", "*", "\u200b", "\ud800"]
+ENDS = [
+    " ",
+    "\n",
+    "\r\n",
+    ".",
+    "...",
+    "…",
+    "!",
+    "?",
+    '"',
+    ")",
+    "(",
+    "<br />",
+    "<",
+    "。",
+    "😀",
+    ":-)",
+]
+PIECES = st.lists(st.sampled_from(WORDS + ENDS), max_size=40).map("".join)
 
 
 @pytest.mark.parametrize("name", UGLY)
@@ -140,8 +153,12 @@ def test_a_sentence_by_itself_holds_its_words(text):
 
 @pytest.mark.parametrize(
     ("piece", "sentences"),
-    [("a ", 1), ("Mr. ", 1), ("<", 1), ("😀 ", 1), ('."', 1), (" ", 0), ("Ok. ", 100_000)]
-    + [("Ok<br />", 100_000), ("1. ", 50_000), ("。", 1), ("U.S. ", 1), ("a\n\n", 100_000)],
+    [
+        *[(piece, 1) for piece in ("a ", "Mr. ", "U.S. ", "<", "😀 ", '."', "。")],
+        *[(piece, 100_000) for piece in ("Ok. ", "Ok<br />", "a\n\n")],
+        (" ", 0),
+        ("1. ", 50_000),
+    ],
 )
 def test_a_text_of_any_length_is_read_once(piece, sentences):
     """A hundred thousand of anything: a rule that looks back or ahead each time would not end."""
