@@ -66,6 +66,7 @@ def batch(
     prefix: str = "",
     probabilities: bool = False,
     details: bool = False,
+    sentences: bool = False,
     unsure_below: float | None = None,
     group_by: str | None = None,
     disagreements: str | PathLike[str] | None = None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsent.sentences import sentence_spans
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -77,6 +79,40 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Sentences:
+    """Where the sentences of a chunk's texts are: those of its first row first, each in order."""
+
+    row_of: NDArray[np.int64]  # (sentences,) rising numbers of rows; blank rows have no sentence
+    starts: NDArray[np.int32]  # (sentences,) in characters of the row's text
+    ends: NDArray[np.int32]  # (sentences,)
+    texts: list[str]  # (sentences,)
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None]) -> "Sentences":
+        """Find the sentences of some texts."""
+        row_of, starts, ends, found = [], [], [], []
+        for row, text in enumerate(texts):
+            if text is None or is_blank(text):
+                continue
+            for start, end in sentence_spans(text):
+                row_of.append(row)
+                starts.append(start)
+                ends.append(end)
+                found.append(text[start:end])
+        return cls(
+            np.array(row_of, np.int64), np.array(starts, np.int32), np.array(ends, np.int32), found
+        )
+
+
+@dataclass(frozen=True)
+class SentenceScores:
+    """What the model said of the sentences of a chunk, each judged by itself."""
+
+    sentences: Sentences
+    scores: "Scores"  # rows are sentences
+
+
+@dataclass(frozen=True)
 class Scores:
     """What the model said of a chunk, row by row."""
 
@@ -87,6 +123,7 @@ class Scores:
     truncated_tokens: NDArray[np.int32]
     status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
     distinct: int  # texts that went through the model, each once
+    sentences: "SentenceScores | None" = None  # of all texts, where they were asked for
 
     @property
     def best(self) -> NDArray[np.float32]:

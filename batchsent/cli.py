@@ -301,17 +301,22 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     The line of a text without a score is empty. Files are scored with batchsent batch.
     """
     from batchsent.commands.predict_texts import predictions
+    from batchsent.terminal.sentences import show
 
     code = 0
     with TerminalReporter() as reporter:
         for text, prediction in predictions(texts, reporter=reporter, **options):
             if as_json:
-                click.echo(json.dumps({"text": text, **dataclasses.asdict(prediction)}))
+                said = dataclasses.asdict(prediction)
+                if not options["sentences"]:
+                    del said["sentences"]
+                click.echo(json.dumps({"text": text, **said}))
             elif prediction.label is None:
                 click.echo("")
             else:
                 label = printable(prediction.label)
                 click.echo(f"{label} {prediction.score:.4f}  {printable(text)}")
+                show(prediction.sentences, sys.stdout)
             if prediction.status == "nonfinite":
                 code = EXIT_ROWS_REJECTED
     return code

@@ -156,5 +156,5 @@ def batch_sections(folder):
         for name, section in batch(
             folder / "one.csv", folder / "one-out.csv", models=HashModels()
         ).items()
-        if name in {"rows", "text", "predictions", "evaluation"}
+        if name in {"rows", "text", "predictions", "sentences", "evaluation"}
     }

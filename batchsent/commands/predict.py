@@ -2,15 +2,16 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
+from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, Sentences, SentenceScores
 from batchsent.errors import ModelError, UsageError
+from batchsent.evaluation.sentences import clear_sides, sides_of
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -28,6 +29,18 @@ STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """What the model says of one sentence of a text, judged by itself."""
+
+    text: str
+    start: int  # where it begins in the text, in characters
+    end: int
+    label: str | None  # the most probable label; None where the model gave no finite number
+    score: float | None  # its probability
+    clearly: str | None  # "positive" or "negative", where that has a probability of 0.8 at least
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the model says of one text."""
 
@@ -35,6 +48,7 @@ class Prediction:
     score: float | None  # its probability
     probabilities: dict[str, float]  # of every label; empty where there is no score
     status: str  # scored; blank: nothing to read; nonfinite: the model gave NaN or infinity
+    sentences: tuple[Sentence, ...] = ()  # in order, where they were asked for
 
 
 class Model:
@@ -58,8 +72,8 @@ class Model:
             f"{facts['device']['name']}, {facts['model']['precision']}>"
         )
 
-    def predict(self, texts: Sequence[str | None]) -> list[Prediction]:
-        """Score some texts.
+    def predict(self, texts: Sequence[str | None], *, sentences: bool = False) -> list[Prediction]:
+        """Score some texts; with `sentences` each of their sentences too.
 
         A text without anything to read, and None, gives a Prediction without label and score; so
         does a text for which the model gives no finite number, and `status` tells the two apart.
@@ -67,10 +81,33 @@ class Model:
         """
         if isinstance(texts, str):
             raise UsageError("predict takes a list of texts", hint="write predict([text])")
-        scores = self._score(_checked(list(texts)))
-        rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
+        found: list[Prediction] = []
+        for scores in self._slices(_checked(list(texts)), sentences=sentences):
+            rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
+            predictions = [
+                self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows
+            ]
+            if scores.sentences is not None:
+                predictions = self._with_sentences(predictions, scores.sentences)
+            found += predictions
+        return found
+
+    def _with_sentences(
+        self, predictions: list[Prediction], scored: SentenceScores
+    ) -> list[Prediction]:
+        """Return the predictions of some texts with their sentences."""
+        each: list[list[Sentence]] = [[] for _ in predictions]
+        sentences, scores = scored.sentences, scored.scores
+        clear = clear_sides(scores, *sides_of(self.labels))
+        for n, text in enumerate(sentences.texts):
+            winner = int(scores.winners[n])
+            label = score = None
+            if winner >= 0:
+                label, score = self.labels[winner], float(scores.best[n])
+            start, end = int(sentences.starts[n]), int(sentences.ends[n])
+            each[sentences.row_of[n]].append(Sentence(text, start, end, label, score, clear[n]))
         return [
-            self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows
+            replace(one, sentences=tuple(own)) for one, own in zip(predictions, each, strict=True)
         ]
 
     def _prediction(self, winner: int, row: list[float], status: int) -> Prediction:
@@ -87,16 +124,20 @@ class Model:
         *,
         probabilities: bool = False,
         details: bool = False,
+        sentences: bool = False,
     ) -> "pd.DataFrame":
         """Return a copy of a frame with the columns `label` and `score` added.
 
         Index, order and the other columns stay as they are. Rows without text get a missing label
         and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
-        and `truncated`; `prefix` stands before every new name. Warns where the model gives no
-        finite number for some rows, which get no label. The text column is found as `batch` finds
-        it. Raises UsageError for a column that is not there, holds something else than text, or has
-        one of the new names, ModelError where the model gives no finite number for any row.
+        and `truncated`, `sentences` adds what the sentences of each text say; `prefix` stands
+        before every new name. Warns where the model gives no finite number for some rows, which get
+        no label. The text column is found as `batch` finds it. Raises UsageError for a column that
+        is not there, holds something else than text, or has one of the new names, ModelError where
+        the model gives no finite number for any row.
         """
+        import pyarrow as pa
+
         from batchsent.formats.outputs import OutputOptions, added_batch, added_schema
         from batchsent.formats.reading import ReadOptions, find_text_column
 
@@ -104,7 +145,9 @@ class Model:
         asked = None if text_column is None else str(text_column)
         with python_words(inspect.signature(self.score_frame)):
             position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
-        options = OutputOptions(prefix=prefix, probabilities=probabilities, details=details)
+        options = OutputOptions(
+            prefix=prefix, probabilities=probabilities, details=details, sentences=sentences
+        )
         added = added_schema(self.labels, options)
         taken = [name for name in added.names if name in names]
         if taken:
@@ -112,29 +155,29 @@ class Model:
                 f"the frame has a column {printable(repr(taken[0]))} already",
                 hint="give the new columns other names: prefix='pred_'",
             )
-        scores = self._score(_checked(_missing_to_none(frame.iloc[:, position])))
-        scored = scores.status == SCORED
-        nonfinite = int((scores.status == NONFINITE).sum())
-        said = describe_nonfinite(nonfinite, int(scored.sum()), "rows")
+        texts = _checked(_missing_to_none(frame.iloc[:, position]))
+        batches, status = [], []
+        for scores in self._slices(texts, sentences=sentences):
+            batches.append(added_batch(scores, self.labels, added, options))
+            status.append(scores.status)
+        counts = np.bincount(np.concatenate(status), minlength=4)
+        said = describe_nonfinite(int(counts[NONFINITE]), int(counts[SCORED]), "rows")
         if said is not None:
             warnings.warn(said, stacklevel=2)
-        columns = added_batch(scores, self.labels, added, options)
+        columns = pa.Table.from_batches(batches, added).combine_chunks()
         return frame.assign(**{name: _values(columns[name]) for name in added.names})
 
-    def _score(self, texts: list[str | None]) -> Scores:
-        """Score texts slice by slice."""
-        with python_words(inspect.signature(ModelOptions)):
-            slices = [
-                self.scorer.score(self.scorer.prepare(texts[start : start + SLICE_ROWS]))
-                for start in range(0, max(1, len(texts)), SLICE_ROWS)
-            ]
-        return Scores(
-            probabilities=np.concatenate([s.probabilities for s in slices]),
-            n_tokens=np.concatenate([s.n_tokens for s in slices]),
-            truncated_tokens=np.concatenate([s.truncated_tokens for s in slices]),
-            status=np.concatenate([s.status for s in slices]),
-            distinct=sum(s.distinct for s in slices),
-        )
+    def _slices(self, texts: list[str | None], *, sentences: bool) -> Iterator[Scores]:
+        """Score texts slice by slice; yields one slice at least."""
+        for start in range(0, max(1, len(texts)), SLICE_ROWS):
+            some = texts[start : start + SLICE_ROWS]
+            with python_words(inspect.signature(ModelOptions)):
+                scores = self.scorer.score(self.scorer.prepare(some))
+                if sentences:
+                    found = Sentences.of(some)
+                    judged = self.scorer.score(self.scorer.prepare(list(found.texts)))
+                    scores = replace(scores, sentences=SentenceScores(found, judged))
+            yield scores
 
 
 def load(
@@ -174,12 +217,19 @@ def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
     return f"the model gives no finite number for {of_all}: they have no label"
 
 
-def _values(column: "pa.Array") -> Any:
-    """Return an added column as pandas takes it: text as a list, so that it gets its text type."""
+def _values(column: "pa.ChunkedArray") -> Any:
+    """Return an added column as pandas takes it.
+
+    Text is a list, so that it gets its text type; whole numbers of which some are missing keep
+    theirs.
+    """
+    import pandas as pd
     import pyarrow as pa
 
     if pa.types.is_string(column.type):
         return column.to_pylist()
+    if pa.types.is_integer(column.type) and column.null_count:
+        return pd.array(column.to_pylist(), dtype="Int32")
     return column.to_numpy(zero_copy_only=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from batchsent.errors import UsageError
 from batchsent.filenames import is_regular
 from batchsent.model.options import NamedModelOptions
-from batchsent.options import build
+from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.standard_streams import check_stdin
 from batchsent.text import printable
@@ -27,6 +27,12 @@ FILE_NAME = re.compile(r"\S+\.(csv|tsv|parquet|arrow|jsonl)(\.gz|\.zst)?", re.IG
 @dataclass(frozen=True)
 class PredictOptions(NamedModelOptions):
     """How a few texts are scored."""
+
+    sentences: bool = option(
+        False,
+        "Also print label and score of each sentence; in colour on a terminal where they are "
+        "clearly positive or negative.",
+    )
 
 
 def predictions(
@@ -59,7 +65,8 @@ def predictions(
     counts = dict.fromkeys(STATUS.values(), 0)
     batches = [list(texts)] if texts else arrived_lines(sys.stdin.buffer)
     for batch in batches:
-        for text, prediction in zip(batch, model.predict(batch), strict=True):
+        found = model.predict(batch, sentences=settings.sentences)
+        for text, prediction in zip(batch, found, strict=True):
             counts[prediction.status] += 1
             yield text, prediction
     lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")

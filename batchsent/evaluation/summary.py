@@ -23,6 +23,7 @@ SECTIONS = (
     "warnings",
     "rows",
     "predictions",
+    "sentences",
     "evaluation",
     "text",
     "input",

@@ -11,6 +11,7 @@ from batchsent.evaluation.bins import FIXED, Lengths, count, fixed, share
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
+from batchsent.evaluation.sentences import SentenceTally
 from batchsent.text import printable
 
 SCORE_BINS = 50
@@ -28,7 +29,8 @@ class Tally:
     Each chunk is added once, in order; `sections` may be called at any time. With a `gold` rule
     every chunk must have its gold cells, and the sections hold an evaluation. Rows whose score is
     below `unsure_below` are counted as unsure. `winners_only` says that the probabilities other
-    than the winner's are unknown and given as 0. Raises UsageError for an `unsure_below` that is
+    than the winner's are unknown and given as 0. With `sentences` every chunk must have
+    the scores of its sentences. Raises UsageError for an `unsure_below` that is
     not between 0 and 1.
     """
 
@@ -39,6 +41,7 @@ class Tally:
         *,
         unsure_below: float | None = None,
         winners_only: bool = False,
+        sentences: SentenceTally | None = None,
     ) -> None:
         check_score("--unsure-below", unsure_below)
         self.labels = tuple(labels)
@@ -54,6 +57,7 @@ class Tally:
         self.score_counts = np.zeros((len(self.labels), SCORE_BINS), dtype=np.int64)
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
+        self.sentences = sentences
         self.quality: Quality | None = None
         if gold is not None:
             self.quality = Quality(self.labels, unsure_below, winners_only=winners_only)
@@ -72,6 +76,8 @@ class Tally:
         lengths = np.array([len(text or "") for text in chunk.texts], dtype=np.int64)
         self._add_lengths(lengths, scores)
         self._add_scores(scores)
+        if self.sentences is not None:
+            self.sentences.add(scores)
         if self.gold is not None and self.quality is not None:
             assert chunk.gold is not None
             numbers = self.gold.numbers(chunk.gold)
@@ -125,7 +131,7 @@ class Tally:
         }
 
     def sections(self) -> dict[str, Any]:
-        """Return the sections rows, text, predictions and evaluation of the summary.
+        """Return the sections rows, text, predictions, sentences and evaluation of the summary.
 
         read = scored + blank + rejected + nonfinite; written = read - rejected. Lengths and
         distinct texts are those of rows with text.
@@ -135,6 +141,7 @@ class Tally:
             "rows": rows,
             "text": self._text(),
             "predictions": self._predictions(rows["scored"]),
+            "sentences": self.sentences and self.sentences.section(rows["scored"]),
             "evaluation": self._evaluation(),
         }
 

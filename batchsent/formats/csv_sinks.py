@@ -37,7 +37,6 @@ class CopySink:
         self._dialect = source.dialect
         self._encoding = "utf-8" if source.encoding in WIDE else source.encoding
         self._wide = source.encoding if source.encoding in WIDE else None
-        self._quoted: dict[str, bytes] = {}
         self._write(source.preamble)
         if source.header is not None:
             names = b"".join(source.dialect.delimiter + self._raw(name) for name in added.names)
@@ -48,15 +47,13 @@ class CopySink:
 
     def _raw(self, value: str) -> bytes:
         """Return a new value as a field of this file."""
-        if value not in self._quoted:
-            try:
-                self._quoted[value] = self._dialect.quote(value.encode(self._encoding))
-            except UnicodeEncodeError as error:
-                raise UsageError(
-                    f"{printable(value)} cannot be written in {self._encoding}",
-                    hint="convert the input to utf-8",
-                ) from error
-        return self._quoted[value]
+        try:
+            return self._dialect.quote(value.encode(self._encoding))
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{printable(value)} cannot be written in {self._encoding}",
+                hint="convert the input to utf-8",
+            ) from error
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
         """Write the rows of a chunk with the added columns after the user's."""

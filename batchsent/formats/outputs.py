@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchsent.chunk import SCORED, Scores
+from batchsent.evaluation.sentences import sides_of
+from batchsent.formats.sentence_columns import sentence_columns, sentence_fields
 from batchsent.formats.streams import compression_of
 from batchsent.options import option
 
@@ -24,6 +26,13 @@ class OutputOptions:
         group="Columns",
     )
     details: bool = option(False, "Add n_tokens and truncated.", affects="writing", group="Columns")
+    sentences: bool = option(
+        False,
+        "Judge every sentence too: add n_sentences, n_positive, n_negative and mixed, with "
+        "--details also the strongest positive and negative sentence and where they are.",
+        affects="writing",
+        group="Columns",
+    )
     unsure_below: float | None = option(
         None,
         "Add a column unsure, true where the score is lower, and judge coverage by it.",
@@ -57,6 +66,8 @@ def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
         fields += [("n_tokens", pa.int32()), ("truncated", pa.bool_())]
     if options.unsure_below is not None:
         fields += [("unsure", pa.bool_())]
+    if options.sentences:
+        fields += sentence_fields(details=options.details)
     return pa.schema([(options.prefix + name, kind) for name, kind in fields])
 
 
@@ -84,6 +95,12 @@ def added_batch(
         ]
     if options.unsure_below is not None:
         columns += [pa.array(best < options.unsure_below, pa.bool_(), mask=~scored)]
+    if options.sentences:
+        assert scores.sentences is not None
+        positive, negative = sides_of(labels)
+        columns += sentence_columns(
+            scores.sentences, len(winners), positive, negative, details=options.details
+        ).values()
     return pa.record_batch(columns, schema=schema)
 
 

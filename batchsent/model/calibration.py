@@ -128,8 +128,15 @@ def apply_temperature(
 
 
 def calibrated(scores: Scores, temperature: float) -> Scores:
-    """Return the scores of a chunk with calibrated probabilities."""
-    return replace(scores, probabilities=apply_temperature(scores.probabilities, temperature))
+    """Return the scores of a chunk, and of its sentences, with calibrated probabilities."""
+    sentences = scores.sentences
+    if sentences is not None:
+        sentences = replace(sentences, scores=calibrated(sentences.scores, temperature))
+    return replace(
+        scores,
+        probabilities=apply_temperature(scores.probabilities, temperature),
+        sentences=sentences,
+    )
 
 
 def calibration_error(

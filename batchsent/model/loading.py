@@ -40,7 +40,7 @@ HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # The card and the texts seen are for a training that starts from the model.
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
-HUB_FILES += ["README.md", "seen_texts.hashes"]
+HUB_FILES += ["README.md", "seen_texts.hashes", "calibration.json", "held_out.json"]
 HUB_TIMEOUT_S = 10.0
 # The model that comes with the package, for those who name none.
 EMBEDDED = "embedded"

@@ -38,7 +38,8 @@ def render(document: Document, folder: str | None = ".") -> bytes:
     """
     with as_input_error():
         content = _content(document, folder)
-        return page("report.html", {"d": document, "e": document["evaluation"], **content})
+        sections = {"d": document, "e": document["evaluation"], "s": document.get("sentences")}
+        return page("report.html", sections | content)
 
 
 def _content(document: Document, folder: str | None) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, GateFailed, Interrupted, OutputError, UsageError
 from batchsent.evaluation.gates import failed_minimums
+from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
@@ -155,7 +156,12 @@ class Run:
                 return self.up_to_date(done, earlier)
             scorer = self.load()
             parts = self.begin_parts(plan, scorer)
-            self.tally = Tally(scorer.labels, plan.gold, unsure_below=options.unsure_below)
+            self.tally = Tally(
+                scorer.labels,
+                plan.gold,
+                unsure_below=options.unsure_below,
+                sentences=SentenceTally(*plan.sides) if plan.sides else None,
+            )
             try:
                 return self.stream(plan, scorer, parts)
             except Interrupted as error:
@@ -269,7 +275,14 @@ class Run:
             stack.enter_context(output_errors(paths.output, input_bytes))
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             with self.signals.deferred():
-                scoring = Scoring(scorer, parts, self.clock, self.signals.stop, progress)
+                scoring = Scoring(
+                    scorer,
+                    parts,
+                    self.clock,
+                    self.signals.stop,
+                    progress,
+                    sentences=self.options.sentences,
+                )
                 read = Prefetch(self.clock.each("read", plan.source.chunks()), 2, scoring.stop)
                 stack.callback(read.close)
                 tokenized = Prefetch(scoring.tokenize(read), 2, scoring.stop)

@@ -2,7 +2,8 @@
 
 A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads
 its input again from the start and takes the scores of parts where it has them, so that it writes
-the same bytes as an undisturbed run. A part has 9 bytes a row and 4 a row and label.
+the same bytes as an undisturbed run. A part has 9 bytes a row and 4 a row and label. The sentences
+of a chunk have a part of their own, in which each is a row.
 """
 
 import hashlib
@@ -25,9 +26,8 @@ MANIFEST = "manifest.json"
 COMMITTING = "committing.json"
 FORMAT = 1
 # What a run puts into its work folder, finished or half written (see atomic.temporary_path).
-OWN_NAME = re.compile(
-    rf"({MANIFEST}|{COMMITTING}|part-\d{{12}}|\.({MANIFEST}|{COMMITTING}|part-\d{{12}})\.batchsent\.tmp)"
-)
+KEPT = rf"{MANIFEST}|{COMMITTING}|(part|sentences)-\d{{12}}"
+OWN_NAME = re.compile(rf"({KEPT}|\.({KEPT})\.batchsent\.tmp)")
 
 
 def work_directory(output: Path) -> Path:
@@ -58,8 +58,13 @@ class Parts:
 
     folder: Path
     stamp: dict[str, Any] = field(default_factory=dict)
+    kind: str = "part"  # what the names of the files begin with
     reused_rows: int = 0
     mismatched: bool = False
+
+    def of_sentences(self) -> "Parts":
+        """Return the parts that hold the scores of the sentences of each chunk, in this folder."""
+        return Parts(self.folder, self.stamp, "sentences")
 
     def check(self, fingerprint: dict[str, Any], *, restart: bool, overwrite: bool = False) -> None:
         """Refuse to lose scored work of another input, model or option.
@@ -126,7 +131,7 @@ class Parts:
         )
 
     def _path(self, chunk: Chunk) -> Path:
-        return self.folder / f"part-{chunk.start_row:012d}"
+        return self.folder / f"{self.kind}-{chunk.start_row:012d}"
 
     def load(self, chunk: Chunk, labels: int) -> Scores | None:
         """Return the scores kept for a chunk, or None; unfinished ones have PENDING rows.

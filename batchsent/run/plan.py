@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from batchsent.errors import ModelError
 from batchsent.evaluation.gold import GoldRule
+from batchsent.evaluation.sentences import sides_of
 from batchsent.formats import ReadOptions, Source
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
 from batchsent.formats.outputs import added_schema
@@ -34,6 +35,8 @@ class RunPlan:
     added: pa.Schema
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
+    # numbers of the positive and the negative label, where sentences are judged
+    sides: tuple[int, int] | None
     side_tables: SideTables
     checked: Checked | None  # None for a pipe
     # what decides the scores, by the names a person knows the things by
@@ -41,18 +44,22 @@ class RunPlan:
     writing: dict[str, Any]  # the options that decide how the scores are written down
 
 
-def check_model(models: Models, options: BatchOptions) -> tuple[GoldRule | None, float | None]:
+def check_model(
+    models: Models, options: BatchOptions
+) -> tuple[GoldRule | None, float | None, tuple[int, int] | None]:
     """Hold the model against the options, without loading it or reading any input.
 
-    Returns the rule by which a gold column is read and the calibration temperature, None where they
-    are not asked for. Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for
-    every input.
+    Returns the rule by which a gold column is read, the calibration temperature, and the numbers of
+    the positive and the negative label for the sentences; None for each that is not asked for.
+    Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for every input.
     """
     models.check()
     identity = models.identity()
     judged = options.gold or options.gold_stars
     gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
-    return gold, temperature_of(identity) if options.calibrated else None
+    temperature = temperature_of(identity) if options.calibrated else None
+    sides = sides_of(identity.labels) if options.sentences else None
+    return gold, temperature, sides
 
 
 def prepare(
@@ -62,7 +69,7 @@ def prepare(
 
     Raises BatchsentError for what does not fit.
     """
-    gold, temperature = check_model(models, options)
+    gold, temperature, sides = check_model(models, options)
     identity = models.identity()
     paths.check_apart_from(identity.path)
     added = added_schema(identity.labels, options)
@@ -86,6 +93,7 @@ def prepare(
         added=added,
         gold=gold,
         temperature=temperature,
+        sides=sides,
         side_tables=side_tables,
         checked=checked,
         fingerprint=fingerprint(source, identity, checked, values),

@@ -3,12 +3,12 @@
 import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchsent.chunk import PENDING, Chunk, Scores
-from batchsent.model.scorer import Scorer
+from batchsent.chunk import PENDING, Chunk, Scores, Sentences, SentenceScores
+from batchsent.model.scorer import Prepared, Scorer
 from batchsent.run.parts import Parts
 from batchsent.run.pipeline import Clock
 
@@ -18,8 +18,24 @@ KEEP_S = 60.0
 TRIM_S = 2.0
 
 
-# A chunk, its tokens (None where they are not needed), and the scores that are known of it.
-Tokenized = tuple[Chunk, Any, Scores | None]
+@dataclass(frozen=True)
+class Work:
+    """Texts to score: those of a chunk, or its sentences."""
+
+    chunk: Chunk
+    ready: Prepared | None  # their tokens; None where all scores are known
+    known: Scores | None  # what an earlier run kept of them
+
+
+@dataclass(frozen=True)
+class SentenceWork:
+    """The sentences of a chunk, to be scored after its texts."""
+
+    sentences: Sentences
+    work: Work  # its chunk has a row for each sentence
+
+
+Tokenized = tuple[Work, SentenceWork | None]
 
 
 class Scoring:
@@ -32,13 +48,19 @@ class Scoring:
         clock: Clock,
         interrupted: Callable[[], bool],
         progress: Callable[[int], None],
+        *,
+        sentences: bool = False,
     ) -> None:
         """Take what the stages need; `progress` is called with the rows done, after each batch.
+
+        `sentences` says that each sentence of the texts is scored too.
 
         Within a chunk they are estimated by the share of its tokens, since long texts come first.
         """
         self._scorer, self._parts, self._clock = scorer, parts, clock
         self._interrupted, self._progress = interrupted, progress
+        self._with_sentences = sentences
+        self._sentence_parts = parts.of_sentences() if parts else None
         self._closing = False
 
     def close(self) -> None:
@@ -55,14 +77,20 @@ class Scoring:
         Ends early when `stop` is true; the scores of the unfinished chunk are kept then.
         """
         trimmed = time.monotonic()
-        for chunk, ready, known in tokenized:
+        for texts, sentences in tokenized:
+            chunk, known = texts.chunk, texts.known
             if self._parts and known is not None:
                 self._parts.reused_rows += int((known.status != PENDING).sum())
-            scores = known
-            if ready is not None:
-                scores = self._score(chunk, ready, known)
+            # Texts and sentences have about as many tokens.
+            share = 1.0 if sentences is None else 0.5
+            scores = self._score(texts, self._parts, chunk, 0, share)
             if scores is None:
                 return
+            if sentences is not None:
+                judged = self._score(sentences.work, self._sentence_parts, chunk, share, share)
+                if judged is None:
+                    return
+                scores = replace(scores, sentences=SentenceScores(sentences.sentences, judged))
             self._progress(chunk.start_row + chunk.rows)
             yield chunk, scores
             if time.monotonic() - trimmed > TRIM_S:
@@ -71,23 +99,39 @@ class Scoring:
 
     def tokenize(self, chunks: Iterable[Chunk]) -> Iterator[Tokenized]:
         """Yield chunks with their tokens; without them where a part has all of the scores."""
-        labels = len(self._scorer.labels)
         for chunk in chunks:
-            known = None
-            if self._parts:
-                known = self._parts.load(chunk, labels)
-            if not chunk.rows:
-                yield chunk, None, no_scores(labels)
-            elif known is not None and not (known.status == PENDING).any():
-                yield chunk, None, known
-            else:
+            texts = self._prepare(chunk, self._parts)
+            sentences = None
+            if self._with_sentences:
                 with self._clock.busy("tokenize"):
-                    ready = self._scorer.prepare(chunk.texts)
-                yield chunk, ready, known
+                    found = Sentences.of(chunk.texts)
+                of_sentences = Chunk(chunk.start_row, list(found.texts), chunk.carried)
+                sentences = SentenceWork(found, self._prepare(of_sentences, self._sentence_parts))
+            yield texts, sentences
 
-    def _score(self, chunk: Chunk, ready: Any, known: Scores | None) -> Scores | None:
-        """Score one chunk and keep its part; None when `stop` was true before it was finished."""
-        keep_s, pending = KEEP_S, chunk.rows + 1
+    def _prepare(self, chunk: Chunk, parts: Parts | None) -> Work:
+        """Return the texts of a chunk with their kept scores, tokenized where some lack one."""
+        labels = len(self._scorer.labels)
+        known = parts.load(chunk, labels) if parts else None
+        if not chunk.rows:
+            return Work(chunk, None, no_scores(labels))
+        if known is not None and not (known.status == PENDING).any():
+            return Work(chunk, None, known)
+        with self._clock.busy("tokenize"):
+            ready = self._scorer.prepare(chunk.texts)
+        return Work(chunk, ready, known)
+
+    def _score(
+        self, work: Work, parts: Parts | None, chunk: Chunk, begin: float, share: float
+    ) -> Scores | None:
+        """Score texts and keep their part; None when `stop` was true before they were finished.
+
+        Of the work on `chunk` this is the `share` after `begin`, for the progress that is shown.
+        """
+        known, ready, rows = work.known, work.ready, work.chunk.rows
+        if ready is None:
+            return known
+        keep_s, pending = KEEP_S, rows + 1
         while True:
             since = Clock()
             with self._clock.busy("score"):
@@ -95,8 +139,8 @@ class Scoring:
                     ready,
                     done=known,
                     stop=lambda: self.stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
-                    on_batch=lambda share: self._progress(
-                        chunk.start_row + int(share * chunk.rows)
+                    on_batch=lambda done: self._progress(
+                        chunk.start_row + int((begin + done * share) * chunk.rows)
                     ),
                 )
             before, pending = pending, int((known.status == PENDING).sum())
@@ -104,8 +148,8 @@ class Scoring:
             if pending == before:
                 # The windows of a text are kept together. One text of many windows takes longer.
                 keep_s *= 2
-            if self._parts and pending < chunk.rows:
-                self._parts.save(chunk, known)
+            if parts and pending < rows:
+                parts.save(work.chunk, known)
             if finished:
                 return known
             if self.stop():

@@ -142,6 +142,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     lines += _labels(document, ascii_only=ascii_only)
     if any(predictions["score_histogram"]["counts"]):
         lines.append(("scores", Text(_scores(predictions, ascii_only=ascii_only))))
+    if document.get("sentences"):
+        lines.append(("sentences", Text(_sentences(document["sentences"]))))
     if text["characters"]["count"]:
         lines.append(("text", Text(_lengths(text, document["model"]))))
     if document["evaluation"] is not None:
@@ -167,6 +169,17 @@ def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:
     words = f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}"
     if predictions["unsure"] is not None:
         words += f", {predictions['unsure']:,} unsure (below {predictions['unsure_below']:g})"
+    return words
+
+
+def _sentences(found: Mapping[str, Any]) -> str:
+    """Return how many sentences there are, and how many are clear."""
+    words = f"{found['total']:,}, {found['distinct']:,} of them distinct"
+    if found["total"]:
+        positive, negative = (found[name] / found["total"] for name in ("positive", "negative"))
+        words += f"; {positive:.1%} clearly positive, {negative:.1%} clearly negative"
+    if found["mixed_share"] is not None:
+        words += f"; {found['mixed_share']:.1%} of the rows have both (mixed)"
     return words
 
 

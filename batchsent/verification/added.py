@@ -18,8 +18,10 @@ from batchsent.formats.scored_columns import (
     to_scores,
     too_low,
 )
+from batchsent.formats.sentence_columns import COUNTS, STRONGEST
 from batchsent.text import printable
 from batchsent.verification.differences import Difference, Location, shown
+from batchsent.verification.sentences import sentence_checks
 
 # A label column with more different values than this is not verified.
 MOST_VERIFIED_LABELS = 10_000
@@ -27,14 +29,16 @@ MOST_VERIFIED_LABELS = 10_000
 # by less than this.
 SUM_ERROR = 1e-4
 
-WORDS = {"n_tokens": "a count", "truncated": "true or false", "unsure": "true or false"}
-TYPES = {"n_tokens": pa.int32(), "truncated": pa.bool_(), "unsure": pa.bool_()}
-# As the CSV writer has them: no sign, no leading zero.
-PATTERNS = {
-    "n_tokens": "^(0|[1-9][0-9]{0,9})$",
-    "truncated": "^(true|false)$",
-    "unsure": "^(true|false)$",
+TYPES = {
+    "n_tokens": pa.int32(),
+    "truncated": pa.bool_(),
+    "unsure": pa.bool_(),
+    **COUNTS,
+    **STRONGEST,
 }
+WORDS = {pa.int32(): "a count", pa.bool_(): "true or false"}
+# As the CSV writer has them: no sign, no leading zero.
+PATTERNS = {pa.int32(): "^(0|[1-9][0-9]{0,9})$", pa.bool_(): "^(true|false)$"}
 
 
 class Added:
@@ -60,6 +64,8 @@ class Added:
         self.counts: Counter[str] = Counter()  # rows of each label
         self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
         self.n_tokens = self.truncated = 0
+        # As the summary has them, but for the distinct ones, which no column tells.
+        self.sentences = dict.fromkeys(("total", "positive", "negative", "mixed_rows"), 0)
         self._unsure_most, self._sure_least = -1.0, 2.0  # scores, without a threshold
 
     def check_names(self) -> None:
@@ -71,6 +77,7 @@ class Added:
             probabilities=bool(each),
             details="n_tokens" in bare,
             unsure_below=0.0 if "unsure" in bare else None,
+            sentences="n_sentences" in bare,
         )
         labels = tuple(name.removeprefix("prob_") for name in each)
         wanted = added_schema(labels, options).names
@@ -117,6 +124,8 @@ class Added:
         tokens, cut = self._details(known, blank, start)
         if "unsure" in known:
             self._unsure(known["unsure"], score, start)
+        if "n_sentences" in known:
+            self._sentences(known, chunk.texts, given, start)
 
         self.rows["blank"] += int(blank.sum())
         self.rows["scored"] += int(given.sum())
@@ -137,11 +146,7 @@ class Added:
 
         Raises Difference.
         """
-        if column.type != pa.string():
-            raise Difference(
-                f"its type is {column.type}, not string", Location(column=f"{self.prefix}label")
-            )
-        texts = column.to_pylist()
+        texts = self._texts(column, "label")
         given = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
         self._all(~(blank & given), "label", start, column, "a label where there is no text")
         labels = self.labels
@@ -255,6 +260,37 @@ class Added:
             )
             self._all(right, "unsure", start, column, words)
 
+    def _sentences(
+        self,
+        known: dict[str, pa.ChunkedArray],
+        texts: Sequence[str | None],
+        given: NDArray[np.bool_],
+        start: int,
+    ) -> None:
+        """Hold the columns of sentences against the texts, and count them. Raises Difference."""
+        names = [name for name in known if name in COUNTS or name in STRONGEST]
+        numbers, missing, strongest = {}, {}, {}
+        for name in names:
+            if TYPES[name] == pa.string():
+                strongest[name] = self._texts(known[name], name)
+            else:
+                numbers[name], missing[name] = self._typed(known[name], name, start)
+        for name, right, what in sentence_checks(numbers, missing, strongest, texts):
+            self._all(right, name, start, known[name], what)
+        for what in ("positive", "negative"):
+            self.sentences[what] += int(numbers[f"n_{what}"].sum(dtype=np.int64))
+        self.sentences["total"] += int(numbers["n_sentences"].sum(dtype=np.int64))
+        self.sentences["mixed_rows"] += int((numbers["mixed"][given] == 1).sum())
+
+    def _texts(self, column: pa.ChunkedArray, name: str) -> list[str | None]:
+        """Return a column of texts. Raises Difference for another type."""
+        if column.type != pa.string():
+            raise Difference(
+                f"its type is {column.type}, not string", Location(column=self.prefix + name)
+            )
+        texts: list[str | None] = column.to_pylist()
+        return texts
+
     def _numbers(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
         """Return probabilities, NaN for null. Raises Difference for what is not one."""
         if pa.types.is_string(column.type):
@@ -291,12 +327,13 @@ class Added:
         """
         missing = column.is_null().to_numpy(zero_copy_only=False).astype(bool)
         if pa.types.is_string(column.type):
-            right = pc.match_substring_regex(column, PATTERNS[name]).fill_null(True)  # noqa: FBT003 (a value)
+            kind = TYPES[name]
+            right = pc.match_substring_regex(column, PATTERNS[kind]).fill_null(True)  # noqa: FBT003 (a value)
             well = np.array(right.to_numpy(zero_copy_only=False), dtype=bool)
-            self._all(well, name, start, column, f"not {WORDS[name]}")
-            if name == "n_tokens":
+            self._all(well, name, start, column, f"not {WORDS[kind]}")
+            if kind == pa.int32():
                 wide = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-                self._all(wide < 1 << 31, name, start, column, f"not {WORDS[name]}")
+                self._all(wide < 1 << 31, name, start, column, f"not {WORDS[kind]}")
                 return wide.astype(np.int32), missing
             column = pc.equal(column, "true")
         elif column.type != TYPES[name]:

@@ -166,6 +166,13 @@ class Verification:
             f"{self.rows['written']:,} rows, each once, in order, the input's columns {kind}"
         )
         self.checked.append("labels and scores of every row; none where there is no text")
+        if f"{options.prefix}n_sentences" in self.added:
+            self.checked.append(
+                "the number of sentences of every text, and where the strongest are"
+            )
+            self.unchecked.append(
+                "which sentences are positive or negative: only the model can tell"
+            )
         if self.rows["rejected"]:
             self.checked.append(
                 f"{self.rows['rejected']:,} rejected rows, each in {printable(self.rejects_path)}"
@@ -253,6 +260,9 @@ class Verification:
         if self.written_by.details:
             same("truncated rows", document["text"]["truncated_rows"], added.truncated)
             same("tokens read", document["text"]["tokens_read"], added.n_tokens)
+        if self.written_by.sentences:
+            for name, found in added.sentences.items():
+                same(f"sentences {name}", document["sentences"][name], found)
         self.checked.append("counts of rows and labels, scores and lengths against the summary")
 
         (data,) = (entry for entry in document["outputs"] if entry["role"] == "data")
