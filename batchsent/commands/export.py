@@ -28,7 +28,7 @@ from batchsent.text import first_line, printable
 from batchsent.training.checkpoints import writing
 
 # For torch a program and not a state dict. A program runs without transformers, and AOTInductor and
-# ExecuTorch require one. For transformers a plain model folder, where the model is stored in 8 bits.
+# ExecuTorch require one. For transformers a plain folder, of a model that is stored in 8 bits.
 FILES = {"onnx": "model.onnx", "torch": "model.pt2", "transformers": weight_files.WEIGHTS}
 REQUIRED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 # Kernels that add in another order change 2e-6 of the largest logit (ONNX Runtime). Padding that is
