@@ -303,16 +303,18 @@ def classifier_from(
     settings |= {"attn_implementation": "sdpa", "output_loading_info": True}
     configuration = AutoConfig.from_pretrained(path, **local, **(config or {}))
     files = weight_files(path)
-    if files[0].name == int8_storage.FILE:
-        with torch.device("meta"):  # only to know the class
-            architecture = type(AutoModelForSequenceClassification.from_config(configuration))
-        weights = dict(int8_storage.read(files[0]))
-        return architecture.from_pretrained(
-            None, config=configuration, state_dict=weights, **settings
+    if files[0].name != int8_storage.FILE:
+        module, info = AutoModelForSequenceClassification.from_pretrained(
+            path, config=configuration, use_safetensors=True, **local, **settings
         )
-    return AutoModelForSequenceClassification.from_pretrained(
-        path, config=configuration, use_safetensors=True, **local, **settings
+        return module, info
+    with torch.device("meta"):  # only to know the class
+        architecture = type(AutoModelForSequenceClassification.from_config(configuration))
+    weights = dict(int8_storage.read(files[0]))
+    module, info = architecture.from_pretrained(
+        None, config=configuration, state_dict=weights, **settings
     )
+    return module, info
 
 
 @contextmanager
