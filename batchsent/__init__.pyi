@@ -195,7 +195,7 @@ def export(
     *,
     reporter: Reporter | None = None,
     progress: bool = False,
-    to: Literal["onnx", "torch"] = "onnx",
+    to: Literal["onnx", "torch", "transformers"] = "onnx",
     revision: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:

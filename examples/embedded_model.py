@@ -33,9 +33,10 @@ import pyarrow.parquet as pq
 import batchsent
 from batchsent.model import calibration, files, weight_files
 from batchsent.reporting import Reporter
+from batchsent.training.held_out import write_held_out
 
 SEED = 42
-HELD_OUT = 1_000  # labelled reviews that no step learns from: they calibrate
+HELD_OUT = 1_000  # labelled reviews that no step learns from: they calibrate, and are counted
 FOLDS = 5
 WORDS = r"(?u)\b\w+\b|[!?]"
 # Of a labelled review's target so much is its label, the rest the teacher's view of it.
@@ -91,6 +92,8 @@ def main(
             **(TRAINING | {"epochs": epochs}),
         )
     store(place / "model", Path(output))
+    reviews = pq.read_table(held, columns=["text", "label"])
+    write_held_out(Path(output), reviews["text"].to_pylist(), reviews["label"].to_pylist())
     measure(Path(output), train, test, place)
 
 

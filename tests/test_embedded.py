@@ -89,6 +89,7 @@ def test_it_is_small_and_has_its_card():
         "model.safetensors",
         "tokenizer.json",
         "calibration.json",
+        "held_out.json",
         "README.md",
     } <= set(files)
     card = (EMBEDDED_FOLDER / "README.md").read_text()

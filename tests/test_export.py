@@ -13,6 +13,7 @@ from batchsent.cli import cli
 from batchsent.commands.export import FILES, TOLERANCE, export
 from batchsent.errors import Locked, ModelError, OutputError, UsageError
 from batchsent.files.lock import held_lock
+from batchsent.model import calibration
 from batchsent.model.loading import identify, load_model
 from tests.models import make_model
 
@@ -125,7 +126,9 @@ def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(tmp_path, 
     """
     model = make_model(tmp_path / "model")
     (model / "README.md").write_text("# A card\n")
-    (model / "calibration.json").write_text("{}\n")
+    (model / "calibration.json").write_bytes(
+        calibration.dumps(calibration.calibrate([[1.0, 0.0]], [0]))
+    )
     found = export(str(model), tmp_path / "out", to=kind)
     names = {
         "README.md",

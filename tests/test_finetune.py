@@ -3,6 +3,7 @@ again.
 """
 
 import csv
+import hashlib
 import json
 import resource
 import shutil
@@ -25,6 +26,7 @@ from batchsent.errors import (
     OutputError,
     UsageError,
 )
+from batchsent.model import held_out
 from batchsent.reporting import Reporter
 from batchsent.training.options import FinetuneOptions
 from tests.listener import Listener
@@ -87,6 +89,7 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
         "metrics.json",
         "training_curve.csv",
         "calibration.json",
+        "held_out.json",
         "report.html",
         "seen_texts.hashes",
     }
@@ -100,6 +103,16 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
     assert {path.name for path in folder.parent.iterdir()} == {"model", "state.pt"}
     modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
     assert len(modes) == 1, "the weights have other permissions than the rest"
+
+
+def test_the_held_out_rows_are_counted_for_later_runs(demo):
+    """held_out.json has the confusion matrix of metrics.json, and the weights it belongs to."""
+    folder, document, _ = demo
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    found = held_out.read(folder, weights_sha256=weights)
+    assert found.confusion.tolist() == document["evaluation"]["confusion"]["counts"]
+    assert found.temperature == document["calibration"]["temperature"]
+    assert found.labels == ("NEGATIVE", "POSITIVE")
 
 
 def test_the_configuration_names_the_labels(demo):

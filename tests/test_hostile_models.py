@@ -46,6 +46,7 @@ NAMES = [
     "bpe.codes",
     "emoji.json",
     "calibration.json",
+    "held_out.json",
 ]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from batchsent.commands.finetune import finetune
 from batchsent.errors import ModelError
+from batchsent.model import held_out
 from batchsent.model.loading import EMBEDDED_FOLDER
 from batchsent.training import seen
 from batchsent.training.options import BASE_MODEL
@@ -81,6 +82,8 @@ def test_rows_that_the_base_has_learned_are_counted(tmp_path, files):
     afterwards = seen_by(tmp_path / "out")
     assert afterwards.texts == 20 + 20
     assert not afterwards.complete
+    counted = held_out.read(tmp_path / "out")
+    assert counted.confusion.tolist() == found["evaluation_of_others"]["confusion"]["counts"]
 
 
 def test_figures_on_seen_rows_alone_are_marked(tmp_path, files):
@@ -92,6 +95,7 @@ def test_figures_on_seen_rows_alone_are_marked(tmp_path, files):
     assert document["comparison"] == {"why_not": "the base model has seen every evaluation row"}
     card = (tmp_path / "out" / "README.md").read_text()
     assert "There are no other rows to measure on." in card
+    assert held_out.read(tmp_path / "out") is None, "learned rows were counted as held out"
     assert "accuracy on rows that the base model has seen" in card
 
 

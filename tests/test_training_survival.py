@@ -49,6 +49,7 @@ PAPERS = {
         "metrics.json",
         "training_curve.csv",
         "calibration.json",
+        "held_out.json",
         "report.html",
         "seen_texts.hashes",
     ),

@@ -1,6 +1,6 @@
-"""Write a model for another runtime, ONNX or torch.export, after comparing its logits.
+"""Write a model for another runtime, ONNX, torch.export or transformers, and compare its logits.
 
-The program that is exported is transformers' own forward pass in float32.
+What is exported is transformers' own forward pass in float32.
 """
 
 import contextlib
@@ -18,18 +18,19 @@ from batchsent.filenames import check_new, exists, expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.model import calibration
+from batchsent.model import calibration, weight_files
+from batchsent.model.files import sha256_of
 from batchsent.model.folder import check_replaced
-from batchsent.model.loading import LoadedModel, identify, load_model
+from batchsent.model.loading import LoadedModel, classifier_from, identify, load_model
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import first_line, printable
 from batchsent.training.checkpoints import writing
 
-# For torch a program and not a state dict, which model.safetensors is already. A program runs
-# without transformers, and AOTInductor and ExecuTorch require one.
-FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
-REQUIRED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
+# For torch a program and not a state dict. A program runs without transformers, and AOTInductor and
+# ExecuTorch require one. For transformers a plain folder, of a model that is stored in 8 bits.
+FILES = {"onnx": "model.onnx", "torch": "model.pt2", "transformers": weight_files.WEIGHTS}
+REQUIRED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 # Kernels that add in another order change 2e-6 of the largest logit (ONNX Runtime). Padding that is
 # not masked changes 0.8 of it.
 TOLERANCE = 1e-4
@@ -48,7 +49,8 @@ class ExportOptions:
 
     to: str = option(
         "onnx",
-        "Format: onnx (model.onnx) or torch (model.pt2, for torch.export.load).",
+        "Format: onnx (model.onnx), torch (model.pt2, for torch.export.load) or transformers (a "
+        "folder for from_pretrained, of a model that is stored in 8 bits).",
         choices=tuple(FILES),
         group="Common",
     )
@@ -79,8 +81,8 @@ def export(
     reporter = reporter or Reporter()
     final = expand(output)
     check_packages(settings.to)
-    check_output(final, settings)
     identity = identify(model, settings.revision)
+    check_output(final, settings, identity.path)
     with atomic.output_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
     with Signals(), held_lock(final, 0):
@@ -89,9 +91,8 @@ def export(
         loaded = load_model(identity, device="cpu", precision="float32", max_length=tokens)
         temporary = atomic.temporary_directory(final)
         try:
-            program = trace(loaded)
             with writing(final):
-                run = write_files(program, loaded, temporary, settings.to)
+                run = write_files(loaded, temporary, settings.to)
             texts, difference = largest_difference(loaded, run)
             check_difference(identity.architecture, difference, settings.to)
             written = sorted(path.name for path in temporary.iterdir())
@@ -113,16 +114,16 @@ def export(
     }
 
 
-def write_files(
-    program: Any, loaded: LoadedModel, folder: Path, kind: str
-) -> Callable[[Any, Any], Any]:
-    """Write program, configuration and tokenizer; return a function that runs the program."""
-    run = WRITERS[kind](program, folder / FILES[kind])
+def write_files(loaded: LoadedModel, folder: Path, kind: str) -> Callable[[Any, Any], Any]:
+    """Write model, configuration and tokenizer; return a function that runs what was written."""
     loaded.module.config.save_pretrained(folder)
+    run = WRITERS[kind](loaded, folder / FILES[kind])
     loaded.tokenizer.save_pretrained(folder)
     for name in EXTRA_FILES:
         if (loaded.identity.path / name).is_file():
             shutil.copyfile(loaded.identity.path / name, folder / name)
+    if kind == "transformers":
+        calibration.rename_weights(folder, sha256_of(folder / FILES[kind]))
     return run
 
 
@@ -140,7 +141,7 @@ def check_difference(architecture: str, difference: float, kind: str) -> None:
 
 def check_packages(kind: str) -> None:
     """Raise UsageError when a package that the format requires is not installed."""
-    missing = [name for name in REQUIRED[kind] if importlib.util.find_spec(name) is None]
+    missing = [name for name in REQUIRED.get(kind, ()) if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
             f"--to {kind} requires {', '.join(missing)}",
@@ -148,8 +149,11 @@ def check_packages(kind: str) -> None:
         )
 
 
-def check_output(final: Path, settings: ExportOptions) -> None:
-    """Refuse an output that would replace anything but an export. Raises UsageError."""
+def check_output(final: Path, settings: ExportOptions, model: Path) -> None:
+    """Refuse an output that would replace the model itself, or anything but an export.
+
+    Raises UsageError.
+    """
     check_new(final, atomic.temporary_path(final))
     if not exists(final):
         return
@@ -157,11 +161,16 @@ def check_output(final: Path, settings: ExportOptions) -> None:
         raise UsageError(
             f"{printable(final)} exists already", hint="choose another name or add --overwrite"
         )
-    # Not any model folder: `batchsent export model -o model --overwrite` would remove its input.
-    if not any((final / name).is_file() for name in FILES.values()):
+    # Not any model folder: that may have cost hours.
+    expected = [settings.to] if settings.to == "transformers" else ["onnx", "torch"]
+    if not any((final / FILES[kind]).is_file() for kind in expected):
         raise UsageError(
             f"{printable(final)} is not an export, so it is not replaced",
             hint="choose another name",
+        )
+    if final.resolve() == model.resolve():
+        raise UsageError(
+            f"{printable(final)} is the model itself", hint="choose another name with -o"
         )
     check_replaced(final)
 
@@ -209,11 +218,12 @@ def trace(loaded: LoadedModel) -> Any:
     return program
 
 
-def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
-    """Write the program as ONNX and return a function that runs it in ONNX Runtime."""
+def write_onnx(loaded: LoadedModel, path: Path) -> Callable[[Any, Any], Any]:
+    """Write the model as ONNX and return a function that runs it in ONNX Runtime."""
     import onnxruntime
     import torch
 
+    program = trace(loaded)
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     with quiet_exporters():
         converted = torch.onnx.export(
@@ -235,16 +245,28 @@ def write_onnx(program: Any, path: Path) -> Callable[[Any, Any], Any]:
     return run
 
 
-def write_torch(program: Any, path: Path) -> Callable[[Any, Any], Any]:
-    """Write the program for torch.export.load and return a function that runs the file."""
+def write_torch(loaded: LoadedModel, path: Path) -> Callable[[Any, Any], Any]:
+    """Write the model for torch.export.load and return a function that runs the file."""
     import torch
 
-    torch.export.save(program, path)
+    torch.export.save(trace(loaded), path)
     module = torch.export.load(path).module()
     return lambda input_ids, attention_mask: module(input_ids, attention_mask)
 
 
-WRITERS = {"onnx": write_onnx, "torch": write_torch}
+def write_transformers(loaded: LoadedModel, path: Path) -> Callable[[Any, Any], Any]:
+    """Write the model for from_pretrained and return a function that runs what that loads."""
+    import torch
+
+    loaded.module.save_pretrained(path.parent)
+    module, _ = classifier_from(path.parent, dtype=torch.float32)
+    module.eval()
+    return lambda input_ids, attention_mask: (
+        module(input_ids=input_ids, attention_mask=attention_mask).logits
+    )
+
+
+WRITERS = {"onnx": write_onnx, "torch": write_torch, "transformers": write_transformers}
 
 
 def largest_difference(loaded: LoadedModel, run: Callable[[Any, Any], Any]) -> tuple[int, float]:

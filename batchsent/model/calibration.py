@@ -192,6 +192,17 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     return found
 
 
+def rename_weights(folder: Path, weights_sha256: str) -> None:
+    """Say in a folder's calibration.json that it belongs to weights of this SHA-256.
+
+    For the same weights in another file. Does nothing where there is no calibration. Raises
+    ModelError for a file that is damaged.
+    """
+    found = read(folder)
+    if found is not None:
+        (folder / FILE).write_bytes(dumps(replace(found, weights_sha256=weights_sha256)))
+
+
 def _checked(
     logits: NDArray[Any], labels: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from batchsent.errors import Interrupted, OutputError
 from batchsent.files.atomic import write_file
+from batchsent.model import int8_storage
 from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device
 from batchsent.model.files import read_file, sha256_of_all
@@ -148,16 +149,13 @@ def files_hold(files: tuple[Path, ...], module: Any) -> bool:
     One tensor at a time, so that it takes no memory for a second copy of the model.
     """
     import torch
-    from safetensors import safe_open
 
     left = dict(module.named_parameters())
     for path in files:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
-                parameter = left.pop(name, None)
-                if parameter is None:
-                    continue
-                read = file.get_tensor(name).to(parameter.dtype)
-                if not torch.equal(read, parameter.cpu()):
-                    return False
+        for name, tensor in int8_storage.read(path):
+            parameter = left.pop(name, None)
+            if parameter is None:
+                continue
+            if not torch.equal(tensor.to(parameter.dtype), parameter.cpu()):
+                return False
     return not left

@@ -16,6 +16,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.filenames import exists, expand, is_folder, is_regular, names_in
+from batchsent.model import int8_storage
 from batchsent.model.device import (
     FREE_MEMORY,
     MORE_MEMORY,
@@ -29,6 +30,7 @@ from batchsent.model.files import sha256_of, sha256_of_all
 from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
 from batchsent.model.tokenizer_files import TOKENIZER_FILES
+from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights
 from batchsent.standard_streams import is_command
 from batchsent.text import first_line, printable
@@ -38,7 +40,7 @@ HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # The card and the texts seen are for a training that starts from the model.
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
-HUB_FILES += ["README.md", "seen_texts.hashes"]
+HUB_FILES += ["README.md", "seen_texts.hashes", "calibration.json", "held_out.json"]
 HUB_TIMEOUT_S = 10.0
 # The model that comes with the package, for those who name none.
 EMBEDDED = "embedded"
@@ -264,18 +266,8 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
     import transformers
 
     path = identity.path
-    # A conversion service must not be asked about a folder that is already safetensors.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     with loading_errors(path), _quiet(transformers):
-        module, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            path,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            dtype=getattr(torch, device.weights),
-            output_loading_info=True,
-        )
+        module, info = classifier_from(path, dtype=getattr(torch, device.weights))
     if info["missing_keys"]:
         missing = printable(", ".join(sorted(info["missing_keys"])[:3]))
         raise ModelError(
@@ -292,6 +284,37 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
                 f"{device.description} has no room for the model", hint=FREE_MEMORY
             ) from error
         raise device_error(device.description, error) from error
+
+
+def classifier_from(
+    path: Path, *, config: dict[str, Any] | None = None, **settings: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return the classifier of a folder, as transformers makes it, and what it says of its weights.
+
+    Nothing but the folder is read, and no code of it is run. `config` replaces parts of its
+    configuration. Weights that are stored in 8 bits are widened here.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    # A conversion service must not be asked about a folder that is already safetensors.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    local = {"local_files_only": True, "trust_remote_code": False}
+    settings |= {"attn_implementation": "sdpa", "output_loading_info": True}
+    configuration = AutoConfig.from_pretrained(path, **local, **(config or {}))
+    files = weight_files(path)
+    if files[0].name != int8_storage.FILE:
+        module, info = AutoModelForSequenceClassification.from_pretrained(
+            path, config=configuration, use_safetensors=True, **local, **settings
+        )
+        return module, info
+    with torch.device("meta"):  # only to know the class
+        architecture = type(AutoModelForSequenceClassification.from_config(configuration))
+    weights = dict(int8_storage.read(files[0]))
+    module, info = architecture.from_pretrained(
+        None, config=configuration, state_dict=weights, **settings
+    )
+    return module, info
 
 
 @contextmanager

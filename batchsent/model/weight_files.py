@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.errors import ModelError
+from batchsent.model import int8_storage
 from batchsent.model.files import open_file, read_json
 from batchsent.text import printable
 
@@ -42,6 +43,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         return (folder / WEIGHTS,)
     if (folder / INDEX).exists():
         return _shards(folder)
+    if (folder / int8_storage.FILE).exists():
+        return (folder / int8_storage.FILE,)
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
     if pickles:
         raise ModelError(

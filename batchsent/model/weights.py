@@ -12,6 +12,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from batchsent.model import int8_storage
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -124,15 +126,12 @@ def _take_weights(architecture: str, config: Config, find: FindPart) -> EncoderW
 
 def read_tensors(files: tuple[Path, ...], device: str, dtype: Any) -> dict[str, Any]:
     """Read safetensors files as transformers loads them: onto a device, in one number format."""
-    from safetensors import safe_open
-
     tensors = {}
     for path in files:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
-                # A copy: the file is mapped into memory at any address, and kernels are chosen by
-                # the alignment of what they get.
-                tensors[name] = file.get_tensor(name).to(device, dtype, copy=True)
+        for name, tensor in int8_storage.read(path):
+            # A copy: the file is mapped into memory at any address, and kernels are chosen by the
+            # alignment of what they get.
+            tensors[name] = tensor.to(device, dtype, copy=True)
     return tensors
 
 

@@ -1,6 +1,5 @@
 """A base model's folder or Hub id -> an encoder with a classification head."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,23 +87,15 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
     ModelError when the encoder itself lacks weights.
     """
     import torch
-    import transformers
 
-    # no service is asked to convert anything
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    labels = {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "single_label_classification",
+    }
     with loading_errors(path):
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="single_label_classification",
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+        model, info = loading.classifier_from(
+            path, config=labels, dtype=torch.float32, ignore_mismatched_sizes=True
         )
     # The head is new on purpose; so is the pooler where a masked language model had none.
     absent = {key for key in info["missing_keys"] if ".pooler." not in key}

@@ -8,9 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from batchsent.errors import OutputError, UsageError
 from batchsent.files import atomic
-from batchsent.model import calibration
+from batchsent.model import calibration, held_out
+from batchsent.model.calibration import softmax
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import check_replaced
 from batchsent.model.weight_files import weight_files
@@ -20,6 +23,7 @@ from batchsent.training import seen
 from batchsent.training.card import make_card
 from batchsent.training.card_metadata import BaseCard, read_base_card
 from batchsent.training.checkpoints import writing
+from batchsent.training.held_out import count_held_out
 from batchsent.training.plan import Setup, Trained
 from batchsent.training.train import CURVE_COLUMNS
 
@@ -90,7 +94,8 @@ def write_model(folder: Path, trained: Trained, document: dict[str, Any]) -> Non
 def write_papers(
     folder: Path, trained: Trained, document: dict[str, Any], setup: Setup, name: str
 ) -> None:
-    """Write what describes the model: metrics, curve, card, page, hashes of its texts."""
+    """Write what describes the model: metrics, curve, card, page, hashes and counts of its rows."""
+    write_held_out_rows(folder, trained, document, setup)
     learned = setup.seen_afterwards
     if learned.texts <= seen.MOST_TEXTS:
         (folder / seen.FILE).write_bytes(seen.dumps(learned))
@@ -111,6 +116,26 @@ def write_papers(
     # safetensors makes files that only their owner can read; the others follow the umask.
     for weights in folder.glob("*.safetensors"):
         weights.chmod((folder / "metrics.json").stat().st_mode & 0o777)
+
+
+def write_held_out_rows(
+    folder: Path, trained: Trained, document: dict[str, Any], setup: Setup
+) -> None:
+    """Write how the model did on the evaluation rows that its base model has not seen."""
+    if trained.held_out is None or len(setup.names) > held_out.MOST_LABELS:
+        return
+    logits, gold = trained.held_out
+    new = np.flatnonzero(~setup.seen.contains(setup.splits.evaluation.texts))
+    if not len(new):
+        return
+    found = count_held_out(
+        setup.names,
+        softmax(np.asarray(logits, dtype=np.float64)[new]).astype(np.float32),
+        np.asarray(gold, dtype=np.int64)[new],
+        temperature=document["calibration"]["temperature"],
+        weights_sha256=document["calibration"]["weights_sha256"],
+    )
+    (folder / held_out.FILE).write_bytes(held_out.dumps(found))
 
 
 def save_state_dict(trained: Trained, path: Path) -> None:

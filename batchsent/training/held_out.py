@@ -1,0 +1,77 @@
+"""Held-out rows, counted for held_out.json: what a run later holds the scores of a dump against."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.chunk import SCORED
+from batchsent.evaluation.score_cells import BINS, cell_numbers
+from batchsent.model import calibration, held_out
+from batchsent.model.calibration import apply_temperature
+from batchsent.model.held_out import HeldOut
+from batchsent.model.loading import identify
+from batchsent.model.options import ModelOptions
+from batchsent.model.scorer import ModelScorer
+
+SLICE_ROWS = 512
+
+
+def count_held_out(
+    labels: Sequence[str],
+    probabilities: NDArray[np.float32],
+    gold: NDArray[np.int64],
+    *,
+    temperature: float,
+    weights_sha256: str | None = None,
+) -> HeldOut:
+    """Count rows by right label, label given and its probability.
+
+    `probabilities` (rows, labels) are the softmax without a temperature, `gold` (rows,) the numbers
+    of the right labels.
+    """
+    return HeldOut(
+        labels=tuple(labels),
+        temperature=temperature,
+        calibrated=_by_gold(apply_temperature(probabilities, temperature), gold),
+        raw=_by_gold(probabilities, gold),
+        weights_sha256=weights_sha256,
+    )
+
+
+def write_held_out(folder: Path, texts: Sequence[str], gold: Sequence[int]) -> HeldOut:
+    """Score labelled rows with a finished model folder and write its held_out.json.
+
+    No step of the training may have used the rows. `gold` are numbers of the model's labels; texts
+    without a score are left out. The temperature is that of the folder's calibration.json, or 1.
+    Raises ModelError or DeviceError.
+    """
+    identity = identify(str(folder))
+    fitted = calibration.read(folder, weights_sha256=identity.weights_sha256)
+    probabilities, right = [], []
+    with closing(ModelScorer.open(identity, ModelOptions())) as scorer:
+        for start in range(0, len(texts), SLICE_ROWS):
+            stop = start + SLICE_ROWS
+            scores = scorer.score(scorer.prepare([*texts[start:stop]]))
+            scored = scores.status == SCORED
+            probabilities.append(scores.probabilities[scored])
+            right.append(np.array(gold[start:stop], dtype=np.int64)[scored])
+    found = count_held_out(
+        identity.labels,
+        np.concatenate(probabilities),
+        np.concatenate(right),
+        temperature=1.0 if fitted is None else fitted.temperature,
+        weights_sha256=identity.weights_sha256,
+    )
+    (folder / held_out.FILE).write_bytes(held_out.dumps(found))
+    return found
+
+
+def _by_gold(probabilities: NDArray[np.float32], gold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the counts (labels, predicted, BINS) of rows with these probabilities."""
+    labels = probabilities.shape[1]
+    counts = np.zeros((labels, labels * BINS), dtype=np.int64)
+    np.add.at(counts, (gold, cell_numbers(probabilities)), 1)
+    return counts.reshape(labels, labels, BINS)
