@@ -76,6 +76,8 @@ class Model:
     def predict(self, texts: Sequence[str | None], *, sentences: bool = False) -> list[Prediction]:
         """Score some texts; with `sentences` each of their sentences too.
 
+        Sentences require a model with a positive and a negative label.
+
         A text without anything to read, and None, gives a Prediction without label and score; so
         does a text for which the model gives no finite number, and `status` tells the two apart.
         Raises UsageError for anything that is not text.
