@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 import batchsent
 from batchsent.model import calibration, files, weight_files
+from batchsent.model.canaries import write_canaries
 from batchsent.reporting import Reporter
 from batchsent.training.held_out import write_held_out
 
@@ -93,6 +94,7 @@ def main(
         )
     store(place / "model", Path(output))
     reviews = pq.read_table(held, columns=["text", "label"])
+    write_canaries(Path(output))
     write_held_out(Path(output), reviews["text"].to_pylist(), reviews["label"].to_pylist())
     measure(Path(output), train, test, place)
 

@@ -90,6 +90,7 @@ def test_it_is_small_and_has_its_card():
         "tokenizer.json",
         "calibration.json",
         "held_out.json",
+        "canaries.json",
         "README.md",
     } <= set(files)
     card = (EMBEDDED_FOLDER / "README.md").read_text()

@@ -90,6 +90,7 @@ def test_the_folder_holds_the_model_and_its_papers_and_nothing_else(demo):
         "training_curve.csv",
         "calibration.json",
         "held_out.json",
+        "canaries.json",
         "report.html",
         "seen_texts.hashes",
     }

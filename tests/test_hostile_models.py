@@ -47,6 +47,7 @@ NAMES = [
     "emoji.json",
     "calibration.json",
     "held_out.json",
+    "canaries.json",
 ]
 
 

@@ -50,6 +50,7 @@ PAPERS = {
         "training_curve.csv",
         "calibration.json",
         "held_out.json",
+        "canaries.json",
         "report.html",
         "seen_texts.hashes",
     ),

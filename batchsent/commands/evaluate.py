@@ -13,9 +13,9 @@ from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
+from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
-from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 
@@ -176,7 +176,7 @@ def _of_model(
             _gold_rule(identity.labels, settings),
             unsure_below=settings.unsure_below,
         )
-        scorer = ModelScorer.open(identity, settings)
+        scorer = open_scorer(identity, settings)
         with closing(scorer):
             for said in scorer.facts()["device"]["warnings"]:
                 reporter.warning(said)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
+from batchsent.model.canaries import open_scorer
 from batchsent.model.device import choose_device
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
-from batchsent.model.scorer import ModelScorer
 from batchsent.options import build, option
 from batchsent.versions import SCORING, versions
 
@@ -34,7 +34,7 @@ def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, 
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
         return found | {"device": device.facts() | {"warnings": warnings} | chosen}
-    scorer = ModelScorer.open(identify(fspath(model), settings.revision), settings)
+    scorer = open_scorer(identify(fspath(model), settings.revision), settings)
     try:
         return found | scorer.facts()
     finally:

@@ -39,6 +39,7 @@ WRITTEN_FILES = (
     "model.onnx*",
     "model.pt2",
     "calibration.json",
+    "canaries.json",
     "held_out.json",
     "metrics.json",
     "training_curve.csv",

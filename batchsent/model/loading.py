@@ -41,6 +41,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # The card and the texts seen are for a training that starts from the model.
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
 HUB_FILES += ["README.md", "seen_texts.hashes", "calibration.json", "held_out.json"]
+HUB_FILES += ["canaries.json"]
 HUB_TIMEOUT_S = 10.0
 # The model that comes with the package, for those who name none.
 EMBEDDED = "embedded"

@@ -1,7 +1,7 @@
 """Texts of a chunk to scores: distinct texts, batches, results by row number."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -118,6 +118,7 @@ class ModelScorer:
         self.open_float32 = open_float32 if self.device.precision in HALF else None
         self.float32: Encoder | None = None
         self.retried = 0  # texts run once more in float32
+        self.canaries: dict[str, Any] | None = None  # what canaries.compare found
 
     @classmethod
     def open(
@@ -197,6 +198,14 @@ class ModelScorer:
                 distinct.tokens, results, np.concatenate(finished), self.runner.fetch(outputs), stop
             )
         return self._scatter(distinct, results)
+
+    def score_apart(self, texts: Sequence[str]) -> Scores:
+        """Score texts that are not the user's: no figure of `facts` counts them."""
+        reference, retried, self.reference = self.reference, self.retried, None
+        try:
+            return self.score(self.prepare(list(texts)))
+        finally:
+            self.reference, self.retried = reference, retried
 
     def _begin(self, distinct: _Distinct, done: Scores | None) -> _Results:
         """Return what `done` says of the distinct texts; without it all are pending."""
@@ -368,6 +377,7 @@ class ModelScorer:
                 "precision": device.precision,
                 "precision_reason": device.reason,
                 "agreement": self.agreement,
+                "canaries": self.canaries,
             },
             "device": {
                 **device.facts(),

@@ -2,9 +2,10 @@
 
 from typing import Protocol
 
+from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
 from batchsent.model.options import check_model_options
-from batchsent.model.scorer import ModelScorer, Scorer
+from batchsent.model.scorer import Scorer
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
 
@@ -46,7 +47,7 @@ class OneModel:
     def open(self) -> Scorer:
         """Load the model, once. Raises ModelError or DeviceError."""
         if self._scorer is None:
-            self._scorer = ModelScorer.open(self.identity(), self._options)
+            self._scorer = open_scorer(self.identity(), self._options)
         return self._scorer
 
 

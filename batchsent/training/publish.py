@@ -5,15 +5,17 @@ import dataclasses
 import io
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from batchsent.errors import OutputError, UsageError
+from batchsent.errors import DeviceError, ModelError, OutputError, UsageError
 from batchsent.files import atomic
 from batchsent.model import calibration, held_out
 from batchsent.model.calibration import softmax
+from batchsent.model.canaries import write_canaries
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import check_replaced
 from batchsent.model.weight_files import weight_files
@@ -94,8 +96,10 @@ def write_model(folder: Path, trained: Trained, document: dict[str, Any]) -> Non
 def write_papers(
     folder: Path, trained: Trained, document: dict[str, Any], setup: Setup, name: str
 ) -> None:
-    """Write what describes the model: metrics, curve, card, page, hashes and counts of its rows."""
+    """Write what describes the model: metrics, curve, card, page, canaries, hashes and counts."""
     write_held_out_rows(folder, trained, document, setup)
+    with suppress(ModelError, DeviceError):  # a folder without canaries is a model all the same
+        write_canaries(folder)
     learned = setup.seen_afterwards
     if learned.texts <= seen.MOST_TEXTS:
         (folder / seen.FILE).write_bytes(seen.dumps(learned))
