@@ -167,7 +167,7 @@ def compare(canaries: Canaries, scorer: ModelScorer) -> dict[str, Any]:
     Returns the summary's section `model.canaries`. The difference is a share of the spread
     (standard deviation) of the folder's logits, as in the check of the forward pass. Texts that the
     scorer reads in part or in windows are left out: their logits depend on its options. Raises
-    ModelError where a difference is larger than `encoder.TOLERANCE` of the precision, or not a number.
+    ModelError where a difference is larger than `encoder.TOLERANCE` of the precision, or no number.
     """
     scores = scorer.score_apart(canaries.texts)
     whole = scores.n_tokens + scores.truncated_tokens < scorer.max_length
