@@ -27,6 +27,7 @@ from batchsent.terminal.sentences import show as show_sentences
 from batchsent.terminal.summaries import show
 from batchsent.verification.verify import verify
 from tests.children import Child, run, wait_for
+from tests.csv_cases import UGLY
 from tests.hash_model import HashModels, HashScorer
 from tests.models import make_model
 from tests.pages import Reader
@@ -163,6 +164,40 @@ def test_every_format_carries_them_and_verifies(dump, tmp_path, name, out):
         "mixed_rows": sum(row["mixed"] for row in wanted),
         "mixed_share": sum(row["mixed"] for row in wanted) / 5,
     }
+
+
+@pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
+def test_ugly_files_verify_with_their_sentences(tmp_path, data):
+    """Sentences are fields of the file: in its encoding, quoted as it quotes."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(data)
+    batch(source, out, models=HashModels(), sentences=True, details=True)
+    assert verify(source, out)["compared"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Gut; böse. Nein, «so»!", {"delimiter": ";", "encoding": "cp1252"}),
+        ("Gut, böse. Nein\n“so”!", {"encoding": "utf-16"}),
+        ("Say 'no, it is good'. Fine", {"quotechar": "'"}),
+        ('Back\\slash, "good". Fine', {"escapechar": "\\"}),
+    ],
+)
+def test_sentences_are_written_in_the_dialect_of_the_file(tmp_path, text, options):
+    """Delimiters, quotes and line breaks of a sentence read back as they are."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    dialect = {"sep": options.get("delimiter", ","), "encoding": options.get("encoding", "utf-8")}
+    dialect |= {name: options[name] for name in ("quotechar", "escapechar") if name in options}
+    pd.DataFrame({"id": [1], "text": [text]}).to_csv(source, index=False, **dialect)
+    batch(source, out, models=HashModels(), sentences=True, details=True, **options)
+    verify(source, out)
+    row = pd.read_csv(out, **dialect).iloc[0]
+    assert row["n_positive"] + row["n_negative"] > 0
+    for side in ("positive", "negative"):
+        if row[f"n_{side}"]:
+            start, end = int(row[f"{side}_start"]), int(row[f"{side}_end"])
+            assert row[f"{side}_sentence"] == text[start:end]
 
 
 def test_the_summary_shows_how_many_rows_are_mixed(dump, tmp_path):
