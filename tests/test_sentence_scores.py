@@ -180,7 +180,7 @@ def test_ugly_files_verify_with_their_sentences(tmp_path, data):
     [
         ("Gut; böse. Nein, «so»!", {"delimiter": ";", "encoding": "cp1252"}),
         ("Gut, böse. Nein\n“so”!", {"encoding": "utf-16"}),
-        ("Say 'no, it is good'. Fine", {"quotechar": "'"}),
+        ("Say 'no, it is great'. Fine", {"quotechar": "'"}),
         ('Back\\slash, "good". Fine', {"escapechar": "\\"}),
     ],
 )
