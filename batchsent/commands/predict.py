@@ -11,7 +11,8 @@ import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, Sentences, SentenceScores
 from batchsent.errors import ModelError, UsageError
-from batchsent.evaluation.sentences import clear_sides, sides_of
+from batchsent.evaluation.polarity import sides_of
+from batchsent.evaluation.sentences import clear_sides
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchsent.errors import UsageError
-from batchsent.evaluation.sentences import sides_of
+from batchsent.evaluation.polarity import sides_of
 from batchsent.filenames import is_regular
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import build, option

@@ -10,6 +10,7 @@ from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
 from batchsent.evaluation.bins import FIXED, Lengths, count, fixed, share
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
+from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 from batchsent.evaluation.sentences import SentenceTally
 from batchsent.text import printable
@@ -42,6 +43,7 @@ class Tally:
         unsure_below: float | None = None,
         winners_only: bool = False,
         sentences: SentenceTally | None = None,
+        neutral: NeutralTally | None = None,
     ) -> None:
         check_score("--unsure-below", unsure_below)
         self.labels = tuple(labels)
@@ -58,6 +60,7 @@ class Tally:
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
         self.sentences = sentences
+        self.neutral = neutral
         self.quality: Quality | None = None
         if gold is not None:
             self.quality = Quality(self.labels, unsure_below, winners_only=winners_only)
@@ -78,9 +81,10 @@ class Tally:
         self._add_scores(scores)
         if self.sentences is not None:
             self.sentences.add(scores)
+        gold = None
         if self.gold is not None and self.quality is not None:
             assert chunk.gold is not None
-            numbers = self.gold.numbers(chunk.gold)
+            numbers = gold = self.gold.numbers(chunk.gold)
             self._count_gold(chunk.gold, numbers, status == SCORED)
             judged = (status == SCORED) & (numbers >= 0)
             self.quality.add(
@@ -90,6 +94,8 @@ class Tally:
                 lengths[judged],
                 scores.truncated_tokens[judged] > 0,
             )
+        if self.neutral is not None:
+            self.neutral.add(scores, gold)
 
     def _add_lengths(self, lengths: NDArray[np.int64], scores: Scores) -> None:
         """Count the lengths of the texts: `lengths` (rows,) in characters."""
@@ -185,6 +191,7 @@ class Tally:
             "unsure_below": self.unsure_below,
             "unsure": unsure,
             "unsure_share": unsure_share,
+            "neutral": self.neutral and self.neutral.section(scored),
         }
 
     def _count_gold(self, cells: list[Any], numbers: Any, scored: Any) -> None:

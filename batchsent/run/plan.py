@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batchsent.errors import ModelError
 from batchsent.evaluation.gold import GoldRule
-from batchsent.evaluation.sentences import sides_of
+from batchsent.evaluation.polarity import Sides, check_band, sides_of
 from batchsent.formats import ReadOptions, Source
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
 from batchsent.formats.outputs import added_schema
@@ -35,8 +35,7 @@ class RunPlan:
     added: pa.Schema
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
-    # numbers of the positive and the negative label, where sentences are judged
-    sides: tuple[int, int] | None
+    sides: Sides | None  # where polarity is written or sentences are judged
     side_tables: SideTables
     checked: Checked | None  # None for a pipe
     # what decides the scores, by the names a person knows the things by
@@ -46,11 +45,11 @@ class RunPlan:
 
 def check_model(
     models: Models, options: BatchOptions
-) -> tuple[GoldRule | None, float | None, tuple[int, int] | None]:
+) -> tuple[GoldRule | None, float | None, Sides | None]:
     """Hold the model against the options, without loading it or reading any input.
 
     Returns the rule by which a gold column is read, the calibration temperature, and the numbers of
-    the positive and the negative label for the sentences; None for each that is not asked for.
+    the positive and the negative label; None for each that is not asked for.
     Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for every input.
     """
     models.check()
@@ -58,7 +57,10 @@ def check_model(
     judged = options.gold or options.gold_stars
     gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
     temperature = temperature_of(identity) if options.calibrated else None
-    sides = sides_of(identity.labels) if options.sentences else None
+    sides = None
+    if options.sentences or options.writes_polarity:
+        sides = sides_of(identity.labels, options.polarity_labels)
+    check_band(options.neutral_band, identity.labels)
     return gold, temperature, sides
 
 
