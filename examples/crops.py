@@ -8,7 +8,6 @@ reaches 100 %: the figures compare models and show whether a model leans to one 
 """
 
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import batchsent
+from batchsent.sentences import sentence_spans
 
 SENTENCES = (1, 2, 3)  # lengths of the crops
 PER_REVIEW = 2  # crops of each length
 SEED = 42
-# Space after the end of a sentence and its closing quote or bracket, or line breaks in HTML.
-SENTENCE_END = re.compile(
-    r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|\s*(?:<br\s*/?>\s*)+", re.IGNORECASE
-)
 
 
 @click.command()
@@ -119,7 +115,7 @@ def crop_table(labelled: pa.Table, sentences: int, per_review: int, seed: int) -
 
 def crops_of(text: str, sentences: int, count: int, random: np.random.Generator) -> list[str]:
     """Return at most `count` crops of so many sentences, each from another place."""
-    parts = split_sentences(text)
+    parts = sentences_of(text)
     starts = len(parts) - sentences + 1
     if starts < 1:
         return []
@@ -127,13 +123,13 @@ def crops_of(text: str, sentences: int, count: int, random: np.random.Generator)
     return [" ".join(parts[start : start + sentences]) for start in chosen]
 
 
-def split_sentences(text: str) -> list[str]:
-    """Split a review after `.`, `!` and `?` and at line breaks in HTML.
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a review.
 
-    Parts of one word, such as a rating by itself, are left out: "Great film. 10/10" is one
-    sentence.
+    Those of one word, such as a rating by itself, are left out: of "Great film. 10/10" one remains.
     """
-    return [part for part in SENTENCE_END.split(text.strip()) if len(part.split()) > 1]
+    found = [text[start:end] for start, end in sentence_spans(text)]
+    return [sentence for sentence in found if len(sentence.split()) > 1]
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ def crops():
         ("Wait for it.<BR>\nGreat end", ["Wait for it.", "Great end"]),
     ],
 )
-def test_reviews_are_split_at_ends_of_sentences_and_html_line_breaks(crops, text, parts):
+def test_crops_are_made_of_sentences_of_two_words_and_more(crops, text, parts):
     """Numbers are not split, and parts of one word are left out."""
     if parts is None:
         parts = ["A good film!", "A bad plot...", "It is 3.5 of 5."]
-    assert crops.split_sentences(text) == parts
+    assert crops.sentences_of(text) == parts
 
 
 def test_a_crop_is_neighbouring_sentences(crops):

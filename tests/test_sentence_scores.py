@@ -1,6 +1,7 @@
 """Reviews judged sentence by sentence: the columns of --sentences, and what stays as it was."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -10,19 +11,26 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from batchsent.chunk import Scores, Sentences, SentenceScores
 from batchsent.cli import cli
 from batchsent.commands.batch import batch
-from batchsent.commands.predict import load
+from batchsent.commands.predict import Sentence, load
+from batchsent.commands.predict_texts import predictions
 from batchsent.errors import DeviceError, GateFailed, UsageError
 from batchsent.evaluation.sentences import judge
 from batchsent.model.calibration import calibrated
+from batchsent.pages.report import render
 from batchsent.sentences import sentence_spans
+from batchsent.terminal.sentences import show as show_sentences
+from batchsent.terminal.summaries import show
 from batchsent.verification.verify import verify
 from tests.children import Child, run, wait_for
+from tests.csv_cases import UGLY
 from tests.hash_model import HashModels, HashScorer
 from tests.models import make_model
+from tests.pages import Reader
 from tests.word_model import WordModels, praise
 
 TEXTS = [
@@ -158,6 +166,63 @@ def test_every_format_carries_them_and_verifies(dump, tmp_path, name, out):
     }
 
 
+@pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
+def test_ugly_files_verify_with_their_sentences(tmp_path, data):
+    """Sentences are fields of the file: in its encoding, quoted as it quotes."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(data)
+    batch(source, out, models=HashModels(), sentences=True, details=True)
+    assert verify(source, out)["compared"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Gut; böse. Nein, «so»!", {"delimiter": ";", "encoding": "cp1252"}),
+        ("Gut, böse. Nein\n“so”!", {"encoding": "utf-16"}),
+        ("Say 'no, it is great'. Fine", {"quotechar": "'"}),
+        ('Back\\slash, "good". Fine', {"escapechar": "\\"}),
+    ],
+)
+def test_sentences_are_written_in_the_dialect_of_the_file(tmp_path, text, options):
+    """Delimiters, quotes and line breaks of a sentence read back as they are."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    dialect = {"sep": options.get("delimiter", ","), "encoding": options.get("encoding", "utf-8")}
+    dialect |= {name: options[name] for name in ("quotechar", "escapechar") if name in options}
+    pd.DataFrame({"id": [1], "text": [text]}).to_csv(source, index=False, **dialect)
+    batch(source, out, models=HashModels(), sentences=True, details=True, **options)
+    verify(source, out)
+    row = pd.read_csv(out, **dialect).iloc[0]
+    assert row["n_positive"] + row["n_negative"] > 0
+    for side in ("positive", "negative"):
+        if row[f"n_{side}"]:
+            start, end = int(row[f"{side}_start"]), int(row[f"{side}_end"])
+            assert row[f"{side}_sentence"] == text[start:end]
+
+
+def test_the_summary_shows_how_many_rows_are_mixed(dump, tmp_path):
+    """On the terminal and on the page; a summary of an older version, without the section, is shown
+    too.
+    """
+    out = tmp_path / "out.csv"
+    summary = batch(dump, out, models=WordModels(), sentences=True, report=True)
+    section = summary["sentences"]
+    mixed = f"{section['mixed_share']:.1%}"
+    target = io.StringIO()
+    show(summary, target)
+    assert "sentences   13, 12 of them distinct; " in target.getvalue()
+    assert f"{mixed} of the rows have both (mixed)" in " ".join(target.getvalue().split())
+    page = Reader((tmp_path / "out.csv.report.html").read_bytes()).text
+    assert f"of 13 sentences {section['positive']} are clearly positive" in page
+    assert f"{section['mixed_rows']} rows ({mixed}) have both: they are mixed." in page
+
+    older = {name: found for name, found in summary.items() if name != "sentences"}
+    target = io.StringIO()
+    show(older, target)
+    assert "sentences" not in target.getvalue()
+    assert "Sentence by sentence" not in Reader(render(older)).text
+
+
 DAMAGE = {
     "n_sentences": lambda rows: rows[0].update(n_sentences="5"),
     "n_positive": lambda rows: rows[1].update(n_positive="1", n_negative="1"),
@@ -282,6 +347,8 @@ def test_a_model_without_positive_and_negative_is_refused_before_it_loads(dump, 
     """Topics have no sides: the message names the labels."""
     folder = make_model(tmp_path / "model", labels=("sports", "politics"))
     with pytest.raises(UsageError, match="sports"):
+        list(predictions(["good"], model=str(folder), sentences=True))
+    with pytest.raises(UsageError, match="sports"):
         batch(dump, tmp_path / "out.parquet", model=str(folder), sentences=True)
     assert not (tmp_path / "out.parquet").exists()
 
@@ -298,6 +365,26 @@ def test_predict_prints_each_sentence_under_its_text(capsys):
     said = json.loads(capsys.readouterr().out)["sentences"]
     assert [text[one["start"] : one["end"]] for one in said] == [one["text"] for one in said]
     assert [one["clearly"] for one in said] == ["positive", "negative"]
+
+
+def test_sentences_are_coloured_on_a_terminal_only():
+    """Green where it is clearly positive, red where negative; a pipe gets plain text."""
+    sentences = [
+        Sentence("Great.", 0, 6, "POSITIVE", 0.9, "positive"),
+        Sentence("Two hours.", 7, 17, "NEGATIVE", 0.6, None),
+        Sentence("A\x1b mess.", 18, 26, "NEGATIVE", 0.95, "negative"),
+    ]
+    plain = ["  POSITIVE 0.9000  Great.", "  NEGATIVE 0.6000  Two hours."]
+    plain.append(r"  NEGATIVE 0.9500  A\x1b mess.")
+    console = Console(
+        file=io.StringIO(), force_terminal=True, color_system="standard", width=10, no_color=False
+    )
+    show_sentences(sentences, console)
+    lines = console.file.getvalue().splitlines()
+    assert lines == [f"\x1b[32m{plain[0]}\x1b[0m", plain[1], f"\x1b[31m{plain[2]}\x1b[0m"]
+    pipe = io.StringIO()
+    show_sentences(sentences, pipe)
+    assert pipe.getvalue().splitlines() == plain
 
 
 def test_a_frame_gets_the_same_columns(dump, tmp_path):

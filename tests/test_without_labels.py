@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchsent
+from batchsent import verify
 from batchsent.chunk import BLANK, SCORED, Scores
 from batchsent.errors import GateFailed, ModelError, UsageError
 from batchsent.evaluation.without_labels import LEAST_ROWS, WithoutLabels
@@ -177,6 +178,13 @@ def test_the_figure_is_of_calibrated_scores_whatever_is_written(reviews, tmp_pat
     assert raw["expected_accuracy"] == likely["expected_accuracy"]
     assert likely["expected_accuracy"] == pytest.approx(likely["mean_score"], abs=1e-6)
     assert raw["corrected"] == likely["corrected"]
+    assert raw["corrected"]["why_not"] is None, "reviews of the package are of another kind"
+    assert verify(reviews / "reviews.parquet", tmp_path / "raw.csv")["status"] == "same"
+    damaged = tmp_path / "raw.csv.summary.json"
+    counted = raw["corrected"]["labels"][0]["counted"]
+    damaged.write_text(damaged.read_text().replace(f'"counted": {counted}', '"counted": 0.75'))
+    with pytest.raises(GateFailed, match="shares that were corrected"):
+        verify(reviews / "reviews.parquet", tmp_path / "raw.csv")
 
 
 @pytest.fixture

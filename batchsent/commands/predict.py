@@ -11,7 +11,8 @@ import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, Sentences, SentenceScores
 from batchsent.errors import ModelError, UsageError
-from batchsent.evaluation.sentences import clear_sides, sides_of
+from batchsent.evaluation.polarity import sides_of
+from batchsent.evaluation.sentences import clear_sides
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -74,6 +75,8 @@ class Model:
 
     def predict(self, texts: Sequence[str | None], *, sentences: bool = False) -> list[Prediction]:
         """Score some texts; with `sentences` each of their sentences too.
+
+        Sentences require a model with a positive and a negative label.
 
         A text without anything to read, and None, gives a Prediction without label and score; so
         does a text for which the model gives no finite number, and `status` tells the two apart.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchsent.errors import UsageError
+from batchsent.evaluation.polarity import sides_of
 from batchsent.filenames import is_regular
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import build, option
@@ -59,6 +60,8 @@ def predictions(
     from batchsent.model.scorer import ModelScorer
 
     identity = identify(settings.model, settings.revision)
+    if settings.sentences:
+        sides_of(identity.labels)  # refused before the model loads
     model = Model(ModelScorer.open(identity, settings, always_check=False))
     for said in model.scorer.facts()["device"]["warnings"]:
         reporter.warning(said)

@@ -9,6 +9,7 @@ import numpy as np
 from batchsent.chunk import Chunk, Scores
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary
+from batchsent.evaluation.polarity import NEUTRAL
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.scored_columns import (
     BadCell,
@@ -49,16 +50,19 @@ def find_labels(
         with closing(open_source(path, options, needs_text=False)) as source:
             found |= _distinct_labels(source, prefix)
             known += [_labels_of_summary(path), _labels_of_columns(source.columns, prefix)]
+    neutral = (NEUTRAL,) if f"{prefix}polarity" in source.columns and NEUTRAL in found else ()
+    found -= set(neutral)
     for labels in known:
         if found <= set(labels):
-            return labels
+            # After the model's own: gold numbers count these.
+            return tuple(dict.fromkeys((*labels, *neutral)))
     if len(found) == 1:
         raise InputError(
             f"{printable(paths[0])}: {printable(next(iter(found)))} is the only label in it, so "
             "the others are not known",
             hint="name all labels of the model with --labels",
         )
-    return tuple(sorted(found))
+    return (*sorted(found), *neutral)
 
 
 def _distinct_labels(source: Source, prefix: str) -> set[str]:

@@ -1,6 +1,5 @@
 """Sentences rolled up to their reviews: how many are clear, and the strongest of each side."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,26 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import SCORED, Scores, SentenceScores
-from batchsent.errors import UsageError
 from batchsent.evaluation.bins import share
-from batchsent.text import printable
 
 # A sentence is clearly positive, or negative, where that label has this probability at least. Under
 # it a sentence is most often one that says nothing of the kind: "I saw it with my brother."
 CLEAR = 0.8
-
-
-def sides_of(labels: Sequence[str]) -> tuple[int, int]:
-    """Return the numbers of the positive and of the negative label. Raises UsageError."""
-    names = [label.lower() for label in labels]
-    try:
-        return names.index("positive"), names.index("negative")
-    except ValueError:
-        listed = ", ".join(map(printable, labels[:6]))
-        raise UsageError(
-            f"sentences are judged by a positive and a negative label; this model has {listed}",
-            hint="leave out --sentences, or use a model for sentiment",
-        ) from None
 
 
 @dataclass(frozen=True)

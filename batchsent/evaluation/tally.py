@@ -10,6 +10,7 @@ from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
 from batchsent.evaluation.bins import FIXED, Lengths, count, fixed, share
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
+from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.without_labels import WithoutLabels
@@ -45,6 +46,7 @@ class Tally:
         winners_only: bool = False,
         sentences: SentenceTally | None = None,
         without_labels: WithoutLabels | None = None,
+        neutral: NeutralTally | None = None,
     ) -> None:
         check_score("--unsure-below", unsure_below)
         self.labels = tuple(labels)
@@ -62,6 +64,7 @@ class Tally:
         self.unsure = 0
         self.sentences = sentences
         self.without_labels = without_labels
+        self.neutral = neutral
         self.quality: Quality | None = None
         if gold is not None:
             self.quality = Quality(self.labels, unsure_below, winners_only=winners_only)
@@ -87,9 +90,10 @@ class Tally:
             self.sentences.add(scores)
         if self.without_labels is not None and calibrated is not None:
             self.without_labels.add(calibrated)
+        gold = None
         if self.gold is not None and self.quality is not None:
             assert chunk.gold is not None
-            numbers = self.gold.numbers(chunk.gold)
+            numbers = gold = self.gold.numbers(chunk.gold)
             self._count_gold(chunk.gold, numbers, status == SCORED)
             judged = (status == SCORED) & (numbers >= 0)
             self.quality.add(
@@ -99,6 +103,8 @@ class Tally:
                 lengths[judged],
                 scores.truncated_tokens[judged] > 0,
             )
+        if self.neutral is not None:
+            self.neutral.add(scores, gold)
 
     def _add_lengths(self, lengths: NDArray[np.int64], scores: Scores) -> None:
         """Count the lengths of the texts: `lengths` (rows,) in characters."""
@@ -198,6 +204,7 @@ class Tally:
             "unsure": unsure,
             "unsure_share": unsure_share,
             **unlabelled,
+            "neutral": self.neutral and self.neutral.section(scored),
         }
 
     def _count_gold(self, cells: list[Any], numbers: Any, scored: Any) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from batchsent.chunk import SCORED, Scores
-from batchsent.evaluation.sentences import sides_of
+from batchsent.evaluation.polarity import NEUTRAL, is_neutral, polarity, sides_of
 from batchsent.formats.sentence_columns import sentence_columns, sentence_fields
 from batchsent.formats.streams import compression_of
 from batchsent.options import option
@@ -33,6 +34,27 @@ class OutputOptions:
         affects="writing",
         group="Columns",
     )
+    polarity: bool = option(
+        False,
+        "Add a column polarity: p(positive) - p(negative), from -1 to 1.",
+        affects="writing",
+        group="Columns",
+    )
+    polarity_labels: str | None = option(
+        None,
+        "The negative and the positive label, where the model calls them otherwise.",
+        metavar="negative=LABEL,positive=LABEL",
+        affects="writing",
+        group="Columns",
+    )
+    neutral_band: float | None = option(
+        None,
+        "Label rows NEUTRAL whose polarity is nearer to 0 than this, such as 0.3; adds the column "
+        "polarity.",
+        metavar="P",
+        affects="writing",
+        group="Columns",
+    )
     unsure_below: float | None = option(
         None,
         "Add a column unsure, true where the score is lower, and judge coverage by it.",
@@ -56,10 +78,17 @@ class OutputOptions:
         group="Quality",
     )
 
+    @property
+    def writes_polarity(self) -> bool:
+        """Whether there is a column polarity: it tells which side a neutral row leans to."""
+        return self.polarity or self.neutral_band is not None
+
 
 def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
     """Return the new columns."""
     fields = [("label", pa.string()), ("score", pa.float32())]
+    if options.writes_polarity:
+        fields += [("polarity", pa.float32())]
     if options.probabilities:
         fields += [(f"prob_{label}", pa.float32()) for label in labels]
     if options.details:
@@ -76,13 +105,19 @@ def added_batch(
 ) -> pa.RecordBatch:
     """Return the new columns of a chunk.
 
-    Label, score and probabilities are null where there is no score.
+    Label, score, polarity and probabilities are null where there is no score. The score of a
+    neutral row is that of the label it leans to.
     """
     scored = scores.status == SCORED
-    winners = scores.winners
-    names = pa.array(labels, pa.string()).take(pa.array(winners, mask=~scored))
-    best = scores.best
-    columns = [names, pa.array(best, pa.float32(), mask=~scored)]
+    winners, best, names = scores.winners, scores.best, list(labels)
+    columns = [pa.array(best, pa.float32(), mask=~scored)]
+    if options.writes_polarity:
+        values = polarity(scores.probabilities, sides_of(labels, options.polarity_labels))
+        columns += [pa.array(values, pa.float32(), mask=~scored)]
+        if options.neutral_band is not None:
+            names.append(NEUTRAL)
+            winners = np.where(is_neutral(values, options.neutral_band), len(labels), winners)
+    columns.insert(0, pa.array(names, pa.string()).take(pa.array(winners, mask=~scored)))
     if options.probabilities:
         columns += [
             pa.array(scores.probabilities[:, n], pa.float32(), mask=~scored)
@@ -97,7 +132,7 @@ def added_batch(
         columns += [pa.array(best < options.unsure_below, pa.bool_(), mask=~scored)]
     if options.sentences:
         assert scores.sentences is not None
-        positive, negative = sides_of(labels)
+        positive, negative = sides_of(labels, options.polarity_labels)
         columns += sentence_columns(
             scores.sentences, len(winners), positive, negative, details=options.details
         ).values()

@@ -31,7 +31,6 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, GateFailed, Interrupted, OutputError, UsageError
 from batchsent.evaluation.gates import failed_minimums
-from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
@@ -42,6 +41,7 @@ from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
 from batchsent.reporting import Reporter
 from batchsent.run.checks import check_options, ensure_unchanged
+from batchsent.run.counting import make_tally
 from batchsent.run.device_stamp import check_gpu_still_there, in_words, stamp_of
 from batchsent.run.models import Models, describe
 from batchsent.run.options import BatchOptions
@@ -158,13 +158,7 @@ class Run:
                 return self.up_to_date(done, earlier)
             scorer = self.load()
             parts = self.begin_parts(plan, scorer)
-            self.tally = Tally(
-                scorer.labels,
-                plan.gold,
-                unsure_below=options.unsure_below,
-                sentences=SentenceTally(*plan.sides) if plan.sides else None,
-                without_labels=plan.reliability.counts(scorer.labels),
-            )
+            self.tally = make_tally(plan, options)
             try:
                 return self.stream(plan, scorer, parts)
             except Interrupted as error:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchsent.errors import ModelError
 from batchsent.evaluation.gates import EXPECTED, needs_temperature
 from batchsent.evaluation.gold import GoldRule
-from batchsent.evaluation.sentences import sides_of
+from batchsent.evaluation.polarity import Sides, check_band, sides_of
 from batchsent.formats import ReadOptions, Source
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
 from batchsent.formats.outputs import added_schema
@@ -38,8 +38,7 @@ class RunPlan:
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
     reliability: Reliability  # what is known of the scores without gold labels
-    # numbers of the positive and the negative label, where sentences are judged
-    sides: tuple[int, int] | None
+    sides: Sides | None  # where polarity is written or sentences are judged
     side_tables: SideTables
     checked: Checked | None  # None for a pipe
     # what decides the scores, by the names a person knows the things by
@@ -49,11 +48,11 @@ class RunPlan:
 
 def check_model(
     models: Models, options: BatchOptions
-) -> tuple[GoldRule | None, float | None, tuple[int, int] | None]:
+) -> tuple[GoldRule | None, float | None, Sides | None]:
     """Hold the model against the options, without loading it or reading any input.
 
     Returns the rule by which a gold column is read, the calibration temperature, and the numbers of
-    the positive and the negative label for the sentences; None for each that is not asked for.
+    the positive and the negative label; None for each that is not asked for.
     Raises UsageError, ModelError or DeviceError: what is wrong here is wrong for every input.
     """
     models.check()
@@ -61,7 +60,10 @@ def check_model(
     judged = options.gold or options.gold_stars
     gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
     temperature = temperature_of(identity) if options.calibrated else None
-    sides = sides_of(identity.labels) if options.sentences else None
+    sides = None
+    if options.sentences or options.writes_polarity:
+        sides = sides_of(identity.labels, options.polarity_labels)
+    check_band(options.neutral_band, identity.labels)
     check_expected_accuracy(identity, options)
     return gold, temperature, sides
 

@@ -15,6 +15,7 @@ from batchsent.run.pipeline import Clock
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
 # How often memory is given back: it takes 15 ms, and page faults when the memory is used again.
+# Between the batches of a chunk too: without that 1,000 IMDB reviews took 1,503 MB instead of 942.
 TRIM_S = 2.0
 
 
@@ -62,6 +63,7 @@ class Scoring:
         self._with_sentences = sentences
         self._sentence_parts = parts.of_sentences() if parts else None
         self._closing = False
+        self._trimmed = time.monotonic()
 
     def close(self) -> None:
         """Make the score stage end at its next batch: the output is being discarded."""
@@ -76,7 +78,6 @@ class Scoring:
 
         Ends early when `stop` is true; the scores of the unfinished chunk are kept then.
         """
-        trimmed = time.monotonic()
         for texts, sentences in tokenized:
             chunk, known = texts.chunk, texts.known
             if self._parts and known is not None:
@@ -93,9 +94,7 @@ class Scoring:
                 scores = replace(scores, sentences=SentenceScores(sentences.sentences, judged))
             self._progress(chunk.start_row + chunk.rows)
             yield chunk, scores
-            if time.monotonic() - trimmed > TRIM_S:
-                give_back_memory()
-                trimmed = time.monotonic()
+            self._trim()
 
     def tokenize(self, chunks: Iterable[Chunk]) -> Iterator[Tokenized]:
         """Yield chunks with their tokens; without them where a part has all of the scores."""
@@ -139,7 +138,7 @@ class Scoring:
                     ready,
                     done=known,
                     stop=lambda: self.stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
-                    on_batch=lambda done: self._progress(
+                    on_batch=lambda done: self._after_batch(
                         chunk.start_row + int((begin + done * share) * chunk.rows)
                     ),
                 )
@@ -154,6 +153,17 @@ class Scoring:
                 return known
             if self.stop():
                 return None
+
+    def _after_batch(self, rows: int) -> None:
+        """Report the rows done."""
+        self._progress(rows)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Give memory back to the system, now and then."""
+        if time.monotonic() - self._trimmed > TRIM_S:
+            give_back_memory()
+            self._trimmed = time.monotonic()
 
 
 def give_back_memory() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol, TextIO
 
+from rich.console import Console
 from rich.text import Text
 
 from batchsent.terminal.summaries import console_of
@@ -31,8 +32,11 @@ class Sentence(Protocol):
         """Either positive, negative or None."""
 
 
-def show(sentences: Iterable[Sentence], target: TextIO) -> None:
-    """Print each sentence on a line, two spaces in; without a terminal there are no colours."""
+def show(sentences: Iterable[Sentence], target: Console | TextIO) -> None:
+    """Print label, score and text of each sentence on a line, two spaces in.
+
+    Without a terminal there are no colours.
+    """
     console = console_of(target)
     for sentence in sentences:
         words = f"  {printable(sentence.text)}"

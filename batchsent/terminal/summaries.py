@@ -144,6 +144,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     if any(predictions["score_histogram"]["counts"]):
         lines.append(("scores", Text(_scores(predictions, ascii_only=ascii_only))))
     lines += without_labels.lines(predictions, WARNED)
+    if predictions.get("neutral"):
+        lines.append(("neutral", Text(_neutral(predictions["neutral"]))))
     if document.get("sentences"):
         lines.append(("sentences", Text(_sentences(document["sentences"]))))
     if text["characters"]["count"]:
@@ -171,6 +173,20 @@ def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:
     words = f"{start:.2f} {drawn} 1.00  mean {predictions['mean_score']:.3f}"
     if predictions["unsure"] is not None:
         words += f", {predictions['unsure']:,} unsure (below {predictions['unsure_below']:g})"
+    return words
+
+
+def _neutral(found: Mapping[str, Any]) -> str:
+    """Return how many rows are neutral, and how right the others are."""
+    words = f"{found['rows']:,} rows"
+    if found["share"] is not None:
+        words += f" ({found['share']:.1%})"
+    words += f" with a polarity nearer to 0 than {found['band']:g}"
+    others = found["others"]
+    if others is not None and others["accuracy"] is not None:
+        where = {"gold": "rows with gold", "held_out": "the model's held-out rows"}
+        words += f"; of {where[others['source']]} {others['share']:.1%} are outside the band, "
+        words += f"{others['accuracy']:.1%} of them right"
     return words
 
 

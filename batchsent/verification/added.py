@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Chunk, Scores, is_blank
+from batchsent.evaluation.polarity import NEUTRAL
 from batchsent.formats.outputs import OutputOptions, added_schema
 from batchsent.formats.scored_columns import (
     BadCell,
@@ -21,6 +22,12 @@ from batchsent.formats.scored_columns import (
 from batchsent.formats.sentence_columns import COUNTS, STRONGEST
 from batchsent.text import printable
 from batchsent.verification.differences import Difference, Location, shown
+from batchsent.verification.polarity import (
+    NeutralBand,
+    known_sides,
+    leaning,
+    polarity_checks,
+)
 from batchsent.verification.sentences import sentence_checks
 
 # A label column with more different values than this is not verified.
@@ -44,8 +51,8 @@ PATTERNS = {pa.int32(): "^(0|[1-9][0-9]{0,9})$", pa.bool_(): "^(true|false)$"}
 class Added:
     """Checks the added columns chunk by chunk against the texts and each other.
 
-    `names` are those of the columns in order, prefix included; `labels` the model's and
-    `unsure_below` the threshold of the column unsure, None where they are not known.
+    `names` are those of the columns in order, prefix included; `labels` the model's and `run` the
+    options that wrote them, None where they are not known.
     """
 
     def __init__(
@@ -53,17 +60,24 @@ class Added:
         names: Sequence[str],
         prefix: str,
         labels: Sequence[str] | None,
-        unsure_below: float | None,
+        run: OutputOptions | None,
     ) -> None:
-        self.names, self.prefix, self.unsure_below = list(names), prefix, unsure_below
+        self.names, self.prefix = list(names), prefix
+        self.run = run or OutputOptions()
+        self.unsure_below = self.run.unsure_below
         if labels is None:  # known from columns of their own, where there are any
             front = f"{prefix}prob_"
             each = [name for name in self.names if name.startswith(front)]
             labels = [name.removeprefix(front) for name in each] or None
+        self.sides = known_sides(labels, self.run)
+        if self.prefix + "polarity" in self.names and self.sides is None:
+            labels = None  # what a NEUTRAL row leans to is not known
         self.labels = labels
+        self._band = NeutralBand(self.run.neutral_band)
         self.counts: Counter[str] = Counter()  # rows of each label
         self.rows = dict.fromkeys(("scored", "blank", "nonfinite"), 0)
         self.n_tokens = self.truncated = 0
+        self.neutral: Counter[str] = Counter()  # neutral rows by the label they lean to
         # As the summary has them, but for the distinct ones, which no column tells.
         self.sentences = dict.fromkeys(("total", "positive", "negative", "mixed_rows"), 0)
         self._unsure_most, self._sure_least = -1.0, 2.0  # scores, without a threshold
@@ -76,6 +90,7 @@ class Added:
             prefix=self.prefix,
             probabilities=bool(each),
             details="n_tokens" in bare,
+            polarity="polarity" in bare,
             unsure_below=0.0 if "unsure" in bare else None,
             sentences="n_sentences" in bare,
         )
@@ -102,7 +117,10 @@ class Added:
         start, prefix = chunk.start_row, self.prefix
         known = {name.removeprefix(prefix): added.column(n) for n, name in enumerate(self.names)}
         blank = np.fromiter(map(is_blank, chunk.texts), dtype=bool, count=chunk.rows)
-        winners, labels = self._winners(known["label"], blank, start)
+        values = None
+        if "polarity" in known:
+            values = self._floats(known["polarity"], "polarity", start)
+        winners, labels = self._winners(known["label"], blank, start, values)
         given = winners >= 0
         score = self._numbers(known["score"], "score", start)
         self._all(
@@ -120,7 +138,9 @@ class Added:
             known["score"],
             f"too low for the highest of {most:,} probabilities",
         )
-        self._probabilities(known, winners, labels, score, start)
+        each = self._probabilities(known, winners, labels, score, start)
+        if values is not None:
+            self._polarity(known, values, score, winners, each, start)
         tokens, cut = self._details(known, blank, start)
         if "unsure" in known:
             self._unsure(known["unsure"], score, start)
@@ -140,11 +160,15 @@ class Added:
         )
 
     def _winners(
-        self, column: pa.ChunkedArray, blank: NDArray[np.bool_], start: int
+        self,
+        column: pa.ChunkedArray,
+        blank: NDArray[np.bool_],
+        start: int,
+        polarity: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.intp], Sequence[str]]:
         """Return (rows,) the number of each row's label, -1 for none, and what is numbered.
 
-        Raises Difference.
+        A NEUTRAL row has the label that its polarity leans to. Raises Difference.
         """
         texts = self._texts(column, "label")
         given = np.array(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
@@ -152,6 +176,8 @@ class Added:
         labels = self.labels
         if labels is None:
             labels = [text for text in dict.fromkeys(texts) if text is not None]
+        if polarity is not None and self.sides is not None:
+            texts = leaning(texts, polarity, labels, self.sides)
         try:
             winners = label_numbers(texts, labels)
         except BadCell as bad:
@@ -176,12 +202,17 @@ class Added:
         labels: Sequence[str],
         score: NDArray[np.float32],
         start: int,
-    ) -> None:
-        """See whether the probabilities of all labels agree with the score. Raises Difference."""
+    ) -> list[NDArray[np.float32]]:
+        """Return the probabilities of all labels, where they are there.
+
+        Raises Difference where they do not agree with the score.
+        """
+        found = []
         names = [name for name in known if name.startswith("prob_")]
         total = np.zeros(len(score))
         for name in names:
             values = self._numbers(known[name], name, start)
+            found.append(values)
             together = np.isnan(values) == np.isnan(score)
             self._all(
                 together, name, start, known[name], "label and probability must come together"
@@ -201,6 +232,35 @@ class Added:
             self._all(
                 ~off, names[0], start, said, "the probabilities of this row do not add up to 1"
             )
+        return found
+
+    def _polarity(
+        self,
+        known: dict[str, pa.ChunkedArray],
+        values: NDArray[np.float32],
+        score: NDArray[np.float32],
+        winners: NDArray[np.intp],
+        each: list[NDArray[np.float32]],
+        start: int,
+    ) -> None:
+        """Hold polarity and NEUTRAL against the scores, and count neutral rows.
+
+        Raises Difference.
+        """
+        sides = self.sides
+        if self.labels is None or (len(self.labels) > 2 and not each):
+            sides = None  # the score alone does not tell the polarity
+        for right, what in polarity_checks(values, score, winners, sides, each or None):
+            self._all(right, "polarity", start, known["polarity"], what)
+        label = known["label"]
+        neutral = np.array(pc.equal(label, NEUTRAL).fill_null(False).to_numpy(zero_copy_only=False))  # noqa: FBT003 (a value)
+        if self.labels is None:
+            return
+        for number, rows in enumerate(np.bincount(winners[neutral & (winners >= 0)]).tolist()):
+            self.neutral[self.labels[number]] += rows
+        if neutral.any() or self.run.neutral_band is not None:
+            for right, what in self._band.checks(neutral, values):
+                self._all(right, "label", start, label, what)
 
     def _details(
         self, known: dict[str, pa.ChunkedArray], blank: NDArray[np.bool_], start: int
@@ -293,6 +353,15 @@ class Added:
 
     def _numbers(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
         """Return probabilities, NaN for null. Raises Difference for what is not one."""
+        values = self._floats(column, name, start)
+        given = column.is_valid().to_numpy(zero_copy_only=False).astype(bool)
+        try:
+            return probabilities(values, given)
+        except BadCell as bad:
+            raise self._wrong(bad, name, start, "not a probability") from bad
+
+    def _floats(self, column: pa.ChunkedArray, name: str, start: int) -> NDArray[np.float32]:
+        """Return (rows,) numbers of a column, NaN for null. Raises Difference for other cells."""
         if pa.types.is_string(column.type):
             try:
                 parsed = pc.cast(column, pa.float32())
@@ -312,11 +381,8 @@ class Added:
             raise Difference(
                 f"its type is {column.type}, not float", Location(column=self.prefix + name)
             )
-        given = column.is_valid().to_numpy(zero_copy_only=False).astype(bool)
-        try:
-            return probabilities(column.to_numpy(zero_copy_only=False), given)
-        except BadCell as bad:
-            raise self._wrong(bad, name, start, "not a probability") from bad
+        values: NDArray[np.float32] = column.to_numpy(zero_copy_only=False)
+        return values
 
     def _typed(
         self, column: pa.ChunkedArray, name: str, start: int

@@ -55,6 +55,7 @@ class RunSummary:
         """
         hints = typing.get_type_hints(OutputOptions)
         hints["unsure_below"] = float | int | None  # 1 is a score too
+        hints["neutral_band"] = float | int | None
         taken = {}
         for field in dataclasses.fields(OutputOptions):
             if field.name in self.recorded:

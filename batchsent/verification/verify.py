@@ -113,6 +113,10 @@ def verify(
         raise GateFailed(document["verdict"], document=document, hint=document["hint"]) from error
 
 
+# Parts of a summary's predictions that the model's folder or the gold labels have decided too.
+UNTOLD = {"neutral", "expected_accuracy", "corrected"}
+
+
 class Verification:
     """One input, one output."""
 
@@ -214,7 +218,7 @@ class Verification:
             expected = added_schema(tuple(labels), run).names
             self.tally = Tally(tuple(labels), unsure_below=run.unsure_below, winners_only=True)
         self.added = expected if output.added is None else output.added
-        added = Added(self.added, prefix, labels, None if run is None else run.unsure_below)
+        added = Added(self.added, prefix, labels, run)
         added.check_names()
         if run is not None and self.added != expected:
             there, wanted = (
@@ -253,13 +257,29 @@ class Verification:
         for name, rows in self.rows.items():
             same(f"rows {name}", document["rows"][name], rows)
         counted = self.tally.sections()
-        same_section("predictions", document["predictions"], counted["predictions"])
+        claimed = {
+            name: found for name, found in document["predictions"].items() if name not in UNTOLD
+        }
+        for name in UNTOLD:
+            del counted["predictions"][name]
+        same_section("predictions", claimed, counted["predictions"])
+        corrected = document["predictions"].get("corrected")
+        if corrected is not None and corrected["labels"]:
+            shares = [label["share"] for label in counted["predictions"]["labels"]]
+            said = [label["counted"] for label in corrected["labels"]]
+            same_section("shares that were corrected", said, shares)
         same_section(
             "text characters", document["text"]["characters"], counted["text"]["characters"]
         )
         if self.written_by.details:
             same("truncated rows", document["text"]["truncated_rows"], added.truncated)
             same("tokens read", document["text"]["tokens_read"], added.n_tokens)
+        if self.written_by.neutral_band is not None:
+            claimed = document["predictions"]["neutral"]
+            same("neutral rows", claimed["rows"], sum(added.neutral.values()))
+            for entry in claimed["by_label"]:
+                name = entry["label"]
+                same(f"neutral {printable(name)}", entry["count"], added.neutral[name])
         if self.written_by.sentences:
             for name, found in added.sentences.items():
                 same(f"sentences {name}", document["sentences"][name], found)
