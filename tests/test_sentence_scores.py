@@ -353,6 +353,26 @@ def test_a_model_without_positive_and_negative_is_refused_before_it_loads(dump, 
     assert not (tmp_path / "out.parquet").exists()
 
 
+def test_labels_of_other_names_can_be_named(dump, tmp_path, capsys):
+    """--polarity-labels says which of three labels are the sides; a sentence may be neither."""
+    folder = make_model(tmp_path / "model", labels=("bad", "so so", "fine"))
+    named = {"sentences": True, "polarity_labels": "negative=bad,positive=fine"}
+    out = tmp_path / "out.parquet"
+    batch(dump, out, model=str(folder), details=True, device="cpu", **named)
+    verify(dump, out)
+    model = load(str(folder), device="cpu")
+    frame = model.score_frame(pd.read_parquet(dump), **named)
+    assert frame["n_sentences"].tolist() == [4, 1, 0, 3, 0, 2, 3]
+    assert frame["mixed"].tolist() == pq.read_table(out)["mixed"].to_pylist()
+    for one in model.predict(TEXTS, **named):
+        assert all(sentence.label in model.labels for sentence in one.sentences)
+    with pytest.raises(UsageError, match="so so"):
+        model.score_frame(pd.read_parquet(dump), sentences=True)
+    named = ["--sentences", "--polarity-labels", "negative=bad,positive=fine"]
+    cli.main(["predict", "-m", str(folder), *named, "a good film. bad plot"], standalone_mode=False)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_predict_prints_each_sentence_under_its_text(capsys):
     """Label, score and sentence, two spaces in; JSON has their places."""
     text = "I loved the acting. The plot is a mess, boring and stale."
