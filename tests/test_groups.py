@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores
 from batchsent.errors import UsageError
+from batchsent.evaluation.corrected_share import ErrorRates, adjusted_count
 from batchsent.evaluation.groups import MOST_IN_SUMMARY, OTHERS, VALUE_CHARACTERS, Groups
 from batchsent.evaluation.quality import interval
 
@@ -267,6 +268,38 @@ def test_the_accuracy_of_groups_beyond_the_cap_is_kept():
     table = judged_groups(values, scores, gold, cap=10).table()
     assert table["product"].to_pylist()[-1] == OTHERS
     assert sum(table["judged"].to_pylist()) == (scores.status == SCORED).sum()
+
+
+RATES = ErrorRates(np.array([[160, 30, 10], [40, 120, 40], [4, 16, 180]]))
+
+
+def test_with_error_rates_every_large_group_has_corrected_shares():
+    """They are those of the group's own counts, in table and summary; small groups have none."""
+    scores = scores_of(1_000)
+    values = ["large"] * 950 + ["small"] * 50
+    groups = grouped(values, scores, rates=RATES)
+    table = groups.table()
+    large, small = table.to_pylist()
+    counted = np.bincount(scores.winners[:950][scores.winners[:950] >= 0], minlength=3)
+    wanted = adjusted_count(counted[None], RATES)
+    for i, label in enumerate(LABELS):
+        assert large[f"corrected_{label}"] == pytest.approx(wanted.shares[0, i])
+        assert large[f"corrected_{label}_low"] == pytest.approx(wanted.low[0, i])
+        assert large[f"corrected_{label}_high"] == pytest.approx(wanted.high[0, i])
+        assert small[f"corrected_{label}"] is None
+    first, second = groups.section(table)["largest"]
+    assert first["corrected_shares"] == [large[f"corrected_{label}"] for label in LABELS]
+    assert first["corrected_intervals"][2][1] == large["corrected_POSITIVE_high"]
+    assert second["corrected_shares"] is None
+
+
+def test_another_kind_of_text_leaves_the_groups_uncorrected():
+    """The columns are there and empty: a nightly table keeps its columns."""
+    groups = grouped(["large"] * 900, scores_of(900), rates=RATES)
+    assert groups.table(correct=False).column_names == groups.table().column_names
+    (row,) = groups.table(correct=False).to_pylist()
+    assert row["corrected_POSITIVE"] is None
+    assert row["share_POSITIVE"] is not None
 
 
 def test_without_gold_labels_the_table_has_no_accuracy():

@@ -458,6 +458,45 @@ def test_groups_are_a_table(scored):
     assert "The whole table: out.groups.csv" in text
 
 
+CORRECTED = {
+    "why_not": None,
+    "hint": None,
+    "held_out_rows": 1_000,
+    "drift": {"distance": 0.034, "limit": 0.127},
+    "labels": [
+        {"label": "N", "counted": 0.17, "share": 0.1, "interval": [0.07, 0.13], "emq": 0.11},
+        {"label": "<b>", "counted": 0.83, "share": 0.9, "interval": [0.87, 0.93], "emq": 0.89},
+    ],
+}
+
+
+def test_corrected_shares_are_a_table(scored):
+    """Counted and corrected share with interval and check; labels are inert; of groups too."""
+    groups = [
+        group | {"corrected_shares": [0.3, 0.7], "corrected_intervals": [[0.2, 0.4], [0.6, 0.8]]}
+        for group in GROUPS["largest"]
+    ]
+    predictions = scored["predictions"] | {"corrected": CORRECTED, "expected_accuracy": 0.914}
+    outputs = [{"role": "data", "path": "out.csv"}, GROUPS | {"largest": groups}]
+    text = Reader(render(scored | {"predictions": predictions, "outputs": outputs})).text
+    assert "<b> 83.0% 90.0% 0.870–0.930 89.0%" in text
+    assert "(distance 0.034, at most 0.127)" in text
+    assert "91.4%" in text
+    assert "70.0% 0.600–0.800" in text
+
+
+def test_a_page_says_why_no_share_is_corrected(scored):
+    """With what to do; pages of older summaries say nothing."""
+    why = CORRECTED | {"why_not": "the texts are odd", "hint": "label some", "labels": []}
+    page = render(scored | {"predictions": scored["predictions"] | {"corrected": why}})
+    text = Reader(page).text
+    assert "mistakes: the texts are odd" in text
+    assert "What to do: label some" in text
+    new = ("corrected", "expected_accuracy")
+    old = {name: value for name, value in scored["predictions"].items() if name not in new}
+    assert "corrected" not in Reader(render(scored | {"predictions": old})).text
+
+
 def test_groups_of_many_labels_name_the_commonest(scored):
     """Beyond three labels a group shows its commonest label and no accuracy it does not have."""
     shares = [0.1, 0.2, 0.4, 0.3]

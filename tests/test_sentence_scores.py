@@ -27,6 +27,7 @@ from batchsent.terminal.sentences import show as show_sentences
 from batchsent.terminal.summaries import show
 from batchsent.verification.verify import verify
 from tests.children import Child, run, wait_for
+from tests.csv_cases import UGLY
 from tests.hash_model import HashModels, HashScorer
 from tests.models import make_model
 from tests.pages import Reader
@@ -163,6 +164,40 @@ def test_every_format_carries_them_and_verifies(dump, tmp_path, name, out):
         "mixed_rows": sum(row["mixed"] for row in wanted),
         "mixed_share": sum(row["mixed"] for row in wanted) / 5,
     }
+
+
+@pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
+def test_ugly_files_verify_with_their_sentences(tmp_path, data):
+    """Sentences are fields of the file: in its encoding, quoted as it quotes."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes(data)
+    batch(source, out, models=HashModels(), sentences=True, details=True)
+    assert verify(source, out)["compared"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Gut; böse. Nein, «so»!", {"delimiter": ";", "encoding": "cp1252"}),
+        ("Gut, böse. Nein\n“so”!", {"encoding": "utf-16"}),
+        ("Say 'no, it is great'. Fine", {"quotechar": "'"}),
+        ('Back\\slash, "good". Fine', {"escapechar": "\\"}),
+    ],
+)
+def test_sentences_are_written_in_the_dialect_of_the_file(tmp_path, text, options):
+    """Delimiters, quotes and line breaks of a sentence read back as they are."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    dialect = {"sep": options.get("delimiter", ","), "encoding": options.get("encoding", "utf-8")}
+    dialect |= {name: options[name] for name in ("quotechar", "escapechar") if name in options}
+    pd.DataFrame({"id": [1], "text": [text]}).to_csv(source, index=False, **dialect)
+    batch(source, out, models=HashModels(), sentences=True, details=True, **options)
+    verify(source, out)
+    row = pd.read_csv(out, **dialect).iloc[0]
+    assert row["n_positive"] + row["n_negative"] > 0
+    for side in ("positive", "negative"):
+        if row[f"n_{side}"]:
+            start, end = int(row[f"{side}_start"]), int(row[f"{side}_end"])
+            assert row[f"{side}_sentence"] == text[start:end]
 
 
 def test_the_summary_shows_how_many_rows_are_mixed(dump, tmp_path):
@@ -316,6 +351,26 @@ def test_a_model_without_positive_and_negative_is_refused_before_it_loads(dump, 
     with pytest.raises(UsageError, match="sports"):
         batch(dump, tmp_path / "out.parquet", model=str(folder), sentences=True)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_labels_of_other_names_can_be_named(dump, tmp_path, capsys):
+    """--polarity-labels says which of three labels are the sides; a sentence may be neither."""
+    folder = make_model(tmp_path / "model", labels=("bad", "so so", "fine"))
+    named = {"sentences": True, "polarity_labels": "negative=bad,positive=fine"}
+    out = tmp_path / "out.parquet"
+    batch(dump, out, model=str(folder), details=True, device="cpu", **named)
+    verify(dump, out)
+    model = load(str(folder), device="cpu")
+    frame = model.score_frame(pd.read_parquet(dump), **named)
+    assert frame["n_sentences"].tolist() == [4, 1, 0, 3, 0, 2, 3]
+    assert frame["mixed"].tolist() == pq.read_table(out)["mixed"].to_pylist()
+    for one in model.predict(TEXTS, **named):
+        assert all(sentence.label in model.labels for sentence in one.sentences)
+    with pytest.raises(UsageError, match="so so"):
+        model.score_frame(pd.read_parquet(dump), sentences=True)
+    named = ["--sentences", "--polarity-labels", "negative=bad,positive=fine"]
+    cli.main(["predict", "-m", str(folder), *named, "a good film. bad plot"], standalone_mode=False)
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_predict_prints_each_sentence_under_its_text(capsys):

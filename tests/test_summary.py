@@ -426,3 +426,46 @@ def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
     assert [group["judged"] for group in written["outputs"][1]["largest"]] == [1, 0, 0]
     assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
     assert b"Scores of reviews.csv" in render(written)
+
+
+def trusted(**changes):
+    """A run whose model has a temperature and held-out rows."""
+    corrected = {
+        "why_not": None,
+        "hint": None,
+        "held_out_rows": 1_000,
+        "drift": {"distance": 0.03, "limit": 0.1},
+        "labels": [
+            {"label": "NEGATIVE", "counted": 0.2, "share": 0.1, "interval": [0, 0.2], "emq": 0.1},
+            {"label": "POSITIVE", "counted": 0.8, "share": 0.9, "interval": [0.8, 1], "emq": 0.9},
+        ],
+    }
+    built = document(Rows().tally().sections())
+    built["predictions"] |= {"expected_accuracy": 0.914, "corrected": corrected | changes}
+    return built
+
+
+def test_a_corrected_share_and_the_expected_accuracy_are_lines(validator):
+    """Of two labels the second says both; what they are from stands beside them."""
+    built = trusted()
+    validator.validate(built)
+    stream = io.StringIO()
+    summaries.show(built, Console(file=stream, width=100))
+    words = " ".join(stream.getvalue().split())
+    assert "corrected POSITIVE 90.0% (80.0 to 100.0), by the errors on 1,000 held-out rows" in words
+    assert "expected accuracy 0.914" in words
+
+
+def test_a_failed_drift_check_is_a_line_with_what_to_do(validator):
+    """Where the texts are of another kind; a model without held-out rows adds no line."""
+    built = trusted(labels=[], why_not="the texts are odd", hint="label some")
+    validator.validate(built)
+    stream = io.StringIO()
+    summaries.show(built, Console(file=stream, width=100))
+    assert "no share is corrected: the texts are odd" in stream.getvalue()
+    assert "label some" in stream.getvalue()
+    built = trusted(labels=[], why_not="no held_out.json", hint="label some", drift=None)
+    validator.validate(built)
+    stream = io.StringIO()
+    summaries.show(built, Console(file=stream, width=100))
+    assert "corrected" not in stream.getvalue()

@@ -13,9 +13,11 @@ from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
+from batchsent.model.calibration import calibrated
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
+from batchsent.model.reliability import reliability_of
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 
@@ -102,6 +104,12 @@ def evaluate(
     `fail_under`, with the document as its attribute `document`.
     """
     settings = build(EvaluateOptions, options)
+    if gates.needs_temperature(settings.fail_under) and settings.model is None:
+        raise UsageError(
+            f"--fail-under {gates.EXPECTED} requires --model: a scored file does not say whether "
+            "its scores are calibrated",
+            hint=f"use it with batchsent batch, or leave {gates.EXPECTED} out",
+        )
     if settings.audit is not None:
         return _by_audit(str(file), settings.audit, settings, reporter)
     if (settings.gold is None) == (settings.gold_stars is None):
@@ -131,7 +139,8 @@ def _passed(
     document: dict[str, Any], evaluation: dict[str, Any] | None, settings: EvaluateOptions
 ) -> dict[str, Any]:
     """Return a document whose figures reach every floor. Raises GateFailed with it otherwise."""
-    failures = gates.failed_minimums(evaluation, settings.fail_under)
+    predictions = document.get("predictions")
+    failures = gates.failed_minimums(evaluation, settings.fail_under, predictions)
     if failures:
         message = "; ".join(failure["message"] for failure in failures)
         raise GateFailed(message, document=document, failures=failures)
@@ -171,17 +180,22 @@ def _of_model(
     """Score the texts of a labelled file, writing nothing, and judge what the model says."""
     with closing(open_source(path, settings, gold_column=_gold_column(settings))) as source:
         identity = identify(model, settings.revision)
+        known = reliability_of(identity, settings)
         tally = Tally(
             identity.labels,
             _gold_rule(identity.labels, settings),
             unsure_below=settings.unsure_below,
+            without_labels=known.counts(identity.labels),
         )
         scorer = open_scorer(identity, settings)
         with closing(scorer):
             for said in scorer.facts()["device"]["warnings"]:
                 reporter.warning(said)
             for chunk in source.chunks():
-                tally.add(chunk, scorer.score(scorer.prepare(chunk.texts)))
+                scores, likely = scorer.score(scorer.prepare(chunk.texts)), None
+                if known.temperature is not None:
+                    likely = calibrated(scores, known.temperature)
+                tally.add(chunk, scores, likely)
                 tally.reject(len(chunk.rejected))
                 reporter.progress(chunk.start_row + chunk.rows, None)
             facts = scorer.facts()["model"]

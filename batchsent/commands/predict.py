@@ -11,7 +11,7 @@ import numpy as np
 
 from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, Sentences, SentenceScores
 from batchsent.errors import ModelError, UsageError
-from batchsent.evaluation.polarity import sides_of
+from batchsent.evaluation.polarity import Sides, sides_of
 from batchsent.evaluation.sentences import clear_sides
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
@@ -73,10 +73,17 @@ class Model:
             f"{facts['device']['name']}, {facts['model']['precision']}>"
         )
 
-    def predict(self, texts: Sequence[str | None], *, sentences: bool = False) -> list[Prediction]:
+    def predict(
+        self,
+        texts: Sequence[str | None],
+        *,
+        sentences: bool = False,
+        polarity_labels: str | None = None,
+    ) -> list[Prediction]:
         """Score some texts; with `sentences` each of their sentences too.
 
-        Sentences require a model with a positive and a negative label.
+        Sentences require a positive and a negative label, which `polarity_labels` names where the
+        model calls them otherwise: ``negative=LABEL,positive=LABEL``.
 
         A text without anything to read, and None, gives a Prediction without label and score; so
         does a text for which the model gives no finite number, and `status` tells the two apart.
@@ -84,24 +91,25 @@ class Model:
         """
         if isinstance(texts, str):
             raise UsageError("predict takes a list of texts", hint="write predict([text])")
+        sides = sides_of(self.labels, polarity_labels) if sentences else None
         found: list[Prediction] = []
         for scores in self._slices(_checked(list(texts)), sentences=sentences):
             rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
             predictions = [
                 self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows
             ]
-            if scores.sentences is not None:
-                predictions = self._with_sentences(predictions, scores.sentences)
+            if scores.sentences is not None and sides is not None:
+                predictions = self._with_sentences(predictions, scores.sentences, sides)
             found += predictions
         return found
 
     def _with_sentences(
-        self, predictions: list[Prediction], scored: SentenceScores
+        self, predictions: list[Prediction], scored: SentenceScores, sides: Sides
     ) -> list[Prediction]:
         """Return the predictions of some texts with their sentences."""
         each: list[list[Sentence]] = [[] for _ in predictions]
         sentences, scores = scored.sentences, scored.scores
-        clear = clear_sides(scores, *sides_of(self.labels))
+        clear = clear_sides(scores, *sides)
         for n, text in enumerate(sentences.texts):
             winner = int(scores.winners[n])
             label = score = None
@@ -128,16 +136,17 @@ class Model:
         probabilities: bool = False,
         details: bool = False,
         sentences: bool = False,
+        polarity_labels: str | None = None,
     ) -> "pd.DataFrame":
         """Return a copy of a frame with the columns `label` and `score` added.
 
         Index, order and the other columns stay as they are. Rows without text get a missing label
         and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
-        and `truncated`, `sentences` adds what the sentences of each text say; `prefix` stands
-        before every new name. Warns where the model gives no finite number for some rows, which get
-        no label. The text column is found as `batch` finds it. Raises UsageError for a column that
-        is not there, holds something else than text, or has one of the new names, ModelError where
-        the model gives no finite number for any row.
+        and `truncated`, `sentences` adds what the sentences of each text say (`polarity_labels` as
+        in `predict`); `prefix` stands before every new name. Warns where the model gives no finite
+        number for some rows, which get no label. The text column is found as `batch` finds it.
+        Raises UsageError for a column that is not there, holds something else than text, or has one
+        of the new names, ModelError where the model gives no finite number for any row.
         """
         import pyarrow as pa
 
@@ -149,8 +158,14 @@ class Model:
         with python_words(inspect.signature(self.score_frame)):
             position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
         options = OutputOptions(
-            prefix=prefix, probabilities=probabilities, details=details, sentences=sentences
+            prefix=prefix,
+            probabilities=probabilities,
+            details=details,
+            sentences=sentences,
+            polarity_labels=polarity_labels,
         )
+        if sentences:
+            sides_of(self.labels, polarity_labels)  # refused before anything is scored
         added = added_schema(self.labels, options)
         taken = [name for name in added.names if name in names]
         if taken:

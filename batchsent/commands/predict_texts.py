@@ -34,6 +34,12 @@ class PredictOptions(NamedModelOptions):
         "Also print label and score of each sentence; in colour on a terminal where they are "
         "clearly positive or negative.",
     )
+    polarity_labels: str | None = option(
+        None,
+        "With --sentences: the negative and the positive label, where the model calls them "
+        "otherwise.",
+        metavar="negative=LABEL,positive=LABEL",
+    )
 
 
 def predictions(
@@ -61,14 +67,16 @@ def predictions(
 
     identity = identify(settings.model, settings.revision)
     if settings.sentences:
-        sides_of(identity.labels)  # refused before the model loads
+        sides_of(identity.labels, settings.polarity_labels)  # refused before the model loads
     model = Model(ModelScorer.open(identity, settings, always_check=False))
     for said in model.scorer.facts()["device"]["warnings"]:
         reporter.warning(said)
     counts = dict.fromkeys(STATUS.values(), 0)
     batches = [list(texts)] if texts else arrived_lines(sys.stdin.buffer)
     for batch in batches:
-        found = model.predict(batch, sentences=settings.sentences)
+        found = model.predict(
+            batch, sentences=settings.sentences, polarity_labels=settings.polarity_labels
+        )
         for text, prediction in zip(batch, found, strict=True):
             counts[prediction.status] += 1
             yield text, prediction

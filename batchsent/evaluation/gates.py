@@ -3,7 +3,7 @@
 import difflib
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from batchsent.errors import UsageError
@@ -26,6 +26,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "roc_auc": ("roc_auc",),
     "average_precision": ("average_precision",),
 }
+
+# The figure of a run that needs no gold labels: the mean calibrated score.
+EXPECTED = "expected_accuracy"
 
 
 def failures(
@@ -54,28 +57,47 @@ def failures(
 
 
 def failed_minimums(
-    evaluation: Mapping[str, Any] | None, expressions: Sequence[str]
+    evaluation: Mapping[str, Any] | None,
+    expressions: Sequence[str],
+    predictions: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the minimums, such as ``accuracy=0.9``, that an evaluation does not reach.
+    """Return the minimums, such as ``accuracy=0.9``, that a run does not reach.
 
-    A figure that could not be computed reaches none. Raises UsageError for a minimum that cannot be
-    read or names no figure of FLOORS.
+    Figures are those of its `evaluation`, and EXPECTED of its `predictions`. A figure that could
+    not be computed reaches no minimum. Raises UsageError for a minimum that cannot be read or names
+    no figure of FLOORS and not EXPECTED.
     """
     minimums = [_minimum(text) for text in as_list(expressions)]
     found = []
     for name, limit, expression in minimums:
         value: Any = evaluation
-        for key in FLOORS[name]:
-            if value is not None:
-                value = value[key]
+        missing = "there are no gold labels"
+        if name == EXPECTED:
+            # Summaries of older versions have no such figure.
+            value = (predictions or {}).get(EXPECTED)
+            missing = "there are no calibrated scores"
+        else:
+            for key in FLOORS[name]:
+                if value is not None:
+                    value = value[key]
         if value is None:
-            message = f"{name} could not be computed: there are no gold labels"
+            message = f"{name} could not be computed: {missing}"
         elif value < limit:
             message = f"{name} is {value:.6g}, below {limit:g}"
         else:
             continue
         found.append(_failure(expression, name, value, limit, message))
     return found
+
+
+def needs_gold(expressions: Sequence[str]) -> bool:
+    """Tell whether some of these minimums are of an evaluation. Raises UsageError."""
+    return any(_minimum(text)[0] != EXPECTED for text in as_list(expressions))
+
+
+def needs_temperature(expressions: Sequence[str]) -> bool:
+    """Tell whether some of these minimums are of calibrated scores. Raises UsageError."""
+    return any(_minimum(text)[0] == EXPECTED for text in as_list(expressions))
 
 
 def _failure(
@@ -123,7 +145,7 @@ def _minimum(text: str) -> tuple[str, float, str]:
             hint="write a figure, = and a number, such as accuracy=0.9",
         )
     name, number, percent = match.groups()
-    _known(name, FLOORS)
+    _known(name, [*FLOORS, EXPECTED])
     return name, _number(number, percent), f"{name}={number}{percent}"
 
 
@@ -132,7 +154,7 @@ def _number(number: str, percent: str) -> float:
     return value / 100 if percent else value
 
 
-def _known(name: str, values: Mapping[str, Any]) -> None:
+def _known(name: str, values: Collection[str]) -> None:
     if name not in values:
         near = difflib.get_close_matches(name, values, n=1)
         hint = f"the figures are: {', '.join(sorted(values))}"

@@ -11,7 +11,9 @@ from batchsent.chunk import SCORED, Scores
 from batchsent.errors import UsageError
 from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import FIXED, count, fixed
+from batchsent.evaluation.corrected_share import ErrorRates
 from batchsent.evaluation.quality import LABELS_IN_FULL, interval
+from batchsent.evaluation.without_labels import corrected_groups
 from batchsent.text import printable
 
 # Beyond these, rows of new groups are counted together. A million groups of two labels are 64 MB of
@@ -36,7 +38,8 @@ class Groups:
 
     Chunks are added in order; `table` may be asked at any time. `name` is that of the user's
     column. Rows whose score is under `unsure_below` count as unsure. With `judged` every row comes
-    with a gold label, and each group has an accuracy. Once there are `cap` groups, rows of further
+    with a gold label, and each group has an accuracy. With the error `rates` of the model
+    each group of enough rows has corrected shares. Once there are `cap` groups, rows of further
     ones are counted in one that is called "(other groups)": `warnings` says how many.
     """
 
@@ -47,10 +50,12 @@ class Groups:
         *,
         unsure_below: float | None = None,
         judged: bool = False,
+        rates: ErrorRates | None = None,
         cap: int = MOST_GROUPS,
     ) -> None:
         self.labels, self.name, self.unsure_below = tuple(labels), name, unsure_below
         self.judged = judged
+        self.rates = rates
         # rows, sum of scores in 1 / FIXED, unsure, truncated, judged, right, then a column a label
         self._width = 6 + len(self.labels)
         self.cap = max(1, min(cap, MOST_COUNTS // self._width))
@@ -139,15 +144,17 @@ class Groups:
         """Rows of groups that came too late to be counted by themselves."""
         return int(self._others[0])
 
-    def table(self) -> pa.Table:
+    def table(self, *, correct: bool = True) -> pa.Table:
         """Return a row for each group, sorted by value, null last; chunks do not matter.
 
         Columns: the group, under the user's name for it (`group`, where that is one of the
         following) and in the user's type; n, its rows; scored, those with a label; share_<label> of
         each label among the scored; mean_score of the labels given; unsure, null without a
-        threshold; truncated. With gold labels also judged, rows with both a label and a gold label;
-        accuracy among them; accuracy_low and accuracy_high, its 95 % interval. Last comes the row
-        of the other groups, if there is one; the values are text then.
+        threshold; truncated. With error rates share_<label> is followed by corrected_<label> and
+        its 95 % interval corrected_<label>_low and _high, null for small groups, and for all unless
+        `correct`. With gold labels also judged, rows with both a label and a gold label; accuracy
+        among them; accuracy_low and accuracy_high, its 95 % interval. Last comes the row of the
+        other groups, if there is one; the values are text then.
         """
         values = (
             pa.concat_arrays(self._values)
@@ -165,6 +172,8 @@ class Groups:
         columns: dict[str, Any] = {ROWS: counts[:, 0], SCORED_ROWS: scored}
         for i, label in enumerate(self.labels):
             columns[f"share_{label}"] = _ratio(by_label[:, i], scored)
+        if self.rates is not None:
+            columns |= self._corrected(by_label, self.rates, correct=correct)
         columns[MEAN] = _ratio(counts[:, 1] / FIXED, scored)
         columns[UNSURE] = (
             pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
@@ -178,6 +187,19 @@ class Groups:
         return pa.Table.from_arrays(
             [values, *map(pa.array, columns.values())], names=[name, *columns]
         )
+
+    def _corrected(
+        self, by_label: NDArray[np.int64], rates: ErrorRates, *, correct: bool
+    ) -> dict[str, pa.Array]:
+        """Return the columns of corrected shares: null for small groups, or unless `correct`."""
+        found = corrected_groups(by_label, rates)
+        columns = {}
+        for i, label in enumerate(self.labels):
+            names = (f"corrected_{label}", f"corrected_{label}_low", f"corrected_{label}_high")
+            for name, values in zip(names, (found.shares, found.low, found.high), strict=True):
+                missing = np.isnan(values[:, i]) if correct else np.ones(len(values), np.bool_)
+                columns[name] = pa.array(values[:, i], pa.float64(), mask=missing)
+        return columns
 
     def section(self, table: pa.Table) -> dict[str, Any]:
         """Return what the summary keeps of a table of `table()`: its largest groups.
@@ -211,6 +233,8 @@ class Groups:
         }
         if len(self.labels) <= LABELS_IN_FULL:
             entry["shares"] = [row[f"share_{label}"] for label in self.labels]
+            if self.rates is not None:
+                entry |= self._corrected_entry(row)
         if self.judged:
             bounds = None if row[ACCURACY] is None else [row[LOW], row[HIGH]]
             entry |= {
@@ -219,6 +243,17 @@ class Groups:
                 "accuracy_interval": bounds,
             }
         return entry
+
+    def _corrected_entry(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the corrected shares of a row of the table with their intervals, or None."""
+        names = [f"corrected_{label}" for label in self.labels]
+        shares = [row[name] for name in names]
+        if None in shares:
+            return {"corrected_shares": None, "corrected_intervals": None}
+        return {
+            "corrected_shares": shares,
+            "corrected_intervals": [[row[f"{name}_low"], row[f"{name}_high"]] for name in names],
+        }
 
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the table."""

@@ -13,6 +13,7 @@ from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 from batchsent.evaluation.sentences import SentenceTally
+from batchsent.evaluation.without_labels import WithoutLabels
 from batchsent.text import printable
 
 SCORE_BINS = 50
@@ -31,7 +32,8 @@ class Tally:
     every chunk must have its gold cells, and the sections hold an evaluation. Rows whose score is
     below `unsure_below` are counted as unsure. `winners_only` says that the probabilities other
     than the winner's are unknown and given as 0. With `sentences` every chunk must have
-    the scores of its sentences. Raises UsageError for an `unsure_below` that is
+    the scores of its sentences. With `without_labels` the sections hold the expected accuracy and
+    the corrected shares. Raises UsageError for an `unsure_below` that is
     not between 0 and 1.
     """
 
@@ -43,6 +45,7 @@ class Tally:
         unsure_below: float | None = None,
         winners_only: bool = False,
         sentences: SentenceTally | None = None,
+        without_labels: WithoutLabels | None = None,
         neutral: NeutralTally | None = None,
     ) -> None:
         check_score("--unsure-below", unsure_below)
@@ -60,6 +63,7 @@ class Tally:
         self.score_sums = np.zeros(len(self.labels), dtype=np.int64)  # in 1 / FIXED
         self.unsure = 0
         self.sentences = sentences
+        self.without_labels = without_labels
         self.neutral = neutral
         self.quality: Quality | None = None
         if gold is not None:
@@ -68,8 +72,11 @@ class Tally:
         self.unmatched: dict[str, int] = {}
         self.unmatched_others = 0
 
-    def add(self, chunk: Chunk, scores: Scores) -> None:
-        """Count a finished chunk."""
+    def add(self, chunk: Chunk, scores: Scores, calibrated: Scores | None = None) -> None:
+        """Count a finished chunk.
+
+        `calibrated` are its calibrated scores, None where the model has no temperature.
+        """
         status = scores.status
         assert len(status) == chunk.rows
         assert not (status == PENDING).any()
@@ -81,6 +88,8 @@ class Tally:
         self._add_scores(scores)
         if self.sentences is not None:
             self.sentences.add(scores)
+        if self.without_labels is not None and calibrated is not None:
+            self.without_labels.add(calibrated)
         gold = None
         if self.gold is not None and self.quality is not None:
             assert chunk.gold is not None
@@ -178,6 +187,9 @@ class Tally:
             if len(self.labels) <= LABELS_IN_FULL:
                 entry["score_counts"] = self.score_counts[i].tolist()
             labels.append(entry)
+        unlabelled: dict[str, Any] = {"expected_accuracy": None, "corrected": None}
+        if self.without_labels is not None:
+            unlabelled = self.without_labels.section()
         unsure = unsure_share = None
         if self.unsure_below is not None:
             unsure, unsure_share = self.unsure, share(self.unsure, scored)
@@ -191,6 +203,7 @@ class Tally:
             "unsure_below": self.unsure_below,
             "unsure": unsure,
             "unsure_share": unsure_share,
+            **unlabelled,
             "neutral": self.neutral and self.neutral.section(scored),
         }
 

@@ -61,6 +61,7 @@ def _content(document: Document, folder: str | None) -> dict[str, Any]:
         "tiles": _tiles(document),
         "labels": [{**label, "bar": charts.bar(label["share"])} for label in shown],
         "hidden_labels": len(hidden),
+        "corrected": predictions.get("corrected"),
         "hidden_rows": sum(label["count"] for label in hidden),
         "score_charts": score_charts(predictions),
         "groups": groups,
@@ -150,7 +151,7 @@ def _gates(document: Document) -> dict[str, Any]:
     if document["status"] == "failed":
         return {}
     try:
-        failures = gates.failed_minimums(document["evaluation"], floors)
+        failures = gates.failed_minimums(document["evaluation"], floors, document["predictions"])
     except UsageError as error:
         # the run has checked them: the summary was changed since
         raise ValueError(error.message) from error
@@ -181,6 +182,9 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
         tiles.append(
             ("mean score", f"{document['predictions']['mean_score']:.3f}", "of the label given")
         )
+    expected = document["predictions"].get("expected_accuracy")
+    if expected is not None:
+        tiles.append(("expected accuracy", f"{expected:.1%}", "if the calibrated scores hold"))
     if document["text"]["truncated_share"] is not None:
         tiles.append(
             (

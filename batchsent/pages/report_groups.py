@@ -35,6 +35,7 @@ def groups_content(document: Document, link: str | None) -> dict[str, Any] | Non
         "labels": [labels[number] for number in shown],
         "commonest": bool(labels) and not shown and entries[0]["shares"] is not None,
         "judged": judged,
+        "corrected": any(entry.get("corrected_shares") for entry in entries),
         "accuracy_word": accuracy_word(evaluation) if evaluation else "accuracy",
         # how many columns of bars share the width
         "width": "two" if len(shown) + judged <= 2 else "many",
@@ -59,7 +60,12 @@ def _row(
     row = {**entry, "name": entry["value"], "shares": [], "commonest": None, "plot": None}
     shares = entry["shares"]
     if shares is not None:
-        row["shares"] = [(labels[n], shares[n], charts.bar(shares[n])) for n in shown]
+        better = entry.get("corrected_shares") or [None] * len(shares)
+        bounds = entry.get("corrected_intervals") or [None] * len(shares)
+        for n in shown:
+            row["shares"].append(
+                (labels[n], shares[n], charts.bar(shares[n]), better[n], bounds[n])
+            )
     if shares and entry["scored"]:
         most = max(range(len(labels)), key=lambda n: shares[n])
         row["commonest"] = (labels[most], shares[most], charts.bar(shares[most]))

@@ -114,7 +114,9 @@ class Run:
                     self.note_failure(error)
                     raise
         if options.fail_under and not options.dry_run:
-            failed = failed_minimums(document["evaluation"], options.fail_under)
+            failed = failed_minimums(
+                document["evaluation"], options.fail_under, document["predictions"]
+            )
             if failed:
                 raise GateFailed("; ".join(found["message"] for found in failed), document=document)
         return document
@@ -287,11 +289,14 @@ class Run:
                 stack.callback(scoring.close)
                 for chunk, scores in scored:
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
+                    likely = None
+                    if plan.reliability.temperature is not None:
+                        likely = calibrated(scores, plan.reliability.temperature)
                     if plan.temperature is not None:
                         scores = calibrated(scores, plan.temperature)
                     with self.clock.busy("write"):
                         files.write(chunk, scores)
-                        self.tally.add(chunk, scores)
+                        self.tally.add(chunk, scores, likely)
                         self.tally.reject(len(chunk.rejected))
                     # A percentage is held against at least 1,000 rows: with 1%, two bad rows among
                     # the first hundred do not end the run. `finish` checks it against all rows.
@@ -318,7 +323,10 @@ class Run:
                 "their scores"
             )
         with self.clock.busy("write"):
-            outputs = files.finish(sections["rows"]["written"])
+            corrected = sections["predictions"]["corrected"]
+            outputs = files.finish(
+                sections["rows"]["written"], like_held_out=corrected["why_not"] is None
+            )
         return success(
             plan,
             run_facts(self.id, self.options, self.started, self.clock),

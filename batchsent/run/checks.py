@@ -47,8 +47,11 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--gold and --gold-stars cannot be used together", hint="leave one of them out"
         )
-    if options.fail_under and not judged:
-        raise UsageError("--fail-under requires gold labels", hint="add --gold COLUMN")
+    if gates.needs_gold(options.fail_under) and not judged:
+        raise UsageError(
+            "--fail-under requires gold labels",
+            hint=f"add --gold COLUMN; {gates.EXPECTED} is a figure that needs none",
+        )
     if options.disagreements and not judged:
         raise UsageError(
             "--disagreements requires gold labels", hint="add --gold COLUMN or --gold-stars COLUMN"

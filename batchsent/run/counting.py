@@ -23,6 +23,7 @@ def make_tally(plan: RunPlan, options: BatchOptions) -> Tally:
         unsure_below=options.unsure_below,
         sentences=sentences,
         neutral=neutral,
+        without_labels=plan.reliability.counts(labels),
     )
 
 

@@ -56,7 +56,8 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     fail_under: tuple[str, ...] = option(
         (),
-        "Exit with 8 if a figure of the evaluation is lower; may be repeated.",
+        "Exit with 8 if a figure of the evaluation, or expected_accuracy, is lower; may be "
+        "repeated.",
         metavar="FIGURE=VALUE",
         multiple=True,
         group="Quality",

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.errors import ModelError
+from batchsent.evaluation.gates import EXPECTED, needs_temperature
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.polarity import Sides, check_band, sides_of
 from batchsent.formats import ReadOptions, Source
@@ -14,6 +15,7 @@ from batchsent.formats.opening import check_new_columns, check_sink, columns_to_
 from batchsent.formats.outputs import added_schema
 from batchsent.model import calibration
 from batchsent.model.loading import ModelIdentity
+from batchsent.model.reliability import Reliability, reliability_of
 from batchsent.options import names_affecting
 from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
@@ -35,6 +37,7 @@ class RunPlan:
     added: pa.Schema
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
+    reliability: Reliability  # what is known of the scores without gold labels
     sides: Sides | None  # where polarity is written or sentences are judged
     side_tables: SideTables
     checked: Checked | None  # None for a pipe
@@ -61,6 +64,7 @@ def check_model(
     if options.sentences or options.writes_polarity:
         sides = sides_of(identity.labels, options.polarity_labels)
     check_band(options.neutral_band, identity.labels)
+    check_expected_accuracy(identity, options)
     return gold, temperature, sides
 
 
@@ -77,7 +81,9 @@ def prepare(
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
     check_sink(paths.output, source, added, options.output_format)
-    side_tables = SideTables(source, identity.labels, gold, options, paths.tables)
+    reliability = reliability_of(identity, options)
+    rates = reliability.counts(identity.labels).rates_for_groups
+    side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates)
     with clock.busy("check"):
         decoded = columns_to_decode(paths.output, source, options.output_format)
         checked = check_input(paths.input, source, decoded)
@@ -95,12 +101,25 @@ def prepare(
         added=added,
         gold=gold,
         temperature=temperature,
+        reliability=reliability,
         sides=sides,
         side_tables=side_tables,
         checked=checked,
         fingerprint=fingerprint(source, identity, checked, values),
         writing={name: values[name] for name in names_affecting(BatchOptions, "writing")},
     )
+
+
+def check_expected_accuracy(identity: ModelIdentity, options: BatchOptions) -> None:
+    """Refuse a minimum of the expected accuracy for a model without one. Raises ModelError."""
+    if not needs_temperature(options.fail_under):
+        return
+    known = reliability_of(identity, options)
+    if known.temperature is None:
+        raise ModelError(
+            f"--fail-under {EXPECTED} requires calibrated scores: {known.why_no_temperature}",
+            hint=f"leave out {EXPECTED}, or use a model made by batchsent finetune",
+        )
 
 
 def temperature_of(identity: ModelIdentity) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk, Scores
 from batchsent.errors import UsageError
+from batchsent.evaluation.corrected_share import ErrorRates
 from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
@@ -36,7 +37,10 @@ class WrittenTable:
 
 
 class SideTables:
-    """The tables of one run, filled as its chunks pass."""
+    """The tables of one run, filled as its chunks pass.
+
+    With error `rates` the groups have corrected shares.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class SideTables:
         gold: GoldRule | None,
         options: BatchOptions,
         paths: dict[str, Path],
+        rates: ErrorRates | None = None,
     ) -> None:
         self._options, self._paths, self._gold = options, paths, gold
         self._groups: Groups | None = None
@@ -56,6 +61,7 @@ class SideTables:
                 options.group_by,
                 unsure_below=options.unsure_below,
                 judged=gold is not None,
+                rates=rates,
             )
             # The summary holds no review text.
             self._is_text = options.group_by == source.facts()["columns"]["text"]
@@ -89,15 +95,15 @@ class SideTables:
             found.append(cells)
         return found
 
-    def write(self) -> Iterator[WrittenTable]:
+    def write(self, *, like_held_out: bool) -> Iterator[WrittenTable]:
         """Write the tables one by one, each to be committed or closed by the caller.
 
-        Raises OSError.
+        Corrected shares stay empty unless the scores are `like_held_out` rows'. Raises OSError.
         """
         # Each is computed once and let go: that of a million groups takes seconds and hundreds of
         # megabytes.
         if self._groups is not None:
-            table = self._groups.table()
+            table = self._groups.table(correct=like_held_out)
             facts = {} if self._is_text else self._groups.section(table)
             yield self._written("groups", table, self._options.output_format, facts)
             del table

@@ -158,7 +158,7 @@ def success(
     if plan.checked:
         read |= {"bytes": plan.checked.bytes, "sha256": plan.checked.sha256}
     exit_code = exit_code_of(sections["rows"])
-    if gates.failed_minimums(sections["evaluation"], fail_under):
+    if gates.failed_minimums(sections["evaluation"], fail_under, sections["predictions"]):
         exit_code = GateFailed.exit_code
     calibration = {
         "scores": "softmax" if plan.temperature is None else "calibrated",

@@ -65,15 +65,18 @@ class RunFiles:
         if self._rejects is not None:
             self._rejects.write(chunk.rejected)
 
-    def finish(self, rows: int) -> list[dict[str, Any]]:
-        """Complete all files after `rows` rows; return the summary's list of them."""
+    def finish(self, rows: int, *, like_held_out: bool) -> list[dict[str, Any]]:
+        """Complete all files after `rows` rows; return the summary's list of them.
+
+        `like_held_out` says that the shares of groups can be corrected.
+        """
         paths = self._paths
         self._sink.finish()
         outputs = [described(paths.output, self._data, "data", rows)]
         if self._rejects is not None and self._rejects.rows:
             rejected = self._rejects
             outputs.append(described(str(paths.rejects), rejected.file, "rejects", rejected.rows))
-        for table in self._plan.side_tables.write():
+        for table in self._plan.side_tables.write(like_held_out=like_held_out):
             self._stack.callback(table.file.close)
             self._tables.append(table.file)
             entry = described(str(table.file.final), table.file, table.role, table.rows)

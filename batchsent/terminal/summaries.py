@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchsent.evaluation.gold import accuracy_word
+from batchsent.terminal import without_labels
 from batchsent.text import elapsed, printable
 
 SHOWN_LABELS = 6
@@ -142,6 +143,7 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     lines += _labels(document, ascii_only=ascii_only)
     if any(predictions["score_histogram"]["counts"]):
         lines.append(("scores", Text(_scores(predictions, ascii_only=ascii_only))))
+    lines += without_labels.lines(predictions, WARNED)
     if predictions.get("neutral"):
         lines.append(("neutral", Text(_neutral(predictions["neutral"]))))
     if document.get("sentences"):

@@ -114,7 +114,7 @@ def verify(
 
 
 # Parts of a summary's predictions that the model's folder or the gold labels have decided too.
-UNTOLD = {"neutral"}
+UNTOLD = {"neutral", "expected_accuracy", "corrected"}
 
 
 class Verification:
@@ -260,8 +260,14 @@ class Verification:
         claimed = {
             name: found for name, found in document["predictions"].items() if name not in UNTOLD
         }
-        del counted["predictions"]["neutral"]
+        for name in UNTOLD:
+            del counted["predictions"][name]
         same_section("predictions", claimed, counted["predictions"])
+        corrected = document["predictions"].get("corrected")
+        if corrected is not None and corrected["labels"]:
+            shares = [label["share"] for label in counted["predictions"]["labels"]]
+            said = [label["counted"] for label in corrected["labels"]]
+            same_section("shares that were corrected", said, shares)
         same_section(
             "text characters", document["text"]["characters"], counted["text"]["characters"]
         )
