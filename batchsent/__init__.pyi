@@ -70,6 +70,7 @@ def batch(
     polarity: bool = False,
     polarity_labels: str | None = None,
     neutral_band: float | None = None,
+    no_receipt: bool = False,
     unsure_below: float | None = None,
     group_by: str | None = None,
     disagreements: str | PathLike[str] | None = None,
@@ -293,8 +294,9 @@ def info(
 ) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Options are those
-    of InfoOptions. Raises ModelError, DeviceError or UsageError.
+    A model is loaded, so that the way it would run is what a scoring run takes. Of a scored file in
+    place of a model the receipt is returned. Options are those of InfoOptions. Raises ModelError,
+    DeviceError, UsageError or InputError.
     """
 
 def load(

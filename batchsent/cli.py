@@ -376,10 +376,13 @@ def export_command(model: str, output: str, **options: Any) -> int:
 
 
 @command("info")
-@click.argument("model", required=False, metavar="[MODEL]")
+@click.argument("model", required=False, metavar="[MODEL|FILE]")
 @json_option("what is found")
 def info_command(model: str | None, as_json: bool, **options: Any) -> int:
-    """Show versions, the device and precision that would be used and why, and what MODEL is."""
+    """Show versions, the device and precision that would be used and why, and what MODEL is.
+
+    Of a scored Parquet or Arrow FILE, show its receipt: model, options and digest of the input.
+    """
     from batchsent.commands.info import info
     from batchsent.terminal.tables import show_facts
 

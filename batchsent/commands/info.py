@@ -1,14 +1,19 @@
-"""What batchsent would do here and why: versions, device, precision, model."""
+"""What batchsent would do here and why: versions, device, precision, model; a file's receipt."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
+from batchsent.errors import InputError, UsageError
+from batchsent.filenames import exists, is_regular
+from batchsent.formats import ReadOptions, open_source, receipt
 from batchsent.model.canaries import open_scorer
 from batchsent.model.device import choose_device
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.options import build, option
+from batchsent.text import printable
 from batchsent.versions import SCORING, versions
 
 
@@ -24,10 +29,13 @@ class InfoOptions(ModelOptions):
 def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Options are those
-    of InfoOptions. Raises ModelError, DeviceError or UsageError.
+    A model is loaded, so that the way it would run is what a scoring run takes. Of a scored file in
+    place of a model the receipt is returned. Options are those of InfoOptions. Raises ModelError,
+    DeviceError, UsageError or InputError.
     """
     settings = build(InfoOptions, options)
+    if model is not None and is_regular(fspath(model)):
+        return {"receipt": read_receipt(fspath(model))}
     found: dict[str, Any] = {"versions": versions(SCORING)}
     if model is None:
         device = choose_device(settings.device, settings.precision)
@@ -39,3 +47,23 @@ def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, 
         return found | scorer.facts()
     finally:
         scorer.close()
+
+
+def read_receipt(path: str) -> dict[str, Any]:
+    """Return the receipt of a scored file: its model, its options and the digest of its input.
+
+    Raises UsageError for a file without one, InputError for one that cannot be read.
+    """
+    name = printable(path)
+    with closing(open_source(path, ReadOptions(), needs_text=False)) as source:
+        keeps_one = source.format in receipt.FORMATS_WITH
+        try:
+            found = receipt.read(source.schema)
+        except ValueError as error:
+            raise InputError(f"the receipt of {name} is damaged: {printable(error)}") from error
+    if found is None:
+        summary = f"{path}.summary.json"
+        hint = f"its summary says what made it: {printable(summary)}" if exists(summary) else None
+        why = "none was written" if keeps_one else "only Parquet and Arrow outputs have one"
+        raise UsageError(f"{name} has no receipt: {why}", hint=hint)
+    return found

@@ -17,6 +17,7 @@ from batchsent.formats.reading import (
     facts_of,
     find_column,
 )
+from batchsent.formats.receipt import without_receipt
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 from batchsent.formats.text_column import TextColumn, find_text
 from batchsent.memory import shortage_of_reader
@@ -245,10 +246,14 @@ class ArrowSink:
 
 
 def joined_schema(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
-    """Return the user's schema, metadata and all, with the new fields after it."""
+    """Return the user's schema, metadata and all, with the new fields after it.
+
+    A receipt of an earlier run gives way to that of `added`, if there is one.
+    """
+    metadata = without_receipt(schema.metadata) | (added.metadata or {})
     for new in added:
         schema = schema.append(new)
-    return schema
+    return schema.with_metadata(metadata or None)
 
 
 def joined_table(

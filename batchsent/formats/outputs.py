@@ -55,6 +55,13 @@ class OutputOptions:
         affects="writing",
         group="Columns",
     )
+    no_receipt: bool = option(
+        False,
+        "Leave out the receipt: model, options and input's SHA-256 in the metadata of a Parquet or "
+        "Arrow output.",
+        affects="writing",
+        group="Run",
+    )
     unsure_below: float | None = option(
         None,
         "Add a column unsure, true where the score is lower, and judge coverage by it.",

@@ -49,7 +49,7 @@ from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock, Prefetch
-from batchsent.run.plan import RunPlan, prepare
+from batchsent.run.plan import RunPlan, prepare, with_later_options
 from batchsent.run.rejects import check_budget
 from batchsent.run.scoring import Scoring
 from batchsent.run.summary_sections import (
@@ -180,8 +180,9 @@ class Run:
         if document is None or paths.target is None or paths.input == "-" or self.options.restart:
             return None
         run = document["run"]
-        if run.get("fingerprint") != plan.fingerprint or run.get("writing") != plan.writing:
-            return None
+        for recorded, wanted in (("fingerprint", plan.fingerprint), ("writing", plan.writing)):
+            if with_later_options(run.get(recorded) or {}, wanted) != wanted:
+                return None
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
         for written in document["outputs"]:
             if not is_intact(files.get(written["role"]), written):

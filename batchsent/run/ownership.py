@@ -22,7 +22,7 @@ from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
 from batchsent.run.paths import RunPaths
-from batchsent.run.plan import RunPlan
+from batchsent.run.plan import RunPlan, with_later_options
 from batchsent.run.summary_sections import is_intact
 from batchsent.text import printable
 
@@ -135,7 +135,8 @@ def why_kept(plan: RunPlan, earlier: Earlier, paths: RunPaths) -> tuple[str, str
             f"{output} was made from an earlier {made_from} of {rows:,} rows{now}",
             "add --overwrite to score it again",
         )
-    was_written = by_flag(document["run"].get("writing") or {})
+    known = with_later_options(known, plan.fingerprint)
+    was_written = by_flag(with_later_options(document["run"].get("writing") or {}, plan.writing))
     different = differences(known, plan.fingerprint)
     different |= differences(was_written, by_flag(plan.writing))
     if not different:

@@ -1,6 +1,7 @@
 """What is known of a run before its model is loaded: input and model, held against the options."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from batchsent.errors import ModelError
 from batchsent.evaluation.gates import EXPECTED, needs_temperature
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.polarity import Sides, check_band, sides_of
-from batchsent.formats import ReadOptions, Source
+from batchsent.formats import ReadOptions, Source, receipt
 from batchsent.formats.opening import check_new_columns, check_sink, columns_to_decode
 from batchsent.formats.outputs import added_schema
 from batchsent.model import calibration
@@ -95,6 +96,12 @@ def prepare(
             source.name,
         )
     values = dataclasses.asdict(options)
+    deciding = fingerprint(source, identity, checked, values)
+    writing = {name: values[name] for name in names_affecting(BatchOptions, "writing")}
+    if not options.no_receipt:
+        added = receipt.with_receipt(
+            added, receipt.make(identity.source, identity.labels, deciding, writing)
+        )
     return RunPlan(
         source=source,
         identity=identity,
@@ -105,8 +112,8 @@ def prepare(
         sides=sides,
         side_tables=side_tables,
         checked=checked,
-        fingerprint=fingerprint(source, identity, checked, values),
-        writing={name: values[name] for name in names_affecting(BatchOptions, "writing")},
+        fingerprint=deciding,
+        writing=writing,
     )
 
 
@@ -149,3 +156,17 @@ def fingerprint(
         **{f"--{name.replace('_', '-')}": options[name] for name in deciding},
         "versions": ", ".join(f"{name} {found}" for name, found in versions(SCORING).items()),
     }
+
+
+def with_later_options(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a summary has recorded, with the default of each option that is younger than it.
+
+    `wanted` has the names of the options today, with or without dashes.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(BatchOptions)}
+    found = dict(recorded)
+    for name in wanted:
+        option = name.removeprefix("--").replace("-", "_")
+        if name not in found and option in defaults:
+            found[name] = defaults[option]
+    return found

@@ -1,6 +1,6 @@
 """A comparison, an evaluation or the metrics of a training as tables on a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -62,13 +62,22 @@ def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> Non
         table = Table(
             title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False
         )
-        for name, value in facts.items():
+        for name, value in flat(facts):
             shown = value
             if isinstance(value, list):
                 shown = ", ".join(map(str, value))
             if shown not in (None, ""):
                 table.add_row(Text(name.replace("_", " ")), Text(printable(shown)))
         console.print(table)
+
+
+def flat(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield facts with those of an inner section in its place."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        else:
+            yield name, value
 
 
 def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:

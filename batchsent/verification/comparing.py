@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
+from batchsent.formats import receipt
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.opening import format_of, open_source
@@ -34,6 +35,7 @@ class Output(Protocol):
     compared: str  # bytes or values
     # names of the columns after the user's; None where the file has no header
     added: list[str] | None
+    receipt: dict[str, Any] | None  # what the output says of its scores; None where it says nothing
 
     def take(self, chunk: Chunk) -> pa.Table:
         """Return the added columns of a chunk's rows, as text where the format knows only text.
@@ -103,6 +105,7 @@ class CsvValues:
     """A CSV made of another format: fields are compared with the text of the values."""
 
     compared = "values"
+    receipt: dict[str, Any] | None = None  # a CSV has none
 
     def __init__(
         self, stream: InputStream, source: Source, options: ReadOptions, *, tabs: bool
@@ -193,8 +196,14 @@ class TypedRows:
         for n, given in enumerate(wanted):
             if not output.schema.field(n).equals(given, check_metadata=True):
                 raise differs(Location(column=given.name), given, output.schema.field(n))
-        if (wanted.metadata or {}) != (output.schema.metadata or {}):
+        if receipt.without_receipt(wanted.metadata) != receipt.without_receipt(
+            output.schema.metadata
+        ):
             raise Difference("the metadata of the schema are not those of the input")
+        try:
+            self.receipt: dict[str, Any] | None = receipt.read(output.schema)
+        except ValueError as error:
+            raise Difference(f"the receipt cannot be read: {printable(error)}") from error
 
     def _as_kept(self, schema: pa.Schema) -> pa.Schema:
         """Return a schema as the output's format keeps it: an Arrow stream names parts of maps."""

@@ -16,7 +16,8 @@ from batchsent.chunk import Chunk
 from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
-from batchsent.formats import FORMATS, ReadOptions, open_source
+from batchsent.files.hashing import sha256_of
+from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
@@ -164,6 +165,7 @@ class Verification:
                     rejects.finish()
                 output.finish()
             input_facts = source.facts()
+        self._check_receipt(output.receipt)
         self.rows |= added.rows
         kind = "byte for byte" if self.compared == "bytes" else "value for value"
         self.checked.append(
@@ -189,6 +191,30 @@ class Verification:
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise self.summary.damaged(error) from error
         return self.verdict(None)
+
+    def _check_receipt(self, found: dict[str, Any] | None) -> None:
+        """Hold the receipt in the output against the summary, or without one against the input.
+
+        Raises Difference.
+        """
+        if found is None:
+            return
+        if self.summary is not None:
+            document = self.summary.document
+            try:
+                run, model = document["run"], document["model"]
+                wanted = receipt.make(
+                    model["source"], model["labels"], run["fingerprint"], run["writing"]
+                )
+            except (KeyError, TypeError) as error:
+                raise self.summary.damaged(error) from error
+            same_section("receipt", wanted, found)
+            self.checked.append("the receipt in the output against the summary")
+        elif self.input != "-" and is_regular(self.input):
+            scores = found.get("scores")
+            claimed = scores.get("input") if isinstance(scores, dict) else None
+            same("the input's SHA-256 in the receipt", claimed, sha256_of(Path(self.input)))
+            self.checked.append("the input against the SHA-256 in the output's receipt")
 
     def _take(self, chunk: Chunk, table: pa.Table, added: Added, rejects: RejectsFile) -> None:
         """Judge and count the rows of a chunk, `table` being the columns added to them.
