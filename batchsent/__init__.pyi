@@ -82,6 +82,7 @@ def batch(
     keep: str | None = None,
     fail_under: str | Sequence[str] = (),
     report: bool = False,
+    report_examples: int = 0,
     output_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,

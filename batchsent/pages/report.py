@@ -7,11 +7,13 @@ from typing import Any
 
 from batchsent.errors import UsageError
 from batchsent.evaluation import gates
+from batchsent.evaluation.examples import ShownExamples
 from batchsent.evaluation.gold import accuracy_word
 from batchsent.evaluation.summary import as_input_error
 from batchsent.pages import axes, charts
 from batchsent.pages.report_charts import length_charts, score_charts
 from batchsent.pages.report_evaluation import evaluation_content
+from batchsent.pages.report_examples import examples_content
 from batchsent.pages.report_files import files_content
 from batchsent.pages.report_groups import groups_content
 from batchsent.pages.template import MOST_SHOWN_LABELS, bounds, count, cut, facts, moment, page
@@ -30,14 +32,17 @@ STAGES = ("check", "load", "read", "tokenize", "score", "write")
 Document = Mapping[str, Any]
 
 
-def render(document: Document, folder: str | None = ".") -> bytes:
-    """Return the page of a summary, in UTF-8.
+def render(
+    document: Document, folder: str | None = ".", examples: ShownExamples | None = None
+) -> bytes:
+    """Return the page of a summary, in UTF-8, with `examples` of rows where there are some.
 
     `folder` is that of the output as seen from the page, for links to the files in it; None for no
     links. Raises InputError for a summary whose figures are not what they should be.
     """
     with as_input_error():
         content = _content(document, folder)
+        content |= examples_content(document, examples)
         sections = {"d": document, "e": document["evaluation"], "s": document.get("sentences")}
         return page("report.html", sections | content)
 
@@ -90,6 +95,8 @@ def _contents(
         found["quality"] = "Agreement with star ratings" if stars else "Against the gold labels"
     if groups is not None:
         found["groups"] = f"Groups by {cut(groups['column'])}"
+    if (document["run"].get("options") or {}).get("report_examples"):
+        found["examples"] = "Examples"
     found |= {"lengths": "Length of the texts", "rows": "Rows and files"}
     if stages:
         found["speed"] = "Speed"

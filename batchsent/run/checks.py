@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
+from batchsent.evaluation.examples import MOST_EXAMPLES
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
 from batchsent.run.options import BatchOptions
@@ -56,14 +57,24 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--disagreements requires gold labels", hint="add --gold COLUMN or --gold-stars COLUMN"
         )
-    if options.keep and not options.disagreements:
-        raise UsageError("--keep requires --disagreements", hint="add --disagreements FILE")
+    if options.keep and not (options.disagreements or options.report_examples):
+        raise UsageError(
+            "--keep requires --disagreements or --report-examples",
+            hint="add --disagreements FILE or --report-examples 10",
+        )
     if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError(
             "--group-by and --disagreements require an output file", hint="write to a file: -o FILE"
         )
-    if options.report and paths.data is None:
-        raise UsageError("--report requires an output file", hint="write to a file: -o FILE")
+    if options.writes_page and paths.data is None:
+        raise UsageError(
+            "--report and --report-examples require an output file", hint="write to a file: -o FILE"
+        )
+    if options.report_examples > MOST_EXAMPLES:
+        raise UsageError(
+            f"--report-examples {options.report_examples:,}: a page shows {MOST_EXAMPLES} at most",
+            hint="sort the output by score for more",
+        )
     # Misspelt gates and budgets are refused before the file is read.
     gates.failed_minimums(None, options.fail_under)
     gates.check_score("--unsure-below", options.unsure_below)

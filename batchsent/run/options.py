@@ -49,7 +49,8 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
     )
     keep: str | None = option(
         None,
-        "With --disagreements: columns of the input to write beside each row, such as id,product.",
+        "With --disagreements or --report-examples: columns of the input to show beside each row, "
+        "such as id,product.",
         metavar="COLUMN,...",
         affects="writing",
         group="Quality",
@@ -67,6 +68,15 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         "Also write the summary as a page, OUTPUT.report.html.",
         affects="nothing",
         group="Common",
+    )
+    report_examples: int = option(
+        0,
+        "Show N rows of each kind on the page: most wrong, least sure, most positive and negative, "
+        "mixed. The page then holds texts.",
+        metavar="N",
+        minimum=0,
+        affects="writing",
+        group="Quality",
     )
     output_format: str | None = option(
         None,
@@ -112,3 +122,8 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         "Check everything that can be checked, print what would be done, write nothing.",
         group="Common",
     )
+
+    @property
+    def writes_page(self) -> bool:
+        """Whether the summary is written as a page too."""
+        return self.report or self.report_examples > 0

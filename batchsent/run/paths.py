@@ -73,7 +73,7 @@ class RunPaths:
         found = {"summary": self.summary}
         if options.bad_rows == "reject":
             found["rejects"] = self.rejects
-        if options.report:
+        if options.writes_page:
             found["report"] = self.report
         found.update(self.tables)
         return {role: path for role, path in found.items() if path is not None}

@@ -1,5 +1,6 @@
 """What is known of a run before its model is loaded: input and model, held against the options."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchsent.errors import ModelError
+from batchsent.errors import ModelError, UsageError
 from batchsent.evaluation.gates import EXPECTED, needs_temperature
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.polarity import Sides, check_band, sides_of
@@ -64,6 +65,9 @@ def check_model(
     sides = None
     if options.sentences or options.writes_polarity:
         sides = sides_of(identity.labels, options.polarity_labels)
+    elif options.report_examples:
+        with contextlib.suppress(UsageError):  # without them the page has fewer kinds of examples
+            sides = sides_of(identity.labels, options.polarity_labels)
     check_band(options.neutral_band, identity.labels)
     check_expected_accuracy(identity, options)
     return gold, temperature, sides
@@ -84,7 +88,7 @@ def prepare(
     check_sink(paths.output, source, added, options.output_format)
     reliability = reliability_of(identity, options)
     rates = reliability.counts(identity.labels).rates_for_groups
-    side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates)
+    side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates, sides)
     with clock.busy("check"):
         decoded = columns_to_decode(paths.output, source, options.output_format)
         checked = check_input(paths.input, source, decoded)

@@ -1,4 +1,4 @@
-"""Tables that a run writes beside its output: groups and disagreements."""
+"""What a run shows of its rows beside the output: groups, disagreements, examples of the page."""
 
 import csv
 import functools
@@ -15,8 +15,10 @@ from batchsent.chunk import Chunk, Scores
 from batchsent.errors import UsageError
 from batchsent.evaluation.corrected_share import ErrorRates
 from batchsent.evaluation.disagreements import Disagreements
+from batchsent.evaluation.examples import Examples, ShownExamples
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
+from batchsent.evaluation.polarity import Sides
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
 from batchsent.formats.csv_types import as_csv_type
@@ -50,6 +52,7 @@ class SideTables:
         options: BatchOptions,
         paths: dict[str, Path],
         rates: ErrorRates | None = None,
+        sides: Sides | None = None,
     ) -> None:
         self._options, self._paths, self._gold = options, paths, gold
         self._groups: Groups | None = None
@@ -65,11 +68,15 @@ class SideTables:
             )
             # The summary holds no review text.
             self._is_text = options.group_by == source.facts()["columns"]["text"]
+        names = column_names(options.keep) if options.keep else []
+        self._names = names
+        self._kept = [find_column(source.columns, n, "--keep", source.name) for n in names]
         if options.disagreements:
             assert gold is not None  # checked with the options
-            names = column_names(options.keep) if options.keep else []
-            self._kept = [find_column(source.columns, n, "--keep", source.name) for n in names]
             self._disagreements = Disagreements(gold, names)
+        self._examples: Examples | None = None
+        if options.report_examples:
+            self._examples = Examples(labels, options.report_examples, gold, sides)
 
     def add(self, chunk: Chunk, scores: Scores) -> None:
         """Count a finished chunk."""
@@ -81,6 +88,22 @@ class SideTables:
             self._groups.add(chunk.carried.column(self._column), scores, gold)
         if self._disagreements is not None:
             self._disagreements.add(chunk, scores, functools.partial(self._cells, chunk))
+        if self._examples is not None:
+            self._examples.add(chunk, scores, functools.partial(self._shown_cells, chunk))
+
+    def examples(self) -> ShownExamples | None:
+        """Return the rows for the page; None where none were asked for."""
+        if self._examples is None:
+            return None
+        return ShownExamples(tuple(self._names), self._examples.sections())
+
+    def _shown_cells(self, chunk: Chunk, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
+        """Return the cells of each of some rows in the columns of --keep, as a page shows them."""
+        columns = [cells.to_pylist() for cells in self._cells(chunk, rows)]
+        return [
+            tuple("" if cells[n] is None else str(cells[n]) for cells in columns)
+            for n in range(len(rows))
+        ]
 
     def _cells(self, chunk: Chunk, rows: NDArray[np.intp]) -> list[pa.Array]:
         """Return the cells of some rows in the columns of --keep, in types that CSV has."""

@@ -97,10 +97,11 @@ class RunFiles:
             self._rejects.commit()
         for table in self._tables:
             table.commit()
-        if self._options.report and paths.report is not None:
+        if self._options.writes_page and paths.report is not None:
             from batchsent.pages.report import render
 
-            write_file(paths.report, render(document))
+            examples = self._plan.side_tables.examples()
+            write_file(paths.report, render(document, examples=examples))
         if paths.summary is not None:
             write_file(paths.summary, content)
         if parts is not None:
