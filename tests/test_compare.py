@@ -105,6 +105,20 @@ def test_changes_of_shares_and_figures():
     assert comparison["gates"]["label_share_change"] == 1
 
 
+def test_the_expected_accuracy_is_compared_where_both_have_it(monday, tuesday):
+    """Its fall is a gate that needs no gold labels; an older summary has no such figure."""
+    before = monday | {"predictions": monday["predictions"] | {"expected_accuracy": 0.91}}
+    after = tuesday | {"predictions": tuesday["predictions"] | {"expected_accuracy": 0.76}}
+    comparison = compare(before, after)
+    assert figures(comparison)["expected_accuracy"]["change"] == pytest.approx(-0.15)
+    (failure,) = check(comparison, ["expected_accuracy_drop>0.1"])
+    assert failure["value"] == pytest.approx(0.15)
+    old = {k: v for k, v in monday["predictions"].items() if k != "expected_accuracy"}
+    comparison = compare(monday | {"predictions": old}, after)
+    assert "expected_accuracy" not in figures(comparison)
+    assert comparison["gates"]["expected_accuracy_drop"] is None
+
+
 def test_figures_with_gold_are_compared_where_both_have_it(monday, tuesday):
     """Accuracy and its kin are compared between two runs with gold; with one there is nothing to
     compare.

@@ -165,6 +165,10 @@ def _rates(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Figure]:
     )
     said_a, said_b = a["predictions"], b["predictions"]
     figures.append(_figure("mean_score", said_a["mean_score"], said_b["mean_score"]))
+    # Older summaries, and those of models without a temperature, have no such figure.
+    expected = [said.get(gates.EXPECTED) for said in (said_a, said_b)]
+    if None not in expected:
+        figures.append(_figure(gates.EXPECTED, *expected))
     # Shares below two different thresholds are two different figures.
     if said_a["unsure_below"] is not None and said_a["unsure_below"] == said_b["unsure_below"]:
         figures.append(
@@ -279,7 +283,7 @@ def _gates(
         values[f"{name}_share_rise"] = changes.get(f"{name}_share")
     mean = changes.get("mean_score")
     values["mean_score_change"] = None if mean is None else abs(mean)
-    for name in BETTER:
+    for name in (*BETTER, gates.EXPECTED):
         change = changes.get(name)
         values[f"{name}_drop"] = None if change is None else 0 - change  # not -0.0
     for name in WORSE:
