@@ -10,7 +10,7 @@ import pytest
 
 from batchsent.commands.batch import batch
 from batchsent.commands.info import info
-from batchsent.errors import GateFailed, UsageError
+from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.formats import receipt
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
@@ -128,3 +128,15 @@ def test_an_output_of_before_the_options_of_today_is_up_to_date(dump, tmp_path):
         del document["run"]["writing"][name]
     path.write_text(json.dumps(document))
     assert batch(dump, out, models=HashModels())["status"] == "up_to_date"
+
+
+def test_a_receipt_made_to_exhaust_the_reader_is_refused(dump, tmp_path):
+    """JSON nested 200,000 deep is a damaged receipt, not a bug."""
+    out = tmp_path / "out.parquet"
+    batch(dump, out, models=HashModels())
+    metadata = pq.read_schema(out).metadata | {receipt.KEY: b"[" * 200_000}
+    pq.write_table(pq.read_table(out).replace_schema_metadata(metadata), out)
+    with pytest.raises(GateFailed, match="receipt cannot be read: it is nested too deeply"):
+        verify(dump, out)
+    with pytest.raises(InputError, match="damaged: it is nested too deeply"):
+        info(out)

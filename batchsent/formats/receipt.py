@@ -56,7 +56,10 @@ def read(schema: pa.Schema) -> dict[str, Any] | None:
     raw = (schema.metadata or {}).get(KEY)
     if raw is None:
         return None
-    found = json.loads(raw)
+    try:
+        found = json.loads(raw)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise ValueError(f"it is no {SCHEMA}")
     return found
