@@ -244,6 +244,7 @@ def finetune(
     max_length: int | None = None,
     long_text: Literal["head", "tail", "head-tail"] | None = None,
     distill: bool = False,
+    crops: int = 0,
     learning_rate: float | None = None,
     batch_size: int = 16,
     accumulate: int = 1,

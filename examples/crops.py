@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import batchsent
-from batchsent.sentences import sentence_spans
+from batchsent.training.crops import SENTENCES, crops_of
 
-SENTENCES = (1, 2, 3)  # lengths of the crops
 PER_REVIEW = 2  # crops of each length
 SEED = 42
 
@@ -111,25 +110,6 @@ def crop_table(labelled: pa.Table, sentences: int, per_review: int, seed: int) -
         texts += found
         labels += [label] * len(found)
     return pa.table({"text": texts, "label": pa.array(labels, pa.int8())})
-
-
-def crops_of(text: str, sentences: int, count: int, random: np.random.Generator) -> list[str]:
-    """Return at most `count` crops of so many sentences, each from another place."""
-    parts = sentences_of(text)
-    starts = len(parts) - sentences + 1
-    if starts < 1:
-        return []
-    chosen = random.choice(starts, min(count, starts), replace=False)
-    return [" ".join(parts[start : start + sentences]) for start in chosen]
-
-
-def sentences_of(text: str) -> list[str]:
-    """Return the sentences of a review.
-
-    Those of one word, such as a rating by itself, are left out: of "Great film. 10/10" one remains.
-    """
-    found = [text[start:end] for start, end in sentence_spans(text)]
-    return [sentence for sentence in found if len(sentence.split()) > 1]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchsent.commands.finetune import finetune
+from batchsent.errors import UsageError
+from batchsent.training.crops import add_crops, crops_of, sentences_of
+from batchsent.training.examples import Examples
+
 CROPS = Path(__file__).parents[1] / "examples" / "crops.py"
 REVIEW = (
     'One good film. "Two bad films!" Three (of the) plots?<br /><br />Four lines\nremain. 10/10'
@@ -40,19 +45,19 @@ def crops():
         ("Wait for it.<BR>\nGreat end", ["Wait for it.", "Great end"]),
     ],
 )
-def test_crops_are_made_of_sentences_of_two_words_and_more(crops, text, parts):
+def test_crops_are_made_of_sentences_of_two_words_and_more(text, parts):
     """Numbers are not split, and parts of one word are left out."""
     if parts is None:
         parts = ["A good film!", "A bad plot...", "It is 3.5 of 5."]
-    assert crops.sentences_of(text) == parts
+    assert sentences_of(text) == parts
 
 
-def test_a_crop_is_neighbouring_sentences(crops):
+def test_a_crop_is_neighbouring_sentences():
     """Crops of a review come from different places, as many as there are at most."""
     text = "S 0. S 1. S 2. S 3."
-    found = crops.crops_of(text, 2, 5, np.random.default_rng(0))
+    found = crops_of(text, 2, 5, np.random.default_rng(0))
     assert sorted(found) == ["S 0. S 1.", "S 1. S 2.", "S 2. S 3."]
-    assert crops.crops_of(text, 5, 5, np.random.default_rng(0)) == []
+    assert crops_of(text, 5, 5, np.random.default_rng(0)) == []
 
 
 def test_the_seed_decides_the_crops(crops):
@@ -95,3 +100,55 @@ def test_it_prints_figures_of_every_length(tmp_path, tiny_model):
         assert 0 <= row["share_positive"] <= 1
         low, high = row["accuracy_interval"]
         assert low <= row["accuracy"] <= high
+
+
+def test_training_rows_get_crops_with_the_label_of_their_review():
+    """The reviews stay first; a crop is part of its review and has its label and row number."""
+    texts = [" ".join(f"Review {r} part {s}." for s in range(8)) for r in range(20)]
+    reviews = Examples(texts, [r % 2 for r in range(20)], {"name": "r"}, numbers=range(1, 21))
+    found = add_crops(reviews, [], 4, seed=3)
+    assert found.texts[:20] == texts
+    assert found.facts == {"name": "r", "crops": len(found.texts) - 20}
+    crops = list(zip(found.texts, found.labels, found.numbers, strict=True))[20:]
+    assert 60 < len(crops) <= 80
+    assert {text.count(".") for text, _, _ in crops} == {1, 2, 3}
+    for text, label, number in crops:
+        assert text in texts[number - 1]
+        assert label == (number - 1) % 2
+    assert add_crops(reviews, [], 4, seed=3) == found
+    assert add_crops(reviews, [], 4, seed=4) != found
+
+
+def test_no_crop_is_a_text_to_measure_on_nor_of_two_labels():
+    """Crops that are measured on, whole reviews and crops of both classes are left out."""
+    reviews = Examples(
+        ["I saw it. Very good.", "I saw it. Very bad.", "One good film.", "A fine  end. A cat."],
+        [1, 0, 1, 1],
+        {},
+    )
+    measured = Examples(["A fine end."], [1], {})
+    found = add_crops(reviews, [measured], 30, seed=0)
+    assert sorted(found.texts[4:]) == ["A cat.", "Very bad.", "Very good."]
+
+
+def test_finetune_learns_from_crops_and_never_measures_on_them(tmp_path, tiny_model):
+    """metrics.json counts the crops among the training rows; the evaluation rows stay the same."""
+    lines = [f"The film {i} is great. Really lovely {i}! Best love,pos" for i in range(20)]
+    lines += [f"The film {i} is awful. Really boring {i}! Worst hate,neg" for i in range(20)]
+    (tmp_path / "r.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    shared = {"train": str(tmp_path / "r.csv"), "base_model": str(tiny_model), "epochs": 1}
+    plain = finetune(tmp_path / "plain", **shared)["data"]
+    cropped = finetune(tmp_path / "cropped", crops=2, **shared)["data"]
+    assert cropped["eval"] == plain["eval"]
+    assert cropped["train"]["crops"] > 20
+    assert cropped["train"]["rows"] == plain["train"]["rows"] + cropped["train"]["crops"]
+    assert f"{cropped['train']['crops']:,}" in (tmp_path / "cropped" / "README.md").read_text()
+    assert (tmp_path / "cropped" / "seen_texts.hashes").stat().st_size > (
+        tmp_path / "plain" / "seen_texts.hashes"
+    ).stat().st_size
+
+
+def test_crops_have_no_probabilities_of_a_teacher(tmp_path):
+    """--distill learns what the teacher says of the whole review."""
+    with pytest.raises(UsageError, match="--crops"):
+        finetune(tmp_path / "m", train="x.csv", distill=True, crops=1)

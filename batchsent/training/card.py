@@ -78,6 +78,7 @@ def data(document: dict[str, Any]) -> list[str]:
         (f"rows {inert(label)}", f"{rows:,}", f"{evaluated['labels'][label]:,}")
         for label, rows in train["labels"].items()
     ]
+    crops = [("crops among them", f"{train['crops']:,}", "none")] if "crops" in train else []
     return [
         "## Data",
         table(
@@ -87,6 +88,7 @@ def data(document: dict[str, Any]) -> list[str]:
                 ("split", inert(train.get("split") or "whole"), inert(split_of(evaluated))),
                 ("rows", f"{train['rows']:,}", f"{evaluated['rows']:,}"),
                 *by_class,
+                *crops,
                 ("rows left out", left_out(train), left_out(evaluated)),
                 ("commit or SHA-256 of the source", inert(source(train)), inert(source(evaluated))),
                 ("SHA-256 of the rows used", train["rows_sha256"], evaluated["rows_sha256"]),

@@ -165,6 +165,13 @@ class FinetuneOptions:
         "--probabilities` wrote.",
         group="Training",
     )
+    crops: int = option(
+        0,
+        "Also train on so many crops of each review: 1 to 3 sentences with its label, for models "
+        "that score short texts.",
+        metavar="N",
+        group="Data",
+    )
     learning_rate: float | None = option(
         None,
         f"Highest learning rate. Without it: {LEARNING_RATE}, {LORA_LEARNING_RATE} with --lora, or"
@@ -288,7 +295,7 @@ def check_options(settings: FinetuneOptions) -> None:
         value = getattr(settings, name)
         if value is not None and not (0 < value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be above 0")
-    for name in ("train_samples", "eval_samples", "weight_decay", "warmup", "seed"):
+    for name in ("train_samples", "eval_samples", "crops", "weight_decay", "warmup", "seed"):
         value = getattr(settings, name)
         if value is not None and not (0 <= value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
@@ -321,6 +328,11 @@ def check_options(settings: FinetuneOptions) -> None:
             "--class-weights and --label-smoothing are about labels, --distill learns "
             "probabilities",
             hint="leave them out",
+        )
+    if settings.distill and settings.crops:
+        raise UsageError(
+            "--crops gives crops the label of their review, --distill learns probabilities",
+            hint="leave one of them out, or let the teacher score crops of the reviews",
         )
     if settings.early_stopping is not None and settings.save_strategy == "no":
         raise UsageError(

@@ -6,6 +6,7 @@ from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
 from batchsent.reporting import Reporter
 from batchsent.text import printable
+from batchsent.training.crops import add_crops
 from batchsent.training.deduplicate import choose_rows
 from batchsent.training.examples import Examples, hold_out, sample, select_examples
 from batchsent.training.labels import decide_labels
@@ -48,6 +49,9 @@ def find_rows(settings: FinetuneOptions, reporter: Reporter) -> tuple[list[str],
     validation = None
     if settings.early_stopping is not None or settings.trials is not None:
         examples, validation = hold_out(examples, settings.hold_out, settings.seed)
+    if settings.crops:
+        kept_out = [side for side in (validation, evaluation) if side is not None]
+        examples = add_crops(examples, kept_out, settings.crops, settings.seed)
     found = Splits(examples, validation, evaluation)
     tell(found, names, reporter)
     if len(set(examples.labels)) < 2:
@@ -117,9 +121,12 @@ def tell(splits: Splits, names: list[str], reporter: Reporter) -> None:
         counts = side.counts(names)
         by_class = ", ".join(f"{count:,} {printable(name)}" for name, count in counts.items())
         left = describe_left_out(side.facts["left_out"])
+        cropped = f"; {side.facts['crops']:,} are crops" if "crops" in side.facts else ""
         left_out = f"; left out of {side.facts['rows_read']:,}: {left}" if left else ""
         source = printable(side.facts["name"])
-        reporter.notice(f"{verb} {len(side.texts):,} rows of {source}: {by_class}{left_out}")
+        reporter.notice(
+            f"{verb} {len(side.texts):,} rows of {source}: {by_class}{cropped}{left_out}"
+        )
 
 
 def describe_left_out(counts: dict[str, int]) -> str:
