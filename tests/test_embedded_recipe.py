@@ -12,9 +12,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.errors import UsageError
-from batchsent.model.int8 import require_int8
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -30,10 +27,6 @@ def recipe(monkeypatch):
 
 def test_the_card_has_the_figures_of_the_test_reviews_and_their_crops(recipe, tmp_path, tiny_model):
     """Every figure of the card's template is measured, and none is left as a name."""
-    try:
-        require_int8()
-    except UsageError as error:
-        pytest.skip(str(error))
     reviews = pyarrow.csv.read_csv(EXAMPLES / "reviews-train.csv").slice(0, 40)
     positive = pc.equal(reviews["label"], "POSITIVE").cast(pa.int8())
     pq.write_table(

@@ -9,9 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchsent.commands.batch import batch
+from batchsent.commands.compare import compare
 from batchsent.commands.evaluate import evaluate
+from batchsent.commands.sample import sample
 from batchsent.errors import UsageError
 from batchsent.evaluation.polarity import sides_of
+from batchsent.formats.scored_columns import NeutralRows
 from batchsent.model import calibration, held_out
 from batchsent.training.held_out import count_held_out
 from batchsent.verification.verify import verify
@@ -133,15 +136,36 @@ def test_another_band_needs_no_scoring(dump, tmp_path):
         batch(dump, out, models=HashModels(), neutral_band=0.4)
 
 
-def test_evaluate_counts_neutral_as_a_label_of_its_own(dump, tmp_path):
-    """Gold of 0 and 1 still means the model's labels, and a NEUTRAL row is not right by it."""
-    out = tmp_path / "out.csv"
-    batch(dump, out, models=HashModels(), neutral_band=0.4)
-    frame = pd.read_csv(out).dropna(subset="label")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_reads_the_file_later_takes_the_label_that_the_model_gave(dump, tmp_path, suffix):
+    """Evaluate has the figures of the run, sample draws by the model's labels, and compare finds no
+    label changed by the band alone.
+    """
+    plain, out = tmp_path / f"plain{suffix}", tmp_path / f"out{suffix}"
+    batch(dump, plain, models=HashModels())
+    run = batch(dump, out, models=HashModels(), neutral_band=0.4, gold="gold")
     found = evaluate(str(out), gold="gold")["evaluation"]
-    right = frame["label"] == frame["gold"].map({0: "NEGATIVE", 1: "POSITIVE"})
-    assert found["accuracy"] == pytest.approx(right.mean())
-    assert found["labels"][-1]["label"] == "NEUTRAL"
+    assert found["accuracy"] == run["evaluation"]["accuracy"]
+    assert [label["label"] for label in found["labels"]] == ["NEGATIVE", "POSITIVE"]
+    drawn = sample(out, tmp_path / "drawn.csv", rows=50)
+    assert {label for stratum in drawn["strata"] for label in stratum["labels"]} == {
+        "NEGATIVE",
+        "POSITIVE",
+    }
+    assert compare(plain, out)["flips"] == 0
+
+
+def test_a_neutral_label_of_the_models_own_is_left_as_it_is():
+    """Its score is its own probability, which does not fit the polarity."""
+    score = np.array([0.9, 0.8, 0.6], dtype=np.float32)
+    kept = NeutralRows().resolve(["POSITIVE", "NEGATIVE", "NEUTRAL"], score, [0.8, -0.6, 0.1])
+    assert kept[2] == "NEUTRAL"
+    banded = NeutralRows().resolve(
+        ["POSITIVE", "NEGATIVE", "NEUTRAL", None],
+        np.array([0.9, 0.8, 0.55, np.nan], dtype=np.float32),
+        ["0.8", "-0.6", "-0.1", ""],
+    )
+    assert banded == ["POSITIVE", "NEGATIVE", "NEGATIVE", None]
 
 
 @pytest.mark.parametrize(

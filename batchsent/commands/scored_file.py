@@ -9,12 +9,13 @@ import numpy as np
 from batchsent.chunk import Chunk, Scores
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import summary
-from batchsent.evaluation.polarity import NEUTRAL
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.scored_columns import (
     BadCell,
+    NeutralRows,
     label_numbers,
     label_texts,
+    number,
     probabilities,
     to_scores,
     too_low,
@@ -50,29 +51,26 @@ def find_labels(
         with closing(open_source(path, options, needs_text=False)) as source:
             found |= _distinct_labels(source, prefix)
             known += [_labels_of_summary(path), _labels_of_columns(source.columns, prefix)]
-    neutral = (NEUTRAL,) if f"{prefix}polarity" in source.columns and NEUTRAL in found else ()
-    found -= set(neutral)
     for labels in known:
         if found <= set(labels):
-            # After the model's own: gold numbers count these.
-            return tuple(dict.fromkeys((*labels, *neutral)))
+            return labels
     if len(found) == 1:
         raise InputError(
             f"{printable(paths[0])}: {printable(next(iter(found)))} is the only label in it, so "
             "the others are not known",
             hint="name all labels of the model with --labels",
         )
-    return (*sorted(found), *neutral)
+    return tuple(sorted(found))
 
 
 def _distinct_labels(source: Source, prefix: str) -> set[str]:
     """Return the labels in a label column. Raises UsageError, InputError for too many."""
-    column = f"{prefix}label"
-    check_column(source, column)
+    columns = LabelColumns.of(source, prefix)
+    column = columns.label
     found: set[str] = set()
-    for chunk in source.chunks([column]):
+    for chunk in source.chunks(columns.names):
         try:
-            found.update(text for text in label_texts(chunk.columns[column]) if text)
+            found.update(text for text in columns.texts(chunk) if text)
         except BadCell as bad:
             raise UsageError(
                 f"{source.name}: column {printable(column)} holds "
@@ -105,11 +103,45 @@ def _labels_of_columns(columns: list[str], prefix: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ScoredColumns:
-    """The columns of a scored file that are judged, by their names."""
+class LabelColumns:
+    """The columns that tell the model's label of a row, by their names."""
 
     label: str
     score: str
+    polarity: str | None
+    neutral: NeutralRows
+
+    @classmethod
+    def of(cls, source: Source, prefix: str) -> "LabelColumns":
+        """Find them in a file. Raises UsageError."""
+        label, score, polarity = (prefix + name for name in ("label", "score", "polarity"))
+        for name in (label, score):
+            check_column(source, name)
+        there = polarity if polarity in source.columns else None
+        return cls(label, score, there, NeutralRows())
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all of them."""
+        return [self.label, self.score, *([self.polarity] if self.polarity else [])]
+
+    def texts(self, chunk: Chunk) -> list[str | None]:
+        """Return the label of each row; of one within a neutral band the model's own.
+
+        Raises BadCell for a label that is not text.
+        """
+        texts = label_texts(chunk.columns[self.label])
+        if self.polarity is None:
+            return texts
+        score = np.array([number(cell) for cell in chunk.columns[self.score]], dtype=np.float32)
+        return self.neutral.resolve(texts, score, chunk.columns[self.polarity])
+
+
+@dataclass(frozen=True)
+class ScoredColumns:
+    """The columns of a scored file that are judged, by their names."""
+
+    of_label: LabelColumns
     each: tuple[str, ...]  # prob_<label> of every label; empty where they are not needed or there
     truncated: str | None
     labels: tuple[str, ...]
@@ -117,25 +149,25 @@ class ScoredColumns:
     @classmethod
     def find(cls, source: Source, labels: tuple[str, ...], prefix: str) -> "ScoredColumns":
         """Find the columns that batchsent wrote. Raises UsageError."""
-        label, score, truncated = (prefix + name for name in ("label", "score", "truncated"))
-        for name in (label, score):
-            check_column(source, name)
+        truncated = f"{prefix}truncated"
         each = tuple(f"{prefix}prob_{name}" for name in labels)
         # Of two labels the score tells both probabilities; of more only columns of their own do.
         if len(labels) == 2 or not set(each) <= set(source.columns):
             each = ()
-        return cls(label, score, each, truncated if truncated in source.columns else None, labels)
+        of_label = LabelColumns.of(source, prefix)
+        return cls(of_label, each, truncated if truncated in source.columns else None, labels)
 
     @property
     def names(self) -> list[str]:
         """Names of all of them."""
-        return [self.label, self.score, *self.each, *([self.truncated] if self.truncated else [])]
+        more = [self.truncated] if self.truncated else []
+        return [*self.of_label.names, *self.each, *more]
 
     def scores(self, chunk: Chunk) -> Scores:
         """Put the scores of a chunk together again, as the model gave them. Raises InputError."""
         cells, first_row = chunk.columns, chunk.start_row
         try:
-            winners = label_numbers(label_texts(cells[self.label]), self.labels)
+            winners = label_numbers(self.of_label.texts(chunk), self.labels)
         except BadCell as bad:
             raise InputError(
                 f"the label '{printable(bad.cell)}' is not one of "
@@ -144,7 +176,7 @@ class ScoredColumns:
             ) from bad
         given = winners >= 0
         try:
-            score = probabilities(cells[self.score], given)
+            score = probabilities(cells[self.of_label.score], given)
             each = [probabilities(cells[name], given) for name in self.each]
         except BadCell as bad:
             raise InputError(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import SCORED, Scores, SentenceScores
 from batchsent.evaluation.bins import share
 
+# More than 0.5, or a sentence could be clearly both.
 # A sentence is clearly positive, or negative, where that label has this probability at least. Under
 # it a sentence is most often one that says nothing of the kind: "I saw it with my brother."
 CLEAR = 0.8

@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, SCORED, Scores
+from batchsent.evaluation.polarity import NEUTRAL
 
 # The winner of n labels has 1/n at least, but for rounding.
 LEAST_WINNER = 1 - 1e-5
+# Two float32 probabilities add up to 1 but for rounding.
+POLARITY_ERROR = 1e-5
 
 
 class BadCell(Exception):
@@ -40,6 +43,35 @@ def label_numbers(texts: Sequence[str | None], labels: Sequence[str]) -> NDArray
     except KeyError:
         row = next(row for row, text in enumerate(texts) if text not in numbers)
         raise BadCell(row, texts[row]) from None
+
+
+class NeutralRows:
+    """Gives rows that a neutral band labelled NEUTRAL the label that the model gave them.
+
+    There the score tells how far the polarity is from 0, and its sign which of the two labels it
+    is. What the labels are called is learned from the other rows. A NEUTRAL that is a label of the
+    model's own does not fit, and stays.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[bool, str] = {}  # of positive polarity, and of negative
+
+    def resolve(
+        self, texts: list[str | None], score: NDArray[np.float32], polarity: Sequence[Any]
+    ) -> list[str | None]:
+        """Return the labels of rows (rows,) with scores and the cells of the column polarity."""
+        values = np.array([number(cell) for cell in polarity])
+        fits = np.abs(2 * score - 1 - np.abs(values)) < POLARITY_ERROR
+        neutral = np.array([text == NEUTRAL for text in texts], dtype=bool)
+        for side in (True, False):
+            others = np.flatnonzero(fits & ~neutral & ((values > 0) == side) & (values != 0))
+            if side not in self._names and len(others):
+                self._names[side] = str(texts[others[0]])
+        found = list(texts)
+        if len(self._names) == 2:
+            for row in np.flatnonzero(fits & neutral).tolist():
+                found[row] = self._names[bool(values[row] > 0)]
+        return found
 
 
 def filled(cells: Sequence[Any]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, Source, find_column
-from batchsent.formats.scored_columns import BadCell, label_texts, probabilities
+from batchsent.formats.scored_columns import BadCell, NeutralRows, label_texts, probabilities
 from batchsent.text import printable
 
 HINT = "say which columns batchsent wrote with --prefix"
@@ -25,7 +25,8 @@ class ScoredRows:
 
     start_row: int  # number of the first row, counted from 0
     texts: list[str | None]  # (rows,)
-    labels: list[str | None]  # (rows,) None where the model gave no label
+    # (rows,) None where the model gave no label; of a row within a neutral band the model's own
+    labels: list[str | None]
     scores: NDArray[np.float32]  # (rows,) probability of the label, NaN where there is none
     others: dict[str, list[Any]]  # (rows,) cells of each further column that was asked for
 
@@ -72,6 +73,8 @@ class ScoredFile:
         self.source = open_source(path, options)
         self.name, self._found = self.source.name, set[str]()
         self._label, self._score = prefix + "label", prefix + "score"
+        self._polarity = prefix + "polarity"
+        self._neutral = NeutralRows() if self._polarity in self.source.columns else None
         self._others = {option: column for option, column in others.items() if column is not None}
         try:
             self._check_columns()
@@ -92,10 +95,14 @@ class ScoredFile:
         of labels with more than MOST_READ_LABELS values.
         """
         columns = [self._label, self._score, *self._others.values()]
+        if self._neutral is not None:
+            columns.append(self._polarity)
         for chunk in self.source.chunks(list(dict.fromkeys(columns))):
             labels = self._labels(chunk)
             given = np.array([label is not None for label in labels], dtype=bool)
             scores = self._scores(chunk, given)
+            if self._neutral is not None:
+                labels = self._neutral.resolve(labels, scores, chunk.columns[self._polarity])
             others = {option: chunk.columns[name] for option, name in self._others.items()}
             yield chunk, ScoredRows(chunk.start_row, chunk.texts, labels, scores, others)
 

@@ -197,6 +197,10 @@ class Run:
         if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
                 paths.failure.unlink()  # of a run that failed in its last step
+        if self.options.report and paths.report is not None and not paths.report.exists():
+            from batchsent.pages.report import render
+
+            write_file(paths.report, render(document))
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 

@@ -100,6 +100,9 @@ def line(document: Mapping[str, Any]) -> str:
     shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in given]
     if shares:
         parts.append(", ".join(shares))
+    expected = document["predictions"].get("expected_accuracy")
+    if expected is not None:
+        parts.append(f"expected accuracy {expected:.3f}")
     evaluation = document["evaluation"]
     if evaluation is not None and evaluation["rows"]:
         parts.append(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.errors import GateFailed, UsageError
+from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
 from batchsent.files.hashing import sha256_of
@@ -310,6 +311,7 @@ class Verification:
                 name = entry["label"]
                 same(f"neutral {printable(name)}", entry["count"], added.neutral[name])
         if self.written_by.sentences:
+            same("sentences clear_at_least", document["sentences"]["clear_at_least"], CLEAR)
             for name, found in added.sentences.items():
                 same(f"sentences {name}", document["sentences"][name], found)
         self.checked.append("counts of rows and labels, scores and lengths against the summary")
