@@ -123,6 +123,8 @@ class Scores:
     truncated_tokens: NDArray[np.int32]
     status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
     distinct: int  # texts that went through the model, each once
+    # (rows,) pieces that continue a word or stand for an unknown one, where the tokenizer tells
+    odd_pieces: NDArray[np.int32] | None = None
     sentences: "SentenceScores | None" = None  # of all texts, where they were asked for
 
     @property

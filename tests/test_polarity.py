@@ -12,7 +12,7 @@ from batchsent.commands.batch import batch
 from batchsent.commands.evaluate import evaluate
 from batchsent.errors import UsageError
 from batchsent.evaluation.polarity import sides_of
-from batchsent.model import held_out
+from batchsent.model import calibration, held_out
 from batchsent.training.held_out import count_held_out
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels, probability
@@ -109,8 +109,10 @@ def test_without_gold_the_held_out_rows_of_the_model_tell_it(tmp_path):
     positive = np.array([0.55, 0.1, 0.9, 0.95], dtype=np.float32)
     each = np.stack([1 - positive, positive], axis=1)
     right = np.array([1, 0, 1, 0])
-    counted = count_held_out(("NEGATIVE", "POSITIVE"), each, right, temperature=1.0)
+    counted = count_held_out(("NEGATIVE", "POSITIVE"), each, right, temperature=1.5)
     (model / held_out.FILE).write_bytes(held_out.dumps(counted))
+    fitted = calibration.Calibration(1.5, 1_000, 0.1, 0.1, 0.5, 0.5)
+    (model / calibration.FILE).write_bytes(calibration.dumps(fitted))
     source = tmp_path / "in.csv"
     source.write_text("text\ngreat\nawful\n")
     summary = batch(source, tmp_path / "out.csv", model=str(model), neutral_band=0.3, device="cpu")

@@ -44,6 +44,7 @@ def test_it_names_model_options_and_input(dump, tmp_path, suffix):
     assert found["schema"] == "batchsent.receipt/1"
     assert found["scores"]["input"] == hashlib.sha256(dump.read_bytes()).hexdigest()
     assert found["scores"] == summary["run"]["fingerprint"]
+    assert str(tmp_path) not in json.dumps(found)
     assert found["writing"]["details"] is True
     assert found["labels"] == ["NEGATIVE", "POSITIVE"]
     assert "review" not in json.dumps(found).replace("text_column", "")
@@ -109,6 +110,23 @@ def test_verify_refuses_a_receipt_that_is_not_the_summarys(dump, tmp_path):
         verify(dump, out)
 
 
+def test_a_receipt_that_was_taken_out_is_missed(dump, tmp_path):
+    """The summary says that there was one, even where its hash was changed with the file."""
+    out = tmp_path / "out.parquet"
+    batch(dump, out, models=HashModels())
+    table = pq.read_table(out)
+    own = {key: value for key, value in table.schema.metadata.items() if key != receipt.KEY}
+    pq.write_table(table.replace_schema_metadata(own), out)
+    path = tmp_path / "out.parquet.summary.json"
+    document = json.loads(path.read_text())
+    data = document["outputs"][0]
+    data["bytes"] = out.stat().st_size
+    data["sha256"] = hashlib.sha256(out.read_bytes()).hexdigest()
+    path.write_text(json.dumps(document))
+    with pytest.raises(GateFailed, match="receipt in the metadata is missing"):
+        verify(dump, out)
+
+
 def test_a_csv_has_its_summary(dump, tmp_path):
     """Info says so."""
     out = tmp_path / "out.csv"
@@ -131,10 +149,10 @@ def test_an_output_of_before_the_options_of_today_is_up_to_date(dump, tmp_path):
 
 
 def test_a_receipt_made_to_exhaust_the_reader_is_refused(dump, tmp_path):
-    """JSON nested 200,000 deep is a damaged receipt, not a bug."""
+    """JSON nested 60,000 deep is a damaged receipt, not a bug."""
     out = tmp_path / "out.parquet"
     batch(dump, out, models=HashModels())
-    metadata = pq.read_schema(out).metadata | {receipt.KEY: b"[" * 200_000}
+    metadata = pq.read_schema(out).metadata | {receipt.KEY: b"[" * 60_000}
     pq.write_table(pq.read_table(out).replace_schema_metadata(metadata), out)
     with pytest.raises(GateFailed, match="receipt cannot be read: it is nested too deeply"):
         verify(dump, out)

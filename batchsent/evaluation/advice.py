@@ -10,6 +10,7 @@ MANY_BLANK = 0.10
 MANY_UNMATCHED = 0.01
 POORLY_CALIBRATED = 0.10
 ENOUGH_ROWS = 100
+MANY_UNFAMILIAR, ENOUGH_UNFAMILIAR = 0.05, 20
 # Gold values that match no label and are numbers are ratings.
 RATING = re.compile(r"\d+([.,]\d+)?")
 
@@ -35,6 +36,20 @@ def advise(
         *(_about_gold(evaluation) if evaluation is not None else []),
         *_about_rows(rows),
         *_about_long_texts(text, used.get("long_text")),
+        *_about_unfamiliar(text.get("unfamiliar")),
+    ]
+
+
+def _about_unfamiliar(found: Mapping[str, Any] | None) -> list[dict[str, str | None]]:
+    if not found or found["judged"] < ENOUGH_UNFAMILIAR or found["share"] <= MANY_UNFAMILIAR:
+        return []
+    return [
+        warning(
+            "unfamiliar",
+            f"{found['rows']:,} of {found['judged']:,} longer texts ({found['share']:.1%}) do not "
+            "look like what the model has learned: another language, code or noise",
+            "their labels are guesses: use a model for their language, or leave them out",
+        )
     ]
 
 

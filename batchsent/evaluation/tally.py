@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Chunk, Scores
 from batchsent.evaluation.bins import FIXED, Lengths, count, fixed, share
+from batchsent.evaluation.familiarity import FamiliarityTally
 from batchsent.evaluation.gates import check_score
 from batchsent.evaluation.gold import LEFT_OUT, MISSING, UNMATCHED, GoldRule
 from batchsent.evaluation.polarity import NeutralTally
@@ -46,6 +47,7 @@ class Tally:
         winners_only: bool = False,
         sentences: SentenceTally | None = None,
         without_labels: WithoutLabels | None = None,
+        familiarity: FamiliarityTally | None = None,
         neutral: NeutralTally | None = None,
     ) -> None:
         check_score("--unsure-below", unsure_below)
@@ -64,6 +66,7 @@ class Tally:
         self.unsure = 0
         self.sentences = sentences
         self.without_labels = without_labels
+        self.familiarity = familiarity
         self.neutral = neutral
         self.quality: Quality | None = None
         if gold is not None:
@@ -112,6 +115,8 @@ class Tally:
         truncated = scores.truncated_tokens.astype(np.int64)
         self.characters.add(lengths[has_text])
         self.tokens.add((scores.n_tokens + truncated)[has_text])
+        if self.familiarity is not None and scores.odd_pieces is not None:
+            self.familiarity.add(scores.odd_pieces, scores.n_tokens)
         self.truncated_rows += int((truncated > 0).sum())
         self.truncated_tokens += int(truncated.sum())
 
@@ -172,6 +177,7 @@ class Tally:
             "truncated_share": share(self.truncated_rows, rows),
             "tokens_read": tokens["total"] - self.truncated_tokens,
             "tokens_cut_at_least": self.truncated_tokens,
+            "unfamiliar": self.familiarity and self.familiarity.section(),
         }
 
     def _predictions(self, scored: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ when or where the run was, so that an interrupted run still writes the same byte
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,25 +17,30 @@ KEY = b"batchsent"
 SCHEMA = "batchsent.receipt/1"
 LABELS_MOST = 100
 FORMATS_WITH = {"parquet", "arrow"}
+DIGEST = re.compile("[0-9a-f]{64}")
+LARGEST_BYTES = 1 << 16  # one that batchsent wrote has about 2 kB
+# Options about what is written beside the output.
+BESIDE = {"disagreements", "group_by", "keep", "output_format", "report_examples"}
 
 
 def make(
-    source: str,
-    labels: Sequence[str],
-    fingerprint: Mapping[str, Any],
-    writing: Mapping[str, Any],
+    labels: Sequence[str], fingerprint: Mapping[str, Any], writing: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a receipt.
 
-    `source` is the model as the user named it; `fingerprint` and `writing` are what decides the
-    scores and how they are written, as the summary has them.
+    `fingerprint` and `writing` are what decides the scores and how they are written, as the summary
+    has them. No path is taken from there, so that equal rows and weights give equal bytes wherever
+    they lie. The digest of a pipe is not known before its end, where the schema is written already.
     """
+    input_sha256 = str(fingerprint["input"])
     return {
         "schema": SCHEMA,
-        "model": source,
         "labels": list(labels[:LABELS_MOST]),
-        "scores": dict(fingerprint),
-        "writing": dict(writing),
+        "scores": {
+            **fingerprint,
+            "input": input_sha256 if DIGEST.fullmatch(input_sha256) else None,
+        },
+        "writing": {name: value for name, value in writing.items() if name not in BESIDE},
     }
 
 
@@ -56,6 +62,8 @@ def read(schema: pa.Schema) -> dict[str, Any] | None:
     raw = (schema.metadata or {}).get(KEY)
     if raw is None:
         return None
+    if len(raw) > LARGEST_BYTES:
+        raise ValueError(f"it has {len(raw):,} bytes")
     try:
         found = json.loads(raw)
     except RecursionError as error:

@@ -45,6 +45,8 @@ class HeldOut:
     ]  # (labels, predicted, BINS) between the edges of score_cells.EDGES
     raw: NDArray[np.int64]  # (labels, predicted, BINS) the same of the softmax as it is
     weights_sha256: str | None = None  # of the weights it belongs to, where known
+    # share of odd pieces above which a text is unfamiliar (evaluation/familiarity.py), where known
+    odd_pieces_above: float | None = None
 
     @property
     def rows(self) -> int:
@@ -84,6 +86,8 @@ def dumps(found: HeldOut) -> bytes:
             "raw": _entries(found.labels, found.raw),
         },
     }
+    if found.odd_pieces_above is not None:
+        document["pieces"] = {"odd_pieces_above": found.odd_pieces_above}
     return summary.dumps(document)
 
 
@@ -128,12 +132,16 @@ def _checked(document: Mapping[str, Any]) -> HeldOut:
     weights = document["weights_sha256"]
     if weights is not None and not isinstance(weights, str):
         raise TypeError("weights_sha256 is no text")
+    limit = document.get("pieces", {}).get("odd_pieces_above")
+    if limit is not None and (isinstance(limit, bool) or not 0 <= limit <= 1):
+        raise ValueError(f"odd_pieces_above is {limit!r}")
     found = HeldOut(
         labels,
         float(temperature),
         _counts(labels, scores["calibrated"]),
         _counts(labels, scores["raw"]),
         weights,
+        limit,
     )
     if found.rows != document["rows"] or found.confusion.tolist() != scores["confusion"]:
         raise ValueError("its counts do not sum to its rows")

@@ -17,6 +17,7 @@ from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import HALF, choose_device, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
+from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
@@ -76,6 +77,7 @@ class _Distinct:
     text_of: NDArray[np.int64]  # (rows,) number of the row's text; -1 for blank rows
     tokens: Tokens  # of the distinct texts
     batches: list[NDArray[np.int64]]  # numbers of pieces: of texts, or of windows of long ones
+    odd_pieces: NDArray[np.int32] | None  # (texts,)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class ModelScorer:
         self.max_length = model.max_length
         self.encoder = encoder
         self.text_encoder = text_encoder
+        self.tokenizer = model.tokenizer
+        self.odd_pieces = odd_pieces(model.tokenizer)
         self.batch_tokens = batch_tokens or default_budget(model)
         self.labels = self.identity.labels
         self.runner = BatchRunner(self.device)
@@ -170,7 +174,8 @@ class ModelScorer:
                 text_of[row] = numbers.setdefault(text, len(numbers))
         tokens = self.text_encoder.encode(list(numbers))
         batches = plan_batches(tokens.lengths, self.batch_tokens, self.encoder.shape)
-        return Prepared(len(texts), _Distinct(text_of, tokens, batches))
+        odd = None if self.odd_pieces is None else count_odd(tokens, self.odd_pieces)
+        return Prepared(len(texts), _Distinct(text_of, tokens, batches, odd))
 
     def score(
         self,
@@ -330,11 +335,14 @@ class ModelScorer:
             truncated_tokens=np.zeros(rows, dtype=np.int32),
             status=np.full(rows, BLANK, dtype=np.uint8),
             distinct=len(results.status),
+            odd_pieces=None if distinct.odd_pieces is None else np.zeros(rows, dtype=np.int32),
         )
         scores.probabilities[has_text] = results.probabilities[text]
         scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
         scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
         scores.status[has_text] = results.status[text]
+        if scores.odd_pieces is not None and distinct.odd_pieces is not None:
+            scores.odd_pieces[has_text] = distinct.odd_pieces[text]
         return scores
 
     def _compare(self, tokens: Tokens, reference: Encoder) -> None:

@@ -1,15 +1,15 @@
 """The tally of a run: what its options and its model ask to be counted for the summary."""
 
+from batchsent.evaluation.familiarity import FamiliarityTally
 from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.tally import Tally
-from batchsent.model import held_out
 from batchsent.run.options import BatchOptions
 from batchsent.run.plan import RunPlan
 
 
 def make_tally(plan: RunPlan, options: BatchOptions) -> Tally:
-    """Return the tally of a run, with nothing counted yet. Raises ModelError."""
+    """Return the tally of a run, with nothing counted yet."""
     labels = plan.identity.labels
     sentences = neutral = None
     if plan.sides is not None and options.sentences:
@@ -17,6 +17,10 @@ def make_tally(plan: RunPlan, options: BatchOptions) -> Tally:
     if plan.sides is not None and options.neutral_band is not None:
         outside = held_out_outside(plan, options)
         neutral = NeutralTally(labels, plan.sides, options.neutral_band, outside)
+    known = plan.reliability.held_out
+    familiarity = None
+    if known is not None and known.odd_pieces_above is not None:
+        familiarity = FamiliarityTally(known.odd_pieces_above)
     return Tally(
         labels,
         plan.gold,
@@ -24,6 +28,7 @@ def make_tally(plan: RunPlan, options: BatchOptions) -> Tally:
         sentences=sentences,
         neutral=neutral,
         without_labels=plan.reliability.counts(labels),
+        familiarity=familiarity,
     )
 
 
@@ -33,9 +38,8 @@ def held_out_outside(plan: RunPlan, options: BatchOptions) -> tuple[int, int, in
     With how many of these are right, and how many there are in all; None where the model has none.
     """
     assert options.neutral_band is not None
-    identity = plan.identity
-    found = held_out.read(identity.path, weights_sha256=identity.weights_sha256)
-    if found is None or found.labels != identity.labels:
+    found = plan.reliability.held_out
+    if found is None:
         return None
     # Of two labels the higher probability p has a polarity of 2p - 1.
     score = (1 + options.neutral_band) / 2

@@ -2,8 +2,8 @@
 
 A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads
 its input again from the start and takes the scores of parts where it has them, so that it writes
-the same bytes as an undisturbed run. A part has 9 bytes a row and 4 a row and label. The sentences
-of a chunk have a part of their own, in which each is a row.
+the same bytes as an undisturbed run. A part has 9 or 13 bytes a row and 4 a row and label. The
+sentences of a chunk have a part of their own, in which each is a row.
 """
 
 import hashlib
@@ -152,7 +152,9 @@ class Parts:
             if header["texts"] != digest(chunk) or header["rows"] != chunk.rows:
                 self.mismatched = True
                 return None
-            return unpack(body, chunk.rows, labels, header["distinct"])
+            return unpack(
+                body, chunk.rows, labels, header["distinct"], odd=header.get("odd", False)
+            )
         return None
 
     def save(self, chunk: Chunk, scores: Scores) -> None:
@@ -165,6 +167,7 @@ class Parts:
             "rows": chunk.rows,
             "labels": scores.probabilities.shape[1],
             "distinct": scores.distinct,
+            "odd": scores.odd_pieces is not None,
             "scored_rows": int((scores.status != PENDING).sum()),
         }
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
@@ -223,21 +226,26 @@ def pack(scores: Scores) -> bytes:
             scores.n_tokens.astype("<i4").tobytes(),
             scores.truncated_tokens.astype("<i4").tobytes(),
             scores.status.astype("u1").tobytes(),
+            b"" if scores.odd_pieces is None else scores.odd_pieces.astype("<i4").tobytes(),
         )
     )
 
 
-def unpack(body: bytes, rows: int, labels: int, distinct: int) -> Scores:
-    """Return the scores that `pack` turned into bytes. Raises ValueError for another size."""
-    if len(body) != rows * (4 * labels + 9):
+def unpack(body: bytes, rows: int, labels: int, distinct: int, *, odd: bool = False) -> Scores:
+    """Return the scores that `pack` turned into bytes; `odd` says whether odd pieces are there.
+
+    Raises ValueError for another size.
+    """
+    if len(body) != rows * (4 * labels + (13 if odd else 9)):
         raise ValueError("size")
     at = 4 * rows * labels
     return Scores(
         probabilities=np.frombuffer(body[:at], "<f4").reshape(rows, labels).copy(),
         n_tokens=np.frombuffer(body[at : at + 4 * rows], "<i4").copy(),
         truncated_tokens=np.frombuffer(body[at + 4 * rows : at + 8 * rows], "<i4").copy(),
-        status=np.frombuffer(body[at + 8 * rows :], "u1").copy(),
+        status=np.frombuffer(body[at + 8 * rows : at + 9 * rows], "u1").copy(),
         distinct=distinct,
+        odd_pieces=np.frombuffer(body[at + 9 * rows :], "<i4").copy() if odd else None,
     )
 
 

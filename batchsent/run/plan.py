@@ -103,9 +103,7 @@ def prepare(
     deciding = fingerprint(source, identity, checked, values)
     writing = {name: values[name] for name in names_affecting(BatchOptions, "writing")}
     if not options.no_receipt:
-        added = receipt.with_receipt(
-            added, receipt.make(identity.source, identity.labels, deciding, writing)
-        )
+        added = receipt.with_receipt(added, receipt.make(identity.labels, deciding, writing))
     return RunPlan(
         source=source,
         identity=identity,

@@ -261,6 +261,9 @@ def _lengths(text: Mapping[str, Any], model: Mapping[str, Any]) -> str:
         words += f"; {text['truncated_rows']:,} texts ({text['truncated_share']:.1%}) cut"
         if model.get("max_length"):
             words += f" at {model['max_length']:,} tokens"
+    unfamiliar = text.get("unfamiliar")
+    if unfamiliar and unfamiliar["rows"]:
+        words += f"; {unfamiliar['rows']:,} unlike what the model has learned"
     return words
 
 

@@ -3,20 +3,25 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import SCORED
+from batchsent.evaluation.familiarity import limit_of
 from batchsent.evaluation.score_cells import BINS, cell_numbers
 from batchsent.model import calibration, held_out
 from batchsent.model.calibration import apply_temperature
 from batchsent.model.held_out import HeldOut
 from batchsent.model.loading import identify
+from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
+from batchsent.model.tokens import make_text_encoder
 
 SLICE_ROWS = 512
+COUNTED_TOKENS = 512  # of each text: more do not change its share of odd pieces by much
 
 
 def count_held_out(
@@ -26,6 +31,7 @@ def count_held_out(
     *,
     temperature: float,
     weights_sha256: str | None = None,
+    odd_pieces_above: float | None = None,
 ) -> HeldOut:
     """Count rows by right label, label given and its probability.
 
@@ -38,7 +44,20 @@ def count_held_out(
         calibrated=_by_gold(apply_temperature(probabilities, temperature), gold),
         raw=_by_gold(probabilities, gold),
         weights_sha256=weights_sha256,
+        odd_pieces_above=odd_pieces_above,
     )
+
+
+def odd_pieces_limit(tokenizer: Any, texts: Sequence[str]) -> float | None:
+    """Return the share of odd pieces above which a text is unlike these; None if it is not known.
+
+    Texts are counted whole, however much of them the model reads.
+    """
+    table = odd_pieces(tokenizer)
+    if table is None:
+        return None
+    tokens = make_text_encoder(tokenizer, COUNTED_TOKENS).encode(list(texts))
+    return limit_of(count_odd(tokens, table), tokens.n_tokens)
 
 
 def write_held_out(folder: Path, texts: Sequence[str], gold: Sequence[int]) -> HeldOut:
@@ -64,6 +83,7 @@ def write_held_out(folder: Path, texts: Sequence[str], gold: Sequence[int]) -> H
         np.concatenate(right),
         temperature=1.0 if fitted is None else fitted.temperature,
         weights_sha256=identity.weights_sha256,
+        odd_pieces_above=odd_pieces_limit(scorer.tokenizer, texts),
     )
     (folder / held_out.FILE).write_bytes(held_out.dumps(found))
     return found

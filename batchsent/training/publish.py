@@ -25,7 +25,7 @@ from batchsent.training import seen
 from batchsent.training.card import make_card
 from batchsent.training.card_metadata import BaseCard, read_base_card
 from batchsent.training.checkpoints import writing
-from batchsent.training.held_out import count_held_out
+from batchsent.training.held_out import count_held_out, odd_pieces_limit
 from batchsent.training.plan import Setup, Trained
 from batchsent.training.train import CURVE_COLUMNS
 
@@ -138,6 +138,9 @@ def write_held_out_rows(
         np.asarray(gold, dtype=np.int64)[new],
         temperature=document["calibration"]["temperature"],
         weights_sha256=document["calibration"]["weights_sha256"],
+        odd_pieces_above=odd_pieces_limit(
+            trained.tokenizer, [setup.splits.evaluation.texts[row] for row in new.tolist()]
+        ),
     )
     (folder / held_out.FILE).write_bytes(held_out.dumps(found))
 

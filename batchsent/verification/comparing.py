@@ -35,6 +35,7 @@ class Output(Protocol):
     compared: str  # bytes or values
     # names of the columns after the user's; None where the file has no header
     added: list[str] | None
+    keeps_receipt: bool  # whether the format has a place for one
     receipt: dict[str, Any] | None  # what the output says of its scores; None where it says nothing
 
     def take(self, chunk: Chunk) -> pa.Table:
@@ -105,7 +106,8 @@ class CsvValues:
     """A CSV made of another format: fields are compared with the text of the values."""
 
     compared = "values"
-    receipt: dict[str, Any] | None = None  # a CSV has none
+    keeps_receipt = False
+    receipt: dict[str, Any] | None = None
 
     def __init__(
         self, stream: InputStream, source: Source, options: ReadOptions, *, tabs: bool
@@ -179,6 +181,7 @@ class TypedRows:
     """An output with types and values, against those of the input."""
 
     compared = "values"
+    keeps_receipt = True
 
     def __init__(self, output: Source, source: Source) -> None:
         self._source, self._output = source, output

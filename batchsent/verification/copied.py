@@ -48,7 +48,8 @@ class CopiedCsv:
     """A CSV that should be its input with fields appended to every record."""
 
     compared = "bytes"
-    receipt: dict[str, Any] | None = None  # a CSV has none
+    keeps_receipt = False
+    receipt: dict[str, Any] | None = None
 
     def __init__(self, stream: InputStream, source: CsvSource, options: ReadOptions) -> None:
         self._source, self._stream = source, stream

@@ -165,7 +165,7 @@ class Verification:
                     rejects.finish()
                 output.finish()
             input_facts = source.facts()
-        self._check_receipt(output.receipt)
+        self._check_receipt(output)
         self.rows |= added.rows
         kind = "byte for byte" if self.compared == "bytes" else "value for value"
         self.checked.append(
@@ -192,28 +192,31 @@ class Verification:
                 raise self.summary.damaged(error) from error
         return self.verdict(None)
 
-    def _check_receipt(self, found: dict[str, Any] | None) -> None:
+    def _check_receipt(self, output: Output) -> None:
         """Hold the receipt in the output against the summary, or without one against the input.
 
         Raises Difference.
         """
-        if found is None:
-            return
+        found = output.receipt
         if self.summary is not None:
             document = self.summary.document
             try:
-                run, model = document["run"], document["model"]
-                wanted = receipt.make(
-                    model["source"], model["labels"], run["fingerprint"], run["writing"]
-                )
+                run, labels = document["run"], document["model"]["labels"]
+                wanted = receipt.make(labels, run["fingerprint"], run["writing"])
+                # A summary of before there were receipts does not name the option.
+                written = run["writing"].get("no_receipt") is False
             except (KeyError, TypeError) as error:
                 raise self.summary.damaged(error) from error
-            same_section("receipt", wanted, found)
-            self.checked.append("the receipt in the output against the summary")
-        elif self.input != "-" and is_regular(self.input):
+            if found is None and written and output.keeps_receipt:
+                raise Difference("the receipt in the metadata is missing")
+            if found is not None:
+                same_section("receipt", wanted, found)
+                self.checked.append("the receipt in the output against the summary")
+        elif found is not None and self.input != "-" and is_regular(self.input):
             scores = found.get("scores")
             claimed = scores.get("input") if isinstance(scores, dict) else None
-            same("the input's SHA-256 in the receipt", claimed, sha256_of(Path(self.input)))
+            if claimed != sha256_of(Path(self.input)):
+                raise Difference("the receipt in the output names another input's SHA-256")
             self.checked.append("the input against the SHA-256 in the output's receipt")
 
     def _take(self, chunk: Chunk, table: pa.Table, added: Added, rejects: RejectsFile) -> None:
