@@ -64,8 +64,15 @@ def main(
         )
 
 
-def measure(labelled: pa.Table, model: str, per_review: int, seed: int) -> list[dict[str, Any]]:
-    """Return the figures of a model for every length of crops.
+def scored_name(sentences: int) -> str:
+    """Return the name of the file with the scored crops of so many sentences."""
+    return f"crops-{sentences}.parquet"
+
+
+def measure(
+    labelled: pa.Table, model: str, per_review: int, seed: int, keep: Path | None = None
+) -> list[dict[str, Any]]:
+    """Return the figures of a model for every length of crops; the scored ones go to `keep`.
 
     `labelled` has the columns text and label (0 negative, 1 positive). Reviews with fewer sentences
     than a crop has are left out of that length.
@@ -77,7 +84,12 @@ def measure(labelled: pa.Table, model: str, per_review: int, seed: int) -> list[
             source = Path(folder, "crops.parquet")
             pq.write_table(crops, source)
             summary = batchsent.batch(
-                source, Path(folder, "scored.parquet"), model=model, gold="label", prefix="pred_"
+                source,
+                (keep or Path(folder)) / scored_name(sentences),
+                model=model,
+                gold="label",
+                prefix="pred_",
+                overwrite=True,
             )
         judged = summary["evaluation"]
         shares = {row["label"]: row["share"] for row in summary["predictions"]["labels"]}

@@ -3,57 +3,62 @@ out.
 
     python examples/embedded_model.py --train train.parquet --unlabelled unsupervised.parquet --test test.parquet
 
-The recipe, each step kept in --work so that a stopped run goes on where it was:
+The recipe, each step kept in --work so that a stopped run goes on where it was, with its seconds:
 
-1. A linear teacher over words, pairs and triples of words learns the labelled reviews (log-count ratios as weights:
-   Wang and Manning, "Baselines and Bigrams", 2012). It says how likely every review is positive; of the reviews it
-   learned from, by folds, so that it never judges what it knows by heart.
-2. The compact encoder is cut out of all-MiniLM-L6-v2: its first layers, and the pieces of its vocabulary that
-   reviews need.
-3. `batchsent finetune --distill` teaches it the teacher's probabilities, mixed with the labels where there are any.
-4. It is stored in float16 and measured on the test reviews, which no step before has used, beside TF-IDF with a
-   logistic regression.
+1. A linear teacher says how likely every review is positive (embedded_teacher.py).
+2. The encoder is all-MiniLM-L6-v2 with the pieces of its vocabulary that reviews need
+   (embedded_encoder.py).
+3. It learns whole reviews and crops of one to three sentences (embedded_training.py): at first the
+   labelled reviews, then these again with other crops and some of the unlabelled ones.
+4. It is stored in 8 bits and measured on the test reviews, which no step before has used, beside
+   TF-IDF with a logistic regression.
 """
 
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import crops
+import embedded_training as training
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from embedded_encoder import cut_out
+from embedded_teacher import SEED, teach, texts_of
+from numpy.typing import NDArray
 
 import batchsent
-from batchsent.model import calibration, files, weight_files
+from batchsent.evaluation.quality import interval
+from batchsent.model import calibration, int8_storage
 from batchsent.model.canaries import write_canaries
-from batchsent.reporting import Reporter
+from batchsent.model.files import sha256_of
+from batchsent.training import seen
 from batchsent.training.held_out import write_held_out
 
-SEED = 42
-HELD_OUT = 1_000  # labelled reviews that no step learns from: they calibrate, and are counted
-FOLDS = 5
-WORDS = r"(?u)\b\w+\b|[!?]"
-# Of a labelled review's target so much is its label, the rest the teacher's view of it.
-LABEL_SHARE = 0.6
-LAYERS, PIECES = 2, 14_000
-TRAINING = {
-    "max_length": 512,
-    "long_text": "head-tail",
-    "batch_size": 32,
-    "eval_batch_size": 32,
-    "epochs": 2.4,
-    "learning_rate": 3e-4,
-    "warmup": 0.05,
-    "save_strategy": "steps",
-    "save_steps": 200,
-}
+LAYERS, PIECES = 6, 14_000
+# Head and tail of so many tokens are learned; 512 are read.
+TRAINED_TOKENS = 256
+# Of a crop's target so much is the label of its review, the rest an even chance.
+CROP_LABEL_SHARE = 0.95
+LEARNING_RATE = 1.5e-4
+# Steps of the first rows, of a schedule of so many steps; then the second rows, to the end.
+FIRST_STEPS, FIRST_SCHEDULE, STEPS = 600, 2_150, 2_700
+UNLABELLED_WHOLE, UNLABELLED_CROPS = 10_000, 30_000
+# Lengths of the second crops, in sentences, and how often each.
+CROP_SENTENCES, CROP_SHARES = (1, 2, 3), (0.45, 0.3, 0.25)
+
+# What all-MiniLM-L6-v2 has learned is not known.
+NOTHING_KNOWN = seen.SeenTexts(np.zeros(0, dtype=np.uint32), complete=False)
+
+WORD_EDGES = (10, 20, 40, 80, 160)
+WORD_NAMES = ("under 10", "10 to 19", "20 to 39", "40 to 79", "80 to 159", "160 and more")
+
+Rows = tuple[list[str], list[float]]  # texts, and how likely each is positive
 
 
 @click.command()
@@ -69,256 +74,179 @@ TRAINING = {
 )
 @click.option("--work", default="embedded-work", help="Folder for what is made on the way.")
 @click.option("-o", "--output", default="batchsent/embedded", help="Folder of the finished model.")
-@click.option("--epochs", default=TRAINING["epochs"], help="Passes over all reviews.")
-def main(
-    train: str, unlabelled: str, test: str, encoder: str, work: str, output: str, epochs: float
-) -> None:
+def main(train: str, unlabelled: str, test: str, encoder: str, work: str, output: str) -> None:
     """Make the embedded model, step by step; finished steps are not done again."""
     place = Path(work)
     place.mkdir(parents=True, exist_ok=True)
     taught, held = place / "taught.parquet", place / "held-out.parquet"
     if not taught.exists():
-        teach(train, unlabelled, taught, held)
+        with timed("teacher"):
+            teach(train, unlabelled, taught, held)
     if not (place / "base").exists():
-        cut_out(encoder, texts_of(taught), place / "base")
-    if not (place / "model").exists():
-        batchsent.finetune(
-            place / "model",
-            train=str(taught),
-            eval=str(held),
-            base_model=str(place / "base"),
-            distill=True,
-            seed=SEED,
-            reporter=Spoken(),
-            **(TRAINING | {"epochs": epochs}),
-        )
-    store(place / "model", Path(output))
-    reviews = pq.read_table(held, columns=["text", "label"])
-    write_canaries(Path(output))
-    write_held_out(Path(output), reviews["text"].to_pylist(), reviews["label"].to_pylist())
-    measure(Path(output), train, test, place)
+        with timed("encoder"):
+            cut_out(encoder, texts_of(taught), place / "base", LAYERS, PIECES)
+    if not (place / "model" / "config.json").exists():
+        with timed("training"):
+            learn(taught, train, place)
+    with timed("storing"):
+        store(place / "model", Path(output), texts_of(taught), held)
+    with timed("measuring"):
+        measure(Path(output), train, test, place)
 
 
-def texts_of(path: str | Path) -> list[str]:
-    """Return the reviews of a Parquet file."""
-    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+@contextmanager
+def timed(step: str) -> Iterator[None]:
+    """Print how long a step took."""
+    begin = time.monotonic()
+    yield
+    click.echo(f"{step}: {time.monotonic() - begin:.0f} s")
 
 
-def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
-    """Write all reviews with what the linear teacher says of each, and the labelled reviews that
-    are held out.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    labelled = pq.read_table(train, columns=["text", "label"])
-    order = np.random.default_rng(SEED).permutation(len(labelled))
-    pq.write_table(labelled.take(order[:HELD_OUT]), held)
-    labelled = labelled.take(np.sort(order[HELD_OUT:]))
-    texts, labels = labelled["text"].to_pylist(), labelled["label"].to_numpy()
-    others = texts_of(unlabelled)
-    fold = np.random.default_rng(SEED).integers(FOLDS, size=len(texts))
-    margins = np.empty(len(texts))
-    for number in range(FOLDS):
-        inside = fold == number
-        judge = linear_teacher(
-            [t for t, left in zip(texts, inside, strict=True) if not left], labels[~inside]
-        )
-        margins[inside] = judge([t for t, left in zip(texts, inside, strict=True) if left])
-        click.echo(
-            f"teacher, fold {number + 1}: accuracy {((margins > 0) == labels)[inside].mean():.4f}"
-        )
-    # Platt scaling on the folds: margins become probabilities that hold.
-    scale = LogisticRegression().fit(margins[:, None], labels)
-    own = (1 - LABEL_SHARE) * scale.predict_proba(margins[:, None])[:, 1] + LABEL_SHARE * labels
-    theirs = scale.predict_proba(linear_teacher(texts, labels)(others)[:, None])[:, 1]
-    positive = np.concatenate([own, theirs]).astype(np.float32)
-    table = pa.table(
-        {
-            "text": texts + others,
-            "label": (positive > 0.5).astype(np.int8),
-            "prob_NEGATIVE": 1 - positive,
-            "prob_POSITIVE": positive,
-        }
-    )
-    # A review that is held out, or stands in the file twice, is not learned.
-    first = (
-        table.append_column("row", pa.array(np.arange(len(table))))
-        .group_by("text")
-        .aggregate([("row", "min")])
-    )
-    table = table.take(np.sort(first["row_min"].to_numpy()))
-    known = pc.is_in(table["text"], value_set=pq.read_table(held)["text"].combine_chunks())
-    pq.write_table(table.filter(pc.invert(known)), taught)
-
-
-def linear_teacher(texts: list[str], labels: np.ndarray) -> Callable[[list[str]], np.ndarray]:
-    """Fit n-grams weighted by their log-count ratio.
-
-    Return a function from texts to margins (rows,).
-    """
-    import scipy.sparse
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, 3),
-        min_df=3,
-        sublinear_tf=True,
-        token_pattern=WORDS,
-        preprocessor=plain,
-        dtype=np.float32,
-    )
-    counts = vectorizer.fit_transform(texts)
-    present = [
-        np.asarray((counts[labels == label] > 0).sum(axis=0)).ravel() + 1 for label in (0, 1)
-    ]
-    ratio = np.log((present[1] / present[1].sum()) / (present[0] / present[0].sum())).astype(
-        np.float32
-    )
-    weights = scipy.sparse.diags(ratio)
-    model = LogisticRegression(
-        C=20, solver="liblinear", dual=True, max_iter=200, tol=1e-2, random_state=SEED
-    )
-    model.fit(counts @ weights, labels)
-    return lambda others: model.decision_function(vectorizer.transform(others) @ weights)
-
-
-def plain(text: str) -> str:
-    """Return a review in lower case without line breaks in HTML."""
-    return text.replace("<br />", " ").lower()
-
-
-def cut_out(encoder: str, texts: list[str], output: Path) -> None:
-    """Write a DistilBERT of the encoder's first layers, its more used neurons, and the word pieces
-    of the texts.
-    """
-    import torch
+def learn(taught: Path, train: str, work: Path) -> None:
+    """Train the encoder in `work`/base and write it to `work`/model."""
     import transformers
 
-    torch.manual_seed(SEED)
-    whole = transformers.AutoModel.from_pretrained(encoder, add_pooling_layer=False).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
-    pieces = needed_pieces(tokenizer, texts)
-    old = whole.state_dict()
-    new = {
-        "embeddings.word_embeddings.weight": old["embeddings.word_embeddings.weight"][
-            tokenizer.convert_tokens_to_ids(pieces)
-        ],
-        # DistilBERT knows no second sentence: what marks the first is added to every place.
-        "embeddings.position_embeddings.weight": old["embeddings.position_embeddings.weight"]
-        + old["embeddings.token_type_embeddings.weight"][0],
-        "embeddings.LayerNorm.weight": old["embeddings.LayerNorm.weight"],
-        "embeddings.LayerNorm.bias": old["embeddings.LayerNorm.bias"],
-    }
-    names = {
-        "attention.self.query": "attention.q_lin",
-        "attention.self.key": "attention.k_lin",
-        "attention.self.value": "attention.v_lin",
-        "attention.output.dense": "attention.out_lin",
-        "attention.output.LayerNorm": "sa_layer_norm",
-        "intermediate.dense": "ffn.lin1",
-        "output.dense": "ffn.lin2",
-        "output.LayerNorm": "output_layer_norm",
-    }
-    for layer in range(LAYERS):
-        for theirs, ours in names.items():
-            for part in ("weight", "bias"):
-                new[f"transformer.layer.{layer}.{ours}.{part}"] = old[
-                    f"encoder.layer.{layer}.{theirs}.{part}"
-                ]
-    config = transformers.DistilBertConfig(
-        vocab_size=len(pieces),
-        max_position_embeddings=whole.config.max_position_embeddings,
-        dim=whole.config.hidden_size,
-        hidden_dim=whole.config.intermediate_size,
-        n_layers=LAYERS,
-        n_heads=whole.config.num_attention_heads,
-        # Soft targets of 75,000 reviews leave little to learn by heart; dropout only costs time.
-        dropout=0.0,
-        attention_dropout=0.0,
-        seq_classif_dropout=0.1,
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "base")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        work / "base",
+        attn_implementation="eager",  # fused attention is slower in bfloat16 on a CPU
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+        label2id={"NEGATIVE": 0, "POSITIVE": 1},
     )
-    compact = transformers.DistilBertModel(config)
-    compact.load_state_dict(new)
-    compact.save_pretrained(output)
-    transformers.BertTokenizerFast(
-        vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=True, model_max_length=512
-    ).save_pretrained(output)
+    first = training.Schedule(LEARNING_RATE, FIRST_SCHEDULE, FIRST_STEPS, SEED)
+    second = training.Schedule(LEARNING_RATE, STEPS, STEPS, SEED)
+    trained = training.Training(model, work / "training", first)
+    trained.resume()
+    random = np.random.default_rng(SEED)
+    for schedule, rows, first_step in (
+        (first, first_rows(taught, train, random), 0),
+        (second, second_rows(taught, train, random), FIRST_STEPS),
+    ):
+        trained.schedule = schedule
+        texts, positive = rows
+        ids = training.encode(tokenizer, texts, TRAINED_TOKENS)
+        trained.run(ids, np.array(positive, dtype=np.float32), first_step)
+    with trained.averaged() as averaged:
+        averaged.config.long_text = "head-tail"
+        averaged.save_pretrained(work / "model")
+    tokenizer.save_pretrained(work / "model")
 
 
-def needed_pieces(tokenizer: Any, texts: list[str]) -> list[str]:
-    """Return special tokens, the single characters that occur, and the commonest other pieces, in
-    their old order.
+def first_rows(taught: Path, train: str, random: np.random.Generator) -> Rows:
+    """Return the labelled reviews with what they were taught, and three crops of each."""
+    texts, positive = [], []
+    for text, chance, label in labelled(taught, train):
+        texts.append(text)
+        positive.append(chance)
+        for sentences in CROP_SENTENCES:
+            found = crops.crops_of(text, sentences, 1, random)
+            texts += found
+            positive += [crop_target(label)] * len(found)
+    return texts, positive
+
+
+def second_rows(taught: Path, train: str, random: np.random.Generator) -> Rows:
+    """Return the labelled reviews with two new crops of each, and some of the unlabelled ones."""
+    texts, positive = [], []
+
+    def crop(text: str, chance: float, count: int) -> None:
+        lengths = random.choice(CROP_SENTENCES, count, replace=False, p=CROP_SHARES)
+        for sentences in lengths.tolist():
+            found = crops.crops_of(text, sentences, 1, random)
+            texts.extend(found)
+            positive.extend([crop_target(chance)] * len(found))
+
+    for text, chance, label in labelled(taught, train):
+        texts.append(text)
+        positive.append(chance)
+        crop(text, label, 2)
+    others = unlabelled_rows(taught, train)
+    order = random.permutation(len(others)).tolist()
+    for place in order[:UNLABELLED_WHOLE]:
+        texts.append(others[place][0])
+        positive.append(others[place][1])
+    for place in order[UNLABELLED_WHOLE : UNLABELLED_WHOLE + UNLABELLED_CROPS]:
+        crop(*others[place], 1)
+    return texts, positive
+
+
+def crop_target(chance: float) -> float:
+    """Return how likely a crop is positive, of a review that is so with this chance."""
+    return CROP_LABEL_SHARE * chance + (1 - CROP_LABEL_SHARE) / 2
+
+
+def labelled(taught: Path, train: str) -> Iterator[tuple[str, float, int]]:
+    """Yield text, taught probability and label of each labelled review that is not held out."""
+    known = labels_of(train)
+    for text, chance in taught_rows(taught):
+        if text in known:
+            yield text, chance, known[text]
+
+
+def unlabelled_rows(taught: Path, train: str) -> list[tuple[str, float]]:
+    """Return text and taught probability of the other reviews."""
+    known = labels_of(train)
+    return [(text, chance) for text, chance in taught_rows(taught) if text not in known]
+
+
+def labels_of(train: str) -> dict[str, int]:
+    """Return the label of each labelled review."""
+    table = pq.read_table(train, columns=["text", "label"])
+    return dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def taught_rows(taught: Path) -> Iterator[tuple[str, float]]:
+    """Yield text and taught probability of all reviews."""
+    table = pq.read_table(taught, columns=["text", "prob_POSITIVE"])
+    yield from zip(table["text"].to_pylist(), table["prob_POSITIVE"].to_pylist(), strict=True)
+
+
+def store(model: Path, output: Path, learned: list[str], held: Path) -> None:
+    """Write the trained model in 8 bits to the folder that batchsent ships, with what belongs to
+    it: calibration, canaries, how it did on the reviews held out, and hashes of those learned.
     """
-    counts: Counter[int] = Counter()
-    for first in range(0, len(texts), 1_000):
-        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(texts[first : first + 1_000]):
-            counts.update(encoding.ids)
-    names = {number: piece for piece, number in tokenizer.get_vocab().items()}
-    special = list(tokenizer.all_special_ids)
-    # Without its characters a word whose pieces were cut would be unknown.
-    characters = [
-        n for n, piece in names.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()
-    ]
-    kept = dict.fromkeys([*special, *characters, *(n for n, _ in counts.most_common())])
-    return [names[n] for n in sorted(list(kept)[:PIECES])]
+    from safetensors.torch import load_file
 
-
-class Spoken(Reporter):
-    """Says on the terminal how far the training is."""
-
-    said = 0.0
-
-    def notice(self, text: str, **facts: object) -> None:
-        """Print it."""
-        click.echo(text)
-
-    def warning(self, text: str, **facts: object) -> None:
-        """Print it."""
-        click.echo(f"warning: {text}")
-
-    def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
-        """Print the time and the rows, once a minute."""
-        if time.monotonic() - self.said > 60:
-            self.said = time.monotonic()
-            click.echo(f"{time.strftime('%H:%M:%S')} {rows:,} of {total_rows:,} reviews")
-
-
-def store(model: Path, output: Path) -> None:
-    """Write the trained model in float16 to the folder that batchsent ships, with its calibration."""
-    from safetensors.torch import load_file, save_file
-
+    reviews = pq.read_table(held, columns=["text", "label"])
+    texts, labels = reviews["text"].to_pylist(), reviews["label"].to_numpy()
     output.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: tensor.half() for name, tensor in load_file(model / weight_files.WEIGHTS).items()
-    }
-    save_file(weights, output / weight_files.WEIGHTS, metadata={"format": "pt"})
-    (output / weight_files.WEIGHTS).chmod(0o644)
-    # With the hashes of the reviews that it has seen, a later training measures on others.
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "seen_texts.hashes"):
+    for name in ("model.safetensors", calibration.FILE, "canaries.json", "held_out.json"):
+        (output / name).unlink(missing_ok=True)  # of the model that was there
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model / name, output / name)
-    fitted = json.loads((model / calibration.FILE).read_bytes())
-    fitted["weights_sha256"] = files.sha256_of(output / weight_files.WEIGHTS)
-    (output / calibration.FILE).write_text(json.dumps(fitted, indent=2) + "\n")
+    weights = load_file(model / "model.safetensors")
+    int8_storage.write(weights, output)
+    # Soft targets make it too careful. Divided by the temperature that the reviews held out ask for,
+    # its logits are calibrated as they are.
+    temperature = calibration.calibrate(logits_of(output, texts), labels).temperature
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name] / temperature
+    path = int8_storage.write(weights, output)
+    # A later training measures on other reviews.
+    (output / seen.FILE).write_bytes(seen.dumps(NOTHING_KNOWN.with_texts(learned)))
+    fitted = calibration.calibrate(logits_of(output, texts), labels, weights_sha256=sha256_of(path))
+    (output / calibration.FILE).write_bytes(calibration.dumps(fitted))
+    write_canaries(output)
+    write_held_out(output, texts, labels.tolist())
+
+
+def logits_of(model: Path, texts: list[str]) -> NDArray[np.float64]:
+    """Return the logits (rows, labels) of reviews, up to a constant for each row."""
+    found = batchsent.load(str(model), device="cpu", precision="float32").predict(texts)
+    each = np.array([list(one.probabilities.values()) for one in found], dtype=np.float64)
+    return np.log(each)
 
 
 def measure(model: Path, train: str, test: str, work: Path) -> None:
-    """Score the test reviews with the finished model, print its figures, and write them into its
-    card.
+    """Score the test reviews and their crops with the finished model, print its figures, and write
+    them into its card.
     """
     reviews = pq.read_table(test, columns=["text", "label"])
-    whole, int8 = (
-        batchsent.batch(
-            test,
-            work / f"{name}.parquet",
-            model=str(model),
-            precision=precision,
-            gold="label",
-            prefix="pred_",
-            overwrite=True,
-        )
-        for name, precision in (("whole", "float32"), ("int8", "int8"))
+    scored = work / "whole.parquet"
+    whole = batchsent.batch(
+        test, scored, model=str(model), gold="label", prefix="pred_", overwrite=True
     )
+    of_crops = crops.measure(reviews, str(model), crops.PER_REVIEW, crops.SEED, keep=work)
     linear, linear_rate = baseline(train, reviews)
     figures = {
         "rows": whole["evaluation"]["rows"],
@@ -326,10 +254,10 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
         "interval": whole["evaluation"]["accuracy_interval"],
         "roc_auc": whole["evaluation"]["roc_auc"],
         "calibration_error": whole["evaluation"]["calibration_error"],
+        "precision": whole["model"]["precision"],
         "rate": rate(whole),
-        "int8_accuracy": int8["evaluation"]["accuracy"],
-        "int8_rate": rate(int8),
-        "crops": crops.measure(reviews, str(model), crops.PER_REVIEW, crops.SEED),
+        "crops": of_crops,
+        "by_words": by_words([scored, *(work / crops.scored_name(n) for n in crops.SENTENCES)]),
         "linear_accuracy": linear,
         "linear_rate": linear_rate,
         "device": whole["device"]["description"],
@@ -338,7 +266,50 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
     click.echo(json.dumps(figures, indent=2))
     (work / "figures.json").write_text(json.dumps(figures, indent=2))
     card = Path(__file__).with_name("embedded_card.md").read_text()
-    (model / "README.md").write_text(card.format(**figures, made=time.strftime("%Y-%m-%d")))
+    rows = "\n".join(words_row(row) for row in figures["by_words"])
+    card = card.format(**figures, words_rows=rows, made=time.strftime("%Y-%m-%d"))
+    (model / "README.md").write_text(card)
+
+
+def by_words(scored: list[Path]) -> list[dict[str, Any]]:
+    """Return figures of scored reviews and crops together, by the number of words."""
+    columns = ["text", "label", "pred_label", "pred_score"]
+    together = pa.concat_tables(
+        [pq.read_table(path, columns=columns) for path in scored], promote_options="permissive"
+    )
+    words = np.array([len(text.split()) for text in together["text"].to_pylist()])
+    bins = np.searchsorted(WORD_EDGES, words, "right")
+    positive = np.array(together["pred_label"].to_pylist()) == "POSITIVE"
+    labels, scores = together["label"].to_numpy(), together["pred_score"].to_numpy()
+    found = []
+    for number, name in enumerate(WORD_NAMES):
+        rows = bins == number
+        if not rows.any():
+            continue
+        right = int((positive[rows] == labels[rows]).sum())
+        low, high = interval(right, int(rows.sum()))
+        found.append(
+            {
+                "name": name,
+                "texts": int(rows.sum()),
+                "accuracy": right / int(rows.sum()),
+                "interval": [low, high],
+                "mean_score": float(scores[rows].mean()),
+                "share_positive": float(positive[rows].mean()),
+                "true_share_positive": float(labels[rows].mean()),
+            }
+        )
+    return found
+
+
+def words_row(row: dict[str, Any]) -> str:
+    """Return a line of the card's table by the number of words."""
+    low, high = row["interval"]
+    return (
+        f"| {row['name']} | {row['texts']:,} | {row['accuracy']:.4f} ({low:.3f} to {high:.3f}) "
+        f"| {row['mean_score'] - row['accuracy']:+.3f} | {row['share_positive']:.1%} "
+        f"| {row['true_share_positive']:.1%} |"
+    )
 
 
 def rate(summary: dict[str, Any]) -> float:

@@ -86,7 +86,7 @@ def test_it_is_small_and_has_its_card():
     assert sum(files.values()) <= 20_000_000
     assert {
         "config.json",
-        "model.safetensors",
+        "model.int8.safetensors",
         "tokenizer.json",
         "calibration.json",
         "held_out.json",

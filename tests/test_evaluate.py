@@ -50,7 +50,8 @@ def test_the_same_figures_as_while_scoring(reviews, tmp_path, suffix, options):
     assert got["rows"] == 196
     assert document["rows"]["read"] == 300
     assert document["rows"]["blank"] == while_scoring["rows"]["blank"]
-    assert document["predictions"] == while_scoring["predictions"]
+    # Shares are corrected by the model's own folder, which a scored file does not name.
+    assert document["predictions"] == while_scoring["predictions"] | {"corrected": None}
 
 
 def test_without_a_text_column_there_are_no_figures_by_length(tmp_path):

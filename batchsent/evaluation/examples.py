@@ -5,7 +5,6 @@ A few of each kind, in bounded memory, for the page of a run: it is the only pla
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import SCORED, Chunk, Scores
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.polarity import Sides
-from batchsent.evaluation.sentences import judge
+from batchsent.evaluation.sentences import Judged, judge
 
 MOST_EXAMPLES = 100  # of each kind
 # Of a text: a page with many examples stays one that a browser opens at once.
@@ -96,7 +95,7 @@ class Examples:
         if self._gold is not None:
             assert chunk.gold is not None
             gold = self._gold.numbers(chunk.gold)
-        view = _View(chunk, scores, self._labels, gold, cells)
+        view = _ChunkView(chunk, scores, self._labels, gold, cells)
         scored = np.flatnonzero(scores.status == SCORED)
         self._keep("unsure", view, scored, scores.best[scored])
         if self._gold is not None:
@@ -105,7 +104,7 @@ class Examples:
         if self._sides is not None:
             self._add_sides(view, scored, self._sides)
 
-    def _add_sides(self, view: "_View", scored: NDArray[np.intp], sides: Sides) -> None:
+    def _add_sides(self, view: "_ChunkView", scored: NDArray[np.intp], sides: Sides) -> None:
         positive, negative = sides
         probabilities = view.scores.probabilities
         strongest: dict[str, NDArray[np.int64]] = {}
@@ -117,7 +116,9 @@ class Examples:
             own = scored[view.scores.winners[scored] == label]
             self._keep(side, view, own, -probabilities[own, label], strongest.get(side))
 
-    def _add_mixed(self, view: "_View", mixed: NDArray[np.intp], judged: Any, sides: Sides) -> None:
+    def _add_mixed(
+        self, view: "_ChunkView", mixed: NDArray[np.intp], judged: Judged, sides: Sides
+    ) -> None:
         """Keep the rows whose weaker strongest sentence is the strongest."""
         positive, negative = sides
         assert view.scores.sentences is not None
@@ -131,7 +132,7 @@ class Examples:
     def _keep(
         self,
         kind: str,
-        view: "_View",
+        view: "_ChunkView",
         rows: NDArray[np.intp],
         keys: NDArray[np.float32],
         marked: NDArray[np.int64] | None = None,
@@ -146,7 +147,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class _View:
+class _ChunkView:
     """A chunk with its scores, from which examples are made."""
 
     chunk: Chunk

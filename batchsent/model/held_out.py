@@ -40,9 +40,8 @@ class HeldOut:
 
     labels: tuple[str, ...]
     temperature: float  # what the calibrated probabilities were made with
-    calibrated: NDArray[
-        np.int64
-    ]  # (labels, predicted, BINS) between the edges of score_cells.EDGES
+    # (labels, predicted, BINS) rows by their calibrated probability, between the edges of EDGES
+    calibrated: NDArray[np.int64]
     raw: NDArray[np.int64]  # (labels, predicted, BINS) the same of the softmax as it is
     weights_sha256: str | None = None  # of the weights it belongs to, where known
     # share of odd pieces above which a text is unfamiliar (evaluation/familiarity.py), where known

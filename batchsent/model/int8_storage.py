@@ -3,8 +3,8 @@
 A folder with `model.int8.safetensors` in place of `model.safetensors` holds each of its larger
 matrices NAME as two tensors: NAME, int8 (rows, columns), and NAME.scale, float32 (rows,). The
 weights are their product. That takes a quarter of the bytes of float32 and computes as float32
-does: nothing but the file is smaller. transformers does not know the name and refuses the folder;
-`batchsent export --to transformers` writes one that it loads.
+does: only the file is smaller, and --precision int8 is another matter. transformers does not know
+the name and refuses the folder; `batchsent export --to transformers` writes one that it loads.
 
 Source: symmetric quantization with a scale for each output channel (Nagel et al., "A White Paper on
 Neural Network Quantization", 2021, section 2).

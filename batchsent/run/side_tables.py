@@ -39,7 +39,7 @@ class WrittenTable:
 
 
 class SideTables:
-    """The tables of one run, filled as its chunks pass.
+    """The tables and examples of one run, filled as its chunks pass.
 
     With error `rates` the groups have corrected shares.
     """

@@ -43,6 +43,7 @@ TYPES = {
     **COUNTS,
     **STRONGEST,
 }
+JUDGED = {"label", "score", "polarity", *TYPES}
 WORDS = {pa.int32(): "a count", pa.bool_(): "true or false"}
 # As the CSV writer has them: no sign, no leading zero.
 PATTERNS = {pa.int32(): "^(0|[1-9][0-9]{0,9})$", pa.bool_(): "^(true|false)$"}
@@ -102,6 +103,8 @@ class Added:
             raise Difference(
                 f"the columns after the input's are not {printable(first)} and so on but: {found}"
             )
+        # A column that no check looks at would pass whatever it holds.
+        assert set(bare) - set(each) <= JUDGED
         if len(each) == 1:
             raise Difference("there is a column with the probability of one label only")
 
