@@ -127,7 +127,8 @@ def check_expected_accuracy(identity: ModelIdentity, options: BatchOptions) -> N
     if known.temperature is None:
         raise ModelError(
             f"--fail-under {EXPECTED} requires calibrated scores: {known.why_no_temperature}",
-            hint=f"leave out {EXPECTED}, or use a model made by batchsent finetune",
+            hint=f"leave out {EXPECTED}, or make the model with batchsent finetune, measured on "
+            "more rows (--eval FILE)",
         )
 
 

@@ -181,10 +181,10 @@ def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:
 
 def _neutral(found: Mapping[str, Any]) -> str:
     """Return how many rows are neutral, and how right the others are."""
-    words = f"{found['rows']:,} rows"
+    words = f"{found['rows']:,} of these rows"
     if found["share"] is not None:
         words += f" ({found['share']:.1%})"
-    words += f" with a polarity nearer to 0 than {found['band']:g}"
+    words += f" have NEUTRAL in place of their label: polarity nearer to 0 than {found['band']:g}"
     others = found["others"]
     if others is not None and others["accuracy"] is not None:
         where = {"gold": "rows with gold", "held_out": "the model's held-out rows"}

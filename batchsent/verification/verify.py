@@ -338,9 +338,10 @@ class Verification:
             )
         page = path_beside(Path(self.output), ".report.html")
         if exists(page):
-            self.unchecked.append(
-                f"the page {printable(page)}: batchsent report draws it again from the summary"
-            )
+            again = "batchsent report draws it again from the summary"
+            if document["run"].get("writing", {}).get("report_examples"):
+                again += ", without its examples"
+            self.unchecked.append(f"the page {printable(page)}: {again}")
         if document["evaluation"] is not None:
             self.unchecked.append(
                 "the evaluation: batchsent evaluate computes it again from the output"
