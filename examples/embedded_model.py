@@ -104,8 +104,10 @@ def timed(step: str) -> Iterator[None]:
 
 def learn(taught: Path, train: str, work: Path) -> None:
     """Train the encoder in `work`/base and write it to `work`/model."""
+    import torch
     import transformers
 
+    torch.manual_seed(SEED)  # the classifier is new, and drops out
     tokenizer = transformers.AutoTokenizer.from_pretrained(work / "base")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         work / "base",

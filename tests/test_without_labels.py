@@ -17,8 +17,8 @@ from batchsent.chunk import BLANK, SCORED, Scores
 from batchsent.errors import GateFailed, ModelError, UsageError
 from batchsent.evaluation.without_labels import LEAST_ROWS, WithoutLabels
 from batchsent.model import calibration, held_out
-from batchsent.model.loading import identify
-from batchsent.training.held_out import count_held_out
+from batchsent.model.loading import EMBEDDED_FOLDER, identify
+from batchsent.training.held_out import count_held_out, write_held_out
 
 TWO = ("NEGATIVE", "POSITIVE")
 
@@ -166,11 +166,24 @@ def test_a_job_fed_the_wrong_texts_stops(reviews, tmp_path):
     assert "Shares are not corrected for the model" in page
 
 
-def test_the_figure_is_of_calibrated_scores_whatever_is_written(reviews, tmp_path):
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory):
+    """The embedded model, measured on reviews like those of the package's examples."""
+    made = shutil.copytree(EMBEDDED_FOLDER, tmp_path_factory.mktemp("at-home") / "model")
+    table = pyarrow.csv.read_csv("examples/reviews-train.csv").slice(0, 300)
+    gold = [TWO.index(label) for label in table["label"].to_pylist()]
+    write_held_out(made, table["text"].to_pylist(), gold)
+    return made
+
+
+def test_the_figure_is_of_calibrated_scores_whatever_is_written(reviews, at_home, tmp_path):
     """With --calibrated the column changes and the figures of trust do not."""
     raw, likely = (
         batchsent.batch(
-            reviews / "reviews.parquet", tmp_path / f"{name}.csv", calibrated=name == "likely"
+            reviews / "reviews.parquet",
+            tmp_path / f"{name}.csv",
+            model=at_home,
+            calibrated=name == "likely",
         )["predictions"]
         for name in ("raw", "likely")
     )
