@@ -36,6 +36,7 @@ ABOUT = (
 TEXTS_MOST, CHARACTERS_MOST, LABELS_MOST = 1_000, 10_000, 10_000
 # The smallest probability that counts, 1e-30: below it float32 loses digits.
 LEAST_PROBABILITY = 1e-30
+LARGEST_LOGIT = 1e3
 
 _SUBJECTS = ("It", "The film", "This phone", "The room on the third floor", "Their service", "She")
 _PREDICATES = (
@@ -136,10 +137,10 @@ def read(
         for row, given in enumerate(rows):
             if given is not None:
                 logits[row] = np.array(given, dtype=np.float64)
-        if np.isinf(logits).any():
-            raise ValueError("a logit of it is not finite")
+                if not (np.abs(logits[row]) < LARGEST_LOGIT).all():
+                    raise ValueError("a logit of it is not finite, or no model gives it")
         weights = document["weights_sha256"]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         message = f"{printable(path)} is damaged: {printable(error)[:200]}"
         raise ModelError(message, hint=hint) from error
     if weights_sha256 is not None and weights not in (None, weights_sha256):
