@@ -16,9 +16,12 @@ COUNTS = {
 }
 # With --details: the sentence, and where it begins and ends in characters of the text.
 STRONGEST = {
-    f"{side}_{what}": kind
-    for side in ("positive", "negative")
-    for what, kind in (("sentence", pa.string()), ("start", pa.int32()), ("end", pa.int32()))
+    "positive_sentence": pa.string(),
+    "positive_start": pa.int32(),
+    "positive_end": pa.int32(),
+    "negative_sentence": pa.string(),
+    "negative_start": pa.int32(),
+    "negative_end": pa.int32(),
 }
 
 

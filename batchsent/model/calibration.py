@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
 from batchsent.errors import ModelError
-from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
+from batchsent.model.files import read_own_json
 from batchsent.text import printable
 
 FILE = "calibration.json"
@@ -172,11 +172,9 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     name = printable(path)
     hint = "make the model again with batchsent finetune, or leave out --calibrated"
     try:
-        document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
+        document = read_own_json(path, hint)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=hint) from error
     try:
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")

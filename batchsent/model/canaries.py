@@ -7,7 +7,7 @@ is a review of the user's, since a model folder may be published.
 Logits are kept centred: those of a text add up to 0. That is what its probabilities determine.
 """
 
-import json
+import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from batchsent.chunk import SCORED, Scores
 from batchsent.errors import ModelError
 from batchsent.evaluation import summary
 from batchsent.model.encoder import LEAST_SPREAD, TOLERANCE
-from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
+from batchsent.model.files import read_own_json
 from batchsent.model.loading import ModelIdentity, identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
@@ -67,7 +67,7 @@ _UNUSUAL = (
     "0 1 2 3 4 5 6 7 8 9",
     "We liked the first half. The second half was slow, and the ending made no sense. " * 8,
 )
-TEXTS = (*(f"{who} {what}" for who in _SUBJECTS for what in _PREDICATES), *_UNUSUAL)
+TEXTS = (*map(" ".join, itertools.product(_SUBJECTS, _PREDICATES)), *_UNUSUAL)
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,9 @@ def read(
     path = folder / FILE
     hint = "copy or download the model again, or remove the file"
     try:
-        document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
+        document = read_own_json(path, hint)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        message = f"{printable(path)} cannot be read: {printable(error)}"
-        raise ModelError(message, hint=hint) from error
     try:
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")

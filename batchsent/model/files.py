@@ -121,6 +121,19 @@ def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[st
     return document
 
 
+def read_own_json(path: Path, hint: str) -> Any:
+    """Return what a JSON file holds that batchsent has put into a model folder.
+
+    Raises ModelError with this hint for a file that cannot be read, and FileNotFoundError as
+    `open_file` does: a folder may lack it.
+    """
+    try:
+        return json.loads(read_file(path, MAX_SETTINGS_BYTES))
+    except (ValueError, RecursionError) as error:
+        message = f"{printable(path)} cannot be read: {printable(error)}"
+        raise ModelError(message, hint=hint) from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as `sha256sum` prints it. Raises ModelError."""
     try:

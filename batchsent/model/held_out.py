@@ -4,7 +4,6 @@
 (training/held_out.py). A run holds the scores of a dump against these counts.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from batchsent.errors import ModelError
 from batchsent.evaluation import summary
 from batchsent.evaluation.score_cells import BINS, EDGES
 from batchsent.model.calibration import HIGHEST, LOWEST
-from batchsent.model.files import MAX_SETTINGS_BYTES, read_file
+from batchsent.model.files import read_own_json
 from batchsent.text import printable
 
 FILE = "held_out.json"
@@ -99,11 +98,9 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> HeldOut | None:
     name = printable(path)
     hint = "make the model again with batchsent finetune, or remove the file"
     try:
-        document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
+        document = read_own_json(path, hint)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=hint) from error
     try:
         found = _checked(document)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from batchsent.errors import UsageError
 from batchsent.evaluation.polarity import NEUTRAL, Sides, is_neutral, sides_of
 from batchsent.formats.outputs import OutputOptions
-
-# Two float32 probabilities add up to 1 but for rounding.
-POLARITY_ERROR = 1e-5
+from batchsent.formats.scored_columns import POLARITY_ERROR
 
 
 def known_sides(labels: Sequence[str] | None, run: OutputOptions) -> Sides | None:
