@@ -17,7 +17,7 @@ The recipe, each step kept in --work so that a stopped run goes on where it was,
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ LEARNING_RATE = 1.5e-4
 # Steps of the first rows, of a schedule of so many steps; then the second rows, to the end.
 FIRST_STEPS, FIRST_SCHEDULE, STEPS = 600, 2_150, 2_700
 UNLABELLED_WHOLE, UNLABELLED_CROPS = 10_000, 30_000
+# Then a third time, with a new rise and fall of the learning rate: most of it crops.
+THIRD = training.Schedule(1e-4, steps=2_800, stop=2_800, seed=SEED + 1, average_keep=0.99)
+THIRD_WHOLE, THIRD_UNLABELLED_WHOLE = 10_000, 6_000
 # Lengths of the second crops, in sentences, and how often each.
 CROP_SENTENCES, CROP_SHARES = (1, 2, 3), (0.45, 0.3, 0.25)
 
@@ -129,6 +132,18 @@ def learn(taught: Path, train: str, work: Path) -> None:
         ids = training.encode(tokenizer, texts, TRAINED_TOKENS)
         trained.run(ids, np.array(positive, dtype=np.float32), first_step)
     with trained.averaged() as averaged:
+        averaged.save_pretrained(work / "second")
+    refine(tokenizer, model, third_rows(taught, train), work)
+
+
+def refine(tokenizer: Any, model: Any, rows: Rows, work: Path) -> None:
+    """Train a model that has learned already, most of it crops, and write it to `work`/model."""
+    texts, positive = rows
+    trained = training.Training(model, work / "refining", THIRD)
+    trained.resume()
+    ids = training.encode(tokenizer, texts, TRAINED_TOKENS)
+    trained.run(ids, np.array(positive, dtype=np.float32))
+    with trained.averaged() as averaged:
         averaged.config.long_text = "head-tail"
         averaged.save_pretrained(work / "model")
     tokenizer.save_pretrained(work / "model")
@@ -149,27 +164,56 @@ def first_rows(taught: Path, train: str, random: np.random.Generator) -> Rows:
 
 def second_rows(taught: Path, train: str, random: np.random.Generator) -> Rows:
     """Return the labelled reviews with two new crops of each, and some of the unlabelled ones."""
-    texts, positive = [], []
-
-    def crop(text: str, chance: float, count: int) -> None:
-        lengths = random.choice(CROP_SENTENCES, count, replace=False, p=CROP_SHARES)
-        for sentences in lengths.tolist():
-            found = crops.crops_of(text, sentences, 1, random)
-            texts.extend(found)
-            positive.extend([crop_target(chance)] * len(found))
-
+    rows: Rows = ([], [])
     for text, chance, label in labelled(taught, train):
-        texts.append(text)
-        positive.append(chance)
-        crop(text, label, 2)
+        add_whole(rows, text, chance)
+        add_crops(rows, text, label, 2, random)
     others = unlabelled_rows(taught, train)
     order = random.permutation(len(others)).tolist()
     for place in order[:UNLABELLED_WHOLE]:
-        texts.append(others[place][0])
-        positive.append(others[place][1])
+        add_whole(rows, *others[place])
     for place in order[UNLABELLED_WHOLE : UNLABELLED_WHOLE + UNLABELLED_CROPS]:
-        crop(*others[place], 1)
-    return texts, positive
+        add_crops(rows, *others[place], 1, random)
+    return rows
+
+
+def third_rows(taught: Path, train: str) -> Rows:
+    """Return three new crops of each labelled review, two of each unlabelled one, and some reviews
+    as they are.
+    """
+    random = np.random.default_rng(THIRD.seed)
+    rows: Rows = ([], [])
+    for place, (text, chance, label) in enumerate(shuffled(labelled(taught, train), random)):
+        if place < THIRD_WHOLE:
+            add_whole(rows, text, chance)
+        add_crops(rows, text, label, 3, random)
+    for place, (text, chance) in enumerate(shuffled(unlabelled_rows(taught, train), random)):
+        if place < THIRD_UNLABELLED_WHOLE:
+            add_whole(rows, text, chance)
+        add_crops(rows, text, chance, 2, random)
+    return rows
+
+
+def shuffled(rows: Iterable[tuple[Any, ...]], random: np.random.Generator) -> list[tuple[Any, ...]]:
+    """Return rows in a random order."""
+    listed = list(rows)
+    return [listed[place] for place in random.permutation(len(listed)).tolist()]
+
+
+def add_whole(rows: Rows, text: str, chance: float) -> None:
+    """Add a review to rows."""
+    rows[0].append(text)
+    rows[1].append(chance)
+
+
+def add_crops(
+    rows: Rows, text: str, chance: float, count: int, random: np.random.Generator
+) -> None:
+    """Add crops of a review to rows, each of another number of sentences."""
+    lengths = random.choice(CROP_SENTENCES, count, replace=False, p=CROP_SHARES)
+    for sentences in lengths.tolist():
+        for crop in crops.crops_of(text, sentences, 1, random):
+            add_whole(rows, crop, crop_target(chance))
 
 
 def crop_target(chance: float) -> float:

@@ -25,8 +25,10 @@ BATCH_ROWS = 45  # what a sum of losses is divided by: the rows of a batch, on a
 PAD_TO = 8
 SORTED_ROWS = 8_192  # sorted by length together, after a shuffle
 WARMUP = 0.05  # of the steps
-AVERAGE_FROM, AVERAGE_EVERY, AVERAGE_KEEP = 400, 4, 0.998
+AVERAGE_FROM, AVERAGE_EVERY = 400, 4
 SAVE_STEPS = 250
+# Where a CPU only imitates bfloat16, it is several times slower than float32.
+BFLOAT16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Schedule:
     steps: int
     stop: int
     seed: int
+    average_keep: float = 0.998  # of the moving average, every AVERAGE_EVERY steps
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -154,7 +157,7 @@ class Training:
             group["lr"] = self.schedule.rate(self.step)
         ids, mask = pad(rows)
         targets = torch.from_numpy(np.stack([1 - positive, positive], axis=1))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
             logits = self.model(input_ids=ids, attention_mask=mask).logits
         loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         (loss / BATCH_ROWS).backward()
@@ -163,7 +166,7 @@ class Training:
         self.optimizer.zero_grad()
         self.step += 1
         if self.step % AVERAGE_EVERY == 0:
-            share = 1 - AVERAGE_KEEP if self.step > AVERAGE_FROM else 0.05
+            share = 1 - self.schedule.average_keep if self.step > AVERAGE_FROM else 0.05
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, self.weights, share)
 
