@@ -41,6 +41,7 @@ from batchsent.training import seen
 from batchsent.training.held_out import write_held_out
 
 LAYERS, PIECES = 6, 14_000
+EXIT_LAYER = 2  # texts of which the model is sure after so many layers need no more
 # Head and tail of so many tokens are learned; 512 are read.
 TRAINED_TOKENS = 256
 # Of a crop's target so much is the label of its review, the rest an even chance.
@@ -50,7 +51,7 @@ LEARNING_RATE = 1.5e-4
 FIRST_STEPS, FIRST_SCHEDULE, STEPS = 600, 2_150, 2_700
 UNLABELLED_WHOLE, UNLABELLED_CROPS = 10_000, 30_000
 # Then a third time, with a new rise and fall of the learning rate: most of it crops.
-THIRD = training.Schedule(1e-4, steps=2_800, stop=2_800, seed=SEED + 1, average_keep=0.99)
+THIRD = training.Schedule(1e-4, steps=2_500, stop=2_500, seed=SEED + 1, average_keep=0.99)
 THIRD_WHOLE, THIRD_UNLABELLED_WHOLE = 10_000, 6_000
 # Lengths of the second crops, in sentences, and how often each.
 CROP_SENTENCES, CROP_SHARES = (1, 2, 3), (0.45, 0.3, 0.25)
@@ -139,7 +140,7 @@ def learn(taught: Path, train: str, work: Path) -> None:
 def refine(tokenizer: Any, model: Any, rows: Rows, work: Path) -> None:
     """Train a model that has learned already, most of it crops, and write it to `work`/model."""
     texts, positive = rows
-    trained = training.Training(model, work / "refining", THIRD)
+    trained = training.Training(model, work / "refining", THIRD, exit_layer=EXIT_LAYER)
     trained.resume()
     ids = training.encode(tokenizer, texts, TRAINED_TOKENS)
     trained.run(ids, np.array(positive, dtype=np.float32))
