@@ -200,7 +200,7 @@ def measured_rows(
 
 
 # Figures that need the reference.
-COMPARED = ("largest_difference", "largest_logit_difference", "label_flips", "logits")
+COMPARED = ("largest_difference", "largest_logit_difference", "label_flips")
 # The names of the fields of a way.
 WAY = tuple(field.name for field in fields(Way))
 
@@ -209,13 +209,14 @@ def row_of(way: Way, answer: Answer, *, compared: bool) -> dict[str, Any]:
     """Return the row of a way: what it is, whether it can be trusted, why not, and the figures."""
     found = answer.found or {}
     why, status = answer.why, FAILED
-    if answer.found is not None:
-        why = why_not_trusted(found) if compared else "there is nothing to compare it with"
+    if answer.found is not None and compared:
+        why = why_not_trusted(found)
         status = FAILED if why else POSSIBLE
+    elif answer.found is not None:
+        why = "there is nothing to compare it with"
+        found |= dict.fromkeys(COMPARED)
     elif isinstance(answer.error, UsageError) and way.path is not None:
         status = IMPOSSIBLE
-        if not compared:
-            found |= dict.fromkeys(COMPARED)
     path = way.path or str(found.get("path", "")).partition(",")[0] or None
     return {
         **asdict(way),
@@ -223,7 +224,8 @@ def row_of(way: Way, answer: Answer, *, compared: bool) -> dict[str, Any]:
         "default": way.path is None,
         "status": status,
         "why": why or None,
-        "figures": {name: value for name, value in found.items() if name != "path"} or None,
+        "figures": {name: value for name, value in found.items() if name not in {"path", "logits"}}
+        or None,
     }
 
 
