@@ -290,7 +290,7 @@ BAD = [
 def test_a_line_that_is_no_object_with_a_text_is_a_bad_row(tmp_path, line, reason):
     """It ends the run with its line, or is left out and written down to the byte."""
     data = b'{"text":"good"}\n\n' + line + b'\n{"text":"fine"}\n'
-    with pytest.raises(InputError, match="in.jsonl, line 3: ") as caught:
+    with pytest.raises(InputError, match=r"in\.jsonl, line 3: ") as caught:
         score(tmp_path, data)
     assert reason in caught.value.message
     assert not (tmp_path / "out.jsonl").exists()
@@ -362,7 +362,7 @@ def test_a_text_inside_an_object_goes_by_its_path(tmp_path):
     found = score(tmp_path, data, text_column="review.text")
     labels = [json.loads(line)["label"] for line in found.splitlines()]
     assert labels == [expected("a")[0], None, None, None]
-    with pytest.raises(UsageError, match="no member called review.body"):
+    with pytest.raises(UsageError, match=r"no member called review\.body"):
         score(tmp_path, data, text_column="review.body")
 
 
@@ -477,7 +477,7 @@ def test_a_changed_output_does_not_verify(tmp_path, before, after, with_summary)
 
 def test_rows_missing_added_or_exchanged_do_not_verify(tmp_path):
     """Rows are held against each other one by one, in order."""
-    found = score(tmp_path, b'{"text":"a"}\n{"text":"b"}\n{"text":"c"}\n').splitlines(True)
+    found = score(tmp_path, b'{"text":"a"}\n{"text":"b"}\n{"text":"c"}\n').splitlines(keepends=True)
     (tmp_path / "out.jsonl.summary.json").unlink()
     for lines_now in (found[:2], [*found, found[2]], found[::-1], []):
         (tmp_path / "out.jsonl").write_bytes(b"".join(lines_now))
