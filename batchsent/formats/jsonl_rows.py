@@ -86,7 +86,7 @@ class LineChecks:
         text = None if self.text is None else self.text.of(row)
         if not is_text(text):
             assert self.text is not None
-            what = f"the text {printable(self.text.name)} is {KINDS[type(text)]}, not a string"
+            what = f"the member {printable(self.text.name)} is {KINDS[type(text)]}, not a string"
             return what, or_leave_out("name the member with the reviews with --text-column")
         if not self.added.isdisjoint(row):
             taken = printable(next(name for name in row if name in self.added))
