@@ -24,11 +24,8 @@ TEXT_NAMES = ("text", "review")
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How an input is read.
-
-    Everything here but the chunk size belongs to the file, not to the model.
-    """
+class RowOptions:
+    """Which rows are scored, by which column, and how many together."""
 
     text_column: str | None = option(
         None,
@@ -40,6 +37,28 @@ class ReadOptions:
         "The same by position, counted from 1; for files without a header.",
         group="Columns",
     )
+    chunk_rows: int = option(
+        8192,
+        "Rows read, scored and committed together.",
+        minimum=1,
+        affects="scores",
+        group="Run",
+    )
+    limit: int | None = option(
+        None,
+        "Score the first N rows only.",
+        short="-n",
+        metavar="N",
+        minimum=0,
+        affects="writing",
+        group="Common",
+    )
+
+
+@dataclass(frozen=True)
+class ReadOptions(RowOptions):
+    """How a file is read."""
+
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
@@ -83,7 +102,7 @@ class ReadOptions:
     )
     max_field_bytes: int = option(
         16 << 20,
-        "Longest field of a CSV; a longer one makes the row a bad row.",
+        "Longest field of a CSV, or value of JSON lines; a longer one makes the row a bad row.",
         minimum=1,
         group="Reading CSV",
     )
@@ -93,22 +112,6 @@ class ReadOptions:
         "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
         group="Run",
-    )
-    chunk_rows: int = option(
-        8192,
-        "Rows read, scored and committed together.",
-        minimum=1,
-        affects="scores",
-        group="Run",
-    )
-    limit: int | None = option(
-        None,
-        "Score the first N rows only.",
-        short="-n",
-        metavar="N",
-        minimum=0,
-        affects="writing",
-        group="Common",
     )
 
 
@@ -145,11 +148,25 @@ class Source(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary; complete once the chunks have been read."""
 
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Take rows that an output cannot hold as bad rows, before any row is read.
+
+        They have a column called like one of those `added`, or, where the columns of the output are
+        fixed, one that is not in `columns`.
+        """
+
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
 
     def close(self) -> None:
         """Close the file."""
+
+
+class SameColumns:
+    """A source whose rows all have the columns of its header."""
+
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Do nothing: `check_new_columns` has refused what does not fit."""
 
 
 class Sink(Protocol):
