@@ -54,7 +54,7 @@ def batch(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -85,7 +85,7 @@ def batch(
     fail_under: str | Sequence[str] = (),
     report: bool = False,
     report_examples: int = 0,
-    output_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
     max_bad_rows: str | None = None,
@@ -117,7 +117,7 @@ def compare(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -164,7 +164,7 @@ def evaluate(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -348,7 +348,7 @@ def sample(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -390,7 +390,7 @@ def stream(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -414,11 +414,11 @@ def stream(
     """Score the reviews of a file while they are read: returns an Arrow reader.
 
     Its batches have the rows of the file in their order, with the new columns after the file's own;
-    those of a CSV are text. `input` is a path, `-` is stdin. The options are those of `batch` that
-    are not about an output. Nothing is written, and at most ten chunks are in memory, whatever the
-    size of the file. With `bad_rows="reject"` rows that cannot be taken are left out and a warning
-    counts them. What is wrong with file, options or model raises BatchsentError at once; a row that
-    cannot be taken, when it is reached.
+    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
+    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
+    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
+    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
+    once; a row that cannot be taken, when it is read.
 
     >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
     ...     print(rows.num_rows, rows.schema.names)
@@ -434,7 +434,7 @@ def verify(
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
-    input_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     delimiter: str | None = None,
     quotechar: str = '"',
     escapechar: str | None = None,
@@ -446,7 +446,7 @@ def verify(
     max_field_bytes: int = 16777216,
     bad_rows: Literal["error", "reject"] = "error",
     prefix: str = "",
-    output_format: Literal["csv", "tsv", "parquet", "arrow"] | None = None,
+    output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
 ) -> dict[str, Any]:

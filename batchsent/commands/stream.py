@@ -22,11 +22,11 @@ def stream(
     """Score the reviews of a file while they are read: returns an Arrow reader.
 
     Its batches have the rows of the file in their order, with the new columns after the file's own;
-    those of a CSV are text. `input` is a path, `-` is stdin. The options are those of `batch` that
-    are not about an output. Nothing is written, and at most ten chunks are in memory, whatever the
-    size of the file. With `bad_rows="reject"` rows that cannot be taken are left out and a warning
-    counts them. What is wrong with file, options or model raises BatchsentError at once; a row that
-    cannot be taken, when it is reached.
+    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
+    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
+    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
+    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
+    once; a row that cannot be taken, when it is read.
 
     >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
     ...     print(rows.num_rows, rows.schema.names)
@@ -39,7 +39,9 @@ def stream(
         )
     source = open_source(fspath(input), settings)
     try:
-        return ScoredRows(source, models or OneModel(settings), settings).reader()
+        scored = ScoredRows(source, models or OneModel(settings), settings)
+        source.restrict(scored.added.names, fixed_columns=True)
+        return scored.reader()
     except BaseException:
         source.close()
         raise

@@ -12,6 +12,7 @@ from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
     Rows,
+    SameColumns,
     Source,
     Structure,
     cells_of,
@@ -116,7 +117,7 @@ def table_chunks(
         start += table.num_rows
 
 
-class ArrowSource:
+class ArrowSource(SameColumns):
     """An Arrow IPC stream whose schema has been read."""
 
     format = "arrow"
