@@ -11,6 +11,8 @@ from batchsent.errors import InputError
 from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
+    Rows,
+    SameColumns,
     Source,
     Structure,
     cells_of,
@@ -96,7 +98,7 @@ def rechunk(
 
 def table_chunks(
     tables: Iterator[pa.Table],
-    source: Source,
+    source: Rows,
     text: TextColumn | None,
     gold: int | None,
     columns: Sequence[str],
@@ -115,7 +117,7 @@ def table_chunks(
         start += table.num_rows
 
 
-class ArrowSource:
+class ArrowSource(SameColumns):
     """An Arrow IPC stream whose schema has been read."""
 
     format = "arrow"

@@ -24,11 +24,8 @@ TEXT_NAMES = ("text", "review")
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How an input is read.
-
-    Everything here but the chunk size belongs to the file, not to the model.
-    """
+class RowOptions:
+    """Which rows are scored, by which column, and how many together."""
 
     text_column: str | None = option(
         None,
@@ -40,6 +37,28 @@ class ReadOptions:
         "The same by position, counted from 1; for files without a header.",
         group="Columns",
     )
+    chunk_rows: int = option(
+        8192,
+        "Rows read, scored and committed together.",
+        minimum=1,
+        affects="scores",
+        group="Run",
+    )
+    limit: int | None = option(
+        None,
+        "Score the first N rows only.",
+        short="-n",
+        metavar="N",
+        minimum=0,
+        affects="writing",
+        group="Common",
+    )
+
+
+@dataclass(frozen=True)
+class ReadOptions(RowOptions):
+    """How a file is read."""
+
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
@@ -83,7 +102,7 @@ class ReadOptions:
     )
     max_field_bytes: int = option(
         16 << 20,
-        "Longest field of a CSV; a longer one makes the row a bad row.",
+        "Longest field of a CSV, or value of JSON lines; a longer one makes the row a bad row.",
         minimum=1,
         group="Reading CSV",
     )
@@ -93,22 +112,6 @@ class ReadOptions:
         "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
         group="Run",
-    )
-    chunk_rows: int = option(
-        8192,
-        "Rows read, scored and committed together.",
-        minimum=1,
-        affects="scores",
-        group="Run",
-    )
-    limit: int | None = option(
-        None,
-        "Score the first N rows only.",
-        short="-n",
-        metavar="N",
-        minimum=0,
-        affects="writing",
-        group="Common",
     )
 
 
@@ -121,13 +124,27 @@ class Structure:
     sha256: str | None  # of the stored bytes; None where they were not read from end to end
 
 
-class Source(Protocol):
-    """An opened input: its header has been read and its columns checked."""
+class Rows(Protocol):
+    """Rows with columns, of a file or of a frame."""
 
     name: str  # printable
-    format: str
     columns: list[str]
     schema: pa.Schema  # of the user's columns, as an Arrow table would have them
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows once, in order."""
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of what was read."""
+
+    def close(self) -> None:
+        """Close what is read."""
+
+
+class Source(Rows, Protocol):
+    """An opened input: its header has been read and its columns checked."""
+
+    format: str
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
@@ -145,11 +162,19 @@ class Source(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary; complete once the chunks have been read."""
 
-    def warnings(self) -> list[dict[str, str]]:
-        """Return what a person should know of what was read."""
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Take rows that an output cannot hold as bad rows, before any row is read.
 
-    def close(self) -> None:
-        """Close the file."""
+        They have a column called like one of those `added`, or, where the columns of the output are
+        fixed, one that is not in `columns`.
+        """
+
+
+class SameColumns:
+    """A source whose rows all have the columns of its header."""
+
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Do nothing: `check_new_columns` has refused what does not fit."""
 
 
 class Sink(Protocol):
@@ -162,7 +187,7 @@ class Sink(Protocol):
         """Write what is held back, and the format's end."""
 
 
-def cells_of(carried: Carried, source: Source, columns: Sequence[str]) -> Mapping[str, list[Any]]:
+def cells_of(carried: Carried, source: Rows, columns: Sequence[str]) -> Mapping[str, list[Any]]:
     """Return the cells of named columns of a chunk."""
     return {name: carried.cells(source.columns.index(name)) for name in columns}
 
@@ -197,7 +222,7 @@ def facts_of(
     }
 
 
-def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
+def find_text_column(columns: list[str], options: RowOptions, name: str) -> int:
     """Return the position of the text column. Raises UsageError that lists the columns."""
     if options.text_column_index is not None:
         index = options.text_column_index - 1
@@ -225,7 +250,7 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
     )
 
 
-def has_text_column(columns: list[str], options: ReadOptions) -> bool:
+def has_text_column(columns: list[str], options: RowOptions) -> bool:
     """Tell whether the text column is named, or shows in its name."""
     named = options.text_column is not None or options.text_column_index is not None
     return named or len(text_columns(columns)) == 1
