@@ -70,6 +70,10 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--report and --report-examples require an output file", hint="write to a file: -o FILE"
         )
+    if options.reuse and paths.data is None:
+        raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
+    if len(set(options.reuse)) < len(options.reuse):
+        raise UsageError("--reuse names an output twice", hint="name it once")
     if options.report_examples > MOST_EXAMPLES:
         raise UsageError(
             f"--report-examples {options.report_examples:,}: a page shows {MOST_EXAMPLES} at most",
