@@ -24,11 +24,8 @@ TEXT_NAMES = ("text", "review")
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How an input is read.
-
-    Everything here but the chunk size belongs to the file, not to the model.
-    """
+class RowOptions:
+    """Which rows are scored, by which column, and how many together."""
 
     text_column: str | None = option(
         None,
@@ -40,6 +37,28 @@ class ReadOptions:
         "The same by position, counted from 1; for files without a header.",
         group="Columns",
     )
+    chunk_rows: int = option(
+        8192,
+        "Rows read, scored and committed together.",
+        minimum=1,
+        affects="scores",
+        group="Run",
+    )
+    limit: int | None = option(
+        None,
+        "Score the first N rows only.",
+        short="-n",
+        metavar="N",
+        minimum=0,
+        affects="writing",
+        group="Common",
+    )
+
+
+@dataclass(frozen=True)
+class ReadOptions(RowOptions):
+    """How a file is read."""
+
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
@@ -93,22 +112,6 @@ class ReadOptions:
         "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
         group="Run",
-    )
-    chunk_rows: int = option(
-        8192,
-        "Rows read, scored and committed together.",
-        minimum=1,
-        affects="scores",
-        group="Run",
-    )
-    limit: int | None = option(
-        None,
-        "Score the first N rows only.",
-        short="-n",
-        metavar="N",
-        minimum=0,
-        affects="writing",
-        group="Common",
     )
 
 
