@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from batchsent.chunk import PENDING, SCORED, Scores, is_blank
+from batchsent.errors import InputError
+from batchsent.filenames import stamp
 from batchsent.formats.scored_output import ScoredOutput
 from batchsent.formats.text_table import TextTable, keys_of
 
@@ -16,6 +18,7 @@ class KnownTexts:
 
     def __init__(self, outputs: Sequence[ScoredOutput]) -> None:
         self.outputs = list(outputs)
+        self._stamps: list[tuple[int, ...]] = []
         self._tables: list[TextTable] = []
         self._reused = [0] * len(self.outputs)
         self._new = 0
@@ -27,16 +30,19 @@ class KnownTexts:
 
     def check_intact(self) -> None:
         """Hash every output. Raises InputError for one that is not what its run wrote."""
-        for output in self.outputs:
-            output.check_intact()
+        self._stamps = [output.check_intact() for output in self.outputs]
 
     def read(self, folder: Path | None = None) -> None:
         """Read the outputs into tables on the disk (text_table.py), whose files are in `folder`.
 
-        Raises InputError, and OSError where there is no room.
+        `check_intact` comes first. Raises InputError, and OSError where there is no room.
         """
-        for output in self.outputs:
+        for output, stamped in zip(self.outputs, self._stamps, strict=True):
             table = TextTable(output.blocks(), output.width, rows=output.rows, folder=folder)
+            if stamp(output.path) != stamped:
+                raise InputError(
+                    f"{output.name} changed while it was read", hint=output.summary.hint
+                )
             self._tables.append(table)
 
     def find(self, texts: Sequence[str | None]) -> Scores:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
 from batchsent.evaluation.polarity import sides_of
+from batchsent.filenames import is_regular, stamp
 from batchsent.files.hashing import sha256_of
 from batchsent.formats.opening import format_of, open_source
 from batchsent.formats.outputs import OutputOptions, added_schema
@@ -48,7 +49,7 @@ class ScoredOutput:
     @classmethod
     def of(cls, path: str, hint: str) -> "ScoredOutput":
         """Read the summary beside an output. Raises InputError, with `hint` where it is damaged."""
-        if not Path(path).is_file():
+        if not is_regular(path):
             raise InputError(
                 f"{printable(path)} is not a file", hint="give an output of batchsent batch"
             )
@@ -84,13 +85,14 @@ class ScoredOutput:
         """How many numbers `blocks` has of a row."""
         return len(self.labels) if self.tells_every_label else 2
 
-    def check_intact(self) -> None:
-        """Raise InputError where the file is not the one that the summary describes.
+    def check_intact(self) -> tuple[int, ...]:
+        """Return the stamp of the file, which is the one that the summary describes.
 
-        And UsageError where its text column is not found in it.
+        Raises InputError where it is not, UsageError where its text column is not found in it.
         """
         try:
-            found = Path(self.path).stat().st_size
+            stamped = stamp(self.path)
+            found = stamped[1]
             what = f"{found:,} bytes, not {self.size:,}"
             intact = found == self.size
             if intact:
@@ -104,6 +106,7 @@ class ScoredOutput:
                 hint=self.summary.hint,
             )
         self._open().close()
+        return stamped
 
     def blocks(self) -> Iterator[Block]:
         """Yield the texts that have a score with their numbers, which `to_probabilities` reads.

@@ -27,7 +27,7 @@ STATES = {
     "nonfinite": "the model gave no number; kept, label and score empty",
 }
 
-STAGES = ("check", "load", "read", "tokenize", "score", "write")
+STAGES = ("check", "load", "reuse", "read", "tokenize", "score", "write")
 
 Document = Mapping[str, Any]
 

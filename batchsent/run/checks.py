@@ -7,6 +7,7 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.examples import MOST_EXAMPLES
+from batchsent.filenames import stamp
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
 from batchsent.run.options import BatchOptions
@@ -99,12 +100,6 @@ class Checked:
 def can_be_read_again(path: str) -> bool:
     """Tell whether an input can be read more than once."""
     return path != "-" and Path(path).is_file()
-
-
-def stamp(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file is replaced or written to."""
-    found = Path(path).stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:

@@ -42,12 +42,11 @@ class ReusedRows:
         self._schema = added_schema(labels, self._options)
         self.why_not: str | None = None
         try:
-            found = [_find(entry, data, output) for entry in section["outputs"]]
+            self._known = KnownTexts([_find(entry, data, output) for entry in section["outputs"]])
+            self._known.check_intact()
+            self._known.read()
         except (InputError, UsageError) as error:
             self.why_not = error.message
-            return
-        self._known = KnownTexts(found)
-        self._known.read()
 
     def take(self, chunk: Chunk, added: pa.Table, names: list[str]) -> None:
         """Compare the rows of a chunk; `names` are those of its `added` columns.
@@ -94,5 +93,4 @@ def _find(entry: Mapping[str, Any], data: Mapping[str, Any], output: Path) -> Sc
     scored = ScoredOutput.of(str(found), "")
     if scored.sha256 != entry["sha256"]:
         raise InputError(f"{printable(found)} was scored again since")
-    scored.check_intact()
     return scored
