@@ -65,6 +65,8 @@ def write(path, texts):
     )
     if path.suffix == ".parquet":
         frame.to_parquet(path, row_group_size=25)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
     else:
         frame.to_csv(path, index=False)
     return path
@@ -83,8 +85,8 @@ def score(tmp_path):
     return run_batch
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-@pytest.mark.parametrize("old_name", ["old.csv", "old.parquet", "old.tsv.gz", "old.arrow"])
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("old_name", ["old.csv", "old.parquet", "old.tsv.gz", "old.jsonl.zst"])
 def test_the_output_is_that_of_a_full_run(score, form, old_name):
     """To the byte, whatever formats the old and the new files have; and so are all counts."""
     options = {"gold": "gold", "details": True}
@@ -642,9 +644,10 @@ def test_a_table_of_texts_in_many_buckets():
     assert empty.find(keys_of(asked)).max() == -1
 
 
-def test_an_old_output_without_rows_is_no_hindrance(score):
+@pytest.mark.parametrize("name", ["old.csv", "old.jsonl", "old.parquet"])
+def test_an_old_output_without_rows_is_no_hindrance(score, name):
     """Everything is new."""
-    old, _ = score([], "old.csv")
+    old, _ = score([], name)
     full, _ = score(NEW, "full.csv")
     new, summary = score(NEW, "new.csv", reuse=[old])
     assert new.read_bytes() == full.read_bytes()

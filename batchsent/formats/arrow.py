@@ -11,6 +11,7 @@ from batchsent.errors import InputError
 from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
+    SameColumns,
     Source,
     Structure,
     cells_of,
@@ -115,7 +116,7 @@ def table_chunks(
         start += table.num_rows
 
 
-class ArrowSource:
+class ArrowSource(SameColumns):
     """An Arrow IPC stream whose schema has been read."""
 
     format = "arrow"

@@ -20,6 +20,7 @@ from batchsent.formats.arrow import (
 )
 from batchsent.formats.reading import (
     ReadOptions,
+    SameColumns,
     Source,
     Structure,
     facts_of,
@@ -54,7 +55,7 @@ WRITTEN_CODECS = ("NONE", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4")
 LZ4_RAW = "LZ4"
 
 
-class ParquetSource:
+class ParquetSource(SameColumns):
     """A Parquet file whose footer has been read."""
 
     format = "parquet"

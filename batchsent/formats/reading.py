@@ -102,7 +102,7 @@ class ReadOptions(RowOptions):
     )
     max_field_bytes: int = option(
         16 << 20,
-        "Longest field of a CSV; a longer one makes the row a bad row.",
+        "Longest field of a CSV, or value of JSON lines; a longer one makes the row a bad row.",
         minimum=1,
         group="Reading CSV",
     )
@@ -148,11 +148,25 @@ class Source(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary; complete once the chunks have been read."""
 
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Take rows that an output cannot hold as bad rows, before any row is read.
+
+        They have a column called like one of those `added`, or, where the columns of the output are
+        fixed, one that is not in `columns`.
+        """
+
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
 
     def close(self) -> None:
         """Close the file."""
+
+
+class SameColumns:
+    """A source whose rows all have the columns of its header."""
+
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Do nothing: `check_new_columns` has refused what does not fit."""
 
 
 class Sink(Protocol):

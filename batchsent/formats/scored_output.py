@@ -1,7 +1,6 @@
 """An output of a run, read back as its summary says that it was written: texts and probabilities.
 
-The file is the one that the summary describes, to the byte, or it is not read. So its columns are
-taken by their places, which also serves a CSV without a header.
+The file is the one that the summary describes, to the byte, or it is not read.
 """
 
 import dataclasses
@@ -105,7 +104,8 @@ class ScoredOutput:
                 f"{self.name} is not what its run wrote: it has {what}",
                 hint=self.summary.hint,
             )
-        self._open().close()
+        if self.rows:
+            self._open()[0].close()
         return stamped
 
     def blocks(self) -> Iterator[Block]:
@@ -113,12 +113,13 @@ class ScoredOutput:
 
         Raises InputError.
         """
-        with closing(self._open()) as source:
-            columns = len(added_schema(self.labels, self.options))
-            first = len(source.columns) - columns
+        if not self.rows:
+            return  # without any row JSON lines have no columns
+        source, place_of = self._open()
+        with closing(source):
             for chunk in source.chunks():
                 try:
-                    given, numbers = self._numbers(chunk, first)
+                    given, numbers = self._numbers(chunk, place_of)
                 except BadCell as bad:
                     row = chunk.start_row + bad.row + 1
                     raise self.summary.damaged(f"row {row:,} has {bad.cell!r}") from bad
@@ -137,26 +138,25 @@ class ScoredOutput:
     def _numbers(self, chunk: Chunk, first: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return (rows,) which rows have a score, and the numbers (rows, width) of all.
 
-        `first` is the place of the column label. Raises BadCell.
+        `place_of` says where the columns are, by their names without the prefix. Raises BadCell.
         """
         labels, options = self.labels, self.options
-        score = _floats(chunk, first + 1)
+        score = _floats(chunk, place_of["score"])
         given = ~np.isnan(score)
-        after_polarity = first + 2 + options.writes_polarity
         if options.probabilities:
-            each = [_floats(chunk, after_polarity + n) for n in range(len(labels))]
+            each = [_floats(chunk, place_of[f"prob_{label}"]) for label in labels]
             return given, np.stack(each, axis=1)
         if options.writes_polarity and len(labels) == 2:
             # Exact: the difference of two float32 within a factor of 2 is a float32 (Sterbenz), and
             # either p(other) or the polarity is within a factor of 2 of the score.
-            polarity = _floats(chunk, first + 2, signed=True)
+            polarity = _floats(chunk, place_of["polarity"], signed=True)
             positive, negative = sides_of(labels, options.polarity_labels)
             numbers = np.empty((chunk.rows, 2), np.float32)
             other = score - np.abs(polarity)
             numbers[:, positive] = np.where(polarity >= 0, score, other)
             numbers[:, negative] = np.where(polarity >= 0, other, score)
             return given, numbers
-        winners = label_numbers(label_texts(chunk.carried.cells(first)), labels)
+        winners = label_numbers(label_texts(chunk.carried.cells(place_of["label"])), labels)
         if (given != (winners >= 0)).any():
             row = int((given != (winners >= 0)).argmax())
             raise BadCell(row, score[row])
@@ -164,15 +164,23 @@ class ScoredOutput:
             return given, to_scores(winners, score, 2).probabilities
         return given, np.stack([winners.astype(np.float32), score], axis=1)
 
-    def _open(self) -> Source:
-        """Open the file as its run wrote it. Raises InputError."""
+    def _open(self) -> tuple[Source, dict[str, int]]:
+        """Open the file as its run wrote it; return where the added columns are, by bare name.
+
+        Raises InputError, and UsageError where the text column is not found.
+        """
         source = open_source(self.path, self._read_options())
-        names = added_schema(self.labels, self.options).names
-        there = source.columns[len(source.columns) - len(names) :]
-        if there != names and not self.summary.recorded.get("no_header"):
-            source.close()
-            raise self.summary.damaged(f"the last columns are {', '.join(there)}")
-        return source
+        names, columns = added_schema(self.labels, self.options).names, source.columns
+        if self.summary.recorded.get("no_header"):
+            places = list(range(len(columns) - len(names), len(columns)))
+        else:
+            missing = [name for name in names if name not in columns]
+            if missing:
+                source.close()
+                raise self.summary.damaged(f"there is no column {missing[0]}")
+            places = [columns.index(name) for name in names]
+        bare = [name.removeprefix(self.options.prefix) for name in names]
+        return source, dict(zip(bare, places, strict=True))
 
     def _read_options(self) -> ReadOptions:
         """Return how to read the output, by how the run read its input. Raises InputError."""
