@@ -135,7 +135,9 @@ class ScoredOutput:
         winners = numbers[:, 0].astype(np.intp)
         return to_scores(winners, numbers[:, 1], len(self.labels)).probabilities
 
-    def _numbers(self, chunk: Chunk, first: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    def _numbers(
+        self, chunk: Chunk, place_of: dict[str, int]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return (rows,) which rows have a score, and the numbers (rows, width) of all.
 
         `place_of` says where the columns are, by their names without the prefix. Raises BadCell.
