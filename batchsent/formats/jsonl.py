@@ -181,9 +181,15 @@ class JsonLinesSource:
         Raises InputError for a bad row unless they are to be left out.
         """
         start = 0
-        for pieces in cut(self._pieces(), self._options.chunk_rows):
+        positions = [self.columns.index(column) for column in columns]
+        if self._gold is not None:
+            positions.append(self._gold)
+        kept = {self._names[position] for position in positions}
+        if self.text is not None:
+            kept.add(self.text.path[0])
+        for pieces in cut(self._pieces(frozenset(kept)), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Lines)]
-            carried = JsonRows(tuple(runs), self._names)
+            carried = JsonRows(tuple(runs), self._names, frozenset(kept))
             chunk = Chunk(
                 start_row=start,
                 texts=self._texts(carried),
@@ -202,7 +208,7 @@ class JsonLinesSource:
         row unless they are to be left out.
         """
         good = bad = 0
-        for piece in self._pieces():
+        for piece in self._pieces(frozenset()):
             if isinstance(piece, Reject):
                 bad += 1
             else:
@@ -214,9 +220,12 @@ class JsonLinesSource:
         self._runs = self._begin()
         return structure
 
-    def _pieces(self) -> Iterator[Lines | Reject]:
-        """Yield runs of good rows, up to the limit, and the bad rows between them."""
-        return limited(self._checks.sort_out(self._runs), self._options.limit)
+    def _pieces(self, kept: frozenset[str]) -> Iterator[Lines | Reject]:
+        """Yield runs of good rows, up to the limit, and the bad rows between them.
+
+        The rows have their members `kept`.
+        """
+        return limited(self._checks.sort_out(self._runs, kept), self._options.limit)
 
     def _texts(self, carried: JsonRows) -> list[str | None]:
         """Return the texts of the rows; None where there is none."""
@@ -254,8 +263,8 @@ class JsonLinesSource:
                 "message": f"{self._invalid:,} text(s) hold bytes that are not valid utf-8, or "
                 "halves of surrogate pairs; the model read U+FFFD in their place, the output keeps "
                 "the bytes",
-                "hint": "look at how the file was made, or treat invalid bytes as bad rows with "
-                "--encoding-errors strict",
+                "hint": "convert the file to utf-8 first, with iconv for instance, or take invalid "
+                "bytes as bad rows with --encoding-errors strict",
             }
         ]
 

@@ -4,7 +4,7 @@ The file is the one that the summary describes, to the byte, or it is not read.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
 from batchsent.evaluation.polarity import sides_of
 from batchsent.filenames import is_regular, stamp
@@ -115,11 +114,17 @@ class ScoredOutput:
         """
         if not self.rows:
             return  # without any row JSON lines have no columns
-        source, place_of = self._open()
+        source, added = self._open()
+        needed = ["label", "score"]
+        if self.options.writes_polarity:
+            needed.append("polarity")
+        if self.options.probabilities:
+            needed += [f"prob_{label}" for label in self.labels]
         with closing(source):
-            for chunk in source.chunks():
+            for chunk in source.chunks([added[name] for name in needed]):
+                cells = {name: chunk.columns[added[name]] for name in needed}
                 try:
-                    given, numbers = self._numbers(chunk, place_of)
+                    given, numbers = self._numbers(cells)
                 except BadCell as bad:
                     row = chunk.start_row + bad.row + 1
                     raise self.summary.damaged(f"row {row:,} has {bad.cell!r}") from bad
@@ -136,29 +141,29 @@ class ScoredOutput:
         return to_scores(winners, numbers[:, 1], len(self.labels)).probabilities
 
     def _numbers(
-        self, chunk: Chunk, place_of: dict[str, int]
+        self, cells: dict[str, list[Any]]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return (rows,) which rows have a score, and the numbers (rows, width) of all.
 
-        `place_of` says where the columns are, by their names without the prefix. Raises BadCell.
+        `cells` (rows,) are those of the columns that tell, by name. Raises BadCell.
         """
         labels, options = self.labels, self.options
-        score = _floats(chunk, place_of["score"])
+        score = _floats(cells["score"])
         given = ~np.isnan(score)
         if options.probabilities:
-            each = [_floats(chunk, place_of[f"prob_{label}"]) for label in labels]
+            each = [_floats(cells[f"prob_{label}"]) for label in labels]
             return given, np.stack(each, axis=1)
         if options.writes_polarity and len(labels) == 2:
             # Exact: the difference of two float32 within a factor of 2 is a float32 (Sterbenz), and
             # either p(other) or the polarity is within a factor of 2 of the score.
-            polarity = _floats(chunk, place_of["polarity"], signed=True)
+            polarity = _floats(cells["polarity"], signed=True)
             positive, negative = sides_of(labels, options.polarity_labels)
-            numbers = np.empty((chunk.rows, 2), np.float32)
+            numbers = np.empty((len(score), 2), np.float32)
             other = score - np.abs(polarity)
             numbers[:, positive] = np.where(polarity >= 0, score, other)
             numbers[:, negative] = np.where(polarity >= 0, other, score)
             return given, numbers
-        winners = label_numbers(label_texts(chunk.carried.cells(place_of["label"])), labels)
+        winners = label_numbers(label_texts(cells["label"]), labels)
         if (given != (winners >= 0)).any():
             row = int((given != (winners >= 0)).argmax())
             raise BadCell(row, score[row])
@@ -166,23 +171,25 @@ class ScoredOutput:
             return given, to_scores(winners, score, 2).probabilities
         return given, np.stack([winners.astype(np.float32), score], axis=1)
 
-    def _open(self) -> tuple[Source, dict[str, int]]:
-        """Open the file as its run wrote it; return where the added columns are, by bare name.
+    def _open(self) -> tuple[Source, dict[str, str]]:
+        """Open the file as its run wrote it; return the added columns by their names in a run.
+
+        Those have no prefix; a CSV without a header has them last.
 
         Raises InputError, and UsageError where the text column is not found.
         """
         source = open_source(self.path, self._read_options())
         names, columns = added_schema(self.labels, self.options).names, source.columns
         if self.summary.recorded.get("no_header"):
-            places = list(range(len(columns) - len(names), len(columns)))
+            there = columns[len(columns) - len(names) :]
         else:
+            there = names
             missing = [name for name in names if name not in columns]
             if missing:
                 source.close()
                 raise self.summary.damaged(f"there is no column {missing[0]}")
-            places = [columns.index(name) for name in names]
         bare = [name.removeprefix(self.options.prefix) for name in names]
-        return source, dict(zip(bare, places, strict=True))
+        return source, dict(zip(bare, there, strict=True))
 
     def _read_options(self) -> ReadOptions:
         """Return how to read the output, by how the run read its input. Raises InputError."""
@@ -211,18 +218,19 @@ class ScoredOutput:
             raise self.summary.damaged(error) from error
 
 
-def _floats(chunk: Chunk, position: int, *, signed: bool = False) -> NDArray[np.float32]:
-    """Return (rows,) the numbers of a column, NaN where there is none. Raises BadCell.
+def _floats(cells: Sequence[Any], *, signed: bool = False) -> NDArray[np.float32]:
+    """Return (rows,) the numbers in cells, NaN where there is none. Raises BadCell.
 
     The decimals of a text format read back exactly.
     """
-    cells: list[Any] = chunk.carried.cells(position)
     given = np.array([cell not in (None, "") for cell in cells], dtype=bool)
     if not signed:
         return probabilities(cells, given)
     found = np.full(len(cells), np.nan, np.float32)
     try:
-        found[given] = np.array([float(cells[row]) for row in np.flatnonzero(given)], np.float64)
+        found[given] = np.array(
+            [float(cells[row]) for row in np.flatnonzero(given).tolist()], np.float64
+        )
     except (TypeError, ValueError):
         raise BadCell(0, "no number") from None
     return found

@@ -5,14 +5,14 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.errors import UsageError
-from batchsent.formats.reading import ReadOptions, find_column, find_text_column, has_text_column
+from batchsent.formats.reading import RowOptions, find_column, find_text_column, has_text_column
 from batchsent.text import printable
 
 
 class TextColumn:
     """Finds the text column of a schema (also inside a struct, as review.text) and reads it."""
 
-    def __init__(self, schema: pa.Schema, options: ReadOptions, name: str) -> None:
+    def __init__(self, schema: pa.Schema, options: RowOptions, name: str) -> None:
         self.invalid_rows = 0
         wanted = options.text_column
         self.path: list[int | str] = []
@@ -29,14 +29,8 @@ class TextColumn:
                 )
             kind = kind.field(step).type
         self.name = ".".join(map(str, [schema.names[self.path[0]], *self.path[1:]]))
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-        is_text = (
-            pa.types.is_string(value)
-            or pa.types.is_large_string(value)
-            or pa.types.is_string_view(value)
-        )
-        if not (is_text or self.is_binary or pa.types.is_null(value)):
+        self.is_binary = is_binary_type(kind)
+        if not is_text_type(kind):
             inside = (
                 [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
             )
@@ -46,6 +40,11 @@ class TextColumn:
                 if inside
                 else "name the column with the reviews with --text-column",
             )
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions of the columns that are read."""
+        return [int(self.path[0])]
 
     def texts(self, table: pa.Table) -> list[str | None]:
         """Return the texts of the rows, None for null."""
@@ -82,8 +81,26 @@ class TextColumn:
         ]
 
 
+def is_binary_type(kind: pa.DataType) -> bool:
+    """Tell whether values are bytes."""
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(value) or pa.types.is_large_binary(value))
+
+
+def is_text_type(kind: pa.DataType) -> bool:
+    """Tell whether values can be read as texts: text, bytes, or nothing but nulls."""
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return (
+        is_binary_type(value)
+        or pa.types.is_string(value)
+        or pa.types.is_large_string(value)
+        or pa.types.is_string_view(value)
+        or pa.types.is_null(value)
+    )
+
+
 def find_text(
-    schema: pa.Schema, options: ReadOptions, name: str, *, needs_text: bool
+    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool
 ) -> TextColumn | None:
     """Return the text column; None where it is not known and not needed. Raises UsageError."""
     if not needs_text and not has_text_column(list(schema.names), options):

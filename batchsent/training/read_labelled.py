@@ -1,6 +1,5 @@
 """Labelled files and data sets of the Hub -> texts and label cells."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,16 +16,15 @@ from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.reading import find_column, find_text_column, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
-from batchsent.formats.streams import COMPRESSIONS, InputStream
+from batchsent.formats.streams import COMPRESSIONS
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
 PROBABILITY = "prob_"  # begins the names of a teacher's columns, before the label
-JSON_LINES = {".jsonl", ".ndjson"}
 # Names that mean a file, so that a misspelt one is not looked up on the Hub.
-FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS, *JSON_LINES}
+FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS}
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,13 @@ def read_file(
     encoding: str = "utf-8",
     with_probabilities: bool = False,
 ) -> Table:
-    """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
+    """Read the texts and labels of a CSV, TSV, JSON lines, Parquet or Arrow file, gzip or zstd too.
 
-    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. `with_probabilities` keeps
-    the columns ``prob_LABEL`` too. Raises InputError for a file that cannot be read as its suffix
-    says, UsageError for a column it does not have.
+    Cells of CSV and JSON lines stay text: ``NA`` is a text, ``007`` keeps its zeros.
+    `with_probabilities` keeps the columns ``prob_LABEL`` too. Raises InputError for a file that
+    cannot be read as its suffix says, UsageError for a column it does not have.
     """
     path = expand(name)
-    if JSON_LINES & {suffix.lower() for suffix in path.suffixes[-2:]}:
-        return read_jsonl(path, text_column, label_column)
     texts: list[str | None] = []
     cells: list[Any] = []
     reading = ReadOptions(text_column=text_column, delimiter=delimiter, encoding=encoding)
@@ -102,7 +98,7 @@ def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]
     name, taught = printable(table.name), table.probabilities
     if taught is None:
         raise UsageError(
-            "--distill takes a CSV, Parquet or Arrow file",
+            "--distill takes a file",
             hint="write one with batch --probabilities",
         )
     columns = []
@@ -132,55 +128,6 @@ def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]
             hint="give the probabilities of one teacher as batch --probabilities writes them",
         )
     return found
-
-
-def read_jsonl(path: Path, text_column: str | None, label_column: str | None) -> Table:
-    """Read two keys of a file with one JSON object a line.
-
-    A key that a line lacks is null there.
-    """
-    name = printable(path)
-    stream = InputStream(str(path))
-    records = []
-    try:
-        data = stream.read()
-    finally:
-        stream.close()
-    # Not splitlines(): JSON strings may hold U+2028, which it would split at.
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{name}: line {number} is no JSON: {printable(error)}") from error
-        if not isinstance(record, dict):
-            raise InputError(
-                f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}'
-            )
-        records.append((number, record))
-    seen: dict[str, None] = {}
-    for _, record in records:
-        seen.update(dict.fromkeys(record))
-    keys = list(seen)
-    text = keys[find_text_column(keys, ReadOptions(text_column=text_column), name)]
-    label = choose_label(keys, label_column, name)
-    for number, record in records:
-        if not isinstance(record.get(text), str | None):
-            raise InputError(
-                f"{name}: line {number}: {printable(text)} is not text",
-                hint="name another --text-column",
-            )
-    facts = {
-        "kind": "file",
-        "name": path.name,
-        "bytes": stream.size,
-        "sha256": stream.sha256,
-        "columns": [text, label],
-    }
-    return Table(
-        path.name, [r.get(text) for _, r in records], [r.get(label) for _, r in records], facts
-    )
 
 
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
