@@ -376,7 +376,7 @@ class ModelScorer:
     def _run_first(
         self, encoder: Encoder, tokens: Tokens, pieces: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return the probabilities (pieces, labels) of the first pieces, in batches of their own."""
+        """Return the probabilities (pieces, labels) of some pieces, in batches of their own."""
         batches = plan_batches(tokens.lengths[pieces], self.batch_tokens, encoder.shape)
         found = np.empty((len(pieces), len(self.labels)), dtype=np.float32)
         for batch in batches:
