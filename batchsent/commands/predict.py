@@ -19,6 +19,7 @@ from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
 from batchsent.python_words import python_words
 from batchsent.text import printable
+from batchsent.text_columns import join_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,13 +131,14 @@ class Model:
     def score_frame(
         self,
         frame: "pd.DataFrame",
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         prefix: str = "",
         *,
         probabilities: bool = False,
         details: bool = False,
         sentences: bool = False,
         polarity_labels: str | None = None,
+        text_joint: str | None = None,
     ) -> "pd.DataFrame":
         """Return a copy of a frame with the columns `label` and `score` added.
 
@@ -144,19 +146,34 @@ class Model:
         and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
         and `truncated`, `sentences` adds what the sentences of each text say (`polarity_labels` as
         in `predict`); `prefix` stands before every new name. Warns where the model gives no finite
-        number for some rows, which get no label. The text column is found as `batch` finds it.
-        Raises UsageError for a column that is not there, holds something else than text, or has one
-        of the new names, ModelError where the model gives no finite number for any row.
+        number for some rows, which get no label. The text columns are found as `batch` finds them,
+        and the values of several are joined as there. Raises UsageError for a column that is not
+        there, holds something else than text, or has one of the new names, ModelError where the
+        model gives no finite number for any row.
         """
         import pyarrow as pa
 
         from batchsent.formats.outputs import OutputOptions, added_batch, added_schema
-        from batchsent.formats.reading import ReadOptions, find_text_column
+        from batchsent.formats.reading import (
+            ReadOptions,
+            find_text_columns,
+            joint_of,
+            with_usual,
+        )
 
         names = [str(name) for name in frame.columns]
-        asked = None if text_column is None else str(text_column)
+        # The name of one column need not be text, and may be a tuple.
+        one = not isinstance(text_column, list | tuple) or str(text_column) in names
+        if text_column is not None and one:
+            text_column = [str(text_column)]
         with python_words(inspect.signature(self.score_frame)):
-            position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
+            reading = with_usual(
+                build(ReadOptions, {"text_column": text_column, "text_joint": text_joint}),
+                names.__contains__,
+                lambda: self.scorer.identity.text_columns,
+            )
+            positions = find_text_columns(names, reading, "the frame")
+            joint = joint_of(reading, len(positions))
         options = OutputOptions(
             prefix=prefix,
             probabilities=probabilities,
@@ -173,7 +190,8 @@ class Model:
                 f"the frame has a column {printable(repr(taken[0]))} already",
                 hint="give the new columns other names: prefix='pred_'",
             )
-        texts = _checked(_missing_to_none(frame.iloc[:, position]))
+        columns = [_checked(_missing_to_none(frame.iloc[:, place])) for place in positions]
+        texts = join_texts(columns, joint)
         batches, status = [], []
         for scores in self._slices(texts, sentences=sentences):
             batches.append(added_batch(scores, self.labels, added, options))
@@ -182,8 +200,8 @@ class Model:
         said = describe_nonfinite(int(counts[NONFINITE]), int(counts[SCORED]), "rows")
         if said is not None:
             warnings.warn(said, stacklevel=2)
-        columns = pa.Table.from_batches(batches, added).combine_chunks()
-        return frame.assign(**{name: _values(columns[name]) for name in added.names})
+        found = pa.Table.from_batches(batches, added).combine_chunks()
+        return frame.assign(**{name: _values(found[name]) for name in added.names})
 
     def _slices(self, texts: list[str | None], *, sentences: bool) -> Iterator[Scores]:
         """Score texts slice by slice; yields one slice at least."""

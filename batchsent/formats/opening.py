@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
-from batchsent.formats.reading import ReadOptions, Sink, Source
+from batchsent.formats.reading import ReadOptions, Sink, Source, Usual
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 from batchsent.text import printable
 
@@ -46,10 +46,12 @@ def open_source(
     *,
     gold_column: str | None = None,
     needs_text: bool = True,
+    usual: Usual | None = None,
 ) -> Source:
     """Open an input (`-` is stdin), read its header and find its columns.
 
     Without `needs_text` a file without a known text column is opened too: its texts are None.
+    `usual` gives the text columns where the options name none.
     Raises InputError for what cannot be read, UsageError for columns or options that do not
     fit it.
     """
@@ -66,7 +68,7 @@ def open_source(
     stream = InputStream(path)
     try:
         known = find_format(name, stream)
-        return known.open_source(stream, options, gold_column, needs_text=needs_text)
+        return known.open_source(stream, options, gold_column, needs_text=needs_text, usual=usual)
     except BaseException:
         stream.close()
         raise

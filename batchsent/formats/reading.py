@@ -3,8 +3,8 @@
 import difflib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from batchsent.errors import UsageError
 from batchsent.formats.catalog import FORMATS
 from batchsent.options import option
 from batchsent.text import printable
+from batchsent.text_columns import JOINT, TextColumns
 
 # A chunk of 8,192 IMDB reviews is 11 MB; longer texts end it earlier, so that memory stays bounded.
 CHUNK_BYTES = 16 << 20
@@ -21,6 +22,10 @@ CHUNK_BYTES = 16 << 20
 MAX_COLUMNS = 65_536
 
 TEXT_NAMES = ("text", "review")
+
+# The text columns of those who name none, such as the model's; found when they are needed, since a
+# model may have to be fetched first.
+Usual = Callable[[], TextColumns | None]
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,20 @@ class ReadOptions:
     Everything here but the chunk size belongs to the file, not to the model.
     """
 
-    text_column: str | None = option(
+    text_column: str | tuple[str, ...] | None = option(
         None,
-        "Column with the reviews [default: the one called text or review].",
+        "Column with the reviews; repeated, the values of several are joined [default: those that "
+        "the model was trained on by name, else the one called text or review].",
+        metavar="NAME",
+        multiple=True,
         group="Common",
+    )
+    text_joint: str | None = option(
+        None,
+        r"What is put between the values of several text columns, such as '\n' [default: as the "
+        "model was trained, else an empty line].",
+        metavar="TEXT",
+        group="Columns",
     )
     text_column_index: int | None = option(
         None,
@@ -128,6 +143,7 @@ class Source(Protocol):
     format: str
     columns: list[str]
     schema: pa.Schema  # of the user's columns, as an Arrow table would have them
+    text_columns: TextColumns | None  # None where they are not known: the texts are None then
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
@@ -169,7 +185,6 @@ def cells_of(carried: Carried, source: Source, columns: Sequence[str]) -> Mappin
 
 def facts_of(
     source: Source,
-    text: str | None,
     gold: int | None,
     *,
     size: int,
@@ -179,9 +194,14 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return the input section of the summary.
 
-    `text` is the name of the text column, `gold` a position; `size` (bytes) and `sha256` are those
-    of the input as it is stored.
+    `gold` is a position; `size` (bytes) and `sha256` are those of the input as it is stored.
     """
+    text = source.text_columns
+    read: dict[str, Any] = {"text": None}
+    if text is not None and text.single:
+        read = {"text": text.names[0]}
+    elif text is not None:
+        read = {"text": list(text.names), "joint": text.joint}
     return {
         "path": source.name,
         "format": source.format,
@@ -191,14 +211,75 @@ def facts_of(
         "dialect": dialect,
         "columns": {
             "count": len(source.columns),
-            "text": text,
+            **read,
             "gold": None if gold is None else source.columns[gold],
         },
     }
 
 
-def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
-    """Return the position of the text column. Raises UsageError that lists the columns."""
+def with_usual(
+    options: ReadOptions, has_column: Callable[[str], bool], usual: Usual | None
+) -> ReadOptions:
+    """Return the options with what `usual` says of the text where they say nothing.
+
+    Its columns are taken where the input has all of them.
+    """
+    named, joint = options.text_column, options.text_joint
+    single = isinstance(named, str) or options.text_column_index is not None
+    if usual is None or single or (named is not None and joint is not None):
+        return options
+    known = usual()
+    if known is None:
+        return options
+    if named is None:
+        if not all(map(has_column, known.names)):
+            return options
+        if known.single:
+            return replace(options, text_column=known.names[0])
+        named = known.names
+    return replace(options, text_column=named, text_joint=joint or known.joint)
+
+
+def chosen_by_model(options: ReadOptions, text: TextColumns, known: TextColumns | None) -> bool:
+    """Tell whether the text columns of an input are those that its model was trained on."""
+    named = options.text_column is not None or options.text_column_index is not None
+    return not named and known is not None and known.names == text.names
+
+
+def names_of_text(options: ReadOptions) -> tuple[str, ...]:
+    """Return the names of the text columns that were given."""
+    named = options.text_column or ()
+    return (named,) if isinstance(named, str) else named
+
+
+def joint_of(options: ReadOptions, columns: int) -> str:
+    r"""Return what is put between the values of so many text columns: \n and \t are read.
+
+    Raises UsageError for a joint of one column.
+    """
+    if options.text_joint is None:
+        return JOINT
+    if columns == 1:
+        raise UsageError(
+            "--text-joint requires several text columns",
+            hint="name them: --text-column title --text-column body",
+        )
+    return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def find_text_columns(columns: list[str], options: ReadOptions, name: str) -> list[int]:
+    """Return the positions of the text columns: as named, else the only one that shows as text.
+
+    Raises UsageError that lists the columns.
+    """
+    if options.text_column is not None and options.text_column_index is None:
+        named = names_of_text(options)
+        return [find_column(columns, wanted, "--text-column", name) for wanted in named]
+    return [_find_text_column(columns, options, name)]
+
+
+def _find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
+    """Return the position of the text column that was not named."""
     if options.text_column_index is not None:
         index = options.text_column_index - 1
         if not 0 <= index < len(columns):
@@ -208,8 +289,6 @@ def find_text_column(columns: list[str], options: ReadOptions, name: str) -> int
                 hint="--text-column-index counts from 1",
             )
         return index
-    if options.text_column is not None:
-        return find_column(columns, options.text_column, "--text-column", name)
     matches = text_columns(columns)
     if len(matches) == 1:
         return matches[0]

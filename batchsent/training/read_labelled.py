@@ -15,11 +15,12 @@ from batchsent.filenames import expand, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
-from batchsent.formats.reading import find_column, find_text_column, list_columns
+from batchsent.formats.reading import find_column, find_text_columns, joint_of, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
 from batchsent.formats.streams import COMPRESSIONS, InputStream
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
+from batchsent.text_columns import join_texts
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
@@ -53,11 +54,9 @@ def is_file(name: str) -> bool:
 
 def read_file(
     name: str,
-    text_column: str | None,
+    reading: ReadOptions,
     label_column: str | None,
     *,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
     with_probabilities: bool = False,
 ) -> Table:
     """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
@@ -68,10 +67,9 @@ def read_file(
     """
     path = expand(name)
     if JSON_LINES & {suffix.lower() for suffix in path.suffixes[-2:]}:
-        return read_jsonl(path, text_column, label_column)
+        return read_jsonl(path, reading, label_column)
     texts: list[str | None] = []
     cells: list[Any] = []
-    reading = ReadOptions(text_column=text_column, delimiter=delimiter, encoding=encoding)
     with closing(open_source(str(path), reading)) as source:
         label = choose_label(source.columns, label_column, source.name)
         each = [column for column in source.columns if column.startswith(PROBABILITY)]
@@ -82,13 +80,15 @@ def read_file(
             for column, found in taught.items():
                 found += chunk.columns[column]
         facts, warnings = source.facts(), source.warnings()
+        assert source.text_columns is not None
+        columns = [*source.text_columns.names, label]
     known = {
         "kind": "file",
         "name": path.name,
         "bytes": path.stat().st_size,
         # A Parquet source does not read from end to end, so its bytes are hashed here.
         "sha256": facts["sha256"] or sha256_of(path),
-        "columns": [facts["columns"]["text"], label],
+        "columns": columns,
     }
     return Table(path.name, texts, cells, known, taught, warnings)
 
@@ -134,8 +134,8 @@ def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]
     return found
 
 
-def read_jsonl(path: Path, text_column: str | None, label_column: str | None) -> Table:
-    """Read two keys of a file with one JSON object a line.
+def read_jsonl(path: Path, reading: ReadOptions, label_column: str | None) -> Table:
+    """Read the keys of text and label of a file with one JSON object a line.
 
     A key that a line lacks is null there.
     """
@@ -163,24 +163,25 @@ def read_jsonl(path: Path, text_column: str | None, label_column: str | None) ->
     for _, record in records:
         seen.update(dict.fromkeys(record))
     keys = list(seen)
-    text = keys[find_text_column(keys, ReadOptions(text_column=text_column), name)]
+    named = [keys[position] for position in find_text_columns(keys, reading, name)]
     label = choose_label(keys, label_column, name)
     for number, record in records:
-        if not isinstance(record.get(text), str | None):
-            raise InputError(
-                f"{name}: line {number}: {printable(text)} is not text",
-                hint="name another --text-column",
-            )
+        for text in named:
+            if not isinstance(record.get(text), str | None):
+                raise InputError(
+                    f"{name}: line {number}: {printable(text)} is not text",
+                    hint="name another --text-column",
+                )
+    values = [[record.get(text) for _, record in records] for text in named]
+    texts = join_texts(values, joint_of(reading, len(named)))
     facts = {
         "kind": "file",
         "name": path.name,
         "bytes": stream.size,
         "sha256": stream.sha256,
-        "columns": [text, label],
+        "columns": [*named, label],
     }
-    return Table(
-        path.name, [r.get(text) for _, r in records], [r.get(label) for _, r in records], facts
-    )
+    return Table(path.name, texts, [record.get(label) for _, record in records], facts)
 
 
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
@@ -207,7 +208,7 @@ def read_dataset(
     config: str | None,
     revision: str | None,
     split: str,
-    text_column: str | None,
+    reading: ReadOptions,
     label_column: str | None,
     keep_numbers: bool = False,
 ) -> tuple[Table, list[str]]:
@@ -229,21 +230,26 @@ def read_dataset(
             hint="check the name, the split and the network; a file of your own goes with --train "
             "FILE",
         ) from error
-    text = data.column_names[
-        find_text_column(data.column_names, ReadOptions(text_column=text_column), where)
+    named = [
+        data.column_names[position]
+        for position in find_text_columns(data.column_names, reading, where)
     ]
     label = choose_label(data.column_names, label_column, where)
-    texts = data.with_format("arrow")[:][text].to_pylist()
-    if not all(isinstance(value, str | None) for value in texts):
-        raise UsageError(
-            f"{where}: column {printable(text)} is not text", hint="name another --text-column"
-        )
+    table = data.with_format("arrow")[:]
+    columns = []
+    for text in named:
+        columns.append(table[text].to_pylist())
+        if not all(isinstance(value, str | None) for value in columns[-1]):
+            raise UsageError(
+                f"{where}: column {printable(text)} is not text", hint="name another --text-column"
+            )
+    texts = join_texts(columns, joint_of(reading, len(named)))
     cells = list(data[label])
     feature = data.features[label]
     if isinstance(feature, datasets.ClassLabel):
         # -1 is the Hub's sign for "no label", as in test splits of contests.
-        named = feature.int2str if not keep_numbers else int
-        cells = [None if cell is None or cell < 0 else named(cell) for cell in cells]
+        said = feature.int2str if not keep_numbers else int
+        cells = [None if cell is None or cell < 0 else said(cell) for cell in cells]
     local = is_folder(expand(name))
     facts = {
         "kind": "folder" if local else "dataset",
@@ -251,7 +257,7 @@ def read_dataset(
         "config": data.info.config_name,
         "split": split,
         "revision": revision if local else commit_of(data) or revision,
-        "columns": [text, label],
+        "columns": [*named, label],
     }
     return Table(facts["name"], texts, cells, facts), list(data.info.splits or {})
 
