@@ -128,7 +128,7 @@ def batch_command(
 ) -> int:
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
-    CSV, TSV and Parquet, gzip and zstd by suffix; - is stdin or stdout (CSV or an Arrow stream).
+    CSV, TSV, JSON lines, Parquet and Arrow streams, gzip and zstd by suffix; - is stdin or stdout.
     The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
     resumes where it stopped.
     """

@@ -21,6 +21,8 @@ def make_input(folder, form, rows=60):
     frame = pd.DataFrame({"id": [f"{n:04d}" for n in range(rows)], "text": texts})
     if form == "csv":
         frame.to_csv(path, index=False)
+    elif form == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
     else:
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=25)
     return path

@@ -184,9 +184,12 @@ def test_parquet_rows_stay_in_order_and_number(tmp_path, texts, group, chunk_row
 
 
 @pytest.mark.parametrize(
-    "source", ["csv", "tsv", "parquet", "arrow", "csv.gz", "tsv.zst", "arrow.gz"]
+    "source",
+    ["csv", "tsv", "parquet", "arrow", "jsonl", "csv.gz", "tsv.zst", "arrow.gz", "ndjson.gz"],
 )
-@pytest.mark.parametrize("target", ["csv", "tsv", "parquet", "arrow", "csv.zst", "tsv.gz"])
+@pytest.mark.parametrize(
+    "target", ["csv", "tsv", "parquet", "arrow", "jsonl", "csv.zst", "tsv.gz", "ndjson.zst"]
+)
 def test_every_format_goes_into_every_other(tmp_path, source, target):
     """Texts with delimiters, quotes and line ends survive each way, and the scores are the same."""
     texts = ["plain", 'say "hi", now', "two\nlines", "tab\there", "", "NA", "é"]

@@ -55,6 +55,8 @@ def write_dump(path, **more):
     elif path.suffix == ".arrow":
         with pa.ipc.new_stream(path, table.schema) as writer:
             writer.write_table(table)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
     else:
         frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
     return path
@@ -66,7 +68,7 @@ def dump(tmp_path):
     return write_dump(tmp_path / "in.csv")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "arrow"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "arrow"])
 def test_the_values_are_joined_and_empty_ones_left_out(tmp_path, suffix):
     """Each row is scored as its values with an empty line between; one without any is blank."""
     source, target = write_dump(tmp_path / f"in.{suffix}"), tmp_path / "out.csv"
@@ -92,16 +94,19 @@ def test_their_order_is_the_order_in_which_they_are_named(dump, tmp_path):
     assert row.split(",")[3] == expected("I loved it\n\nGreat film")[0]
 
 
-def test_fields_inside_a_struct_are_joined_too(tmp_path):
-    """--text-column review.title --text-column review.body."""
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_fields_inside_a_struct_are_joined_too(tmp_path, suffix, named):
+    """--text-column review.title --text-column review.body; or those of the model."""
     rows = [{"title": "Great", "body": "Loved it"}, None, {"title": None, "body": "So-so"}]
-    pq.write_table(pa.table({"review": rows}), tmp_path / "in.parquet")
-    batch(
-        tmp_path / "in.parquet",
-        tmp_path / "out.parquet",
-        models=HashModels(),
-        text_column=["review.title", "review.body"],
-    )
+    source, columns = tmp_path / f"in.{suffix}", ["review.title", "review.body"]
+    if suffix == "parquet":
+        pq.write_table(pa.table({"review": rows}), source)
+    else:
+        source.write_text("".join(json.dumps({"review": row}) + "\n" for row in rows))
+    options = {"text_column": columns} if named else {}
+    models = HashModels() if named else TrainedOn(*columns)
+    batch(source, tmp_path / "out.parquet", models=models, **options)
     found = pq.read_table(tmp_path / "out.parquet")["label"].to_pylist()
     assert found == [expected(text)[0] for text in ("Great\n\nLoved it", None, "So-so")]
 

@@ -44,8 +44,10 @@ def refused(source, target, **options):
     return caught.value
 
 
-@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.parquet", "in.arrow"])
-@pytest.mark.parametrize("out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst"])
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.parquet", "in.arrow", "in.jsonl"])
+@pytest.mark.parametrize(
+    "out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst", "out.ndjson"]
+)
 def test_what_was_written_verifies(tmp_path, name, out):
     """The output of a run is proven to be its input with columns more, whatever the formats."""
     first = scored(tmp_path, name="given.csv", out=f"first_{name}", prefix="old_")[1]
@@ -71,6 +73,7 @@ def test_what_was_written_verifies(tmp_path, name, out):
     }
     tabs = [path.split(".")[1] == "tsv" for path in (name, out)]
     copied = "sv" in name and "sv" in out and tabs[0] == tabs[1]
+    copied |= "json" in name and "json" in out
     assert verdict["compared"] == ("bytes" if copied else "values")
     assert verdict["columns"]["added"][:3] == ["label", "score", "prob_NEGATIVE"]
     assert verdict["unchecked"] == []
@@ -84,7 +87,7 @@ def test_ugly_files_verify(tmp_path, data):
     assert verify(source, target, chunk_rows=1)["status"] == "same"
 
 
-@pytest.mark.parametrize("out", ["out.parquet", "out.arrow", "out.csv"])
+@pytest.mark.parametrize("out", ["out.parquet", "out.arrow", "out.csv", "out.jsonl"])
 @pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
 def test_every_type_verifies(tmp_path, name, out):
     """Nested, decimal, dictionary, time and extension types, NaN and null are compared as what they
@@ -435,7 +438,9 @@ def with_tables(folder, out="out.csv", **options):
     return source, target, folder / out.replace("out.", "out.groups.", 1), worst
 
 
-@pytest.mark.parametrize("out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst"])
+@pytest.mark.parametrize(
+    "out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst", "out.ndjson"]
+)
 def test_tables_beside_the_output_are_proven(tmp_path, out):
     """The roll-up and the disagreements are held against the summary, in every format, and named."""
     source, target, groups, worst = with_tables(tmp_path, out)

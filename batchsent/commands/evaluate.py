@@ -15,7 +15,7 @@ from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.summary import text_columns_of_run
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
-from batchsent.formats.reading import chosen_by_model
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.model.calibration import calibrated
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import identify

@@ -154,12 +154,8 @@ class Model:
         import pyarrow as pa
 
         from batchsent.formats.outputs import OutputOptions, added_batch, added_schema
-        from batchsent.formats.reading import (
-            ReadOptions,
-            find_text_columns,
-            joint_of,
-            with_usual,
-        )
+        from batchsent.formats.reading import ReadOptions
+        from batchsent.formats.text_names import find_text_columns, joint_of, with_usual
 
         names = [str(name) for name in frame.columns]
         # The name of one column need not be text, and may be a tuple.

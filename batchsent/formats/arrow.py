@@ -11,9 +11,9 @@ from batchsent.errors import InputError
 from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
+    SameColumns,
     Source,
     Structure,
-    Usual,
     cells_of,
     facts_of,
     find_column,
@@ -21,6 +21,7 @@ from batchsent.formats.reading import (
 from batchsent.formats.receipt import without_receipt
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
 from batchsent.formats.text_column import TableTexts, find_texts
+from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
@@ -116,7 +117,7 @@ def table_chunks(
         start += table.num_rows
 
 
-class ArrowSource:
+class ArrowSource(SameColumns):
     """An Arrow IPC stream whose schema has been read."""
 
     format = "arrow"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from batchsent.formats.reading import ReadOptions, Sink, Source, Usual
+    from batchsent.formats.reading import ReadOptions, Sink, Source
     from batchsent.formats.streams import InputStream, OutputFile
+    from batchsent.formats.text_names import Usual
 
 
 class OpenSource(Protocol):
@@ -55,6 +56,8 @@ class Format:
     needs_utf8: Callable[[pa.DataType], bool]  # whether text of an Arrow type must be UTF-8
     expected: str  # what an input must begin with: the hint for an empty one names it
     begins_with: tuple[bytes, ...] = ()  # its possible first bytes; () where any may come first
+    fixed_columns: bool = True  # False: a row may have members that the first rows do not have
+    may_be_empty: bool = False  # whether a file without a byte is one without rows
     # False: the table of contents is at the end, so a pipe cannot be read or written; the format
     # compresses its columns itself.
     streams: bool = True
@@ -123,6 +126,19 @@ FORMATS = {
         expected="an Arrow stream",
         # A stream; and a file, which is a stream between this mark and a table of contents.
         begins_with=(b"\xff\xff\xff\xff", b"ARROW1\0\0"),
+    ),
+    "jsonl": Format(
+        title="JSON lines",
+        suffixes=(".jsonl", ".ndjson"),
+        open_source=on_call("jsonl", "JsonLinesSource"),
+        open_sink=on_call("jsonl_sinks", "open_jsonl_sink"),
+        write_table=on_call("jsonl_sinks", "write_jsonl_table"),
+        needs_utf8=lambda kind: pa.types.is_nested(kind) or is_text(kind),
+        expected="a line with an object, at least,",
+        # An object, or an array of objects, which is refused in words.
+        begins_with=(b'{"', b'\xef\xbb\xbf{"', b'[{"'),
+        fixed_columns=False,
+        may_be_empty=True,
     ),
 }
 

@@ -10,30 +10,34 @@ import pyarrow as pa
 from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.csv_bad_rows import RowChecks
-from batchsent.formats.csv_chunks import CsvRows, cut, limited
 from batchsent.formats.csv_fields import FieldDecoder
+from batchsent.formats.csv_rows import CsvRows
 from batchsent.formats.dialects import find_dialect, find_encoding
 from batchsent.formats.opening import HEAD_BYTES
 from batchsent.formats.reading import (
     MAX_COLUMNS,
     ReadOptions,
+    SameColumns,
     Structure,
-    Usual,
     cells_of,
     facts_of,
     find_column,
+)
+from batchsent.formats.records import Records
+from batchsent.formats.splitting import ByteStream, scan
+from batchsent.formats.streams import WIDE, InputStream, Transcoded
+from batchsent.formats.text_chunks import cut, limited
+from batchsent.formats.text_names import (
+    Usual,
     find_text_columns,
     has_text_column,
     joint_of,
     with_usual,
 )
-from batchsent.formats.records import Records
-from batchsent.formats.splitting import ByteStream, scan
-from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.text_columns import TextColumns, join_texts
 
 
-class CsvSource:
+class CsvSource(SameColumns):
     """A CSV input whose header has been read."""
 
     format = "csv"

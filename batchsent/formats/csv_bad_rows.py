@@ -6,19 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchsent.chunk import Reject
-from batchsent.errors import InputError
+from batchsent.formats.bad_rows import BadRow, or_leave_out, sort_out
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.records import Dialect, Records
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A record that cannot be taken."""
-
-    number: int  # in its run
-    reason: str
-    offset: int  # of the byte to look at, in the run's data
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -37,21 +27,7 @@ class RowChecks:
         Raises InputError for a bad row unless they are to be left out.
         """
         for run in runs:
-            first = 0
-            for bad in self.bad_rows(run):
-                if self.options.bad_rows == "error":
-                    line = run.line(bad.offset)
-                    raise InputError(
-                        f"{self.name}, line {line}: {bad.reason}", hint=bad.hint, line=line
-                    )
-                if first < bad.number:
-                    yield run.slice(first, bad.number)
-                begin, end = int(run.starts[bad.number]), int(run.ends[bad.number])
-                raw = run.data[begin:end]
-                yield Reject(run.line(begin), run.first_byte + begin, bad.reason, raw)
-                first = bad.number + 1
-            if first == 0 or first < len(run):
-                yield run.slice(first, len(run))
+            yield from sort_out(run, self.bad_rows(run), self.options, self.name)
 
     def bad_rows(self, run: Records) -> Iterator[BadRow]:
         """Yield every row of a run that cannot be taken."""
@@ -107,7 +83,7 @@ class RowChecks:
             try_first = "if fields are quoted after a space, add --skip-initial-space"
         else:
             try_first = "correct the line"
-        return f"{try_first}, or add --bad-rows reject to leave such rows out"
+        return or_leave_out(try_first)
 
 
 def longest_field(record: Records, fields: int) -> int:

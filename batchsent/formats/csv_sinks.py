@@ -12,7 +12,7 @@ import pyarrow.csv
 from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
-from batchsent.formats.csv_chunks import CsvRows
+from batchsent.formats.csv_rows import CsvRows
 from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records

@@ -9,8 +9,9 @@ import pyarrow as pa
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
-from batchsent.formats.reading import ReadOptions, Sink, Source, Usual
+from batchsent.formats.reading import ReadOptions, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
+from batchsent.formats.text_names import Usual
 from batchsent.text import printable
 
 HEAD_BYTES = 64 << 10  # what is looked at to recognize a format, an encoding or a dialect
@@ -85,15 +86,15 @@ def find_format(name: str | None, stream: InputStream) -> Format:
         streams = recognized is not None and FORMATS[recognized].streams
         name = recognized if recognized is not None and streams else "csv"
     known = FORMATS[name]
-    if not head:
+    if not head and not known.may_be_empty:
         raise InputError(f"{stream.name}: empty input", hint=f"{known.expected} is expected")
-    if not known.begins_with:
+    if recognized not in {None, name}:
+        raise InputError(
+            f"{stream.name}: this is a {recognized} file",
+            hint=f"add --input-format {recognized}",
+        )
+    if recognized is None:
         check_compressed_name(head, stream)
-        if recognized is not None:
-            raise InputError(
-                f"{stream.name}: this is a {recognized} file",
-                hint=f"add --input-format {recognized}",
-            )
     return known
 
 
@@ -111,6 +112,7 @@ def open_sink(
             f"{known.title} is not written to a pipe",
             hint="use --output-format arrow, or name a file",
         )
+    source.restrict(added.names, fixed_columns=known.fixed_columns)
     return known.open_sink(file, path, source, added)
 
 

@@ -14,8 +14,8 @@ from batchsent.options import option
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """Which columns are added, and which tables are written beside the output."""
+class ColumnOptions:
+    """Which columns are added."""
 
     prefix: str = option(
         "", "Put this in front of the names of the new columns.", affects="writing", group="Common"
@@ -55,19 +55,30 @@ class OutputOptions:
         affects="writing",
         group="Columns",
     )
-    no_receipt: bool = option(
-        False,
-        "Leave out the receipt: model, options and input's SHA-256 in the metadata of a Parquet or "
-        "Arrow output.",
-        affects="writing",
-        group="Run",
-    )
     unsure_below: float | None = option(
         None,
         "Add a column unsure, true where the score is lower, and judge coverage by it.",
         metavar="SCORE",
         affects="writing",
         group="Columns",
+    )
+
+    @property
+    def writes_polarity(self) -> bool:
+        """Whether there is a column polarity: it tells which side a neutral row leans to."""
+        return self.polarity or self.neutral_band is not None
+
+
+@dataclass(frozen=True)
+class OutputOptions(ColumnOptions):
+    """Which columns are added, what is noted of the run, and which tables are written beside it."""
+
+    no_receipt: bool = option(
+        False,
+        "Leave out the receipt: model, options and input's SHA-256 in the metadata of a Parquet or "
+        "Arrow output.",
+        affects="writing",
+        group="Run",
     )
     group_by: str | None = option(
         None,
@@ -85,13 +96,8 @@ class OutputOptions:
         group="Quality",
     )
 
-    @property
-    def writes_polarity(self) -> bool:
-        """Whether there is a column polarity: it tells which side a neutral row leans to."""
-        return self.polarity or self.neutral_band is not None
 
-
-def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
+def added_schema(labels: tuple[str, ...], options: ColumnOptions) -> pa.Schema:
     """Return the new columns."""
     fields = [("label", pa.string()), ("score", pa.float32())]
     if options.writes_polarity:
@@ -108,7 +114,7 @@ def added_schema(labels: tuple[str, ...], options: OutputOptions) -> pa.Schema:
 
 
 def added_batch(
-    scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: OutputOptions
+    scores: Scores, labels: tuple[str, ...], schema: pa.Schema, options: ColumnOptions
 ) -> pa.RecordBatch:
     """Return the new columns of a chunk.
 

@@ -20,15 +20,16 @@ from batchsent.formats.arrow import (
 )
 from batchsent.formats.reading import (
     ReadOptions,
+    SameColumns,
     Source,
     Structure,
-    Usual,
     facts_of,
     find_column,
     list_columns,
 )
 from batchsent.formats.streams import InputStream, OutputFile
 from batchsent.formats.text_column import find_texts
+from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
@@ -55,7 +56,7 @@ WRITTEN_CODECS = ("NONE", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4")
 LZ4_RAW = "LZ4"
 
 
-class ParquetSource:
+class ParquetSource(SameColumns):
     """A Parquet file whose footer has been read."""
 
     format = "parquet"

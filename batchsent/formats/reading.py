@@ -1,10 +1,9 @@
-"""What every format shares: reading options, sources and sinks, finding the text column."""
+"""What every format shares: reading options, sources and sinks, finding a column by its name."""
 
 import difflib
-import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,26 +13,17 @@ from batchsent.errors import UsageError
 from batchsent.formats.catalog import FORMATS
 from batchsent.options import option
 from batchsent.text import printable
-from batchsent.text_columns import JOINT, TextColumns
+from batchsent.text_columns import TextColumns
 
 # A chunk of 8,192 IMDB reviews is 11 MB; longer texts end it earlier, so that memory stays bounded.
 CHUNK_BYTES = 16 << 20
 # A header wider than this is a damaged file, not a table.
 MAX_COLUMNS = 65_536
 
-TEXT_NAMES = ("text", "review")
-
-# The text columns of those who name none, such as the model's; found when they are needed, since a
-# model may have to be fetched first.
-Usual = Callable[[], TextColumns | None]
-
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How an input is read.
-
-    Everything here but the chunk size belongs to the file, not to the model.
-    """
+class RowOptions:
+    """Which rows are scored, by which column, and how many together."""
 
     text_column: str | tuple[str, ...] | None = option(
         None,
@@ -55,6 +45,28 @@ class ReadOptions:
         "The same by position, counted from 1; for files without a header.",
         group="Columns",
     )
+    chunk_rows: int = option(
+        8192,
+        "Rows read, scored and committed together.",
+        minimum=1,
+        affects="scores",
+        group="Run",
+    )
+    limit: int | None = option(
+        None,
+        "Score the first N rows only.",
+        short="-n",
+        metavar="N",
+        minimum=0,
+        affects="writing",
+        group="Common",
+    )
+
+
+@dataclass(frozen=True)
+class ReadOptions(RowOptions):
+    """How a file is read."""
+
     input_format: str | None = option(
         None,
         "Format of the input, where the name does not tell.",
@@ -98,7 +110,7 @@ class ReadOptions:
     )
     max_field_bytes: int = option(
         16 << 20,
-        "Longest field of a CSV; a longer one makes the row a bad row.",
+        "Longest field of a CSV, or value of JSON lines; a longer one makes the row a bad row.",
         minimum=1,
         group="Reading CSV",
     )
@@ -108,22 +120,6 @@ class ReadOptions:
         "OUTPUT.rejects.csv (reject).",
         choices=("error", "reject"),
         group="Run",
-    )
-    chunk_rows: int = option(
-        8192,
-        "Rows read, scored and committed together.",
-        minimum=1,
-        affects="scores",
-        group="Run",
-    )
-    limit: int | None = option(
-        None,
-        "Score the first N rows only.",
-        short="-n",
-        metavar="N",
-        minimum=0,
-        affects="writing",
-        group="Common",
     )
 
 
@@ -161,11 +157,25 @@ class Source(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary; complete once the chunks have been read."""
 
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Take rows that an output cannot hold as bad rows, before any row is read.
+
+        They have a column called like one of those `added`, or, where the columns of the output are
+        fixed, one that is not in `columns`.
+        """
+
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
 
     def close(self) -> None:
         """Close the file."""
+
+
+class SameColumns:
+    """A source whose rows all have the columns of its header."""
+
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Do nothing: `check_new_columns` has refused what does not fit."""
 
 
 class Sink(Protocol):
@@ -217,125 +227,8 @@ def facts_of(
     }
 
 
-def with_usual(
-    options: ReadOptions, has_column: Callable[[str], bool], usual: Usual | None
-) -> ReadOptions:
-    """Return the options with what `usual` says of the text where they say nothing.
-
-    Its columns are taken where the input has all of them.
-    """
-    named, joint = options.text_column, options.text_joint
-    single = isinstance(named, str) or options.text_column_index is not None
-    if usual is None or single or (named is not None and joint is not None):
-        return options
-    known = usual()
-    if known is None:
-        return options
-    if named is None:
-        if not all(map(has_column, known.names)):
-            return options
-        if known.single:
-            return replace(options, text_column=known.names[0])
-        named = known.names
-    return replace(options, text_column=named, text_joint=joint or known.joint)
-
-
-def chosen_by_model(options: ReadOptions, text: TextColumns, known: TextColumns | None) -> bool:
-    """Tell whether the text columns of an input are those that its model was trained on."""
-    named = options.text_column is not None or options.text_column_index is not None
-    return not named and known is not None and known.names == text.names
-
-
-def names_of_text(options: ReadOptions) -> tuple[str, ...]:
-    """Return the names of the text columns that were given."""
-    named = options.text_column or ()
-    return (named,) if isinstance(named, str) else named
-
-
-def joint_of(options: ReadOptions, columns: int) -> str:
-    r"""Return what is put between the values of so many text columns: \n and \t are read.
-
-    Raises UsageError for a joint of one column.
-    """
-    if options.text_joint is None:
-        return JOINT
-    if columns == 1:
-        raise UsageError(
-            "--text-joint requires several text columns",
-            hint="name them: --text-column title --text-column body",
-        )
-    return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
-
-
-def find_text_columns(columns: list[str], options: ReadOptions, name: str) -> list[int]:
-    """Return the positions of the text columns: as named, else the only one that shows as text.
-
-    Raises UsageError that lists the columns.
-    """
-    if options.text_column is not None and options.text_column_index is None:
-        named = names_of_text(options)
-        return [find_column(columns, wanted, "--text-column", name) for wanted in named]
-    return [_find_text_column(columns, options, name)]
-
-
-def _find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
-    """Return the position of the text column that was not named."""
-    if options.text_column_index is not None:
-        index = options.text_column_index - 1
-        if not 0 <= index < len(columns):
-            raise UsageError(
-                f"{name} has {len(columns)} column(s), so there is no column "
-                f"{options.text_column_index}",
-                hint="--text-column-index counts from 1",
-            )
-        return index
-    matches = text_columns(columns)
-    if len(matches) == 1:
-        return matches[0]
-    listed = list_columns(columns)
-    if matches:
-        raise UsageError(
-            f"{name} has more than one column that could be the text: {listed}",
-            hint="name it with --text-column, or give its position with --text-column-index",
-        )
-    raise UsageError(
-        f"{name} has no column called text or review; its columns are {listed}",
-        hint=_near_text_name(columns) or _mend(columns),
-    )
-
-
-def has_text_column(columns: list[str], options: ReadOptions) -> bool:
-    """Tell whether the text column is named, or shows in its name."""
-    named = options.text_column is not None or options.text_column_index is not None
-    return named or len(text_columns(columns)) == 1
-
-
-def text_columns(columns: list[str]) -> list[int]:
-    """Return the positions of the columns that are the text by their names."""
-    return [n for n, column in enumerate(columns) if is_text_name(column)]
-
-
-def is_text_name(column: object) -> bool:
-    """Tell whether a column is the text without being named: text or review, any case."""
-    return isinstance(column, str) and column.lower() in TEXT_NAMES
-
-
-def _near_text_name(columns: list[str]) -> str | None:
-    """Propose the column whose name is text or review but for white space, or has it as a word."""
-    for column in columns:
-        if is_text_name(column.strip()):
-            return (
-                f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
-            )
-    for column in columns:
-        words = re.split(r"[\W_]+", column.lower())
-        # A header of one column is one line with another delimiter.
-        if len(columns) > 1 and not set(words).isdisjoint(TEXT_NAMES):
-            return f"did you mean --text-column {shlex.quote(printable(column))}?"
-    return None
-
-
-def _mend(columns: list[str]) -> str:
+def mend(columns: list[str]) -> str:
+    """Return what to type where no column has the name that is meant."""
     if len(columns) == 1:
         for character, typed in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
             if character in columns[0]:
@@ -367,7 +260,7 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
     if near:
         hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:
-        hint = _mend(columns)
+        hint = mend(columns)
     raise UsageError(
         f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}",
         hint=hint,

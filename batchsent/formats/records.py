@@ -6,6 +6,7 @@ Decodes and rewrites nothing.
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ class Records:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def slice(self, first: int, last: int) -> "Records":
+    def slice(self, first: int, last: int) -> Self:
         """Return the records first..last-1 with the blank lines before each."""
         begin, stop = self.begin, self.stop
         if 0 < first < len(self):

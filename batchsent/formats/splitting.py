@@ -10,13 +10,14 @@ which that module does not give.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.errors import InputError
-from batchsent.formats.records import Dialect, Offsets, Problem, Records, count_lines
+from batchsent.formats.records import Dialect, Offsets, Problem, Records
 
 # Small enough to be held several times over, large enough that numpy's cost a call vanishes.
 BLOCK_BYTES = 4 << 20
@@ -31,6 +32,22 @@ class ByteStream(Protocol):
         """Return up to `size` bytes, none at the end."""
 
 
+R_co = TypeVar("R_co", bound=Records, covariant=True)
+R = TypeVar("R", bound=Records)
+
+
+class Split(Protocol[R_co]):
+    """How the complete records of a piece are found."""
+
+    def __call__(
+        self, data: bytes, /, *, at_end: bool, first_byte: int = 0, first_line: int = 1
+    ) -> R_co:
+        """Return the complete records of a piece that begins where a record does.
+
+        At the end of the file, all of it.
+        """
+
+
 def scan(
     stream: ByteStream,
     dialect: Dialect,
@@ -42,11 +59,37 @@ def scan(
     block_bytes: int = BLOCK_BYTES,
     name: str = "input",
 ) -> Iterator[Records]:
-    """Yield the records of a stream in blocks of about `block_bytes`.
+    """Yield the records of a CSV as `scan_records` does.
+
+    Blank lines are not records (the csv module's rule).
+    """
+    return scan_records(
+        stream,
+        partial(split, dialect=dialect),
+        buffered=buffered,
+        first_byte=first_byte,
+        first_line=first_line,
+        max_record_bytes=max_record_bytes,
+        block_bytes=block_bytes,
+        name=name,
+    )
+
+
+def scan_records(
+    stream: ByteStream,
+    find: Split[R],
+    *,
+    buffered: bytes = b"",
+    first_byte: int = 0,
+    first_line: int = 1,
+    max_record_bytes: int,
+    block_bytes: int = BLOCK_BYTES,
+    name: str = "input",
+) -> Iterator[R]:
+    """Yield the records of a stream, as `find` finds them, in blocks of about `block_bytes`.
 
     `buffered` was read from it already. `first_byte` and `first_line` are those of `buffered`.
-    Blank lines are not records (the csv module's rule). Raises InputError for a record longer than
-    `max_record_bytes`, holding little more than that.
+    Raises InputError for a record longer than `max_record_bytes`, holding little more than that.
     """
     data, at_end = buffered, False
     while not at_end:
@@ -55,16 +98,16 @@ def scan(
         block = stream.read(min(max(block_bytes, len(data)), most - len(data)))
         at_end = not block
         data = data + block if data else block
-        records = split(data, dialect, at_end=at_end, first_byte=first_byte, first_line=first_line)
+        records = find(data, at_end=at_end, first_byte=first_byte, first_line=first_line)
         done = records.stop
         if done or at_end:
             yield records
-        first_line += count_lines(data[:done])
+        first_line = records.line(done)
         first_byte += done
         data = data[done:]
         if len(data) > max_record_bytes:
             raise _record_too_long(
-                split(data, dialect, at_end=True, first_line=first_line), max_record_bytes, name
+                find(data, at_end=True, first_line=first_line), max_record_bytes, name
             )
 
 

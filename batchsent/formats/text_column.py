@@ -6,10 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.errors import UsageError
-from batchsent.formats.reading import (
-    ReadOptions,
+from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.text_names import (
     Usual,
-    find_column,
     find_text_columns,
     has_text_column,
     joint_of,

@@ -37,7 +37,7 @@ from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
-from batchsent.formats.reading import chosen_by_model
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer

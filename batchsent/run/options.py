@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 from batchsent.formats import FORMATS, ReadOptions
-from batchsent.formats.outputs import OutputOptions
+from batchsent.formats.outputs import ColumnOptions, OutputOptions
+from batchsent.formats.reading import RowOptions
 from batchsent.model.options import NamedModelOptions
 from batchsent.options import option
 
 
 @dataclass(frozen=True)
-class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
-    """How a dump is scored."""
+class FrameOptions(ColumnOptions, RowOptions):
+    """How rows are scored that are in memory, by a model that is loaded."""
 
     calibrated: bool = option(
         False,
@@ -19,6 +20,17 @@ class BatchOptions(OutputOptions, ReadOptions, NamedModelOptions):
         affects="writing",
         group="Columns",
     )
+
+
+@dataclass(frozen=True)
+class StreamOptions(FrameOptions, ReadOptions, NamedModelOptions):
+    """How a file is read and scored where nothing is written."""
+
+
+@dataclass(frozen=True)
+class BatchOptions(OutputOptions, StreamOptions):
+    """How a dump is scored."""
+
     gold: str | None = option(
         None,
         "Column with gold labels: adds an evaluation to the summary.",

@@ -13,7 +13,8 @@ import numpy as np
 
 from batchsent.errors import DeviceError, ModelError, OutputError, UsageError
 from batchsent.files import atomic
-from batchsent.formats.reading import ReadOptions, joint_of, names_of_text
+from batchsent.formats import ReadOptions
+from batchsent.formats.text_names import joint_of, names_of_text
 from batchsent.model import calibration, held_out
 from batchsent.model.calibration import softmax
 from batchsent.model.canaries import write_canaries

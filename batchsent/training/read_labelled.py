@@ -15,9 +15,10 @@ from batchsent.filenames import expand, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
-from batchsent.formats.reading import find_column, find_text_columns, joint_of, list_columns
+from batchsent.formats.reading import find_column, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
 from batchsent.formats.streams import COMPRESSIONS, InputStream
+from batchsent.formats.text_names import find_text_columns, joint_of
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
 from batchsent.text_columns import join_texts

@@ -1,7 +1,7 @@
 """An input beside its output: the user's columns are compared, the added ones yielded.
 
-CSV that was copied is compared byte for byte, everything else value for value. COMPARISONS says for
-each format how.
+CSV and JSON lines that were copied are compared byte for byte, everything else value for value.
+COMPARISONS says for each format how.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, reason
-from batchsent.formats import receipt
+from batchsent.formats import FORMATS, receipt
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.opening import format_of, open_source
@@ -27,6 +27,7 @@ from batchsent.text import printable
 from batchsent.verification.copied import CopiedCsv, Cursor, as_texts, longest_record
 from batchsent.verification.differences import Difference, Location, as_difference, differs
 from batchsent.verification.equality import first_difference, in_type_of
+from batchsent.verification.json_lines import AddedMembers
 
 
 class Output(Protocol):
@@ -68,6 +69,7 @@ def open_output(
     except ValueError as error:
         raise InputError(f"{printable(path)}: no file can have this name") from error
     name = output_format or format_of(path, what="output") or source.format
+    source.restrict([], fixed_columns=FORMATS[name].fixed_columns)
     with as_difference():
         return COMPARISONS[name](path, source, options, label)
 
@@ -79,6 +81,16 @@ def open_csv(path: str, source: Source, options: ReadOptions, _: str, *, tabs: b
         if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
             return CopiedCsv(stream, source, options)
         return CsvValues(stream, source, options, tabs=tabs)
+    except BaseException:
+        stream.close()  # otherwise the output closes it
+        raise
+
+
+def open_jsonl(path: str, source: Source, options: ReadOptions, label: str) -> Output:
+    """Open JSON lines beside an input: those of JSON lines were copied, others made of values."""
+    stream = InputStream(path)
+    try:
+        return AddedMembers(stream, source, options, label)
     except BaseException:
         stream.close()  # otherwise the output closes it
         raise
@@ -274,6 +286,7 @@ COMPARISONS: dict[str, Callable[[str, Source, ReadOptions, str], Output]] = {
     "tsv": partial(open_csv, tabs=True),
     "parquet": partial(open_typed, name="parquet", rows=ParquetRows),
     "arrow": partial(open_typed, name="arrow", rows=TypedRows),
+    "jsonl": open_jsonl,
 }
 
 

@@ -1,18 +1,20 @@
 """A CSV beside the CSV it was copied from: same bytes, but for each record's end."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.formats.csv import CsvSource
-from batchsent.formats.csv_chunks import CsvRows
+from batchsent.formats.csv_rows import CsvRows
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.records import Records, count_lines
 from batchsent.formats.splitting import scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.verification.differences import Difference, Location, as_difference, differs
+
+R = TypeVar("R", bound=Records)
 
 
 def longest_record(options: ReadOptions) -> int:
@@ -20,24 +22,30 @@ def longest_record(options: ReadOptions) -> int:
     return 8 * max(options.max_field_bytes, 16 << 10) + (1 << 20)
 
 
-class Cursor:
+class Cursor(Generic[R]):
     """Hands out the records of a file in the numbers asked for, and every byte between them."""
 
-    def __init__(self, runs: Iterator[Records]) -> None:
+    def __init__(self, runs: Iterator[R]) -> None:
         self._runs = runs
-        self._run: Records | None = None  # begun, but not taken to its end
+        self._run: R | None = None  # begun, but not taken to its end
 
-    def take(self, rows: int) -> list[Records]:
+    def peek(self) -> R | None:
+        """Return the records that come next, without taking them; None at the end."""
+        if self._run is None:
+            self._run = next(self._runs, None)
+        return self._run
+
+    def take(self, rows: int) -> list[R]:
         """Return pieces with `rows` records, fewer only at the end."""
         pieces = []
-        while rows > 0 and (run := self._run or next(self._runs, None)) is not None:
+        while rows > 0 and (run := self.peek()) is not None:
             count = min(rows, len(run))
             pieces.append(run.slice(0, count) if count < len(run) else run)
             self._run = run.slice(count, len(run)) if count < len(run) else None
             rows -= count
         return pieces
 
-    def left(self) -> Iterator[Records]:
+    def left(self) -> Iterator[R]:
         """Yield what is left, piece by piece."""
         if self._run is not None:
             yield self._run
@@ -175,9 +183,9 @@ class CopiedCsv:
         self._stream.close()
 
 
-def numbered(runs: list[Records]) -> list[tuple[Records, int]]:
+def numbered(runs: Sequence[R]) -> list[tuple[R, int]]:
     """Return every record of some runs as its run and its number in it."""
-    records: list[tuple[Records, int]] = []
+    records: list[tuple[R, int]] = []
     for run in runs:
         records += [(run, n) for n in range(len(run))]
     return records

@@ -1,0 +1,301 @@
+"""JSON lines, read: one object a line, whose members are the columns."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from batchsent.chunk import Chunk, Reject
+from batchsent.errors import InputError, UsageError
+from batchsent.formats.jsonl_rows import (
+    JsonRows,
+    LineChecks,
+    TextMember,
+    decoded,
+    is_text,
+    jq_hint,
+)
+from batchsent.formats.lines import Lines, split_lines
+from batchsent.formats.reading import (
+    MAX_COLUMNS,
+    ReadOptions,
+    Structure,
+    cells_of,
+    facts_of,
+    find_column,
+)
+from batchsent.formats.splitting import scan_records
+from batchsent.formats.streams import BOMS, InputStream
+from batchsent.formats.text_chunks import cut, limited
+from batchsent.formats.text_names import (
+    Usual,
+    find_text_columns,
+    has_text_column,
+    joint_of,
+    names_of_text,
+    with_usual,
+)
+from batchsent.text import printable, without_surrogates
+from batchsent.text_columns import TextColumns, join_texts
+
+# The columns are the members of the lines in so many bytes: a thousand reviews.
+START_BYTES = 1 << 20
+
+
+class JsonLinesSource:
+    """An input of JSON lines whose first lines have been read."""
+
+    format = "jsonl"
+
+    def __init__(
+        self,
+        stream: InputStream,
+        options: ReadOptions,
+        gold_column: str | None,
+        *,
+        needs_text: bool,
+        usual: Usual | None,
+    ) -> None:
+        self._stream, self._options = stream, options
+        self.name = stream.name
+        self._longest_line = 4 * max(options.max_field_bytes, 16 << 10)
+        self._checks = LineChecks(options, (), self.name)
+        head, at_end = self._head()
+        self.preamble = codecs.BOM_UTF8 if head.startswith(codecs.BOM_UTF8) else b""
+        first = self._first_rows(split_lines(head[len(self.preamble) :], at_end=at_end), needs_text)
+        names = list(dict.fromkeys(name for row in first for name in row))
+        if len(names) > MAX_COLUMNS:
+            raise InputError(
+                f"{self.name}: {len(names):,} different members in the first lines, more than "
+                f"{MAX_COLUMNS:,}",
+                hint="objects whose names are data cannot be read as rows",
+            )
+        self._names = tuple(names)
+        self.columns = [without_surrogates(name) for name in names]
+        self.schema = pa.schema([(column, pa.string()) for column in self.columns])
+        options = with_usual(options, lambda wanted: self._has(wanted, first), usual)
+        self._members = self._find_texts(first, options, needs_text=needs_text)
+        self.text_columns: TextColumns | None = None
+        if self._members:
+            names_of_members = tuple(member.name for member in self._members)
+            joint = joint_of(options, len(self._members))
+            self.text_columns = TextColumns(names_of_members, joint)
+        self._checks = replace(self._checks, texts=self._members)
+        self._gold: int | None = None
+        if gold_column is not None:
+            self._gold = find_column(self.columns, gold_column, "--gold", self.name)
+        self._invalid = 0
+        self._runs = self._begin()
+
+    def _head(self) -> tuple[bytes, bool]:
+        """Return the first START_BYTES, or more up to a line end, and whether that is all."""
+        size = START_BYTES
+        while True:
+            head = self._stream.peek(size)
+            if len(head) < size:
+                return head, True
+            if b"\n" in head or size > self._longest_line:
+                return head, False
+            size *= 2
+
+    def _first_rows(self, lines: Lines, needs_text: bool) -> list[dict[str, Any]]:
+        """Return those of the first lines that are objects.
+
+        Raises InputError where none is, or where the file is something else.
+        """
+        head = lines.data
+        marked = next((found for mark, found in BOMS if head.startswith(mark)), None)
+        if marked or b"\0" in head[:4]:
+            raise InputError(
+                f"{self.name}: this looks like {(marked or 'utf-16')[:6].upper()}; JSON lines are "
+                "UTF-8",
+                hint="convert it first: iconv -f UTF-16 -t UTF-8",
+            )
+        rows: list[dict[str, Any]] = []
+        first_problem: InputError | None = None
+        for number, raw in enumerate(lines.fields(0)):
+            row, problem = self._checks.read(raw)
+            if problem is None:
+                rows.append(row)
+            elif first_problem is None:
+                line = lines.line(int(lines.starts[number]))
+                first_problem = InputError(
+                    f"{self.name}, line {line}: {problem[0]}", hint=problem[1], line=line
+                )
+        if rows or not needs_text:
+            return rows
+        if head.lstrip()[:1] == b"[":
+            raise InputError(
+                f"{self.name}: this is a JSON array, not JSON lines",
+                hint=jq_hint("'.[]'", self.name),
+            )
+        if first_problem is not None:
+            raise first_problem
+        if len(head) > self._longest_line:
+            raise InputError(
+                f"{self.name}, line 1: a record longer than {self._longest_line:,} bytes",
+                hint="objects stand on one line each",
+            )
+        found = "there are only blank lines" if head else "empty input"
+        raise InputError(
+            f"{self.name}: {found}",
+            hint="a line with an object, at least, is expected",
+        )
+
+    def _find_texts(
+        self, first: list[dict[str, Any]], options: ReadOptions, *, needs_text: bool
+    ) -> tuple[TextMember, ...]:
+        """Return where the texts are; nowhere where that is not known and not needed.
+
+        Raises UsageError.
+        """
+        if not needs_text and not has_text_column(self.columns, options):
+            return ()
+        if options.text_column is not None and options.text_column_index is None:
+            found = [self._find_member(wanted, first) for wanted in names_of_text(options)]
+        else:
+            positions = find_text_columns(self.columns, options, self.name)
+            found = [TextMember((self._names[position],)) for position in positions]
+        for text in found:
+            if not any(is_text(text.of(row)) for row in first):
+                raise UsageError(
+                    f"{self.name}: {printable(text.name)} is not text",
+                    hint="name the member with the reviews with --text-column",
+                )
+        return tuple(found)
+
+    def _find_member(self, wanted: str, first: list[dict[str, Any]]) -> TextMember:
+        """Return where a named text is, also inside an object. Raises UsageError."""
+        outer, *inner = wanted.split(".")
+        if wanted in self.columns or not inner:
+            position = find_column(self.columns, wanted, "--text-column", self.name)
+            return TextMember((self._names[position],))
+        position = find_column(self.columns, outer, "--text-column", self.name)
+        text = TextMember((self._names[position], *inner))
+        if not any(text.of(row) is not None for row in first):
+            raise UsageError(
+                f"{self.name} has no member called {printable(wanted)} in its first lines",
+                hint=f"{printable(outer)} must be an object with the text in it",
+            )
+        return text
+
+    def _has(self, wanted: str, first: list[dict[str, Any]]) -> bool:
+        """Tell whether the first lines have a text of this name."""
+        if wanted in self.columns:
+            return True
+        text = TextMember(tuple(wanted.split(".")))
+        return any(text.of(row) is not None for row in first)
+
+    def _begin(self) -> Iterator[Lines]:
+        """Read from the first line on."""
+        self._stream.read(len(self.preamble))
+        return scan_records(
+            self._stream,
+            split_lines,
+            first_byte=len(self.preamble),
+            max_record_bytes=self._longest_line,
+            name=self.name,
+        )
+
+    def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
+        """Take rows that an output cannot hold as bad rows, before any row is read."""
+        self._checks = replace(
+            self._checks,
+            added=frozenset(added),
+            columns=frozenset(self._names) if fixed_columns else None,
+        )
+
+    def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
+        """Yield the rows once, in order, with the cells of `columns`.
+
+        Raises InputError for a bad row unless they are to be left out.
+        """
+        start = 0
+        for pieces in cut(self._pieces(), self._options.chunk_rows):
+            runs = [piece for piece in pieces if isinstance(piece, Lines)]
+            carried = JsonRows(tuple(runs), self._names)
+            chunk = Chunk(
+                start_row=start,
+                texts=self._texts(carried, sum(map(len, runs))),
+                carried=carried,
+                gold=None if self._gold is None else carried.cells(self._gold),
+                rejected=tuple(piece for piece in pieces if isinstance(piece, Reject)),
+                columns=cells_of(carried, self, columns),
+            )
+            start += chunk.rows
+            yield chunk
+
+    def check(self, utf8_columns: list[str]) -> Structure:
+        """Read a regular file for its structure alone; `chunks` begins at its first row after that.
+
+        Every cell is UTF-8, so `utf8_columns` does not matter. Raises InputError for the first bad
+        row unless they are to be left out.
+        """
+        good = bad = 0
+        for piece in self._pieces():
+            if isinstance(piece, Reject):
+                bad += 1
+            else:
+                good += len(piece)
+        while self._stream.read(1 << 20):  # rows after a limit, for the hash
+            pass
+        structure = Structure(good, bad, self._stream.sha256)
+        self._stream.rewind()
+        self._runs = self._begin()
+        return structure
+
+    def _pieces(self) -> Iterator[Lines | Reject]:
+        """Yield runs of good rows, up to the limit, and the bad rows between them."""
+        return limited(self._checks.sort_out(self._runs), self._options.limit)
+
+    def _texts(self, carried: JsonRows, rows: int) -> list[str | None]:
+        """Return the texts of the rows; None where there is none."""
+        if self.text_columns is None:
+            return [None] * rows
+        columns = [
+            [self._readable(member.of(row), raw) for row, raw in carried.rows()]
+            for member in self._members
+        ]
+        return join_texts(columns, self.text_columns.joint)
+
+    def _readable(self, text: str | None, raw: bytes) -> str | None:
+        """Return a text of the line `raw` without half surrogate pairs; count damaged ones."""
+        if text is None:
+            return None
+        whole = without_surrogates(text)
+        # U+FFFD in its UTF-8 form or as \ufffd is the user's own.
+        if "\ufffd" in whole and (whole != text or decoded(raw) is None):
+            self._invalid += 1
+        return whole
+
+    def facts(self) -> dict[str, Any]:
+        """Return the input section of the summary."""
+        stream = self._stream
+        return facts_of(
+            self,
+            self._gold,
+            size=stream.size,
+            sha256=stream.sha256,
+            compression=stream.compression,
+        )
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of what was read."""
+        if not self._invalid:
+            return []
+        return [
+            {
+                "code": "invalid_encoding",
+                "message": f"{self._invalid:,} text(s) hold bytes that are not valid utf-8, or "
+                "halves of surrogate pairs; the model read U+FFFD in their place, the output keeps "
+                "the bytes",
+                "hint": "look at how the file was made, or treat invalid bytes as bad rows with "
+                "--encoding-errors strict",
+            }
+        ]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
