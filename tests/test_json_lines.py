@@ -19,10 +19,10 @@ from batchsent.formats.lines import split_lines
 from batchsent.formats.splitting import scan_records
 from batchsent.verification.verify import verify
 from tests.children import run as run_child
+from tests.dribble import Dribble
 from tests.dump import make_dump
 from tests.hash_model import HashModels, expected
 from tests.property_settings import QUIET
-from tests.test_records import Dribble
 
 SCALARS = st.one_of(
     st.none(),
@@ -91,7 +91,7 @@ def added(text):
 @example('{"a":1}{"b":2}')
 @example("[" * 100_000)
 @settings(max_examples=150, deadline=None)
-def test_an_object_is_what_python_s_json_reads(line):
+def test_l01_an_object_is_what_python_s_json_reads(line):
     """The same lines are objects, their members have the same values, and the text of each member
     reads back to it.
     """
@@ -123,7 +123,7 @@ def test_an_object_is_what_python_s_json_reads(line):
     st.integers(1, 30),
 )
 @settings(max_examples=60, deadline=None)
-def test_lines_are_found_however_the_file_is_cut(rows, ending, step, block):
+def test_l01_lines_are_found_however_the_file_is_cut(rows, ending, step, block):
     """The runs cover every byte once; each line is a record, lines of white space are none."""
     data = ending.join(rows).encode("utf-8", "surrogatepass")
     runs = list(
@@ -144,7 +144,7 @@ def test_lines_are_found_however_the_file_is_cut(rows, ending, step, block):
     chunk_rows=st.integers(1, 4),
 )
 @settings(QUIET, max_examples=25)
-def test_json_lines_come_out_as_they_went_in_with_members_more(
+def test_l01_json_lines_come_out_as_they_went_in_with_members_more(
     tmp_path, rows, ending, bom, final, chunk_rows
 ):
     """Every byte is in the output, in place, and Python's json reads the old members and the new."""
@@ -198,7 +198,7 @@ UGLY = [
 
 @pytest.mark.parametrize("data", [d for _, d in UGLY], ids=[n for n, _ in UGLY])
 @pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.parquet", "out.arrow", "out.tsv.gz"])
-def test_ugly_lines_verify(tmp_path, data, out):
+def test_l02_ugly_lines_verify(tmp_path, data, out):
     """Whatever the output's format, the run is proven to have lost nothing."""
     score(tmp_path, data, out=out, chunk_rows=2)
     verdict = verify(tmp_path / "in.jsonl", tmp_path / out)
@@ -242,7 +242,7 @@ def test_typed_columns_become_json_values(tmp_path):
     assert verify(tmp_path / "in.parquet", tmp_path / "out.jsonl")["status"] == "same"
 
 
-def test_members_that_appear_late_cost_nothing(tmp_path):
+def test_l05_members_that_appear_late_cost_nothing(tmp_path):
     """A member that only line 3,000 has is copied as the others are."""
     filler = "x" * 600
     rows = [{"text": f"row {n}", "more": filler} for n in range(3000)]
@@ -258,7 +258,7 @@ def test_members_that_appear_late_cost_nothing(tmp_path):
     assert verify(tmp_path / "in.jsonl", tmp_path / "rest.csv")["rows"]["rejected"] == 1
 
 
-def test_a_late_member_called_like_a_new_column_is_a_bad_row(tmp_path):
+def test_l05_a_late_member_called_like_a_new_column_is_a_bad_row(tmp_path):
     """Readers of an object see one of two members of a name, so none of the user's is hidden."""
     rows = [{"text": f"row {n}", "more": "x" * 600} for n in range(3000)]
     rows[2999]["label"] = "mine"
@@ -279,15 +279,15 @@ BAD = [
     (b"text", "Expecting value"),
     (b'{"text":"a"}{"text":"b"}', "Extra data"),
     (b'{"text":"a\tb"}', "Invalid control character"),
-    (b'{"text":5}', "the text text is a number"),
-    (b'{"text":["a"]}', "the text text is an array"),
+    (b'{"text":5}', "the member text is a number"),
+    (b'{"text":["a"]}', "the member text is an array"),
     (b'{"text":' + b"[" * 100_000, "nested too deeply"),
     (b"\xff\xfe", "not a JSON object"),
 ]
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD, ids=[str(n) for n in range(len(BAD))])
-def test_a_line_that_is_no_object_with_a_text_is_a_bad_row(tmp_path, line, reason):
+def test_l03_a_line_that_is_no_object_with_a_text_is_a_bad_row(tmp_path, line, reason):
     """It ends the run with its line, or is left out and written down to the byte."""
     data = b'{"text":"good"}\n\n' + line + b'\n{"text":"fine"}\n'
     with pytest.raises(InputError, match=r"in\.jsonl, line 3: ") as caught:
@@ -338,7 +338,9 @@ def test_a_value_beyond_the_cap_is_a_bad_row(tmp_path):
         (b"\x1f\x8b\x08\0", "these are gzip bytes", ".gz"),
     ],
 )
-def test_a_file_that_is_something_else_is_refused_with_what_to_do(tmp_path, data, message, hint):
+def test_l04_a_file_that_is_something_else_is_refused_with_what_to_do(
+    tmp_path, data, message, hint
+):
     """Arrays, indented objects, other encodings and formats are told, before the model loads."""
     with pytest.raises(InputError, match=message) as caught:
         score(tmp_path, data)
@@ -405,7 +407,7 @@ def test_stdin_to_stdout(tmp_path):
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "text,label,score"
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+def test_l06_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     """Whichever file operation is the last: the same command again gives the same output."""
     dump = make_dump(tmp_path, "jsonl")
     kills = 0

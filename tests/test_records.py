@@ -2,8 +2,6 @@
 into pieces.
 """
 
-import io
-
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,19 +10,9 @@ from batchsent.errors import InputError
 from batchsent.formats.records import Dialect
 from batchsent.formats.splitting import scan, split
 from tests.csv_cases import as_csv_reads
+from tests.dribble import Dribble
 
 ALPHABET = st.text(alphabet='ab,"\r\n ;\\', max_size=40).map(lambda text: text.encode())
-
-
-class Dribble(io.BytesIO):
-    """A stream that gives at most `step` bytes at a time, as a pipe may."""
-
-    def __init__(self, data, step):
-        super().__init__(data)
-        self.step = step
-
-    def read(self, size=-1):
-        return super().read(min(size, self.step) if size >= 0 else self.step)
 
 
 def values(found, dialect):

@@ -86,9 +86,12 @@ def test_a_missing_label_column_is_refused_with_the_columns(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"text": "a", "label": 1}\n{"text": ', "line 2 is no JSON"),
-        ('{"text": "a", "label": 1}\n\n["a"]\n', "line 3 is no JSON object"),
-        ('{"text": 5, "label": 1}\n', "line 1: text is not text"),
+        ('{"text": "a", "label": 1}\n{"text": ', "line 2: not a JSON object"),
+        ('{"text": "a", "label": 1}\n\n["a"]\n', "line 3: not a JSON object"),
+        (
+            '{"text": "a", "label": 1}\n{"text": 5, "label": 1}\n',
+            "line 2: the member text is a num",
+        ),
     ],
 )
 def test_broken_json_lines_are_named(tmp_path, content, message):
@@ -117,6 +120,8 @@ def test_half_characters_in_json_do_not_stop_the_tokenizer(tmp_path):
         (["0", "1", "1"], ["NEGATIVE", "POSITIVE"], [0, 1, 1]),
         ([1.0, 0.0], ["NEGATIVE", "POSITIVE"], [1, 0]),
         ([True, False], ["NEGATIVE", "POSITIVE"], [1, 0]),
+        (["true", "false"], ["NEGATIVE", "POSITIVE"], [1, 0]),
+        (["0.0", "1.0"], ["NEGATIVE", "POSITIVE"], [0, 1]),
         (["pos", "neg"], ["NEGATIVE", "POSITIVE"], [1, 0]),
         (["Positive", "negative ", "NEGATIVE"], ["NEGATIVE", "POSITIVE"], [1, 0, 0]),
         (["neutral", "pos", "neg"], ["NEGATIVE", "NEUTRAL", "POSITIVE"], [1, 2, 0]),

@@ -17,6 +17,9 @@ MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
 # Words that mean the same label in any model. Nothing else is guessed: LABEL_0 may mean anything.
 SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
 
+# How the labels 0 and 1 are written too.
+TRUTH_VALUES = {"false": "0", "true": "1"}
+
 # A gold column has few distinct values; one with many (ids, prose) must not fill the memory.
 CACHE_VALUES = 10_000
 
@@ -45,7 +48,8 @@ class GoldRule:
         - `stars` is ``1-2:NEGATIVE,4-5:POSITIVE``, both ends included; ratings in no range are left
           out.
         - With neither, a value is a label's name in any case, one of neg/negative, neu/neutral,
-          pos/positive where the model has such a label, or the label's number from 0.
+          pos/positive where the model has such a label, or the label's number from 0, with false
+          for 0 and true for 1.
 
         Raises UsageError for a rule that cannot be read, names no label of the model, or gives a
         value two labels.
@@ -95,7 +99,7 @@ class GoldRule:
                 return self.values[key]
             # Otherwise only a label's own name counts: with 1=NEGATIVE,2=POSITIVE a 0 is neither.
             return _label_number(self.labels, name)
-        return self._by_name(name, key, cell)
+        return self._by_name(name, key)
 
     def _by_stars(self, name: str) -> int:
         rating = _as_number(name)
@@ -106,7 +110,7 @@ class GoldRule:
                 return label
         return LEFT_OUT
 
-    def _by_name(self, name: str, key: str, cell: Any) -> int:
+    def _by_name(self, name: str, key: str) -> int:
         named = _label_number(self.labels, name)
         if named == UNMATCHED and key.lstrip("-").isdecimal():
             # Another spelling of a number: the cell 1.0 is the label 1.
@@ -116,8 +120,7 @@ class GoldRule:
         for words in SYNONYMS:
             if key in words:
                 return _only([i for i, label in enumerate(self.labels) if _key(label) in words])
-        if isinstance(cell, bool):
-            return int(cell) if int(cell) < len(self.labels) else UNMATCHED
+        key = TRUTH_VALUES.get(key, key)
         if key.isdecimal() and int(key) < len(self.labels):
             return int(key)
         return UNMATCHED

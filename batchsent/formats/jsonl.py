@@ -76,13 +76,13 @@ class JsonLinesSource:
         self.columns = [without_surrogates(name) for name in names]
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
         options = with_usual(options, lambda wanted: self._has(wanted, first), usual)
-        self._members = self._find_texts(first, options, needs_text=needs_text)
+        self._text_members = self._find_texts(first, options, needs_text=needs_text)
         self.text_columns: TextColumns | None = None
-        if self._members:
-            names_of_members = tuple(member.name for member in self._members)
-            joint = joint_of(options, len(self._members))
-            self.text_columns = TextColumns(names_of_members, joint)
-        self._checks = replace(self._checks, texts=self._members)
+        if self._text_members:
+            text_names = tuple(member.name for member in self._text_members)
+            joint = joint_of(options, len(self._text_members))
+            self.text_columns = TextColumns(text_names, joint)
+        self._checks = replace(self._checks, texts=self._text_members)
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
@@ -213,9 +213,14 @@ class JsonLinesSource:
         Raises InputError for a bad row unless they are to be left out.
         """
         start = 0
-        for pieces in cut(self._pieces(), self._options.chunk_rows):
+        positions = [self.columns.index(column) for column in columns]
+        if self._gold is not None:
+            positions.append(self._gold)
+        kept = {self._names[position] for position in positions}
+        kept.update(member.path[0] for member in self._text_members)
+        for pieces in cut(self._pieces(frozenset(kept)), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Lines)]
-            carried = JsonRows(tuple(runs), self._names)
+            carried = JsonRows(tuple(runs), self._names, frozenset(kept))
             chunk = Chunk(
                 start_row=start,
                 texts=self._texts(carried, sum(map(len, runs))),
@@ -234,7 +239,7 @@ class JsonLinesSource:
         row unless they are to be left out.
         """
         good = bad = 0
-        for piece in self._pieces():
+        for piece in self._pieces(frozenset()):
             if isinstance(piece, Reject):
                 bad += 1
             else:
@@ -246,9 +251,12 @@ class JsonLinesSource:
         self._runs = self._begin()
         return structure
 
-    def _pieces(self) -> Iterator[Lines | Reject]:
-        """Yield runs of good rows, up to the limit, and the bad rows between them."""
-        return limited(self._checks.sort_out(self._runs), self._options.limit)
+    def _pieces(self, kept: frozenset[str]) -> Iterator[Lines | Reject]:
+        """Yield runs of good rows, up to the limit, and the bad rows between them.
+
+        The rows have their members `kept`.
+        """
+        return limited(self._checks.sort_out(self._runs, kept), self._options.limit)
 
     def _texts(self, carried: JsonRows, rows: int) -> list[str | None]:
         """Return the texts of the rows; None where there is none."""
@@ -256,7 +264,7 @@ class JsonLinesSource:
             return [None] * rows
         columns = [
             [self._readable(member.of(row), raw) for row, raw in carried.rows()]
-            for member in self._members
+            for member in self._text_members
         ]
         return join_texts(columns, self.text_columns.joint)
 
@@ -291,8 +299,8 @@ class JsonLinesSource:
                 "message": f"{self._invalid:,} text(s) hold bytes that are not valid utf-8, or "
                 "halves of surrogate pairs; the model read U+FFFD in their place, the output keeps "
                 "the bytes",
-                "hint": "look at how the file was made, or treat invalid bytes as bad rows with "
-                "--encoding-errors strict",
+                "hint": "convert the file to utf-8 first, with iconv for instance, or take invalid "
+                "bytes as bad rows with --encoding-errors strict",
             }
         ]
 

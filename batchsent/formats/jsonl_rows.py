@@ -53,9 +53,10 @@ class LineChecks:
     columns: frozenset[str] | None = None
     added: frozenset[str] = field(default_factory=frozenset)  # names of new columns
 
-    def sort_out(self, runs: Iterable[Lines]) -> Iterator[Lines | Reject]:
-        """Yield runs of good rows, read, and the bad rows between them, in file order.
+    def sort_out(self, runs: Iterable[Lines], kept: frozenset[str]) -> Iterator[Lines | Reject]:
+        """Yield runs of good rows and the bad rows between them, in file order.
 
+        The rows have their members `kept`: all of fifty small ones would be ten times the line.
         Raises InputError for a bad row unless they are to be left out.
         """
         for run in runs:
@@ -63,10 +64,10 @@ class LineChecks:
             bad: list[BadRow] = []
             for number, raw in enumerate(run.fields(0)):
                 row, wrong = self.read(raw)
-                rows.append(row)
+                rows.append({name: row[name] for name in kept if name in row})
                 if wrong is not None:
                     bad.append(BadRow(number, wrong[0], int(run.starts[number]), wrong[1]))
-            yield from sort_out(replace(run, objects=tuple(rows)), bad, self.options, self.name)
+            yield from sort_out(replace(run, members=tuple(rows)), bad, self.options, self.name)
 
     def read(self, raw: bytes) -> tuple[Row, tuple[str, str] | None]:
         """Return the members of a line, and what is wrong with it with a hint."""
@@ -86,7 +87,7 @@ class LineChecks:
         for member in self.texts:
             text = member.of(row)
             if not is_text(text):
-                what = f"the text {printable(member.name)} is {KINDS[type(text)]}, not a string"
+                what = f"the member {printable(member.name)} is {KINDS[type(text)]}, not a string"
                 return what, or_leave_out("name the member with the reviews with --text-column")
         if not self.added.isdisjoint(row):
             taken = printable(next(name for name in row if name in self.added))
@@ -149,16 +150,24 @@ class JsonRows:
 
     runs: tuple[Lines, ...]
     names: tuple[str, ...]  # of the columns, as the lines have them
+    kept: frozenset[str]  # names of the members that the runs have
 
     def rows(self) -> Iterator[tuple[Row, bytes]]:
-        """Yield each row, read and as it stands in the file."""
+        """Yield the members of each row that are kept, and the line."""
         for run in self.runs:
-            yield from zip(run.objects, run.fields(0), strict=True)
+            yield from zip(run.members, run.fields(0), strict=True)
+
+    def whole_rows(self) -> Iterator[tuple[Row, bytes]]:
+        """Yield all members of each row, and the line."""
+        for run in self.runs:
+            for raw in run.fields(0):
+                yield read_object(raw.decode("utf-8", "replace")), raw
 
     def cells(self, position: int) -> list[str | None]:
         """Return a column: strings unescaped, other values as their JSON text, null as None."""
         name = self.names[position]
-        return [cell(row, name, raw) for row, raw in self.rows()]
+        rows = self.rows() if name in self.kept else self.whole_rows()
+        return [cell(row, name, raw) for row, raw in rows]
 
     def column(self, position: int) -> pa.Array:
         """Return a column as an Arrow array of strings."""
@@ -170,7 +179,12 @@ class JsonRows:
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """Return every column as strings."""
-        return pa.Table.from_arrays([self.column(n) for n in range(len(schema))], schema=schema)
+        columns: list[list[str | None]] = [[] for _ in self.names]
+        for row, raw in self.whole_rows():
+            for name, cells in zip(self.names, columns, strict=True):
+                cells.append(cell(row, name, raw))
+        arrays = [pa.array(cells, pa.string()) for cells in columns]
+        return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def cell(row: Row, name: str, raw: bytes) -> str | None:

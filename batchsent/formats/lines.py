@@ -18,12 +18,12 @@ class Lines(Records):
     Lines of white space are no records, but lie between them.
     """
 
-    # (records,) what was read of each line; () where nothing was read yet
-    objects: tuple[dict[str, Any], ...] = ()
+    # (records,) the members of each line that are asked for; () where nothing was read yet
+    members: tuple[dict[str, Any], ...] = ()
 
     def slice(self, first: int, last: int) -> Self:
         """Return the records first..last-1 with the blank lines before each."""
-        return replace(super().slice(first, last), objects=self.objects[first:last])
+        return replace(super().slice(first, last), members=self.members[first:last])
 
     def line(self, offset: int) -> int:
         """Return the line that an offset lies on, counted from 1."""

@@ -85,7 +85,7 @@ def select_examples(
     Raises UsageError for label values that the rule does not cover: silence would be a smaller,
     wrong data set.
     """
-    # An unhashable cell (a list in JSONL) is no label; its text says so in the error.
+    # An unhashable cell (a list in Parquet) is no label; its text says so in the error.
     cells = [
         cell if isinstance(cell, str | int | float | None) else str(cell) for cell in table.cells
     ]

@@ -26,6 +26,8 @@ MOST_NUMBERS = 4
 # not. What is nearly "positive" always is.
 COMMONER = 20
 DIGITS = re.compile(r"[\d\W_]+")
+# What 0 and 1 are called in text: pandas writes 1 as 1.0 where a column has gaps.
+ZERO, ONE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
 
 
 def decide_labels(
@@ -70,7 +72,7 @@ def natural_labels(table: Table) -> list[str]:
     values = Counter(spelling(cell) for cell in table.cells)
     values.pop(None, None)
     folded = {str(value).strip().casefold() for value in values}
-    if folded <= {"0", "1"} and len(folded) == 2:
+    if len(folded) == 2 and folded & ZERO and folded & ONE:
         return ["NEGATIVE", "POSITIVE"]
     if folded <= NEGATIVE | NEUTRAL | POSITIVE:
         triple = ((NEGATIVE, "NEGATIVE"), (NEUTRAL, "NEUTRAL"), (POSITIVE, "POSITIVE"))

@@ -34,8 +34,8 @@ class FinetuneOptions:
 
     train: str = option(
         DATASET,
-        "Labelled reviews: a CSV, TSV, JSONL or Parquet file, or a data set of the Hub. Texts are "
-        "read as they are, HTML included, as in scoring.",
+        "Labelled reviews: a CSV, TSV, JSON lines or Parquet file, or a data set of the Hub. Texts "
+        "are read as they are, HTML included, as in scoring.",
         metavar="FILE|NAME",
         group="Common",
     )

@@ -1,6 +1,5 @@
 """Labelled files and data sets of the Hub -> texts and label cells."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.reading import find_column, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
-from batchsent.formats.streams import COMPRESSIONS, InputStream
+from batchsent.formats.streams import COMPRESSIONS
 from batchsent.formats.text_names import find_text_columns, joint_of
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
@@ -26,9 +25,8 @@ from batchsent.text_columns import join_texts
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
 PROBABILITY = "prob_"  # begins the names of a teacher's columns, before the label
-JSON_LINES = {".jsonl", ".ndjson"}
 # Names that mean a file, so that a misspelt one is not looked up on the Hub.
-FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS, *JSON_LINES}
+FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS}
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,13 @@ def read_file(
     *,
     with_probabilities: bool = False,
 ) -> Table:
-    """Read the texts and labels of a CSV, TSV, JSONL, Parquet or Arrow file, also gzip or zstd.
+    """Read the texts and labels of a CSV, TSV, JSON lines, Parquet or Arrow file, gzip or zstd too.
 
-    Cells of CSV stay text: ``NA`` is a text, ``007`` keeps its zeros. `with_probabilities` keeps
-    the columns ``prob_LABEL`` too. Raises InputError for a file that cannot be read as its suffix
-    says, UsageError for a column it does not have.
+    Cells of CSV and JSON lines stay text: ``NA`` is a text, ``007`` keeps its zeros.
+    `with_probabilities` keeps the columns ``prob_LABEL`` too. Raises InputError for a file that
+    cannot be read as its suffix says, UsageError for a column it does not have.
     """
     path = expand(name)
-    if JSON_LINES & {suffix.lower() for suffix in path.suffixes[-2:]}:
-        return read_jsonl(path, reading, label_column)
     texts: list[str | None] = []
     cells: list[Any] = []
     with closing(open_source(str(path), reading)) as source:
@@ -103,7 +99,7 @@ def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]
     name, taught = printable(table.name), table.probabilities
     if taught is None:
         raise UsageError(
-            "--distill takes a CSV, Parquet or Arrow file",
+            "--distill takes a file",
             hint="write one with batch --probabilities",
         )
     columns = []
@@ -133,56 +129,6 @@ def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]
             hint="give the probabilities of one teacher as batch --probabilities writes them",
         )
     return found
-
-
-def read_jsonl(path: Path, reading: ReadOptions, label_column: str | None) -> Table:
-    """Read the keys of text and label of a file with one JSON object a line.
-
-    A key that a line lacks is null there.
-    """
-    name = printable(path)
-    stream = InputStream(str(path))
-    records = []
-    try:
-        data = stream.read()
-    finally:
-        stream.close()
-    # Not splitlines(): JSON strings may hold U+2028, which it would split at.
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{name}: line {number} is no JSON: {printable(error)}") from error
-        if not isinstance(record, dict):
-            raise InputError(
-                f"{name}: line {number} is no JSON object", hint='write {"text": ..., "label": ...}'
-            )
-        records.append((number, record))
-    seen: dict[str, None] = {}
-    for _, record in records:
-        seen.update(dict.fromkeys(record))
-    keys = list(seen)
-    named = [keys[position] for position in find_text_columns(keys, reading, name)]
-    label = choose_label(keys, label_column, name)
-    for number, record in records:
-        for text in named:
-            if not isinstance(record.get(text), str | None):
-                raise InputError(
-                    f"{name}: line {number}: {printable(text)} is not text",
-                    hint="name another --text-column",
-                )
-    values = [[record.get(text) for _, record in records] for text in named]
-    texts = join_texts(values, joint_of(reading, len(named)))
-    facts = {
-        "kind": "file",
-        "name": path.name,
-        "bytes": stream.size,
-        "sha256": stream.sha256,
-        "columns": [*named, label],
-    }
-    return Table(path.name, texts, [record.get(label) for _, record in records], facts)
 
 
 def choose_label(columns: Sequence[str], wanted: str | None, name: str) -> str:
