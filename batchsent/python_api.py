@@ -28,6 +28,7 @@ FUNCTIONS = {
     "load": ("batchsent.commands.predict", "batchsent.model.options:ModelOptions"),
     "report": ("batchsent.commands.report", None),
     "sample": ("batchsent.commands.sample", "batchsent.commands.sample:SampleOptions"),
+    "stream": ("batchsent.commands.stream", "batchsent.run.options:StreamOptions"),
     "verify": ("batchsent.verification.verify", "batchsent.verification.verify:VerifyOptions"),
 }
 

@@ -11,6 +11,7 @@ from batchsent.errors import InputError
 from batchsent.formats.reading import (
     CHUNK_BYTES,
     ReadOptions,
+    Rows,
     SameColumns,
     Source,
     Structure,
@@ -98,7 +99,7 @@ def rechunk(
 
 def table_chunks(
     tables: Iterator[pa.Table],
-    source: Source,
+    source: Rows,
     texts: TableTexts | None,
     gold: int | None,
     columns: Sequence[str],

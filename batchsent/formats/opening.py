@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
-from batchsent.formats.reading import ReadOptions, Sink, Source
+from batchsent.formats.reading import ReadOptions, Rows, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
 from batchsent.formats.text_names import Usual
 from batchsent.text import printable
@@ -137,7 +137,7 @@ def check_sink(path: str, source: Source, added: pa.Schema, output_format: str |
     open_sink(typing.cast(OutputFile, io.BytesIO()), path, source, added, output_format)
 
 
-def check_new_columns(source: Source, added: list[str]) -> None:
+def check_new_columns(source: Rows, added: list[str]) -> None:
     """Refuse to add a column that the input has already. Raises UsageError."""
     for column in added:
         if column in source.columns:

@@ -132,14 +132,28 @@ class Structure:
     sha256: str | None  # of the stored bytes; None where they were not read from end to end
 
 
-class Source(Protocol):
-    """An opened input: its header has been read and its columns checked."""
+class Rows(Protocol):
+    """Rows with columns, of a file or of a frame."""
 
     name: str  # printable
-    format: str
     columns: list[str]
     schema: pa.Schema  # of the user's columns, as an Arrow table would have them
     text_columns: TextColumns | None  # None where they are not known: the texts are None then
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows once, in order."""
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what a person should know of what was read."""
+
+    def close(self) -> None:
+        """Close what is read."""
+
+
+class Source(Rows, Protocol):
+    """An opened input: its header has been read and its columns checked."""
+
+    format: str
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
@@ -164,12 +178,6 @@ class Source(Protocol):
         fixed, one that is not in `columns`.
         """
 
-    def warnings(self) -> list[dict[str, str]]:
-        """Return what a person should know of what was read."""
-
-    def close(self) -> None:
-        """Close the file."""
-
 
 class SameColumns:
     """A source whose rows all have the columns of its header."""
@@ -188,7 +196,7 @@ class Sink(Protocol):
         """Write what is held back, and the format's end."""
 
 
-def cells_of(carried: Carried, source: Source, columns: Sequence[str]) -> Mapping[str, list[Any]]:
+def cells_of(carried: Carried, source: Rows, columns: Sequence[str]) -> Mapping[str, list[Any]]:
     """Return the cells of named columns of a chunk."""
     return {name: carried.cells(source.columns.index(name)) for name in columns}
 

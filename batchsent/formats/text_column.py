@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.errors import UsageError
-from batchsent.formats.reading import ReadOptions, find_column
+from batchsent.formats.reading import RowOptions, find_column
 from batchsent.formats.text_names import (
     Usual,
     find_text_columns,
@@ -29,14 +29,8 @@ class TextColumn:
         kind = kind_at(schema, path)
         assert kind is not None
         self.name = ".".join(map(str, [schema.names[path[0]], *path[1:]]))
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        self.is_binary = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-        is_text = (
-            pa.types.is_string(value)
-            or pa.types.is_large_string(value)
-            or pa.types.is_string_view(value)
-        )
-        if not (is_text or self.is_binary or pa.types.is_null(value)):
+        self.is_binary = is_binary_type(kind)
+        if not is_text_type(kind):
             inside = (
                 [f"{self.name}.{field.name}" for field in kind] if pa.types.is_struct(kind) else []
             )
@@ -76,6 +70,11 @@ class TableTexts:
         self._columns = columns
         self.text_columns = TextColumns(tuple(column.name for column in columns), joint)
 
+    @property
+    def positions(self) -> list[int]:
+        """Positions of the columns that are read."""
+        return [int(column.path[0]) for column in self._columns]
+
     def texts(self, table: pa.Table) -> list[str | None]:
         """Return the texts of the rows, None for null."""
         return join_texts([one.texts(table) for one in self._columns], self.text_columns.joint)
@@ -95,8 +94,26 @@ class TableTexts:
         ]
 
 
+def is_binary_type(kind: pa.DataType) -> bool:
+    """Tell whether values are bytes."""
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(value) or pa.types.is_large_binary(value))
+
+
+def is_text_type(kind: pa.DataType) -> bool:
+    """Tell whether values can be read as texts: text, bytes, or nothing but nulls."""
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return (
+        is_binary_type(value)
+        or pa.types.is_string(value)
+        or pa.types.is_large_string(value)
+        or pa.types.is_string_view(value)
+        or pa.types.is_null(value)
+    )
+
+
 def find_texts(
-    schema: pa.Schema, options: ReadOptions, name: str, *, needs_text: bool, usual: Usual | None
+    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool, usual: Usual | None
 ) -> TableTexts | None:
     """Return how the texts are read; None where that is not known and not needed.
 

@@ -4,22 +4,23 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from batchsent.errors import UsageError
-from batchsent.formats.reading import ReadOptions, find_column, list_columns, mend
+from batchsent.formats.reading import RowOptions, find_column, list_columns, mend
 from batchsent.text import printable
 from batchsent.text_columns import JOINT, TextColumns
 
 TEXT_NAMES = ("text", "review")
+
+Options = TypeVar("Options", bound=RowOptions)
 
 # The text columns of those who name none, such as the model's; found when they are needed, since a
 # model may have to be fetched first.
 Usual = Callable[[], TextColumns | None]
 
 
-def with_usual(
-    options: ReadOptions, has_column: Callable[[str], bool], usual: Usual | None
-) -> ReadOptions:
+def with_usual(options: Options, has_column: Callable[[str], bool], usual: Usual | None) -> Options:
     """Return the options with what `usual` says of the text where they say nothing.
 
     Its columns are taken where the input has all of them.
@@ -40,19 +41,19 @@ def with_usual(
     return replace(options, text_column=named, text_joint=joint or known.joint)
 
 
-def chosen_by_model(options: ReadOptions, text: TextColumns, known: TextColumns | None) -> bool:
+def chosen_by_model(options: RowOptions, text: TextColumns, known: TextColumns | None) -> bool:
     """Tell whether the text columns of an input are those that its model was trained on."""
     named = options.text_column is not None or options.text_column_index is not None
     return not named and known is not None and known.names == text.names
 
 
-def names_of_text(options: ReadOptions) -> tuple[str, ...]:
+def names_of_text(options: RowOptions) -> tuple[str, ...]:
     """Return the names of the text columns that were given."""
     named = options.text_column or ()
     return (named,) if isinstance(named, str) else named
 
 
-def joint_of(options: ReadOptions, columns: int) -> str:
+def joint_of(options: RowOptions, columns: int) -> str:
     r"""Return what is put between the values of so many text columns: \n and \t are read.
 
     Raises UsageError for a joint of one column.
@@ -67,7 +68,7 @@ def joint_of(options: ReadOptions, columns: int) -> str:
     return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def find_text_columns(columns: list[str], options: ReadOptions, name: str) -> list[int]:
+def find_text_columns(columns: list[str], options: RowOptions, name: str) -> list[int]:
     """Return the positions of the text columns: as named, else the only one that shows as text.
 
     Raises UsageError that lists the columns.
@@ -78,7 +79,7 @@ def find_text_columns(columns: list[str], options: ReadOptions, name: str) -> li
     return [_find_text_column(columns, options, name)]
 
 
-def _find_text_column(columns: list[str], options: ReadOptions, name: str) -> int:
+def _find_text_column(columns: list[str], options: RowOptions, name: str) -> int:
     """Return the position of the text column that was not named."""
     if options.text_column_index is not None:
         index = options.text_column_index - 1
@@ -104,7 +105,7 @@ def _find_text_column(columns: list[str], options: ReadOptions, name: str) -> in
     )
 
 
-def has_text_column(columns: list[str], options: ReadOptions) -> bool:
+def has_text_column(columns: list[str], options: RowOptions) -> bool:
     """Tell whether the text column is named, or shows in its name."""
     named = options.text_column is not None or options.text_column_index is not None
     return named or len(text_columns(columns)) == 1

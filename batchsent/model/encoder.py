@@ -89,11 +89,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
         return _packed(model)
     if device.precision == "int8":
         return _int8(model)
-    stock = (
-        StockEncoder(model, "equal", "texts of equal length together, so without padding")
-        if device.kind == "cpu"
-        else StockEncoder(model, "padded", "texts of near-equal length together")
-    )
+    stock = stock_encoder(model)
     packed, failure = None, None
     try:
         obstacle = _why_not_packed(model)
@@ -111,6 +107,24 @@ def make_encoder(model: LoadedModel) -> Encoder:
         stock.warning = f"scoring is slow, the model does not run packed: {failure}"
     stock.reason += f"; not packed: {obstacle}"
     return stock
+
+
+def packed_encoder(model: LoadedModel) -> PackedEncoder:
+    """Return the forward pass without padding, unchecked.
+
+    Raises UsageError where the model or the device has none.
+    """
+    obstacle = _why_not_packed(model)
+    if obstacle is not None:
+        raise UsageError(f"not packed: {obstacle}")
+    return _packed(model)
+
+
+def stock_encoder(model: LoadedModel) -> "StockEncoder":
+    """Return the model as transformers runs it, without padding where that is faster."""
+    if model.device.kind == "cpu":
+        return StockEncoder(model, "equal", "texts of equal length together, so without padding")
+    return StockEncoder(model, "padded", "texts of near-equal length together")
 
 
 def float32_encoder(
@@ -207,8 +221,7 @@ def _check_against_reference(
     finite = np.isfinite(wanted).all(axis=1)
     if not finite.any():
         return f"its numbers do not fit into {model.device.precision} (--precision float32 does)"
-    exact = _centred(wanted[finite])
-    worst = float(np.abs(_centred(found[finite]) - exact).max() / max(exact.std(), LEAST_SPREAD))
+    worst = share_of_spread(found[finite], wanted[finite])
     if not worst <= TOLERANCE[model.device.precision]:
         return f"it differs from transformers by {worst:.1g} of the logits' spread here"
     return None
@@ -286,7 +299,16 @@ def _no_room(model: LoadedModel, error: BaseException) -> DeviceError:
     )
 
 
-def _centred(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def share_of_spread(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """Return the largest difference of centred logits as a share of the spread of the wanted ones.
+
+    Both are (texts, labels), one text or more.
+    """
+    exact = centred(wanted)
+    return float(np.abs(centred(found) - exact).max() / max(exact.std(), LEAST_SPREAD))
+
+
+def centred(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return logits (texts, labels) less the mean of each text, which softmax does not see."""
     exact = logits.astype(np.float64)
     exact -= exact.mean(axis=1, keepdims=True)

@@ -20,7 +20,7 @@ How a run ends:
   before it are written.
 - A signal sets a flag. The scoring thread looks at it after each batch, keeps the scores that its
   chunk has so far, and ends. The main thread then raises Interrupted.
-- In every case `stream` closes the stages, the last one first. A thread that is blocked reading a
+- In every case the stages are closed, the last one first. A thread that is blocked reading a
   pipe is left to end with the process.
 """
 
@@ -50,7 +50,7 @@ from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
-from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan, prepare, with_later_options
 from batchsent.run.rejects import check_budget
 from batchsent.run.scoring import Scoring
@@ -301,14 +301,7 @@ class Run:
                     progress,
                     sentences=self.options.sentences,
                 )
-                read = Prefetch(self.clock.each("read", plan.source.chunks()), 2, scoring.stop)
-                stack.callback(read.close)
-                tokenized = Prefetch(scoring.tokenize(read), 2, scoring.stop)
-                stack.callback(tokenized.close)
-                scored = Prefetch(scoring.score(tokenized), 2)
-                stack.callback(scored.close)
-                stack.callback(scoring.close)
-                for chunk, scores in scored:
+                for chunk, scores in stack.enter_context(scoring.stages(plan.source.chunks())):
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     likely = None
                     if plan.reliability.temperature is not None:

@@ -9,6 +9,7 @@ from batchsent.evaluation import gates
 from batchsent.evaluation.examples import MOST_EXAMPLES
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
+from batchsent.formats.outputs import ColumnOptions
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
@@ -16,14 +17,20 @@ from batchsent.standard_streams import check_stdout
 from batchsent.text import printable
 
 
-def check_options(options: BatchOptions, paths: RunPaths) -> None:
-    """Refuse what cannot be meant. Raises UsageError."""
-    judged = options.gold or options.gold_stars
+def check_column_options(options: ColumnOptions) -> None:
+    """Refuse new columns that cannot be meant. Raises UsageError."""
     if not options.prefix.isprintable():
         raise UsageError(
             f"--prefix {printable(options.prefix)} is not printable",
             hint="use letters, digits and underscores",
         )
+    gates.check_score("--unsure-below", options.unsure_below)
+
+
+def check_options(options: BatchOptions, paths: RunPaths) -> None:
+    """Refuse what cannot be meant. Raises UsageError."""
+    judged = options.gold or options.gold_stars
+    check_column_options(options)
     if paths.input == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(
             "stdin is a terminal",
@@ -77,7 +84,6 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     # Misspelt gates and budgets are refused before the file is read.
     gates.failed_minimums(None, options.fail_under)
-    gates.check_score("--unsure-below", options.unsure_below)
     over_budget(options.max_bad_rows, 0, 1)
 
 

@@ -23,6 +23,11 @@ class FrameOptions(ColumnOptions, RowOptions):
 
 
 @dataclass(frozen=True)
+class NamedFrameOptions(FrameOptions, NamedModelOptions):
+    """How rows in memory are scored, and by which model."""
+
+
+@dataclass(frozen=True)
 class StreamOptions(FrameOptions, ReadOptions, NamedModelOptions):
     """How a file is read and scored where nothing is written."""
 

@@ -21,7 +21,7 @@ from batchsent.model.reliability import Reliability, reliability_of
 from batchsent.options import names_affecting
 from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
-from batchsent.run.options import BatchOptions
+from batchsent.run.options import BatchOptions, FrameOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.rejects import check_budget
@@ -61,16 +61,26 @@ def check_model(
     identity = models.identity()
     judged = options.gold or options.gold_stars
     gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
-    temperature = temperature_of(identity) if options.calibrated else None
+    temperature = check_columns(identity, options)
     sides = None
     if options.sentences or options.writes_polarity:
         sides = sides_of(identity.labels, options.polarity_labels)
     elif options.report_examples:
         with contextlib.suppress(UsageError):  # without them the page has fewer kinds of examples
             sides = sides_of(identity.labels, options.polarity_labels)
-    check_band(options.neutral_band, identity.labels)
     check_expected_accuracy(identity, options)
     return gold, temperature, sides
+
+
+def check_columns(identity: ModelIdentity, options: FrameOptions) -> float | None:
+    """Hold the new columns against the model, without loading it; return the temperature, if asked.
+
+    Raises UsageError or ModelError.
+    """
+    if options.sentences or options.writes_polarity:
+        sides_of(identity.labels, options.polarity_labels)
+    check_band(options.neutral_band, identity.labels)
+    return temperature_of(identity) if options.calibrated else None
 
 
 def prepare(

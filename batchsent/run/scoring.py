@@ -1,16 +1,18 @@
 """The two middle stages of a run: chunks to tokens, and tokens to scores kept as parts."""
 
+import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchsent.chunk import PENDING, Chunk, Scores, Sentences, SentenceScores
+from batchsent.errors import ModelError
 from batchsent.model.scorer import Prepared, Scorer
 from batchsent.run.parts import Parts
-from batchsent.run.pipeline import Clock
+from batchsent.run.pipeline import Clock, Prefetch
 
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
@@ -64,6 +66,22 @@ class Scoring:
         self._sentence_parts = parts.of_sentences() if parts else None
         self._closing = False
         self._trimmed = time.monotonic()
+
+    @contextlib.contextmanager
+    def stages(self, chunks: Iterable[Chunk]) -> Iterator[Iterable[tuple[Chunk, Scores]]]:
+        """Read, tokenize and score in three threads; gives chunks with their scores, in order.
+
+        On leaving the threads end, the last stage first.
+        """
+        with contextlib.ExitStack() as stack:
+            read = Prefetch(self._clock.each("read", chunks), 2, self.stop)
+            stack.callback(read.close)
+            tokenized = Prefetch(self.tokenize(read), 2, self.stop)
+            stack.callback(tokenized.close)
+            scored = Prefetch(self.score(tokenized), 2)
+            stack.callback(scored.close)
+            stack.callback(self.close)
+            yield scored
 
     def close(self) -> None:
         """Make the score stage end at its next batch: the output is being discarded."""
@@ -164,6 +182,35 @@ class Scoring:
         if time.monotonic() - self._trimmed > TRIM_S:
             give_back_memory()
             self._trimmed = time.monotonic()
+
+
+def score_chunks(
+    chunks: Iterable[Chunk],
+    scorer: Scorer,
+    *,
+    sentences: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Generator[tuple[Chunk, Scores], None, None]:
+    """Yield chunks with their scores; what is read in advance ends with the iteration."""
+    scoring = Scoring(scorer, None, Clock(), lambda: False, progress, sentences=sentences)
+    with scoring.stages(chunks) as scored:
+        yield from scored
+
+
+def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
+    """Say that some of `what` have no score, or None where all have one.
+
+    Raises ModelError where none has.
+    """
+    if nonfinite and not scored:
+        raise ModelError(
+            f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
+            hint="its weights are damaged or its training diverged: use another copy",
+        )
+    if not nonfinite:
+        return None
+    of_all = f"{nonfinite:,} of {nonfinite + scored:,} {what}"
+    return f"the model gives no finite number for {of_all}: they have no label"
 
 
 def give_back_memory() -> None:
