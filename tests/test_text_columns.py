@@ -18,6 +18,7 @@ from batchsent.commands.evaluate import evaluate
 from batchsent.commands.finetune import finetune
 from batchsent.commands.predict import load
 from batchsent.commands.sample import sample
+from batchsent.commands.stream import stream
 from batchsent.errors import GateFailed, InputError, ModelError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.model.loading import identify
@@ -415,3 +416,32 @@ def test_a_damaged_record_of_columns_is_refused(titled_model, tmp_path, wrong):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"config\.json: text_"):
         identify(str(folder))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_earlier_output_is_reused_by_its_joined_texts(dump, tmp_path, suffix):
+    """--reuse takes the score of a row whose title and body are those of yesterday."""
+    yesterday, today = tmp_path / f"yesterday.{suffix}", tmp_path / "today.csv"
+    options = {"text_column": BOTH, "text_joint": ". "}
+    batch(dump, yesterday, models=HashModels(), **options)
+    grown = tmp_path / "grown.csv"
+    grown.write_bytes(dump.read_bytes() + b"6,New,row\n")
+    summary = batch(grown, today, models=HashModels(), reuse=[str(yesterday)], **options)
+    assert (summary["reuse"]["reused_rows"], summary["reuse"]["new_rows"]) == (5, 1)
+    assert verify(grown, today)["status"] == "same"
+
+
+def test_frames_and_streams_are_joined_alike(tmp_path):
+    """Of batch with a frame, of stream with a file; the columns of the model are their default."""
+    labels = [expected(text)[0] for text in JOINED]
+    frame = pd.DataFrame({"title": TITLES, "body": BODIES})
+    for table in (frame, pa.Table.from_pandas(frame)):
+        named = batch(table, text_column=["title", "body"], models=HashModels())
+        usual = batch(table, models=TrainedOn("title", "body"))
+        for found in (named, usual):
+            column = found["label"]
+            cells = column.to_pylist() if isinstance(found, pa.Table) else list(column)
+            assert [None if pd.isna(cell) else cell for cell in cells] == labels
+    source = write_dump(tmp_path / "in.parquet")
+    for options in ({"text_column": BOTH, "models": HashModels()}, {"models": TrainedOn(*BOTH)}):
+        assert stream(source, **options).read_all()["label"].to_pylist() == labels
