@@ -427,7 +427,8 @@ def test_an_earlier_output_is_reused_by_its_joined_texts(dump, tmp_path, suffix)
     grown = tmp_path / "grown.csv"
     grown.write_bytes(dump.read_bytes() + b"6,New,row\n")
     summary = batch(grown, today, models=HashModels(), reuse=[str(yesterday)], **options)
-    assert (summary["reuse"]["reused_rows"], summary["reuse"]["new_rows"]) == (5, 1)
+    reused = summary["run"]["reuse"]
+    assert (reused["reused_rows"], reused["new_rows"]) == (5, 1)
     assert verify(grown, today)["status"] == "same"
 
 
