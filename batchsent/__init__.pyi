@@ -85,6 +85,7 @@ def batch(
     fail_under: str | Sequence[str] = (),
     report: bool = False,
     report_examples: int = 0,
+    reuse: str | Sequence[str] = (),
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
