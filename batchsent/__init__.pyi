@@ -85,6 +85,7 @@ def batch(
     fail_under: str | Sequence[str] = (),
     report: bool = False,
     report_examples: int = 0,
+    reuse: str | Sequence[str] = (),
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -291,18 +292,23 @@ def finetune(
 def info(
     model: str | PathLike[str] | None = None,
     *,
+    reporter: Reporter | None = None,
+    progress: bool = False,
     device: str = "auto",
     precision: str = "auto",
     max_length: int | None = None,
     long_text: Literal["head", "tail", "head-tail", "window"] | None = None,
     batch_tokens: int | None = None,
     revision: str | None = None,
+    check: bool = False,
 ) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Of a scored file in
-    place of a model the receipt is returned. Options are those of InfoOptions. Raises ModelError,
-    DeviceError, UsageError or InputError.
+    A model is loaded, so that the way it would run is what a scoring run takes. With `check` it is
+    run in every way that this machine could, the embedded one if none is named; its `failure` says
+    why the way that a run takes cannot be trusted. Of a scored file in place of a model the receipt
+    is returned. Options are those of InfoOptions. Raises ModelError, DeviceError, UsageError or
+    InputError.
     """
 
 def load(

@@ -91,10 +91,10 @@ def check_type(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         return float(value)
     if kind is str and isinstance(value, str | PathLike) and isinstance(fspath(value), str):
         return fspath(value)
-    if kind is tuple and isinstance(value, str):
-        return (value,)
+    if kind is tuple and isinstance(value, str | PathLike):
+        value = (value,)
     if kind is tuple and isinstance(value, Iterable):
-        values = tuple(value)
+        values = tuple(fspath(one) if isinstance(one, PathLike) else one for one in value)
         if all(isinstance(one, str) for one in values):
             return values
     shown = printable(repr(value)[:60])

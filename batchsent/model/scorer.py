@@ -47,8 +47,11 @@ class Scorer(Protocol):
     def labels(self) -> tuple[str, ...]:
         """Label names, in the order of the probabilities."""
 
-    def prepare(self, texts: list[str | None]) -> Prepared:
-        """Tokenize a chunk."""
+    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+        """Tokenize a chunk. Rows that are `known` (rows,) go through no model.
+
+        Their scores must be given to `score` as `done`; other rows of the same text are known too.
+        """
 
     def score(
         self,
@@ -165,15 +168,24 @@ class ModelScorer:
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
-    def prepare(self, texts: list[str | None]) -> Prepared:
-        """Find the distinct texts of a chunk, tokenize them and plan their batches."""
+    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+        """Find the distinct texts of a chunk, tokenize them, plan the batches of those not known.
+
+        Known texts are tokenized for their counts.
+        """
         numbers: dict[str, int] = {}
         text_of = np.full(len(texts), -1, dtype=np.int64)
         for row, text in enumerate(texts):
             if text is not None and not is_blank(text):
                 text_of[row] = numbers.setdefault(text, len(numbers))
         tokens = self.text_encoder.encode(list(numbers))
-        batches = plan_batches(tokens.lengths, self.batch_tokens, self.encoder.shape)
+        to_run = np.arange(len(tokens.lengths))
+        if known is not None:
+            is_known = np.zeros(len(numbers), dtype=bool)
+            is_known[text_of[known & (text_of >= 0)]] = True
+            to_run = np.flatnonzero(~is_known[tokens.text_of])
+        planned = plan_batches(tokens.lengths[to_run], self.batch_tokens, self.encoder.shape)
+        batches = [to_run[batch] for batch in planned]
         odd = None if self.odd_pieces is None else count_odd(tokens, self.odd_pieces)
         return Prepared(len(texts), _Distinct(text_of, tokens, batches, odd))
 
@@ -206,11 +218,12 @@ class ModelScorer:
 
     def score_apart(self, texts: Sequence[str]) -> Scores:
         """Score texts that are not the user's: no figure of `facts` counts them."""
-        reference, retried, self.reference = self.reference, self.retried, None
+        counted = self.reference, self.retried, self.runner
+        self.reference, self.runner = None, BatchRunner(self.device)
         try:
             return self.score(self.prepare(list(texts)))
         finally:
-            self.reference, self.retried = reference, retried
+            self.reference, self.retried, self.runner = counted
 
     def _begin(self, distinct: _Distinct, done: Scores | None) -> _Results:
         """Return what `done` says of the distinct texts; without it all are pending."""
@@ -236,7 +249,7 @@ class ModelScorer:
         Returns the numbers of the pieces that ran, batch by batch, and the batches' outputs.
         """
         tokens = distinct.tokens
-        total_tokens = int(tokens.lengths.sum())
+        total_tokens = sum(int(tokens.lengths[batch].sum()) for batch in distinct.batches)
         finished, outputs = [], []
         tokens_run = 0
         for batch in distinct.batches:
@@ -386,6 +399,7 @@ class ModelScorer:
                 "precision_reason": device.reason,
                 "agreement": self.agreement,
                 "canaries": self.canaries,
+                "early_exit": self.runner.early_exit(identity.early_exit),
             },
             "device": {
                 **device.facts(),

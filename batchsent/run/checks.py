@@ -7,6 +7,7 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.examples import MOST_EXAMPLES
+from batchsent.filenames import stamp
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
 from batchsent.formats.outputs import ColumnOptions
@@ -77,6 +78,10 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--report and --report-examples require an output file", hint="write to a file: -o FILE"
         )
+    if options.reuse and paths.data is None:
+        raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
+    if len(set(options.reuse)) < len(options.reuse):
+        raise UsageError("--reuse names an output twice", hint="name it once")
     if options.report_examples > MOST_EXAMPLES:
         raise UsageError(
             f"--report-examples {options.report_examples:,}: a page shows {MOST_EXAMPLES} at most",
@@ -101,12 +106,6 @@ class Checked:
 def can_be_read_again(path: str) -> bool:
     """Tell whether an input can be read more than once."""
     return path != "-" and Path(path).is_file()
-
-
-def stamp(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file is replaced or written to."""
-    found = Path(path).stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:

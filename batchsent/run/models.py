@@ -4,6 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from batchsent.chunk import Scores
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
@@ -84,10 +87,10 @@ class SharedScorer:
         """Label names, in the order of the probabilities."""
         return self._scorer.labels
 
-    def prepare(self, texts: list[str | None]) -> Prepared:
+    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk."""
         with self._preparing:
-            return self._scorer.prepare(texts)
+            return self._scorer.prepare(texts, known)
 
     def score(
         self,

@@ -95,6 +95,15 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="writing",
         group="Quality",
     )
+    reuse: tuple[str, ...] = option(
+        (),
+        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "same model and options; may be repeated.",
+        metavar="OLD_OUTPUT",
+        multiple=True,
+        affects="nothing",
+        group="Run",
+    )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",

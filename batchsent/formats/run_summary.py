@@ -16,15 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A summary and where it is."""
+    """A summary, where it is, and what to do where it is damaged."""
 
     path: str
     document: dict[str, Any]
+    hint: str
 
     @classmethod
-    def read(cls, path: str) -> "RunSummary":
+    def read(cls, path: str, hint: str) -> "RunSummary":
         """Read a summary. Raises InputError."""
-        return cls(path, summaries.read(path))
+        return cls(path, summaries.read(path), hint)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -84,5 +85,5 @@ class RunSummary:
         """Return the error for a summary that is not what a run writes."""
         return InputError(
             f"{printable(self.path)} is damaged: {printable(what)}",
-            hint="move it away to verify the rows without it",
+            hint=self.hint,
         )
