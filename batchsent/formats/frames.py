@@ -244,8 +244,12 @@ class PandasFrame:
         column, field = self._frame.iloc[start:stop, position], self.schema.field(position)
         if pa.types.is_null(field.type):
             return pa.nulls(stop - start)
-        if field.type != pa.large_string():
+        try:
             return pa.array(column, field.type, from_pandas=True)
+        except (pa.ArrowException, TypeError, UnicodeEncodeError):
+            if field.type != pa.large_string():
+                raise
+        # Cell by cell, for bytes, halves of surrogate pairs, and the place of what is not text.
         missing = column.isna().tolist()
         cells = [
             None if gone else cell for cell, gone in zip(column.tolist(), missing, strict=True)

@@ -47,7 +47,7 @@ BOMB_BYTES = 256 << 20
 BOMB_RATIO = 1000
 # A row group is written column by column, so all of it must be at hand: what is more than this
 # waits on disk.
-HELD_BYTES = 192 << 20
+HELD_BYTES = 128 << 20
 
 
 # Codecs that pyarrow writes. It also reads the LZ4 of old Hadoop and Impala files, which it calls

@@ -41,6 +41,7 @@ WRITTEN_FILES = (
     "model.pt2",
     "calibration.json",
     "canaries.json",
+    "early_exit.json",
     "held_out.json",
     "metrics.json",
     "training_curve.csv",

@@ -218,11 +218,12 @@ class ModelScorer:
 
     def score_apart(self, texts: Sequence[str]) -> Scores:
         """Score texts that are not the user's: no figure of `facts` counts them."""
-        reference, retried, self.reference = self.reference, self.retried, None
+        counted = self.reference, self.retried, self.runner
+        self.reference, self.runner = None, BatchRunner(self.device)
         try:
             return self.score(self.prepare(list(texts)))
         finally:
-            self.reference, self.retried = reference, retried
+            self.reference, self.retried, self.runner = counted
 
     def _begin(self, distinct: _Distinct, done: Scores | None) -> _Results:
         """Return what `done` says of the distinct texts; without it all are pending."""
@@ -398,6 +399,7 @@ class ModelScorer:
                 "precision_reason": device.reason,
                 "agreement": self.agreement,
                 "canaries": self.canaries,
+                "early_exit": self.runner.early_exit(identity.early_exit),
             },
             "device": {
                 **device.facts(),
