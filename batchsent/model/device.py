@@ -30,6 +30,18 @@ FULL = (
     "failed to map segment from shared object",
     "Cannot allocate memory",
 )
+# Parts of the errors after which CUDA answers every call of the process with an error.
+BREAKING = (
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "device-side assert",
+    "unspecified launch failure",
+    "ECC error",
+    "hardware stack error",
+    "invalid program counter",
+    "launch timed out",
+)
 # Loading PyTorch, transformers and the embedded model takes 1.3 GB of addresses. With a limit below
 # this, the limit is the likeliest reason for any error while a model loads.
 LEAST_ADDRESS_SPACE = 2_000_000_000
@@ -249,6 +261,11 @@ def _float32_or(precision: str, device: str) -> tuple[str, str]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of PyTorch means that memory is full; a smaller batch may fit."""
     return any(said in str(error) for said in FULL) or shortage(error) is not None
+
+
+def breaks_device(error: BaseException) -> bool:
+    """Tell whether after an error of PyTorch nothing runs on the device in this process."""
+    return any(said in str(error) for said in BREAKING)
 
 
 def lacks_memory(error: BaseException) -> bool:

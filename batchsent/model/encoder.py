@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.model import early_exit
 from batchsent.model.batches import Shape, plan_batches
-from batchsent.model.device import HALF, Device, device_error, lacks_memory
+from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
@@ -53,6 +53,10 @@ FAILURES = (
     LookupError,
     AttributeError,
     MemoryError,
+)
+# For an error that would come again with the same command.
+BROKEN_HINT = (
+    "batchsent info MODEL --check finds out what works here; --device cpu does without the GPU"
 )
 
 
@@ -311,10 +315,13 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
 def _describe_failure(model: LoadedModel, error: Exception) -> str:
     """Return why the forward pass without padding is not used, by an error's first line.
 
-    Raises DeviceError for a lack of memory.
+    Raises DeviceError for a lack of memory, and for an error after which nothing runs on the device
+    in this process.
     """
     if lacks_memory(error):
         raise _no_room(model, error) from error
+    if breaks_device(error):
+        raise device_error(model.device.description, error, BROKEN_HINT) from error
     return f"it failed here ({type(error).__name__}: {first_line(error)})"
 
 
