@@ -2,8 +2,9 @@
 
 A model folder's `early_exit.json` has a small classifier of the first token's states after one of
 the layers, and a threshold. Where its most probable label reaches the threshold, its probabilities
-are the text's; every other text runs through all layers. The rule looks at one text alone, so the
-other texts of a batch do not change what it decides.
+are the text's; every other text runs through all layers. The rule looks at one text alone: the other
+texts of a batch change what it decides where they change a last digit of a probability at the
+threshold, and not elsewhere.
 
 Source: Schwartz et al., "The Right Tool for the Job: Matching Model and Instance Complexities",
 2020, https://arxiv.org/abs/2004.07453.
