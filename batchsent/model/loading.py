@@ -35,6 +35,7 @@ from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights
 from batchsent.standard_streams import is_command
 from batchsent.text import first_line, printable
+from batchsent.text_columns import TextColumns
 
 # A Hub id: owner/name, or name alone for the oldest models.
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
@@ -65,6 +66,8 @@ class ModelIdentity:
     positions: int | None = None  # tokens that the weights allow, where the tokenizer cuts earlier
     # what of a longer text it was trained on, where config.json says so
     long_text: str | None = None
+    # which columns its training texts were made of, where they were named
+    text_columns: TextColumns | None = None
     early_exit: EarlyExit | None = None  # where texts may skip layers
 
 
@@ -108,6 +111,7 @@ def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
         else str(found.config.get("model_type")),
         positions=found.positions,
         long_text=found.long_text,
+        text_columns=found.text_columns,
         early_exit=early_exit.read(path, len(found.labels), weights_sha256=weights_sha256),
     )
 
