@@ -13,16 +13,19 @@ from batchsent.errors import (
     DeviceError,
     Interrupted,
     ModelError,
+    TimeUp,
     UsageError,
 )
 from batchsent.filenames import check_new, exists, is_folder, is_regular
 from batchsent.files.atomic import output_errors, temporary_path, write_file
+from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.opening import format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.run.again import saying_how_to_go_on
 from batchsent.run.batch import Run
 from batchsent.run.checks import check_options
 from batchsent.run.models import Models, OneModel
@@ -49,13 +52,15 @@ def batch_all(
     stop the others. The model is loaded once, and only if there is something to score. Returns the
     summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
     3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
-    what is wrong for every file (options, model, device), Interrupted on a signal.
+    what is wrong for every file (options, model, device), Interrupted on a signal, TimeUp at
+    the end of the time that the options give.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
     several = len(inputs) != 1 or (inputs[0] != "-" and is_folder(inputs[0]))
-    with Signals() as signals:
+    deadline = Deadline.of(settings.stop_after, settings.stop_at)
+    with saying_how_to_go_on(), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.reuse:
@@ -83,11 +88,17 @@ def batch_all(
         with output_errors(folder):
             made = not exists(folder)
             folder.mkdir(exist_ok=True)
+        files: list[dict[str, Any]] = []
         try:
-            files = [
-                run_file(source, target, settings, models, reporter, signals, (number, len(pairs)))
-                for number, (source, target) in enumerate(pairs, start=1)
-            ]
+            for source, target in pairs:
+                signals.check()
+                position = (len(files) + 1, len(pairs))
+                files.append(
+                    run_file(source, target, settings, models, reporter, signals, position)
+                )
+        except TimeUp as error:
+            error.message += f"; {len(files)} of {len(pairs)} files are finished"
+            raise
         finally:
             if settings.dry_run and made:  # each run looks whether it could write there
                 folder.rmdir()
