@@ -354,6 +354,7 @@ def is_column(value: Any) -> bool:
     return (
         is_a(value, "pandas", "Series")
         or is_a(value, "pandas", "Index")
+        or is_a(value, "pandas.api.extensions", "ExtensionArray")
         or is_a(value, "polars", "Series")
         or isinstance(value, pa.Array | pa.ChunkedArray)
     )
@@ -420,10 +421,12 @@ def text_column_of(frame: Any, given: Any) -> Any:
 
 def open_column(column: Any) -> Frame:
     """Return a series or an array as a frame of one column."""
-    if is_a(column, "pandas", "Index"):
-        column = column.to_series()
     if is_a(column, "pandas", "Series"):
         return PandasFrame(column.to_frame("text"))
+    if is_a(column, "pandas", "Index") or is_a(column, "pandas.api.extensions", "ExtensionArray"):
+        import pandas as pd
+
+        return PandasFrame(pd.DataFrame({"text": column}))
     if is_a(column, "polars", "Series"):
         return PolarsFrame(column.to_frame("text"))
     return ArrowTable(pa.table([column], ["text"]))
