@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
+from batchsent.formats.json_members import KINDS
 from batchsent.formats.jsonl_rows import (
     JsonRows,
     LineChecks,
@@ -133,11 +134,16 @@ class JsonLinesSource:
     def _find_text(self, first: list[dict[str, Any]], *, needs_text: bool) -> TextMember | None:
         """Return where the text is; None where that is not known and not needed.
 
-        Raises UsageError.
+        Raises UsageError, and InputError where there is no member at all.
         """
         options, wanted = self._options, self._options.text_column
         if not needs_text and not has_text_column(self.columns, options):
             return None
+        if not self.columns:
+            raise InputError(
+                f"{self.name}: the objects of the first lines have no members",
+                hint="a member text with the review is expected",
+            )
         if wanted is not None and wanted not in self.columns and "." in wanted:
             outer, *inner = wanted.split(".")
             position = find_column(self.columns, outer, "--text-column", self.name)
@@ -149,9 +155,11 @@ class JsonLinesSource:
                 )
             return text
         text = TextMember((self._names[find_text_column(self.columns, options, self.name)],))
-        if not any(is_text(text.of(row)) for row in first):
+        kinds = {KINDS[type(text.of(row))] for row in first if not is_text(text.of(row))}
+        if kinds and not any(is_text(text.of(row)) for row in first):
+            found = " or ".join(sorted(kinds))
             raise UsageError(
-                f"{self.name}: {printable(text.name)} is not text",
+                f"{self.name}: {printable(text.name)} is {found}, not a string",
                 hint="name the member with the reviews with --text-column",
             )
         return text
