@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "report",
     "sample",
+    "stream",
     "verify",
 ]
 

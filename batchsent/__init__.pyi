@@ -4,6 +4,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from pyarrow import RecordBatchReader
+
 from batchsent.errors import (
     BatchsentError as BatchsentError,
     DeviceError as DeviceError,
@@ -35,8 +37,8 @@ from batchsent.run.models import Models
 __version__: str
 
 def batch(
-    input: str | PathLike[str] | Sequence[str | PathLike[str]],
-    output: str | PathLike[str],
+    input: str | PathLike[str] | Sequence[str | PathLike[str]] | Any,
+    output: str | PathLike[str] | None = None,
     *,
     reporter: Reporter | None = None,
     models: Models | None = None,
@@ -48,7 +50,8 @@ def batch(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
@@ -83,6 +86,7 @@ def batch(
     fail_under: str | Sequence[str] = (),
     report: bool = False,
     report_examples: int = 0,
+    reuse: str | Sequence[str] = (),
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -91,7 +95,7 @@ def batch(
     restart: bool = False,
     lock_wait: float = 0.0,
     dry_run: bool = False,
-) -> Summary:
+) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
 
     `input` is a path, a folder or a list of them, `output` a path, or a folder for several inputs;
@@ -99,8 +103,10 @@ def batch(
     of `model`, for programs and tests. Returns the summary that is written beside the output; its
     `status` is complete, or up_to_date when the output was there already, made of the same input by
     the same model and options. Several inputs have one summary, with `files`. Rerun after an
-    interruption, it resumes where the first run stopped and writes the same bytes. Raises
-    BatchsentError.
+    interruption, it resumes where the first run stopped and writes the same bytes.
+
+    A frame has no `output`: what is returned is a frame of the same kind, as of `score_frame` of a
+    loaded model. The options about files are refused then. Raises BatchsentError.
     """
 
 def compare(
@@ -109,7 +115,8 @@ def compare(
     *,
     reporter: Reporter | None = None,
     progress: bool = False,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
@@ -156,7 +163,8 @@ def evaluate(
     max_length: int | None = None,
     long_text: Literal["head", "tail", "head-tail", "window"] | None = None,
     batch_tokens: int | None = None,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
@@ -231,7 +239,8 @@ def finetune(
     delimiter: str | None = None,
     encoding: str = "utf-8",
     hold_out: float = 0.1,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     label_column: str | None = None,
     labels: str | None = None,
     label_map: str | None = None,
@@ -287,18 +296,23 @@ def finetune(
 def info(
     model: str | PathLike[str] | None = None,
     *,
+    reporter: Reporter | None = None,
+    progress: bool = False,
     device: str = "auto",
     precision: str = "auto",
     max_length: int | None = None,
     long_text: Literal["head", "tail", "head-tail", "window"] | None = None,
     batch_tokens: int | None = None,
     revision: str | None = None,
+    check: bool = False,
 ) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Of a scored file in
-    place of a model the receipt is returned. Options are those of InfoOptions. Raises ModelError,
-    DeviceError, UsageError or InputError.
+    A model is loaded, so that the way it would run is what a scoring run takes. With `check` it is
+    run in every way that this machine could, the embedded one if none is named; its `failure` says
+    why the way that a run takes cannot be trusted. Of a scored file in place of a model the receipt
+    is returned. Options are those of InfoOptions. Raises ModelError, DeviceError, UsageError or
+    InputError.
     """
 
 def load(
@@ -340,7 +354,8 @@ def sample(
     *,
     reporter: Reporter | None = None,
     progress: bool = False,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,
@@ -371,13 +386,64 @@ def sample(
     The file is read twice, in constant memory. Raises UsageError, InputError, OutputError.
     """
 
+def stream(
+    input: str | PathLike[str],
+    *,
+    models: Models | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    max_length: int | None = None,
+    long_text: Literal["head", "tail", "head-tail", "window"] | None = None,
+    batch_tokens: int | None = None,
+    model: str | PathLike[str] | None = None,
+    revision: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
+    text_column_index: int | None = None,
+    chunk_rows: int = 8192,
+    limit: int | None = None,
+    input_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
+    delimiter: str | None = None,
+    quotechar: str = '"',
+    escapechar: str | None = None,
+    skip_initial_space: bool = False,
+    encoding: str = "utf-8",
+    encoding_errors: Literal["replace", "strict"] = "replace",
+    no_header: bool = False,
+    skip_lines: int = 0,
+    max_field_bytes: int = 16777216,
+    bad_rows: Literal["error", "reject"] = "error",
+    prefix: str = "",
+    probabilities: bool = False,
+    details: bool = False,
+    sentences: bool = False,
+    polarity: bool = False,
+    polarity_labels: str | None = None,
+    neutral_band: float | None = None,
+    unsure_below: float | None = None,
+    calibrated: bool = False,
+) -> RecordBatchReader:
+    """Score the reviews of a file while they are read: returns an Arrow reader.
+
+    Its batches have the rows of the file in their order, with the new columns after the file's own;
+    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
+    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
+    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
+    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
+    once; a row that cannot be taken, when it is read.
+
+    >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
+    ...     print(rows.num_rows, rows.schema.names)
+    """
+
 def verify(
     input: str | Path,
     output: str | Path,
     *,
     reporter: Reporter | None = None,
     progress: bool = False,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    text_joint: str | None = None,
     text_column_index: int | None = None,
     chunk_rows: int = 8192,
     limit: int | None = None,

@@ -122,10 +122,12 @@ class Scores:
     # (rows,) tokens beyond the model's limit, which it did not read
     truncated_tokens: NDArray[np.int32]
     status: NDArray[np.uint8]  # (rows,) PENDING, SCORED, BLANK or NONFINITE
-    distinct: int  # texts that went through the model, each once
+    distinct: int  # texts, each counted once
     # (rows,) pieces that continue a word or stand for an unknown one, where the tokenizer tells
     odd_pieces: NDArray[np.int32] | None = None
     sentences: "SentenceScores | None" = None  # of all texts, where they were asked for
+    # (rows,) whose probabilities are those of an earlier output, as they stand there; None for none
+    reused: NDArray[np.bool_] | None = None
 
     @property
     def best(self) -> NDArray[np.float32]:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from batchsent.command_options import LazyCommand, common_option, json_option
-from batchsent.errors import EXIT_ROWS_REJECTED, GateFailed, UsageError
+from batchsent.errors import (
+    EXIT_ROWS_REJECTED,
+    BatchsentError,
+    DeviceError,
+    GateFailed,
+    UsageError,
+)
 from batchsent.exits import run_and_exit
 from batchsent.memory import check_room
 from batchsent.terminal.reporters import JsonReporter, TerminalReporter, write_line
@@ -71,12 +77,12 @@ def with_gates(function: Callable[[], Document]) -> tuple[Document, GateFailed |
 
 def print_document(
     document: Document,
-    failure: GateFailed | None,
+    failure: BatchsentError | None,
     show: Callable[[Document, TextIO], None],
     *,
     as_json: bool,
 ) -> None:
-    """Print a document to stdout, as JSON or for a person, then raise the gate that failed."""
+    """Print a document to stdout, as JSON or for a person, then raise what failed."""
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
@@ -187,10 +193,8 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
     if not quiet:
         folder = printable(output or OUTPUT)
         model = shlex.quote(folder)
-        column = options.get("text_column")
-        named = "" if column is None else f" --text-column {shlex.quote(printable(column))}"
         write_line(f"page: {folder.rstrip('/')}/report.html")
-        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}{named}")
+        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
     return 0
 
 
@@ -375,19 +379,43 @@ def export_command(model: str, output: str, **options: Any) -> int:
     return 0
 
 
-@command("info")
+@command(
+    "info",
+    examples="""
+    batchsent info model
+    batchsent info model --check
+    batchsent info scored.parquet
+    """,
+)
 @click.argument("model", required=False, metavar="[MODEL|FILE]")
 @json_option("what is found")
 def info_command(model: str | None, as_json: bool, **options: Any) -> int:
     """Show versions, the device and precision that would be used and why, and what MODEL is.
 
     Of a scored Parquet or Arrow FILE, show its receipt: model, options and digest of the input.
+    With --check, which takes about a minute for a small model, exits with 7 where the way that a
+    run would choose gives wrong numbers, crashes or hangs.
     """
     from batchsent.commands.info import info
     from batchsent.terminal.tables import show_facts
+    from batchsent.terminal.ways import show_check
 
-    print_document(info(model, **options), None, show_facts, as_json=as_json)
+    with TerminalReporter() as reporter:
+        document = info(model, reporter=reporter, **options)
+    show = show_check if "check" in document else show_facts
+    print_document(document, failure_of_check(document), show, as_json=as_json)
     return 0
+
+
+def failure_of_check(document: Document) -> DeviceError | None:
+    """Return the error of a check that says that a run would not work here; None where it would."""
+    failure = document.get("check", {}).get("failure")
+    if failure is None:
+        return None
+    return DeviceError(
+        f"the way that a run would choose here cannot be used: {failure}",
+        hint="choose another way with --device and --precision, and check again",
+    )
 
 
 @cli.command("completion")

@@ -110,3 +110,9 @@ def _mode(path: AnyPath) -> int | None:
         return os.stat(path).st_mode  # noqa: PTH116 (Path.stat gives the same)
     except (OSError, ValueError):
         return None
+
+
+def stamp(path: str) -> tuple[int, int, int]:
+    """Return what changes when a file is replaced or written to. Raises OSError."""
+    found = Path(path).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -4,6 +4,7 @@ Messages and hints name options as they are typed in a shell. Where a function w
 Python they are put into its own words on the way out, by its signature, in one place: here.
 """
 
+import dataclasses
 import inspect
 import re
 import typing
@@ -37,7 +38,7 @@ FLAG = re.compile(
 )
 # What is a value and not the next word of the sentence: a placeholder, a number, a rule, a device.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z|]*")
-VALUE = re.compile(r"'.*'|[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
+VALUE = re.compile(r"'.*'|\w+_|[A-Z][A-Z|,./=:-]*|.*[\d=].*|auto|cpu|cuda|mps")
 
 
 @contextmanager
@@ -50,6 +51,19 @@ def python_words(signature: inspect.Signature) -> Iterator[None]:
         if error.hint is not None:
             error.hint = in_python_words(error.hint, signature)
         raise
+
+
+def words_of(options_class: type) -> inspect.Signature:
+    """Return the signature of a function that takes the options of a dataclass."""
+    made = inspect.signature(options_class)
+    parameters = []
+    for field in dataclasses.fields(options_class):
+        parameter = made.parameters[field.name]
+        choices = field.metadata.get("choices")
+        if choices:
+            parameter = parameter.replace(annotation=typing.Literal[tuple(choices)])
+        parameters.append(parameter)
+    return made.replace(parameters=parameters)
 
 
 def in_python_words(text: str, signature: inspect.Signature) -> str:

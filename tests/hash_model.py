@@ -7,6 +7,7 @@ python -m tests.hash_model INPUT... OUTPUT [NAME=VALUE...]
 import hashlib
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,21 +46,26 @@ class HashScorer:
     def __init__(self, batch_rows=16, batch_s=0.0):
         self.batch_rows, self.batch_s = batch_rows, batch_s
 
-    def prepare(self, texts):
+    def prepare(self, texts, known=None):
         return Prepared(len(texts), texts)
 
     def score(self, prepared, *, done=None, stop=None, on_batch=None):
         rows = prepared.rows
-        scores = done or Scores(
-            np.full((rows, 2), np.nan, np.float32),
-            np.zeros(rows, np.int32),
-            np.zeros(rows, np.int32),
-            np.full(rows, PENDING, np.uint8),
-            rows,
+        scores = (
+            replace(done, distinct=rows)
+            if done
+            else Scores(
+                np.full((rows, 2), np.nan, np.float32),
+                np.zeros(rows, np.int32),
+                np.zeros(rows, np.int32),
+                np.full(rows, PENDING, np.uint8),
+                rows,
+            )
         )
         for start in range(0, rows, self.batch_rows):
             span = range(start, min(rows, start + self.batch_rows))
-            if scores.status[start] != PENDING:
+            if all(scores.status[row] != PENDING for row in span):
+                self._count(scores, prepared.content, span)
                 continue
             if stop is not None and stop():
                 break
@@ -69,11 +75,17 @@ class HashScorer:
                 if is_blank(text):
                     scores.status[row] = BLANK
                     continue
-                positive = np.float32(probability(text))
-                scores.probabilities[row] = np.float32(1) - positive, positive
-                scores.n_tokens[row] = len(text.split())
+                if scores.status[row] == PENDING:
+                    positive = np.float32(probability(text))
+                    scores.probabilities[row] = np.float32(1) - positive, positive
                 scores.status[row] = SCORED
+            self._count(scores, prepared.content, span)
         return scores
+
+    def _count(self, scores, texts, span):
+        """Texts whose scores were known have tokens, too."""
+        for row in span:
+            scores.n_tokens[row] = 0 if is_blank(texts[row]) else len(texts[row].split())
 
     def facts(self):
         return {

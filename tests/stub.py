@@ -17,6 +17,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from pyarrow import RecordBatchReader
+
 """
 
 

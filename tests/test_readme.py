@@ -142,6 +142,20 @@ def test_the_frame_example_runs(tiny_model):
     assert "NEGATIVE" in done.stdout or "POSITIVE" in done.stdout
 
 
+def test_the_duckdb_example_runs(tiny_model):
+    """Reviews go from a query through the model into a table."""
+    pytest.importorskip("duckdb")
+    done = subprocess.run(
+        [sys.executable, "examples/duckdb_reviews.py", tiny_model],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "product" in done.stdout
+    assert "NEGATIVE" in done.stdout or "POSITIVE" in done.stdout
+
+
 def test_the_pipe_example_runs(tiny_model, path_with_batchsent):
     """A shell pipe brings scored rows into pandas without a file."""
     done = subprocess.run(

@@ -51,9 +51,9 @@ def test_score_frame_with_probabilities_details_and_prefix(model, frame):
 
 def test_score_frame_refuses_a_name_that_exists(model, frame):
     """A column called label is not overwritten."""
-    with pytest.raises(UsageError, match="'label' already") as caught:
+    with pytest.raises(UsageError, match="column called label already") as caught:
         model.score_frame(frame.assign(label=1))
-    assert "prefix" in caught.value.hint
+    assert "prefix='pred_'" in caught.value.hint
 
 
 def test_score_frame_needs_one_text_column(model, frame):
@@ -65,7 +65,7 @@ def test_score_frame_needs_one_text_column(model, frame):
     assert len(model.score_frame(frame.rename(columns={"text": "body"}), text_column="body")) == 4
     with pytest.raises(UsageError, match="no column called txt"):
         model.score_frame(frame, text_column="txt")
-    with pytest.raises(UsageError, match="is not text but int"):
+    with pytest.raises(UsageError, match="column text is int64, not text"):
         model.score_frame(pd.DataFrame({"text": [1, 2]}))
 
 

@@ -1,18 +1,21 @@
-"""What batchsent would do here and why: versions, device, precision, model; a file's receipt."""
+"""What batchsent would do here and why: versions, device, model, a check; a file's receipt."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from os import PathLike, fspath
 from typing import Any
 
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import exists, is_regular
+from batchsent.files.signals import Signals
 from batchsent.formats import ReadOptions, open_source, receipt
 from batchsent.model.canaries import open_scorer
+from batchsent.model.check_ways import Checker, check_ways
 from batchsent.model.device import choose_device
 from batchsent.model.loading import identify
-from batchsent.model.options import ModelOptions
+from batchsent.model.options import ModelOptions, check_model_options
 from batchsent.options import build, option
+from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
 
@@ -24,29 +27,58 @@ class InfoOptions(ModelOptions):
     revision: str | None = option(
         None, "Commit, tag or branch of a Hub model.", group="Model and device"
     )
+    check: bool = option(
+        False,
+        "Run the model in every way that this machine could, compare and time them. For a new "
+        "machine, and for reports of faults.",
+        group="Common",
+    )
 
 
-def info(model: str | PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
+def info(
+    model: str | PathLike[str] | None = None, *, reporter: Reporter | None = None, **options: Any
+) -> dict[str, Any]:
     """Return versions, the device that would be used, and the facts of a model if one is named.
 
-    A model is loaded, so that the way it would run is what a scoring run takes. Of a scored file in
-    place of a model the receipt is returned. Options are those of InfoOptions. Raises ModelError,
-    DeviceError, UsageError or InputError.
+    A model is loaded, so that the way it would run is what a scoring run takes. With `check` it is
+    run in every way that this machine could, the embedded one if none is named; its `failure` says
+    why the way that a run takes cannot be trusted. Of a scored file in place of a model the receipt
+    is returned. Options are those of InfoOptions. Raises ModelError, DeviceError, UsageError or
+    InputError.
     """
     settings = build(InfoOptions, options)
-    if model is not None and is_regular(fspath(model)):
-        return {"receipt": read_receipt(fspath(model))}
+    named = None if model is None else fspath(model)
+    if named is not None and is_regular(named):
+        if settings.check:
+            raise UsageError(f"--check requires a model; {printable(named)} is a file")
+        return {"receipt": read_receipt(named)}
     found: dict[str, Any] = {"versions": versions(SCORING)}
-    if model is None:
+    if settings.check:
+        return found | check(named, settings, reporter or Reporter())
+    if named is None:
         device = choose_device(settings.device, settings.precision)
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
         return found | {"device": device.facts() | {"warnings": warnings} | chosen}
-    scorer = open_scorer(identify(fspath(model), settings.revision), settings)
+    scorer = open_scorer(identify(named, settings.revision), settings)
     try:
         return found | scorer.facts()
     finally:
         scorer.close()
+
+
+def check(model: str | None, settings: InfoOptions, reporter: Reporter) -> dict[str, Any]:
+    """Return the sections "machine", "model" and "check": every way to run a model, measured.
+
+    Signals end the processes that measure. Raises what `info` raises, and Interrupted.
+    """
+    identity = identify(model, settings.revision)
+    options = {
+        name: getattr(settings, name) for name in [field.name for field in fields(ModelOptions)]
+    }
+    check_model_options(identity, replace(settings, device="auto", precision="auto"))
+    with Signals():
+        return check_ways(Checker(identity, ModelOptions(**options)), reporter)
 
 
 def read_receipt(path: str) -> dict[str, Any]:

@@ -1,31 +1,27 @@
 """The model in a Python program: `load(model).predict(texts)` and `.score_frame(frame)`."""
 
-import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, Sentences, SentenceScores
-from batchsent.errors import ModelError, UsageError
+from batchsent.chunk import BLANK, NONFINITE, SCORED, Scores, SentenceScores
 from batchsent.evaluation.polarity import Sides, sides_of
 from batchsent.evaluation.sentences import clear_sides
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.options import build
-from batchsent.python_words import python_words
+from batchsent.python_words import python_words, words_of
+from batchsent.run.models import OpenModel
+from batchsent.run.scoring import score_chunks
 from batchsent.text import printable
+from batchsent.texts import list_chunks
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-# Rows scored together: enough to sort by length, little enough to hold beside a large frame.
-SLICE_ROWS = 8_192
 STATUS = {SCORED: "scored", BLANK: "blank", NONFINITE: "nonfinite"}
 
 
@@ -57,6 +53,7 @@ class Model:
 
     def __init__(self, scorer: ModelScorer) -> None:
         self.scorer = scorer
+        self._models = OpenModel(scorer)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,27 +70,32 @@ class Model:
             f"{facts['device']['name']}, {facts['model']['precision']}>"
         )
 
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Label names in the order of scikit-learn, which is that of the alphabet."""
+        return np.unique(np.array(self.labels))
+
     def predict(
         self,
-        texts: Sequence[str | None],
+        texts: Iterable[str | None],
         *,
         sentences: bool = False,
         polarity_labels: str | None = None,
     ) -> list[Prediction]:
         """Score some texts; with `sentences` each of their sentences too.
 
-        Sentences require a positive and a negative label, which `polarity_labels` names where the
-        model calls them otherwise: ``negative=LABEL,positive=LABEL``.
+        `texts` is a list, or a series or an array of pandas, polars or pyarrow, whose missing
+        values count as None. Sentences require a positive and a negative label, which
+        `polarity_labels` names where the model calls them otherwise:
+        ``negative=LABEL,positive=LABEL``.
 
         A text without anything to read, and None, gives a Prediction without label and score; so
         does a text for which the model gives no finite number, and `status` tells the two apart.
         Raises UsageError for anything that is not text.
         """
-        if isinstance(texts, str):
-            raise UsageError("predict takes a list of texts", hint="write predict([text])")
         sides = sides_of(self.labels, polarity_labels) if sentences else None
         found: list[Prediction] = []
-        for scores in self._slices(_checked(list(texts)), sentences=sentences):
+        for scores in self._scores(texts, sentences=sentences):
             rows = zip(scores.winners, scores.probabilities, scores.status, strict=True)
             predictions = [
                 self._prediction(int(best), row.tolist(), int(status)) for best, row, status in rows
@@ -102,6 +104,18 @@ class Model:
                 predictions = self._with_sentences(predictions, scores.sentences, sides)
             found += predictions
         return found
+
+    def predict_proba(self, texts: Iterable[str | None]) -> NDArray[np.float32]:
+        """Return (rows, labels) probabilities, as metrics of scikit-learn take them.
+
+        The columns are those of `classes_`; `texts` is what `predict` takes. The row of a text
+        without a score is NaN, which those metrics refuse: leave such rows out. The model cannot be
+        fitted, so what fits estimators (cross-validation, pipelines) does not take it.
+        """
+        order = np.argsort(np.array(self.labels))
+        found = [scores.probabilities for scores in self._scores(texts, sentences=False)]
+        nothing = np.zeros((0, len(self.labels)), dtype=np.float32)
+        return np.concatenate([nothing, *found])[:, order]
 
     def _with_sentences(
         self, predictions: list[Prediction], scored: SentenceScores, sides: Sides
@@ -129,73 +143,73 @@ class Model:
 
     def score_frame(
         self,
-        frame: "pd.DataFrame",
-        text_column: str | None = None,
+        frame: Any,
+        text_column: Any = None,
         prefix: str = "",
         *,
+        text_column_index: int | None = None,
         probabilities: bool = False,
         details: bool = False,
         sentences: bool = False,
+        polarity: bool = False,
         polarity_labels: str | None = None,
-    ) -> "pd.DataFrame":
-        """Return a copy of a frame with the columns `label` and `score` added.
+        neutral_band: float | None = None,
+        unsure_below: float | None = None,
+        calibrated: bool = False,
+        limit: int | None = None,
+        chunk_rows: int = 8192,
+        text_joint: str | None = None,
+    ) -> Any:
+        """Return a frame of the same kind with the columns `label` and `score` after its own.
+
+        Frames are those of pandas and polars, pyarrow tables and record batches; of another object
+        with the Arrow stream interface a pyarrow table is returned. Of a pyarrow RecordBatchReader
+        a reader is returned, whose rows are scored as they are read.
 
         Index, order and the other columns stay as they are. Rows without text get a missing label
-        and score. `probabilities` adds `prob_<label>` for every label, `details` adds `n_tokens`
-        and `truncated`, `sentences` adds what the sentences of each text say (`polarity_labels` as
-        in `predict`); `prefix` stands before every new name. Warns where the model gives no finite
-        number for some rows, which get no label. The text column is found as `batch` finds it.
-        Raises UsageError for a column that is not there, holds something else than text, or has one
-        of the new names, ModelError where the model gives no finite number for any row.
+        and score. The text column and the new columns are as in `batch`, whose options these are.
+        Warns where the model gives no finite number for some rows, which get no label. Raises
+        UsageError for a column that is not there, holds something else than text, or has one of
+        the new names, ModelError where the model gives no finite number for any row.
         """
-        import pyarrow as pa
+        # Not at the top: pyarrow would make `batchsent predict` a third of a second slower.
+        from batchsent.formats.frames import text_column_of
+        from batchsent.run.options import FrameOptions
+        from batchsent.run.streaming import score_frame
 
-        from batchsent.formats.outputs import OutputOptions, added_batch, added_schema
-        from batchsent.formats.reading import ReadOptions, find_text_column
-
-        names = [str(name) for name in frame.columns]
-        asked = None if text_column is None else str(text_column)
-        with python_words(inspect.signature(self.score_frame)):
-            position = find_text_column(names, ReadOptions(text_column=asked), "the frame")
-        options = OutputOptions(
-            prefix=prefix,
-            probabilities=probabilities,
-            details=details,
-            sentences=sentences,
-            polarity_labels=polarity_labels,
-        )
-        if sentences:
-            sides_of(self.labels, polarity_labels)  # refused before anything is scored
-        added = added_schema(self.labels, options)
-        taken = [name for name in added.names if name in names]
-        if taken:
-            raise UsageError(
-                f"the frame has a column {printable(repr(taken[0]))} already",
-                hint="give the new columns other names: prefix='pred_'",
+        with python_words(words_of(FrameOptions)):
+            options = build(
+                FrameOptions,
+                {
+                    "text_column": text_column_of(frame, text_column),
+                    "text_joint": text_joint,
+                    "text_column_index": text_column_index,
+                    "prefix": prefix,
+                    "probabilities": probabilities,
+                    "details": details,
+                    "sentences": sentences,
+                    "polarity": polarity,
+                    "polarity_labels": polarity_labels,
+                    "neutral_band": neutral_band,
+                    "unsure_below": unsure_below,
+                    "calibrated": calibrated,
+                    "limit": limit,
+                    "chunk_rows": chunk_rows,
+                },
             )
-        texts = _checked(_missing_to_none(frame.iloc[:, position]))
-        batches, status = [], []
-        for scores in self._slices(texts, sentences=sentences):
-            batches.append(added_batch(scores, self.labels, added, options))
-            status.append(scores.status)
-        counts = np.bincount(np.concatenate(status), minlength=4)
-        said = describe_nonfinite(int(counts[NONFINITE]), int(counts[SCORED]), "rows")
-        if said is not None:
-            warnings.warn(said, stacklevel=2)
-        columns = pa.Table.from_batches(batches, added).combine_chunks()
-        return frame.assign(**{name: _values(columns[name]) for name in added.names})
+            return score_frame(frame, self._models, options)
 
-    def _slices(self, texts: list[str | None], *, sentences: bool) -> Iterator[Scores]:
-        """Score texts slice by slice; yields one slice at least."""
-        for start in range(0, max(1, len(texts)), SLICE_ROWS):
-            some = texts[start : start + SLICE_ROWS]
-            with python_words(inspect.signature(ModelOptions)):
-                scores = self.scorer.score(self.scorer.prepare(some))
-                if sentences:
-                    found = Sentences.of(some)
-                    judged = self.scorer.score(self.scorer.prepare(list(found.texts)))
-                    scores = replace(scores, sentences=SentenceScores(found, judged))
-            yield scores
+    def _scores(self, texts: Any, *, sentences: bool) -> Iterator[Scores]:
+        """Score texts chunk by chunk."""
+        if isinstance(texts, list):
+            chunks = list_chunks(texts)
+        else:
+            from batchsent.formats.series import text_chunks
+
+            chunks = text_chunks(texts)
+        with python_words(words_of(ModelOptions)):
+            for _, scores in score_chunks(chunks, self._models.open(), sentences=sentences):
+                yield scores
 
 
 def load(
@@ -217,51 +231,3 @@ def load(
     for said in scorer.facts()["device"]["warnings"]:
         warnings.warn(said, stacklevel=2)
     return Model(scorer)
-
-
-def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
-    """Say that some of `what` have no score, or None where all have one.
-
-    Raises ModelError where none has.
-    """
-    if nonfinite and not scored:
-        raise ModelError(
-            f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
-            hint="its weights are damaged or its training diverged: use another copy",
-        )
-    if not nonfinite:
-        return None
-    of_all = f"{nonfinite:,} of {nonfinite + scored:,} {what}"
-    return f"the model gives no finite number for {of_all}: they have no label"
-
-
-def _values(column: "pa.ChunkedArray") -> Any:
-    """Return an added column as pandas takes it.
-
-    Text is a list, so that it gets its text type; whole numbers of which some are missing keep
-    theirs.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
-    if pa.types.is_string(column.type):
-        return column.to_pylist()
-    if pa.types.is_integer(column.type) and column.null_count:
-        return pd.array(column.to_pylist(), dtype="Int32")
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _missing_to_none(series: "pd.Series[Any]") -> list[Any]:
-    missing = series.isna()
-    return [None if gone else cell for cell, gone in zip(series.tolist(), missing, strict=True)]
-
-
-def _checked(texts: list[Any]) -> list[str | None]:
-    for number, text in enumerate(texts):
-        if text is not None and not isinstance(text, str):
-            raise UsageError(
-                f"text {number} is not text but {type(text).__name__}: "
-                f"{printable(repr(text)[:60])}",
-                hint="give None where there is no text",
-            )
-    return texts

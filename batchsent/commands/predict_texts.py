@@ -61,9 +61,10 @@ def predictions(
             raise UsageError("there is no text", hint="give texts, or pipe lines in")
     reporter.notice("loading the model")
     # These take a second, which the user is told of first.
-    from batchsent.commands.predict import STATUS, Model, describe_nonfinite
+    from batchsent.commands.predict import STATUS, Model
     from batchsent.model.loading import identify
     from batchsent.model.scorer import ModelScorer
+    from batchsent.run.scoring import describe_nonfinite
 
     identity = identify(settings.model, settings.revision)
     if settings.sentences:

@@ -28,6 +28,7 @@ class TextEncoder(Protocol):
 
     path: str  # how it does it, for the summary
     long_text: str  # one of LONG_TEXT
+    special_tokens: SpecialTokens  # those around each text
 
     def encode(self, texts: list[str]) -> Tokens:
         """Return the tokens of each text."""

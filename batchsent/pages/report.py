@@ -27,7 +27,7 @@ STATES = {
     "nonfinite": "the model gave no number; kept, label and score empty",
 }
 
-STAGES = ("check", "load", "read", "tokenize", "score", "write")
+STAGES = ("check", "load", "reuse", "read", "tokenize", "score", "write")
 
 Document = Mapping[str, Any]
 
@@ -135,6 +135,12 @@ def _verdict(document: Document) -> str:
     if document["run"].get("elapsed_s") is not None:
         said += f" in {elapsed(document['run']['elapsed_s'])}"
     said += "."
+    reuse = document["run"].get("reuse")
+    if reuse:
+        said += (
+            f" {reuse['reused_rows']:,} rows have the score that their text had in an earlier "
+            f"output, {reuse['new_rows']:,} are new; {reuse['gone_rows']:,} rows of that are gone."
+        )
     most = max(document["predictions"]["labels"], key=lambda label: label["count"], default=None)
     if most is not None and most["count"]:
         said += f" The commonest label is {cut(most['label'])}, with {most['share']:.1%} of them."
@@ -219,10 +225,12 @@ def _facts(document: Document) -> list[dict[str, Any]]:
     run = {
         name: value
         for name, value in document["run"].items()
-        if name not in {"options", "fingerprint", "writing", "command"}
+        if name not in {"options", "fingerprint", "writing", "command", "reuse"}
     }
+    reused = (document["run"].get("reuse") or {}).get("outputs", [])
     sections: Sequence[tuple[str, Mapping[str, Any]]] = (
         ("Run", run),
+        *(("Reused: " + cut(each["path"]), each) for each in reused),
         ("Input", document["input"]),
         *((f"Output: {_role(output)}", _without_groups(output)) for output in document["outputs"]),
         ("Model", document["model"]),

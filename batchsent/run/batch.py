@@ -20,11 +20,12 @@ How a run ends:
   before it are written.
 - A signal sets a flag. The scoring thread looks at it after each batch, keeps the scores that its
   chunk has so far, and ends. The main thread then raises Interrupted.
-- In every case `stream` closes the stages, the last one first. A thread that is blocked reading a
+- In every case the stages are closed, the last one first. A thread that is blocked reading a
   pipe is left to end with the process.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import uuid
 from typing import Any
@@ -35,7 +36,9 @@ from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.formats import open_source
+from batchsent.formats import Source, open_source
+from batchsent.formats.known_texts import KnownTexts
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
@@ -48,9 +51,10 @@ from batchsent.run.options import BatchOptions
 from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
-from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan, prepare, with_later_options
 from batchsent.run.rejects import check_budget
+from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs
 from batchsent.run.scoring import Scoring
 from batchsent.run.summary_sections import (
     check_result,
@@ -144,23 +148,30 @@ class Run:
         options = self.options
         self.reporter.stage(f"checking {self.name}")
         source = open_source(
-            self.paths.input, options, gold_column=options.gold or options.gold_stars
+            self.paths.input,
+            options,
+            gold_column=options.gold or options.gold_stars,
+            usual=lambda: self.models.identity().text_columns,
         )
         try:
+            options = self.options = self.with_text_of(source)
             plan = prepare(source, self.models, options, self.paths, self.clock)
             earlier = Earlier.read(self.paths)
             done = self.find_finished(plan, earlier)
+            reuse = None
             if done is None:
-                self.refuse(plan, earlier)
+                if options.reuse:
+                    reuse = open_outputs(options.reuse, plan, options)
+                self.refuse(plan, earlier, reuse)
             if options.dry_run:
                 return dry_run_document(plan, self.paths, up_to_date=done is not None)
             if done is not None:
                 return self.up_to_date(done, earlier)
             scorer = self.load()
-            parts = self.begin_parts(plan, scorer)
+            parts = self.begin_parts(plan, scorer, reuse)
             self.tally = make_tally(plan, options)
             try:
-                return self.stream(plan, scorer, parts)
+                return self.stream(plan, scorer, parts, reuse)
             except Interrupted as error:
                 if parts is not None:
                     error.hint = (
@@ -170,6 +181,16 @@ class Run:
                 raise
         finally:
             source.close()
+
+    def with_text_of(self, source: Source) -> BatchOptions:
+        """Return the options with what was chosen of the text by the model, and say it."""
+        options, text = self.options, source.text_columns
+        assert text is not None  # it is needed, so opening without it was refused
+        if chosen_by_model(options, text, self.models.identity().text_columns):
+            self.reporter.notice(text.as_chosen_by_model())
+            named = text.names[0] if text.single else text.names
+            options = dataclasses.replace(options, text_column=named)
+        return options if text.single else dataclasses.replace(options, text_joint=text.joint)
 
     def find_finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
         """Return the summary of an output that is what this run would write; else None.
@@ -204,10 +225,10 @@ class Run:
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
-    def refuse(self, plan: RunPlan, earlier: Earlier) -> None:
+    def refuse(self, plan: RunPlan, earlier: Earlier, reuse: KnownTexts | None) -> None:
         """Refuse to replace what is not this run's own, before the model is loaded.
 
-        Raises UsageError.
+        Raises UsageError, and InputError where an output to reuse was changed.
         """
         target, options = self.paths.target, self.options
         if target is not None:
@@ -216,9 +237,12 @@ class Run:
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
             Parts(work_directory(target)).check(
-                plan.fingerprint, restart=options.restart, overwrite=options.overwrite
+                deciding(plan, reuse), restart=options.restart, overwrite=options.overwrite
             )
         earlier.refuse_foreign(options)
+        if reuse is not None:
+            with self.clock.busy("check"):
+                reuse.check_intact()
 
     def load(self) -> Scorer:
         """Load the model and report what was chosen."""
@@ -232,12 +256,15 @@ class Run:
             self.reporter.warning(str(found["message"]))
         return scorer
 
-    def begin_parts(self, plan: RunPlan, scorer: Scorer) -> Parts | None:
+    def begin_parts(self, plan: RunPlan, scorer: Scorer, reuse: KnownTexts | None) -> Parts | None:
         """Make the work folder, or resume the work in it; None where the output is stdout.
 
-        Raises DeviceError where that work was done on a GPU that is not there now.
+        Raises DeviceError where that work was done on a GPU that is not there now, UsageError where
+        an output to reuse was scored on another device.
         """
         target = self.paths.target
+        if reuse is not None:
+            check_device(reuse, stamp_of(scorer))
         if target is None:
             return None
         parts = Parts(work_directory(target), stamp_of(scorer))
@@ -247,7 +274,7 @@ class Run:
             kept = manifest.get("stamp", {})
             if not self.options.restart:
                 check_gpu_still_there(kept, parts.stamp)
-        if parts.begin(plan.fingerprint, restart=self.options.restart):
+        if parts.begin(deciding(plan, reuse), restart=self.options.restart):
             if kept == parts.stamp:
                 rows = f"{parts.kept_rows():,}"
                 if plan.checked:
@@ -262,19 +289,26 @@ class Run:
         self.begun = True
         return parts
 
-    def stream(self, plan: RunPlan, scorer: Scorer, parts: Parts | None) -> dict[str, Any]:
+    def stream(
+        self, plan: RunPlan, scorer: Scorer, parts: Parts | None, reuse: KnownTexts | None
+    ) -> dict[str, Any]:
         """Read, score and write chunk by chunk, then commit."""
         paths, checked = self.paths, plan.checked
         total_rows = input_bytes = None  # of a pipe
         if checked:
             total_rows, input_bytes = checked.rows, checked.bytes
-        self.reporter.stage(f"scoring {self.name}")
 
         def progress(rows: int) -> None:
-            self.reporter.progress(rows, total_rows, reused_rows=reused_rows(parts))
+            self.reporter.progress(rows, total_rows, reused_rows=scoring.known_rows)
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(output_errors(paths.output, input_bytes))
+            if reuse is not None and parts is not None:
+                for output in reuse.outputs:
+                    self.reporter.stage(f"reading the scores of {output.name}")
+                with self.clock.busy("reuse"):
+                    reuse.read(parts.folder)
+            self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             with self.signals.deferred():
                 scoring = Scoring(
@@ -283,22 +317,18 @@ class Run:
                     self.clock,
                     self.signals.stop,
                     progress,
+                    reuse=reuse,
                     sentences=self.options.sentences,
                 )
-                read = Prefetch(self.clock.each("read", plan.source.chunks()), 2, scoring.stop)
-                stack.callback(read.close)
-                tokenized = Prefetch(scoring.tokenize(read), 2, scoring.stop)
-                stack.callback(tokenized.close)
-                scored = Prefetch(scoring.score(tokenized), 2)
-                stack.callback(scored.close)
-                stack.callback(scoring.close)
-                for chunk, scores in scored:
+                for chunk, scores in stack.enter_context(scoring.stages(plan.source.chunks())):
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     likely = None
-                    if plan.reliability.temperature is not None:
-                        likely = calibrated(scores, plan.reliability.temperature)
                     if plan.temperature is not None:
-                        scores = calibrated(scores, plan.temperature)
+                        scores = calibrated_unless_reused(scores, plan.temperature)
+                    if plan.reliability.temperature is not None:
+                        likely = scores
+                        if plan.temperature is None:
+                            likely = calibrated(scores, plan.reliability.temperature)
                     with self.clock.busy("write"):
                         files.write(chunk, scores)
                         self.tally.add(chunk, scores, likely)
@@ -308,13 +338,19 @@ class Run:
                     seen = chunk.start_row + chunk.rows
                     self.check_bad_rows(max(seen + self.tally.rejected, 1000))
             # A signal that came in the block has been raised by now.
-            document = self.finish(plan, scorer, parts, files)
+            document = self.finish(plan, scorer, parts, files, scoring.known_rows, reuse)
             with self.signals.deferred():
                 files.commit(document, parts)
         return document
 
     def finish(
-        self, plan: RunPlan, scorer: Scorer, parts: Parts | None, files: RunFiles
+        self,
+        plan: RunPlan,
+        scorer: Scorer,
+        parts: Parts | None,
+        files: RunFiles,
+        known_rows: int,
+        reuse: KnownTexts | None,
     ) -> dict[str, Any]:
         """Complete all files and return the summary. Raises BatchsentError."""
         sections = self.tally.sections()
@@ -339,7 +375,9 @@ class Run:
             outputs,
             scorer,
             self.clock,
-            reused_rows=reused_rows(parts),
+            resumed_rows=parts.resumed_rows if parts else 0,
+            known_rows=known_rows,
+            reuse=None if reuse is None else reuse.section(),
             fail_under=self.options.fail_under,
         )
 
@@ -350,6 +388,9 @@ class Run:
         )
 
 
-def reused_rows(parts: Parts | None) -> int:
-    """Return how many rows took their scores from an earlier run."""
-    return parts.reused_rows if parts else 0
+def deciding(plan: RunPlan, reuse: KnownTexts | None) -> dict[str, Any]:
+    """Return what decides the scores that a run keeps, by the names a person knows the things by.
+
+    With --reuse too, which a finished output is not asked for: it is an output like another.
+    """
+    return plan.fingerprint | {"--reuse": None if reuse is None else reuse.hashes}

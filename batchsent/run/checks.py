@@ -7,8 +7,10 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.examples import MOST_EXAMPLES
+from batchsent.filenames import stamp
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
+from batchsent.formats.outputs import ColumnOptions
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
@@ -16,14 +18,20 @@ from batchsent.standard_streams import check_stdout
 from batchsent.text import printable
 
 
-def check_options(options: BatchOptions, paths: RunPaths) -> None:
-    """Refuse what cannot be meant. Raises UsageError."""
-    judged = options.gold or options.gold_stars
+def check_column_options(options: ColumnOptions) -> None:
+    """Refuse new columns that cannot be meant. Raises UsageError."""
     if not options.prefix.isprintable():
         raise UsageError(
             f"--prefix {printable(options.prefix)} is not printable",
             hint="use letters, digits and underscores",
         )
+    gates.check_score("--unsure-below", options.unsure_below)
+
+
+def check_options(options: BatchOptions, paths: RunPaths) -> None:
+    """Refuse what cannot be meant. Raises UsageError."""
+    judged = options.gold or options.gold_stars
+    check_column_options(options)
     if paths.input == "-" and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(
             "stdin is a terminal",
@@ -70,6 +78,10 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--report and --report-examples require an output file", hint="write to a file: -o FILE"
         )
+    if options.reuse and paths.data is None:
+        raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
+    if len(set(options.reuse)) < len(options.reuse):
+        raise UsageError("--reuse names an output twice", hint="name it once")
     if options.report_examples > MOST_EXAMPLES:
         raise UsageError(
             f"--report-examples {options.report_examples:,}: a page shows {MOST_EXAMPLES} at most",
@@ -77,7 +89,6 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     # Misspelt gates and budgets are refused before the file is read.
     gates.failed_minimums(None, options.fail_under)
-    gates.check_score("--unsure-below", options.unsure_below)
     over_budget(options.max_bad_rows, 0, 1)
 
 
@@ -95,12 +106,6 @@ class Checked:
 def can_be_read_again(path: str) -> bool:
     """Tell whether an input can be read more than once."""
     return path != "-" and Path(path).is_file()
-
-
-def stamp(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file is replaced or written to."""
-    found = Path(path).stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:

@@ -58,6 +58,11 @@ def batch_all(
     with Signals() as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
+        if settings.reuse:
+            raise UsageError(
+                "--reuse is for one input, and there are several",
+                hint="score them one by one, each with the output to reuse",
+            )
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
                 "--summary, --rejects and --disagreements name one file, not one for each input",

@@ -1,12 +1,17 @@
 """The model of a run, which is loaded only when there is something to score."""
 
-from typing import Protocol
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.chunk import Scores
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
-from batchsent.model.options import check_model_options
-from batchsent.model.scorer import Scorer
-from batchsent.run.options import BatchOptions
+from batchsent.model.options import NamedModelOptions, check_model_options
+from batchsent.model.scorer import ModelScorer, Prepared, Scorer
 from batchsent.text import printable
 
 
@@ -26,7 +31,7 @@ class Models(Protocol):
 class OneModel:
     """The model that the options name."""
 
-    def __init__(self, options: BatchOptions) -> None:
+    def __init__(self, options: NamedModelOptions) -> None:
         self._options = options
         self._identity: ModelIdentity | None = None
         self._scorer: Scorer | None = None
@@ -49,6 +54,63 @@ class OneModel:
         if self._scorer is None:
             self._scorer = open_scorer(self.identity(), self._options)
         return self._scorer
+
+
+class OpenModel:
+    """A model that a program has loaded, for as many runs as it likes."""
+
+    def __init__(self, scorer: ModelScorer) -> None:
+        self._scorer, self._shared = scorer, SharedScorer(scorer)
+
+    def identity(self) -> ModelIdentity:
+        """Return which model it is."""
+        return self._scorer.identity
+
+    def check(self) -> None:
+        """Accept the options: they were checked when the model was loaded."""
+
+    def open(self) -> Scorer:
+        """Return the model."""
+        return self._shared
+
+
+class SharedScorer:
+    """A scorer that several threads use: a reader is scored while the program asks for more."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        # Two, because texts are tokenized while those before them are scored.
+        self._preparing, self._scoring = threading.Lock(), threading.Lock()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names, in the order of the probabilities."""
+        return self._scorer.labels
+
+    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+        """Tokenize a chunk."""
+        with self._preparing:
+            return self._scorer.prepare(texts, known)
+
+    def score(
+        self,
+        prepared: Prepared,
+        *,
+        done: Scores | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_batch: Callable[[float], None] | None = None,
+    ) -> Scores:
+        """Score a chunk; rows that `stop` left undone are PENDING."""
+        with self._scoring:
+            return self._scorer.score(prepared, done=done, stop=stop, on_batch=on_batch)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the summary's sections "model" and "device"."""
+        return self._scorer.facts()
+
+    def close(self) -> None:
+        """Free the device."""
+        self._scorer.close()
 
 
 def describe(scorer: Scorer) -> list[str]:

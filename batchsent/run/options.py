@@ -23,6 +23,11 @@ class FrameOptions(ColumnOptions, RowOptions):
 
 
 @dataclass(frozen=True)
+class NamedFrameOptions(FrameOptions, NamedModelOptions):
+    """How rows in memory are scored, and by which model."""
+
+
+@dataclass(frozen=True)
 class StreamOptions(FrameOptions, ReadOptions, NamedModelOptions):
     """How a file is read and scored where nothing is written."""
 
@@ -89,6 +94,15 @@ class BatchOptions(OutputOptions, StreamOptions):
         minimum=0,
         affects="writing",
         group="Quality",
+    )
+    reuse: tuple[str, ...] = option(
+        (),
+        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "same model and options; may be repeated.",
+        metavar="OLD_OUTPUT",
+        multiple=True,
+        affects="nothing",
+        group="Run",
     )
     output_format: str | None = option(
         None,

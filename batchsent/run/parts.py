@@ -20,13 +20,14 @@ import numpy as np
 from batchsent.chunk import PENDING, Chunk, Scores
 from batchsent.errors import UsageError
 from batchsent.files.atomic import fault, fsync_directory, output_errors, write_file
+from batchsent.formats import text_table
 from batchsent.text import printable
 
 MANIFEST = "manifest.json"
 COMMITTING = "committing.json"
 FORMAT = 1
 # What a run puts into its work folder, finished or half written (see atomic.temporary_path).
-KEPT = rf"{MANIFEST}|{COMMITTING}|(part|sentences)-\d{{12}}"
+KEPT = rf"{MANIFEST}|{COMMITTING}|(part|sentences)-\d{{12}}|{text_table.PREFIX}\w+"
 OWN_NAME = re.compile(rf"({KEPT}|\.({KEPT})\.batchsent\.tmp)")
 
 
@@ -59,7 +60,7 @@ class Parts:
     folder: Path
     stamp: dict[str, Any] = field(default_factory=dict)
     kind: str = "part"  # what the names of the files begin with
-    reused_rows: int = 0
+    resumed_rows: int = 0
     mismatched: bool = False
 
     def of_sentences(self) -> "Parts":

@@ -30,6 +30,7 @@ class RunPaths:
     report: Path | None
     failure: Path | None  # the summary of a run that failed
     tables: dict[str, Path]  # by role
+    reused: tuple[str, ...]  # the outputs of earlier runs that are read, as they were typed
 
     @classmethod
     def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "RunPaths":
@@ -37,7 +38,18 @@ class RunPaths:
         summary = Path(options.summary) if options.summary else None
         rejects = Path(options.rejects) if options.rejects else None
         if output_path == "-":
-            return cls(input_path, output_path, None, None, summary, rejects, None, None, {})
+            return cls(
+                input_path,
+                output_path,
+                None,
+                None,
+                summary,
+                rejects,
+                None,
+                None,
+                {},
+                options.reuse,
+            )
         data = Path(output_path)
         target = data
         if "\0" not in output_path:  # such a name cannot be followed; `check` refuses it
@@ -52,6 +64,7 @@ class RunPaths:
             report=path_beside(data, ".report.html"),
             failure=path_beside(data, ".summary.failed.json"),
             tables=side_table_paths(data, options),
+            reused=options.reuse,
         )
 
     @property
@@ -119,10 +132,14 @@ class RunPaths:
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
 
     def _read_and_written(self) -> dict[str, Path]:
-        """Return the input, where it is a file, and the files that may be written, by role."""
-        if self.input == "-":
-            return self.written
-        return {"input": Path(self.input), **self.written}
+        """Return the files that are read and those that may be written, by role."""
+        found = {} if self.input == "-" else {"input": Path(self.input)}
+        for path in self.reused:
+            found[f"--reuse {printable(path)}"] = Path(path)
+            found[f"the summary of --reuse {printable(path)}"] = path_beside(
+                Path(path), ".summary.json"
+            )
+        return {**found, **self.written}
 
     def _check_names(self) -> None:
         """Refuse names that the system does not accept."""

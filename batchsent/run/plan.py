@@ -21,7 +21,7 @@ from batchsent.model.reliability import Reliability, reliability_of
 from batchsent.options import names_affecting
 from batchsent.run.checks import Checked, check_input
 from batchsent.run.models import Models
-from batchsent.run.options import BatchOptions
+from batchsent.run.options import BatchOptions, FrameOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.rejects import check_budget
@@ -61,16 +61,26 @@ def check_model(
     identity = models.identity()
     judged = options.gold or options.gold_stars
     gold = GoldRule.parse(identity.labels, options.gold_map, options.stars) if judged else None
-    temperature = temperature_of(identity) if options.calibrated else None
+    temperature = check_columns(identity, options)
     sides = None
     if options.sentences or options.writes_polarity:
         sides = sides_of(identity.labels, options.polarity_labels)
     elif options.report_examples:
         with contextlib.suppress(UsageError):  # without them the page has fewer kinds of examples
             sides = sides_of(identity.labels, options.polarity_labels)
-    check_band(options.neutral_band, identity.labels)
     check_expected_accuracy(identity, options)
     return gold, temperature, sides
+
+
+def check_columns(identity: ModelIdentity, options: FrameOptions) -> float | None:
+    """Hold the new columns against the model, without loading it; return the temperature, if asked.
+
+    Raises UsageError or ModelError.
+    """
+    if options.sentences or options.writes_polarity:
+        sides_of(identity.labels, options.polarity_labels)
+    check_band(options.neutral_band, identity.labels)
+    return temperature_of(identity) if options.calibrated else None
 
 
 def prepare(
@@ -150,15 +160,22 @@ def fingerprint(
     reading = [field.name for field in dataclasses.fields(ReadOptions)]
     if checked and not checked.bad_rows:
         reading.remove("bad_rows")  # without bad rows it does not matter what becomes of them
+    if source.text_columns is None or source.text_columns.single:
+        reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
     return {
         "input": checked.sha256 if checked else source.name,
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
-        **{f"--{name.replace('_', '-')}": options[name] for name in deciding},
+        **{f"--{name.replace('_', '-')}": as_in_json(options[name]) for name in deciding},
         "versions": ", ".join(f"{name} {found}" for name, found in versions(SCORING).items()),
     }
+
+
+def as_in_json(value: Any) -> Any:
+    """Return the value of an option as it comes back from a file."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_later_options(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

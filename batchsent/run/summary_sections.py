@@ -53,16 +53,19 @@ def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
 
 
 def performance(
-    clock: Clock, sections: dict[str, Any], reused: int, device: dict[str, Any]
+    clock: Clock, sections: dict[str, Any], known: int, device: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the summary's section on speed. The `reused` rows, taken from parts, do not count."""
+    """Return the summary's section on speed.
+
+    The `known` rows, taken from parts and from outputs to reuse, do not count.
+    """
     busy = clock.busy_s
     # The speed is that of the stages in STAGES: checking and loading take as long for few rows.
     span = max(clock.elapsed_s - busy.get("check", 0.0) - busy.get("load", 0.0), 1e-9)
     streaming = {name: busy.get(name, 0.0) for name in STAGES}
     slowest = max(streaming, key=lambda name: streaming[name])
     rows_read = sections["rows"]["read"]
-    fresh = max(rows_read - reused, 0)
+    fresh = max(rows_read - known, 0)
     fresh_tokens = 0.0
     if rows_read:
         fresh_tokens = fresh / rows_read * sections["text"]["tokens_read"]
@@ -150,7 +153,9 @@ def success(
     scorer: Scorer,
     clock: Clock,
     *,
-    reused_rows: int,
+    resumed_rows: int,
+    known_rows: int,
+    reuse: dict[str, Any] | None,
     fail_under: Sequence[str],
 ) -> dict[str, Any]:
     """Return the summary of a finished run; `sections` are the tally's."""
@@ -165,7 +170,8 @@ def success(
         "temperature": plan.temperature,
     }
     run_section = run | {
-        "resumed_rows": reused_rows,
+        "resumed_rows": resumed_rows,
+        "reuse": reuse,
         "writing": plan.writing,
         "fingerprint": plan.fingerprint,
     }
@@ -179,7 +185,7 @@ def success(
         model=facts["model"] | calibration,
         device=facts["device"],
         tally_sections=sections,
-        performance=performance(clock, sections, reused_rows, facts["device"]),
+        performance=performance(clock, sections, known_rows, facts["device"]),
         warnings=[
             *plan.source.warnings(),
             *plan.side_tables.warnings(),

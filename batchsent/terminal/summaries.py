@@ -96,6 +96,8 @@ def line(document: Mapping[str, Any]) -> str:
     parts = [f"{status}: {rows}"]
     if _timing(document):
         parts.append(_timing(document))
+    if document["run"].get("reuse"):
+        parts.append(_reuse(document["run"]["reuse"]))
     given = [label for label in _commonest(document) if label["count"]]
     shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in given]
     if shares:
@@ -143,6 +145,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     lines = [("rows", Text(_accounting(document["rows"])))]
     if _timing(document):
         lines.append(("time", Text(_timing(document))))
+    if document["run"].get("reuse"):
+        lines.append(("reuse", Text(_reuse(document["run"]["reuse"]))))
     lines += _labels(document, ascii_only=ascii_only)
     if any(predictions["score_histogram"]["counts"]):
         lines.append(("scores", Text(_scores(predictions, ascii_only=ascii_only))))
@@ -222,6 +226,14 @@ def _timing(document: Mapping[str, Any]) -> str:
     if resumed:
         parts.append(f"{resumed:,} rows from an earlier run")
     return ", ".join(parts)
+
+
+def _reuse(found: Mapping[str, Any]) -> str:
+    """Return how many rows took their scores from earlier outputs, and how these differ."""
+    return (
+        f"{found['reused_rows']:,} rows reused, {found['new_rows']:,} new, "
+        f"{found['gone_rows']:,} gone"
+    )
 
 
 def _commonest(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from batchsent.filenames import exists, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
+from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
@@ -28,7 +29,7 @@ from batchsent.verification.claims import same, same_file, same_section, same_ta
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.differences import Difference
 from batchsent.verification.rejected import RejectsFile
-from batchsent.verification.run_summary import RunSummary
+from batchsent.verification.reused import ReusedRows
 
 SCHEMA = "batchsent.verification/1"
 
@@ -40,9 +41,12 @@ class VerifyOptions(ReadOptions):
     What is not given is taken from the summary, where there is one.
     """
 
-    text_column: str | None = option(
+    text_column: str | tuple[str, ...] | None = option(
         None,
-        "Column with the reviews [default: that of the run, else the one called text or review].",
+        "Column with the reviews; may be repeated [default: those of the run, else the one called "
+        "text or review].",
+        metavar="NAME",
+        multiple=True,
         group="Common",
     )
     limit: int | None = option(
@@ -133,7 +137,7 @@ class Verification:
         self.options = options
         self.written_by: OutputOptions | None = None
         if options.summary is not None or exists(path):
-            self.summary = RunSummary.read(path)
+            self.summary = RunSummary.read(path, hint="move it away to verify the rows without it")
             self.options = self.summary.complete(options, {"summary", "chunk_rows"})
             self.written_by = self.summary.output_options(self.options.prefix)
         self.rejects_path = Path(self.options.rejects or f"{output}.rejects.csv")
@@ -143,6 +147,7 @@ class Verification:
             ("read", "scored", "blank", "rejected", "nonfinite", "written"), 0
         )
         self.tally: Tally | None = None  # counts what the summary did, where there is one
+        self.reused: ReusedRows | None = None  # where the run took scores from earlier outputs
         self.compared = ""
         self.columns: list[str] = []
         self.added: list[str] = []
@@ -160,6 +165,7 @@ class Verification:
             ) as output:
                 self.compared = output.compared
                 added = self._columns_added(output)
+                self.reused = self._rows_reused()
                 with closing(RejectsFile(self.rejects_path, options)) as rejects:
                     for chunk in source.chunks():
                         self._take(chunk, output.take(chunk), added, rejects)
@@ -229,6 +235,8 @@ class Verification:
             scores = added.take(chunk, table)
             if self.tally is not None and scores is not None:
                 self.tally.add(chunk, scores)
+            if self.reused is not None:
+                self.reused.take(chunk, table, self.added)
         for reject in chunk.rejected:
             rejects.take(reject)
         self.rows["rejected"] += len(chunk.rejected)
@@ -256,6 +264,23 @@ class Verification:
             )
             raise Difference(f"the columns after the input's are {there}; the run added {wanted}")
         return added
+
+    def _rows_reused(self) -> ReusedRows | None:
+        """Return what compares reused rows, None where the run reused none.
+
+        Raises InputError for a damaged summary.
+        """
+        if self.summary is None or self.written_by is None:
+            return None
+        document, labels = self.summary.document, tuple(self.summary.labels())
+        section = document["run"].get("reuse")
+        if section is None:
+            return None
+        try:
+            (data,) = (entry for entry in document["outputs"] if entry["role"] == "data")
+            return ReusedRows(section, data, Path(self.output), labels, self.written_by)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self.summary.damaged(error) from error
 
     def _say_what_is_not_known(self, output: Output) -> None:
         """Name what only a summary could tell."""
@@ -315,6 +340,13 @@ class Verification:
             for name, found in added.sentences.items():
                 same(f"sentences {name}", document["sentences"][name], found)
         self.checked.append("counts of rows and labels, scores and lengths against the summary")
+        if self.reused is not None and self.reused.why_not is None:
+            self.checked.append(self.reused.finish())
+        elif self.reused is not None:
+            self.unchecked.append(
+                f"which rows were reused, and that they have the scores of before: "
+                f"{self.reused.why_not}"
+            )
 
         (data,) = (entry for entry in document["outputs"] if entry["role"] == "data")
         same("rows of the output", data["rows"], self.rows["written"])

@@ -16,15 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A summary and where it is."""
+    """A summary, where it is, and what to do where it is damaged."""
 
     path: str
     document: dict[str, Any]
+    hint: str
 
     @classmethod
-    def read(cls, path: str) -> "RunSummary":
+    def read(cls, path: str, hint: str) -> "RunSummary":
         """Read a summary. Raises InputError."""
-        return cls(path, summaries.read(path))
+        return cls(path, summaries.read(path), hint)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -43,6 +44,8 @@ class RunSummary:
             if field.name in but or field.name not in self.recorded:
                 continue
             found = self.recorded[field.name]
+            if isinstance(found, list):
+                found = tuple(found)  # JSON has no tuples
             self._check_type(field.name, found, hints[field.name])
             if getattr(options, field.name) == field.default:
                 taken[field.name] = found
@@ -77,12 +80,16 @@ class RunSummary:
         return names
 
     def _check_type(self, name: str, found: Any, wanted: Any) -> None:
-        if not isinstance(found, wanted):
+        kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(wanted) or [wanted]]
+        whole = isinstance(found, tuple(kinds))
+        if isinstance(found, tuple):
+            whole = whole and all(isinstance(one, str) for one in found)
+        if not whole:
             raise self.damaged(f"the option {name} is {found!r}")
 
     def damaged(self, what: object) -> InputError:
         """Return the error for a summary that is not what a run writes."""
         return InputError(
             f"{printable(self.path)} is damaged: {printable(what)}",
-            hint="move it away to verify the rows without it",
+            hint=self.hint,
         )
