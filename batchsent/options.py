@@ -129,5 +129,5 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
             f"{flag} {value}: at least {minimum} is needed", hint=f"give {minimum} or more"
         )
     # The default of an option that may be empty is the empty text.
-    if value == "" and field.default != "":
+    if (value == "" and field.default != "") or (isinstance(value, tuple) and "" in value):
         raise UsageError(f"{flag} is empty", hint="leave it out, or give a value")
