@@ -54,6 +54,12 @@ bench-gpu: install ## the same on CUDA
 
 # A folder with IMDB as train.parquet (text, label), unsupervised.parquet (text) and test-5k.parquet (text, label).
 DATA ?= data
+# Training makes tensors of many sizes: glibc keeps the memory, oneDNN the kernels of every length.
+embedded-model: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
+embedded-model: export MALLOC_MMAP_THRESHOLD_ = 1000000000
+embedded-model: export MALLOC_TRIM_THRESHOLD_ = 2000000000
+embedded-model: export MALLOC_TOP_PAD_ = 100000000
+embedded-model: export ONEDNN_PRIMITIVE_CACHE_CAPACITY = 20000
 embedded-model: install ## make the model that comes with the package anew: hours (DATA=folder of IMDB, see examples/embedded_model.py)
 	$(BIN)/python examples/embedded_model.py \
 	    --train $(DATA)/train.parquet --unlabelled $(DATA)/unsupervised.parquet --test $(DATA)/test-5k.parquet $(ARGS)

@@ -193,10 +193,8 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
     if not quiet:
         folder = printable(output or OUTPUT)
         model = shlex.quote(folder)
-        column = options.get("text_column")
-        named = "" if column is None else f" --text-column {shlex.quote(printable(column))}"
         write_line(f"page: {folder.rstrip('/')}/report.html")
-        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}{named}")
+        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
     return 0
 
 

@@ -83,6 +83,8 @@ def check_type(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     kind = kind_of(hint)
     if value is None and (kind is not hint or field.default is None):
         return None
+    if takes_several(hint) and isinstance(value, Iterable) and not isinstance(value, str):
+        return one_or_several(field, value)
     if kind is bool and isinstance(value, bool):
         return value
     if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
@@ -101,11 +103,39 @@ def check_type(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     raise UsageError(f"{field.name} requires {TYPES[kind]}, not {shown}")
 
 
+def one_or_several(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return the values of an option that may be repeated: None, the one, or a tuple of several.
+
+    A single value stands for itself, so that it is recorded as if the option took only one. Raises
+    UsageError for a value that is given twice.
+    """
+    values = check_type(field, tuple, value)
+    for place, one in enumerate(values):
+        if one in values[:place]:
+            raise UsageError(
+                f"{flag_of(field)} {printable(one)} is given twice", hint="give each name once"
+            )
+    if len(values) > 1:
+        return values
+    return values[0] if values else None
+
+
 def kind_of(hint: Any) -> Any:
     """Return the type that a hint names: of `int | None` int, of `tuple[str, ...]` tuple."""
+    return kinds_of(hint)[0]
+
+
+def kinds_of(hint: Any) -> list[Any]:
+    """Return the types that a hint names, None aside."""
+    kinds = [hint]
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return typing.get_origin(hint) or hint
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return [typing.get_origin(kind) or kind for kind in kinds]
+
+
+def takes_several(hint: Any) -> bool:
+    """Tell whether an option takes one text or several: `str | tuple[str, ...]`."""
+    return {str, tuple} <= set(kinds_of(hint))
 
 
 # What an option takes, in words.
@@ -128,6 +158,7 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
         raise UsageError(
             f"{flag} {value}: at least {minimum} is needed", hint=f"give {minimum} or more"
         )
+    values = value if isinstance(value, tuple) else (value,)
     # The default of an option that may be empty is the empty text.
-    if (value == "" and field.default != "") or (isinstance(value, tuple) and "" in value):
+    if "" in values and field.default != "":
         raise UsageError(f"{flag} is empty", hint="leave it out, or give a value")

@@ -14,7 +14,7 @@ from os import PathLike
 from typing import Any
 
 from batchsent.command_options import is_path
-from batchsent.options import kind_of
+from batchsent.options import kind_of, takes_several
 from batchsent.python_words import python_words
 
 # Where a function is, and the dataclass of its options.
@@ -85,7 +85,7 @@ def annotation_of(field: dataclasses.Field[Any], hint: Any) -> Any:
     annotation = kind
     if field.metadata.get("choices"):
         annotation = typing.Literal[tuple(field.metadata["choices"])]
-    elif kind is tuple:
+    elif kind is tuple or takes_several(hint):
         annotation = str | Sequence[str]
     elif kind is str and is_path(field.metadata.get("metavar") or ""):
         annotation = str | PathLike[str]

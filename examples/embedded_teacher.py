@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SEED = 42
-HELD_OUT = 1_000  # labelled reviews that no step learns from: they calibrate
 FOLDS = 5
 WORDS = r"(?u)\b\w+\b|[!?]"
 # Of a labelled review's target so much is its label, the rest the teacher's view of it.
@@ -27,16 +26,16 @@ def texts_of(path: str | Path) -> list[str]:
     return pq.read_table(path, columns=["text"])["text"].to_pylist()
 
 
-def teach(train: str, unlabelled: str, taught: Path, held: Path) -> None:
-    """Write all reviews with what the linear teacher says of each, and the labelled reviews that
-    are held out.
+def teach(train: str, unlabelled: str, taught: Path, held: Path, held_out: int) -> None:
+    """Write all reviews with what the linear teacher says of each, and the `held_out` labelled
+    reviews that no step learns from.
     """
     from sklearn.linear_model import LogisticRegression
 
     labelled = pq.read_table(train, columns=["text", "label"])
     order = np.random.default_rng(SEED).permutation(len(labelled))
-    pq.write_table(labelled.take(order[:HELD_OUT]), held)
-    labelled = labelled.take(np.sort(order[HELD_OUT:]))
+    pq.write_table(labelled.take(order[:held_out]), held)
+    labelled = labelled.take(np.sort(order[held_out:]))
     texts, labels = labelled["text"].to_pylist(), labelled["label"].to_numpy()
     others = texts_of(unlabelled)
     fold = np.random.default_rng(SEED).integers(FOLDS, size=len(texts))

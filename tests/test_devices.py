@@ -12,6 +12,7 @@ import torch
 
 from batchsent.errors import DeviceError, UsageError
 from batchsent.model.device import Device, check_device, choose_device, device_errors
+from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.nvidia import (
     DriverFiles,
@@ -319,9 +320,10 @@ def test_a_device_that_means_nothing_is_a_usage_error(tiny_model, device):
 
 
 def test_precision_on_a_cpu(tiny_model):
-    """Auto is float32 with its reason; float16 and unknown names are refused."""
+    """Auto is float32 with its reason, and what is faster; float16 and unknown names are refused."""
     model = load_model(identify(str(tiny_model)), device="cpu")
-    assert (model.device.precision, model.device.reason) == ("float32", "auto: CPU")
+    faster = "; --precision int8 is faster" if has_int8() else ""
+    assert (model.device.precision, model.device.reason) == ("float32", f"auto: CPU{faster}")
     with pytest.raises(UsageError, match="float16 is slow"):
         load_model(identify(str(tiny_model)), device="cpu", precision="float16")
     with pytest.raises(UsageError, match="'half' is not a precision"):

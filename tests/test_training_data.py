@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchsent.errors import InputError, UsageError
+from batchsent.formats import ReadOptions
 from batchsent.training.examples import Examples, Table, hold_out, sample, select_examples
 from batchsent.training.labels import decide_labels
 from batchsent.training.read_labelled import is_file, read_dataset, read_file
@@ -55,7 +56,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
         )
     else:
         write_csv(path, "\t" if name == "r.tsv" else ",", opener)
-    read = read_file(str(path), None, None)
+    read = read_file(str(path), ReadOptions(), None)
     assert list(read.texts) == [text for _, text, _ in ROWS]
     assert list(read.cells) == [label for *_, label in ROWS]
     assert read.facts["columns"] == ["text", "label"]
@@ -66,7 +67,7 @@ def test_columns_can_be_named(tmp_path):
     """Any two columns serve as text and label."""
     path = tmp_path / "r.csv"
     path.write_text("opinion,stars\nlovely,9\nawful,2\n")
-    read = read_file(str(path), "opinion", "stars")
+    read = read_file(str(path), ReadOptions(text_column="opinion"), "stars")
     assert (list(read.texts), list(read.cells)) == (["lovely", "awful"], ["9", "2"])
 
 
@@ -75,10 +76,10 @@ def test_a_missing_label_column_is_refused_with_the_columns(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text("text,stars\nlovely,9\n")
     with pytest.raises(UsageError, match="text, stars") as caught:
-        read_file(str(path), None, None)
+        read_file(str(path), ReadOptions(), None)
     assert "--label-column" in caught.value.hint
     with pytest.raises(UsageError, match="no column called starz") as caught:
-        read_file(str(path), None, "starz")
+        read_file(str(path), ReadOptions(), "starz")
     assert "stars" in caught.value.hint
 
 
@@ -98,7 +99,7 @@ def test_broken_json_lines_are_named(tmp_path, content, message):
     path = tmp_path / "r.jsonl"
     path.write_text(content)
     with pytest.raises(InputError, match=message):
-        read_file(str(path), None, None)
+        read_file(str(path), ReadOptions(), None)
 
 
 def test_half_characters_in_json_do_not_stop_the_tokenizer(tmp_path):
@@ -107,7 +108,7 @@ def test_half_characters_in_json_do_not_stop_the_tokenizer(tmp_path):
     path.write_text(
         '{"text": "odd \\ud83d end", "label": 0}\n{"text": "smile \\ud83d\\ude00", "label": 1}\n'
     )
-    read = read_file(str(path), None, None)
+    read = read_file(str(path), ReadOptions(), None)
     found = select_examples(read, decide_labels(read, None, None, None))
     assert found.texts == ["odd \ufffd end", "smile \N{GRINNING FACE}"]
 
@@ -250,10 +251,10 @@ def test_a_file_of_a_spreadsheet_is_trained_on(tmp_path):
     """--delimiter and --encoding are batch's, and invalid bytes are told as batch tells them."""
     path = tmp_path / "reviews.csv"
     path.write_bytes("text;label\nschön;pos\nübel;neg\n".encode("cp1252"))
-    found = read_file(str(path), None, None, delimiter=";", encoding="cp1252")
+    found = read_file(str(path), ReadOptions(delimiter=";", encoding="cp1252"), None)
     assert (found.texts, found.cells) == (["schön", "übel"], ["pos", "neg"])
     assert not found.warnings
-    (warning,) = read_file(str(path), None, None, delimiter=";").warnings
+    (warning,) = read_file(str(path), ReadOptions(delimiter=";"), None).warnings
     assert "not valid utf-8" in warning["message"]
 
 
@@ -395,7 +396,7 @@ def test_a_folder_of_data_files_is_a_data_set(tmp_path, monkeypatch):
         config=None,
         revision=None,
         split="train[:100%]",
-        text_column=None,
+        reading=ReadOptions(),
         label_column=None,
     )
     assert list(read.cells) == ["spam", "ham", None]

@@ -1,5 +1,6 @@
 """Compare labels with gold labels: of a scored file, or of a model on a labelled file."""
 
+import functools
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation import gates
 from batchsent.evaluation.advice import advise
 from batchsent.evaluation.gold import GoldRule, check_judged
+from batchsent.evaluation.summary import text_columns_of_run
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.model.calibration import calibrated
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import identify
@@ -178,8 +181,18 @@ def _of_model(
     path: str, model: str, settings: EvaluateOptions, reporter: Reporter
 ) -> dict[str, Any]:
     """Score the texts of a labelled file, writing nothing, and judge what the model says."""
-    with closing(open_source(path, settings, gold_column=_gold_column(settings))) as source:
-        identity = identify(model, settings.revision)
+    # Found after the file was opened, since a model of the Hub is fetched: a wrong path is cheaper.
+    identified = functools.cache(lambda: identify(model, settings.revision))
+    opened = open_source(
+        path,
+        settings,
+        gold_column=_gold_column(settings),
+        usual=lambda: identified().text_columns,
+    )
+    with closing(opened) as source:
+        identity, text = identified(), source.text_columns
+        if text is not None and chosen_by_model(settings, text, identity.text_columns):
+            reporter.notice(text.as_chosen_by_model())
         known = reliability_of(identity, settings)
         tally = Tally(
             identity.labels,
@@ -213,7 +226,13 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
         )
     labels = find_labels([path], settings, settings.prefix, settings.labels)
     gold = _gold_rule(labels, settings)
-    opened = open_source(path, settings, gold_column=_gold_column(settings), needs_text=False)
+    opened = open_source(
+        path,
+        settings,
+        gold_column=_gold_column(settings),
+        needs_text=False,
+        usual=lambda: text_columns_of_run(path),
+    )
     with closing(opened) as source:
         columns = ScoredColumns.find(source, labels, settings.prefix)
         tally = Tally(

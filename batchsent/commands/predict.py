@@ -158,6 +158,7 @@ class Model:
         calibrated: bool = False,
         limit: int | None = None,
         chunk_rows: int = 8192,
+        text_joint: str | None = None,
     ) -> Any:
         """Return a frame of the same kind with the columns `label` and `score` after its own.
 
@@ -181,6 +182,7 @@ class Model:
                 FrameOptions,
                 {
                     "text_column": text_column_of(frame, text_column),
+                    "text_joint": text_joint,
                     "text_column_index": text_column_index,
                     "prefix": prefix,
                     "probabilities": probabilities,

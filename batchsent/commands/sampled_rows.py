@@ -42,6 +42,7 @@ def _open_sampled(path: str, options: ReadOptions) -> Source:
     reading = replace(
         options,
         text_column=TEXT,
+        text_joint=None,
         text_column_index=None,
         input_format=None,
         encoding="auto",

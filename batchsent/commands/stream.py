@@ -37,9 +37,10 @@ def stream(
             f"stream takes a path, not {type(input).__name__}",
             hint="batch(frame) scores a frame; a list of files is streamed one by one",
         )
-    source = open_source(fspath(input), settings)
+    models = models or OneModel(settings)
+    source = open_source(fspath(input), settings, usual=lambda: models.identity().text_columns)
     try:
-        scored = ScoredRows(source, models or OneModel(settings), settings)
+        scored = ScoredRows(source, models, settings)
         source.restrict(scored.added.names, fixed_columns=True)
         return scored.reader()
     except BaseException:

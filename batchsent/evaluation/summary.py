@@ -11,6 +11,7 @@ from typing import Any
 from batchsent.errors import InputError
 from batchsent.evaluation.advice import advise
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 SCHEMA = "batchsent.summary/1"
 
@@ -161,6 +162,19 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
     if missing or wrong:
         raise InputError(f"{name} lacks the section {(missing or wrong)[0]!r}", hint=hint)
     return document
+
+
+def text_columns_of_run(output: str) -> TextColumns | None:
+    """Return which columns a run read its texts from, by the summary beside its output.
+
+    None where there is no summary that says so.
+    """
+    try:
+        columns = read(f"{output}.summary.json")["input"]["columns"]
+        names = columns["text"]
+        return TextColumns.of([names] if isinstance(names, str) else names, columns.get("joint"))
+    except (InputError, LookupError, TypeError, ValueError):
+        return None
 
 
 @contextmanager

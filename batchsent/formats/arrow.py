@@ -21,7 +21,8 @@ from batchsent.formats.reading import (
 )
 from batchsent.formats.receipt import without_receipt
 from batchsent.formats.streams import Compressed, InputStream, OutputFile
-from batchsent.formats.text_column import TextColumn, find_text
+from batchsent.formats.text_column import TableTexts, find_texts
+from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
@@ -99,7 +100,7 @@ def rechunk(
 def table_chunks(
     tables: Iterator[pa.Table],
     source: Rows,
-    text: TextColumn | None,
+    texts: TableTexts | None,
     gold: int | None,
     columns: Sequence[str],
 ) -> Iterator[Chunk]:
@@ -109,7 +110,7 @@ def table_chunks(
         carried = TableRows(table)
         yield Chunk(
             start_row=start,
-            texts=[None] * table.num_rows if text is None else text.texts(table),
+            texts=[None] * table.num_rows if texts is None else texts.texts(table),
             carried=carried,
             gold=None if gold is None else carried.cells(gold),
             columns=cells_of(carried, source, columns),
@@ -129,6 +130,7 @@ class ArrowSource(SameColumns):
         gold_column: str | None,
         *,
         needs_text: bool,
+        usual: Usual | None,
     ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
@@ -146,7 +148,10 @@ class ArrowSource(SameColumns):
             raise InputError(f"{self.name}: not an Arrow stream: {printable(error)}") from error
         self.schema = self._reader.schema
         self.columns = list(self.schema.names)
-        self.text = find_text(self.schema, options, self.name, needs_text=needs_text)
+        self._texts = find_texts(
+            self.schema, options, self.name, needs_text=needs_text, usual=usual
+        )
+        self.text_columns = None if self._texts is None else self._texts.text_columns
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
@@ -178,14 +183,13 @@ class ArrowSource(SameColumns):
         """
         options = self._options
         tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self.text, self._gold, columns)
+        return table_chunks(tables, self, self._texts, self._gold, columns)
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
         stream = self._stream
         return facts_of(
             self,
-            None if self.text is None else self.text.name,
             self._gold,
             size=stream.size,
             sha256=stream.sha256,
@@ -194,7 +198,7 @@ class ArrowSource(SameColumns):
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        found = [] if self.text is None else self.text.warnings()
+        found = [] if self._texts is None else self._texts.warnings()
         if not self._whole:
             found.append(
                 {

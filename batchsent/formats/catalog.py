@@ -14,6 +14,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from batchsent.formats.reading import ReadOptions, Sink, Source
     from batchsent.formats.streams import InputStream, OutputFile
+    from batchsent.formats.text_names import Usual
 
 
 class OpenSource(Protocol):
@@ -26,11 +27,13 @@ class OpenSource(Protocol):
         gold_column: str | None,
         *,
         needs_text: bool,
+        usual: "Usual | None",
     ) -> "Source":
         """Read the header from the start of a stream and find the columns.
 
         The source closes the stream. Without `needs_text` a file without a known text column is
-        opened too: its texts are None. Raises InputError and UsageError.
+        opened too: its texts are None. `usual` says which they are for those who name none.
+        Raises InputError and UsageError.
         """
 
 

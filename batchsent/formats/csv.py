@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,13 +22,19 @@ from batchsent.formats.reading import (
     cells_of,
     facts_of,
     find_column,
-    find_text_column,
-    has_text_column,
 )
 from batchsent.formats.records import Records
 from batchsent.formats.splitting import ByteStream, scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.formats.text_chunks import cut, limited
+from batchsent.formats.text_names import (
+    Usual,
+    find_text_columns,
+    has_text_column,
+    joint_of,
+    with_usual,
+)
+from batchsent.text_columns import TextColumns, join_texts
 
 
 class CsvSource(SameColumns):
@@ -42,6 +49,7 @@ class CsvSource(SameColumns):
         gold_column: str | None,
         *,
         needs_text: bool,
+        usual: Usual | None,
         tabs: bool,
     ) -> None:
         self._stream, self._options, self._tabs = stream, options, tabs
@@ -61,7 +69,11 @@ class CsvSource(SameColumns):
         self._check_header(first, fields)
         self.columns = self._column_names(fields)
         self._first = self._without_header(first)
-        self.text_index = self._find_text(needs_text=needs_text)
+        self.text_columns: TextColumns | None = None
+        self._text_positions: list[int] = []
+        self._find_texts(
+            with_usual(options, self.columns.__contains__, usual), needs_text=needs_text
+        )
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
@@ -132,20 +144,23 @@ class CsvSource(SameColumns):
     def _without_header(self, first: Records) -> Records:
         return first if self.header is None else first.slice(1, len(first))
 
-    def _find_text(self, *, needs_text: bool) -> int | None:
-        """Return the position of the text column, None where it is not known and not needed."""
-        options, width = self._options, len(self.columns)
+    def _find_texts(self, options: ReadOptions, *, needs_text: bool) -> None:
+        """Find the text columns; there are none where they are not known and not needed."""
+        width = len(self.columns)
         if options.no_header and options.text_column is None:
             if width == 1:
-                return 0
-            if options.text_column_index is None and needs_text:
+                options = replace(options, text_column_index=1)
+            elif options.text_column_index is None and needs_text:
                 raise UsageError(
                     f"{self.name}: without a header the text column goes by its position",
                     hint=f"add --text-column-index N, with N from 1 to {width}",
                 )
         if not needs_text and not has_text_column(self.columns, options):
-            return None
-        return find_text_column(self.columns, options, self.name)
+            return
+        found = find_text_columns(self.columns, options, self.name)
+        names = tuple(self.columns[position] for position in found)
+        self.text_columns = TextColumns(names, joint_of(options, len(names)))
+        self._text_positions = found
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order, with the cells of `columns`.
@@ -198,10 +213,13 @@ class CsvSource(SameColumns):
         """Return the texts of the rows; None where there is no text column."""
         texts: list[str | None] = []
         for run in runs:
-            if self.text_index is None:
+            if self.text_columns is None:
                 texts += [None] * len(run)
-            else:
-                texts += self._texts_decoder.texts(run.fields(self.text_index))
+                continue
+            columns = [
+                self._texts_decoder.texts(run.fields(position)) for position in self._text_positions
+            ]
+            texts += join_texts(columns, self.text_columns.joint)
         return texts
 
     def facts(self) -> dict[str, Any]:
@@ -210,7 +228,6 @@ class CsvSource(SameColumns):
         escapechar = None if dialect.escapechar is None else dialect.escapechar.decode("latin-1")
         return facts_of(
             self,
-            None if self.text_index is None else self.columns[self.text_index],
             self._gold,
             size=stream.size,
             sha256=stream.sha256,

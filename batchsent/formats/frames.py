@@ -1,7 +1,7 @@
 """Data frames of pandas, polars and Arrow: their rows in chunks, and new columns beside them."""
 
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -10,8 +10,10 @@ from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.formats.arrow import joined_schema, rechunk, table_chunks
 from batchsent.formats.reading import RowOptions
-from batchsent.formats.text_column import TextColumn
+from batchsent.formats.text_column import TableTexts, find_texts
+from batchsent.formats.text_names import Usual
 from batchsent.text import printable, without_surrogates
+from batchsent.text_columns import TextColumns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,18 +49,24 @@ class Frame(Protocol):
 class FrameRows:
     """The rows of a frame, of which only the texts are looked at."""
 
-    def __init__(self, frame: Frame, options: RowOptions, name: str = "the frame") -> None:
-        """Find the text column and see that it holds text. Raises UsageError."""
+    def __init__(
+        self,
+        frame: Frame,
+        options: RowOptions,
+        name: str = "the frame",
+        usual: Usual | None = None,
+    ) -> None:
+        """Find the text columns and see that they hold text. Raises UsageError."""
         self._frame, self._options, self.name = frame, options, name
         self.schema = frame.schema
         self.columns = list(frame.schema.names)
-        check_columns(self.columns, name)
-        self.text = TextColumn(frame.schema, options, name)
+        self._texts = texts_of(frame.schema, options, name, usual)
+        self.text_columns: TextColumns | None = self._texts.text_columns
         self._read = pa.schema(
-            field if n in self.text.positions else pa.field(field.name, pa.null())
+            field if n in self._texts.positions else pa.field(field.name, pa.null())
             for n, field in enumerate(frame.schema)
         )
-        if any(frame.has_objects(position) for position in self.text.positions):
+        if any(frame.has_objects(position) for position in self._texts.positions):
             for _ in self._batches():  # a bad cell is found now, not after hours of scoring
                 pass
 
@@ -68,7 +76,7 @@ class FrameRows:
         for start in range(0, self._frame.rows, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self._frame.rows)
             columns: list[Any] = [empty.slice(0, stop - start)] * len(self._read)
-            for position in self.text.positions:
+            for position in self._texts.positions:
                 columns[position] = self._frame.column(position, start, stop)
             yield from pa.Table.from_arrays(columns, schema=self._read).to_batches()
 
@@ -76,11 +84,11 @@ class FrameRows:
         """Yield the rows once, in order."""
         options = self._options
         tables = rechunk(self._batches(), self._read, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self.text, None, ())
+        return table_chunks(tables, self, self._texts, None, ())
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        return self.text.warnings()
+        return self._texts.warnings()
 
     def close(self) -> None:
         """Leave the frame, which is the user's, as it is."""
@@ -89,33 +97,41 @@ class FrameRows:
 class ReaderRows:
     """The rows of an Arrow stream in memory, which can be read once."""
 
-    def __init__(self, reader: pa.RecordBatchReader, options: RowOptions) -> None:
-        """Find the text column. Raises UsageError."""
+    def __init__(
+        self, reader: pa.RecordBatchReader, options: RowOptions, usual: Usual | None = None
+    ) -> None:
+        """Find the text columns. Raises UsageError."""
         self._reader, self._options, self.name = reader, options, "the reader"
         self.schema = reader.schema
         self.columns = list(reader.schema.names)
-        check_columns(self.columns, self.name)
-        self.text = TextColumn(reader.schema, options, self.name)
+        self._texts = texts_of(reader.schema, options, self.name, usual)
+        self.text_columns: TextColumns | None = self._texts.text_columns
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order, all columns with them."""
         options = self._options
         tables = rechunk(self._reader, self.schema, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self.text, None, ())
+        return table_chunks(tables, self, self._texts, None, ())
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        return self.text.warnings()
+        return self._texts.warnings()
 
     def close(self) -> None:
         """Close the reader."""
         self._reader.close()
 
 
-def check_columns(columns: Sequence[str], name: str) -> None:
-    """Raise UsageError for a frame without columns."""
-    if not columns:
+def texts_of(schema: pa.Schema, options: RowOptions, name: str, usual: Usual | None) -> TableTexts:
+    """Return how the texts of a frame are read.
+
+    Raises UsageError for a frame without columns, and without the text column.
+    """
+    if not schema.names:
         raise UsageError(f"{name} has no columns", hint="a column with the texts is needed")
+    found = find_texts(schema, options, name, needs_text=True, usual=usual)
+    assert found is not None
+    return found
 
 
 class ArrowTable:
@@ -228,8 +244,12 @@ class PandasFrame:
         column, field = self._frame.iloc[start:stop, position], self.schema.field(position)
         if pa.types.is_null(field.type):
             return pa.nulls(stop - start)
-        if field.type != pa.large_string():
+        try:
             return pa.array(column, field.type, from_pandas=True)
+        except (pa.ArrowException, TypeError, UnicodeEncodeError):
+            if field.type != pa.large_string():
+                raise
+        # Cell by cell, for bytes, halves of surrogate pairs, and the place of what is not text.
         missing = column.isna().tolist()
         cells = [
             None if gone else cell for cell, gone in zip(column.tolist(), missing, strict=True)
@@ -334,6 +354,7 @@ def is_column(value: Any) -> bool:
     return (
         is_a(value, "pandas", "Series")
         or is_a(value, "pandas", "Index")
+        or is_a(value, "pandas.api.extensions", "ExtensionArray")
         or is_a(value, "polars", "Series")
         or isinstance(value, pa.Array | pa.ChunkedArray)
     )
@@ -400,10 +421,12 @@ def text_column_of(frame: Any, given: Any) -> Any:
 
 def open_column(column: Any) -> Frame:
     """Return a series or an array as a frame of one column."""
-    if is_a(column, "pandas", "Index"):
-        column = column.to_series()
     if is_a(column, "pandas", "Series"):
         return PandasFrame(column.to_frame("text"))
+    if is_a(column, "pandas", "Index") or is_a(column, "pandas.api.extensions", "ExtensionArray"):
+        import pandas as pd
+
+        return PandasFrame(pd.DataFrame({"text": column}))
     if is_a(column, "polars", "Series"):
         return PolarsFrame(column.to_frame("text"))
     return ArrowTable(pa.table([column], ["text"]))

@@ -25,13 +25,20 @@ from batchsent.formats.reading import (
     cells_of,
     facts_of,
     find_column,
-    find_text_column,
-    has_text_column,
 )
 from batchsent.formats.splitting import scan_records
 from batchsent.formats.streams import BOMS, InputStream
 from batchsent.formats.text_chunks import cut, limited
+from batchsent.formats.text_names import (
+    Usual,
+    find_text_columns,
+    has_text_column,
+    joint_of,
+    names_of_text,
+    with_usual,
+)
 from batchsent.text import printable, without_surrogates
+from batchsent.text_columns import TextColumns, join_texts
 
 # The columns are the members of the lines in so many bytes: a thousand reviews.
 START_BYTES = 1 << 20
@@ -49,11 +56,12 @@ class JsonLinesSource:
         gold_column: str | None,
         *,
         needs_text: bool,
+        usual: Usual | None,
     ) -> None:
         self._stream, self._options = stream, options
         self.name = stream.name
         self._longest_line = 4 * max(options.max_field_bytes, 16 << 10)
-        self._checks = LineChecks(options, None, self.name)
+        self._checks = LineChecks(options, (), self.name)
         head, at_end = self._head()
         self.preamble = codecs.BOM_UTF8 if head.startswith(codecs.BOM_UTF8) else b""
         first = self._first_rows(split_lines(head[len(self.preamble) :], at_end=at_end), needs_text)
@@ -67,8 +75,14 @@ class JsonLinesSource:
         self._names = tuple(names)
         self.columns = [without_surrogates(name) for name in names]
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
-        self.text = self._find_text(first, needs_text=needs_text)
-        self._checks = replace(self._checks, text=self.text)
+        options = with_usual(options, lambda wanted: self._has(wanted, first), usual)
+        self._text_members = self._find_texts(first, options, needs_text=needs_text)
+        self.text_columns: TextColumns | None = None
+        if self._text_members:
+            text_names = tuple(member.name for member in self._text_members)
+            joint = joint_of(options, len(self._text_members))
+            self.text_columns = TextColumns(text_names, joint)
+        self._checks = replace(self._checks, texts=self._text_members)
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
@@ -130,31 +144,49 @@ class JsonLinesSource:
             hint="a line with an object, at least, is expected",
         )
 
-    def _find_text(self, first: list[dict[str, Any]], *, needs_text: bool) -> TextMember | None:
-        """Return where the text is; None where that is not known and not needed.
+    def _find_texts(
+        self, first: list[dict[str, Any]], options: ReadOptions, *, needs_text: bool
+    ) -> tuple[TextMember, ...]:
+        """Return where the texts are; nowhere where that is not known and not needed.
 
         Raises UsageError.
         """
-        options, wanted = self._options, self._options.text_column
         if not needs_text and not has_text_column(self.columns, options):
-            return None
-        if wanted is not None and wanted not in self.columns and "." in wanted:
-            outer, *inner = wanted.split(".")
-            position = find_column(self.columns, outer, "--text-column", self.name)
-            text = TextMember((self._names[position], *inner))
-            if not any(text.of(row) is not None for row in first):
+            return ()
+        if options.text_column is not None and options.text_column_index is None:
+            found = [self._find_member(wanted, first) for wanted in names_of_text(options)]
+        else:
+            positions = find_text_columns(self.columns, options, self.name)
+            found = [TextMember((self._names[position],)) for position in positions]
+        for text in found:
+            if not any(is_text(text.of(row)) for row in first):
                 raise UsageError(
-                    f"{self.name} has no member called {printable(wanted)} in its first lines",
-                    hint=f"{printable(outer)} must be an object with the text in it",
+                    f"{self.name}: {printable(text.name)} is not text",
+                    hint="name the member with the reviews with --text-column",
                 )
-            return text
-        text = TextMember((self._names[find_text_column(self.columns, options, self.name)],))
-        if not any(is_text(text.of(row)) for row in first):
+        return tuple(found)
+
+    def _find_member(self, wanted: str, first: list[dict[str, Any]]) -> TextMember:
+        """Return where a named text is, also inside an object. Raises UsageError."""
+        outer, *inner = wanted.split(".")
+        if wanted in self.columns or not inner:
+            position = find_column(self.columns, wanted, "--text-column", self.name)
+            return TextMember((self._names[position],))
+        position = find_column(self.columns, outer, "--text-column", self.name)
+        text = TextMember((self._names[position], *inner))
+        if not any(text.of(row) is not None for row in first):
             raise UsageError(
-                f"{self.name}: {printable(text.name)} is not text",
-                hint="name the member with the reviews with --text-column",
+                f"{self.name} has no member called {printable(wanted)} in its first lines",
+                hint=f"{printable(outer)} must be an object with the text in it",
             )
         return text
+
+    def _has(self, wanted: str, first: list[dict[str, Any]]) -> bool:
+        """Tell whether the first lines have a text of this name."""
+        if wanted in self.columns:
+            return True
+        text = TextMember(tuple(wanted.split(".")))
+        return any(text.of(row) is not None for row in first)
 
     def _begin(self) -> Iterator[Lines]:
         """Read from the first line on."""
@@ -185,14 +217,13 @@ class JsonLinesSource:
         if self._gold is not None:
             positions.append(self._gold)
         kept = {self._names[position] for position in positions}
-        if self.text is not None:
-            kept.add(self.text.path[0])
+        kept.update(member.path[0] for member in self._text_members)
         for pieces in cut(self._pieces(frozenset(kept)), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Lines)]
             carried = JsonRows(tuple(runs), self._names, frozenset(kept))
             chunk = Chunk(
                 start_row=start,
-                texts=self._texts(carried),
+                texts=self._texts(carried, sum(map(len, runs))),
                 carried=carried,
                 gold=None if self._gold is None else carried.cells(self._gold),
                 rejected=tuple(piece for piece in pieces if isinstance(piece, Reject)),
@@ -227,26 +258,31 @@ class JsonLinesSource:
         """
         return limited(self._checks.sort_out(self._runs, kept), self._options.limit)
 
-    def _texts(self, carried: JsonRows) -> list[str | None]:
+    def _texts(self, carried: JsonRows, rows: int) -> list[str | None]:
         """Return the texts of the rows; None where there is none."""
-        texts: list[str | None] = []
-        for row, raw in carried.rows():
-            text = None if self.text is None else self.text.of(row)
-            if text is not None:
-                whole = without_surrogates(text)
-                # U+FFFD in its UTF-8 form or as \ufffd is the user's own.
-                if "\ufffd" in whole and (whole != text or decoded(raw) is None):
-                    self._invalid += 1
-                text = whole
-            texts.append(text)
-        return texts
+        if self.text_columns is None:
+            return [None] * rows
+        columns = [
+            [self._readable(member.of(row), raw) for row, raw in carried.rows()]
+            for member in self._text_members
+        ]
+        return join_texts(columns, self.text_columns.joint)
+
+    def _readable(self, text: str | None, raw: bytes) -> str | None:
+        """Return a text of the line `raw` without half surrogate pairs; count damaged ones."""
+        if text is None:
+            return None
+        whole = without_surrogates(text)
+        # U+FFFD in its UTF-8 form or as \ufffd is the user's own.
+        if "\ufffd" in whole and (whole != text or decoded(raw) is None):
+            self._invalid += 1
+        return whole
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
         stream = self._stream
         return facts_of(
             self,
-            None if self.text is None else self.text.name,
             self._gold,
             size=stream.size,
             sha256=stream.sha256,

@@ -47,7 +47,7 @@ class LineChecks:
     """What a line must be to be taken."""
 
     options: ReadOptions
-    text: TextMember | None
+    texts: tuple[TextMember, ...]
     name: str  # of the input, for messages
     # names of members that lines may have; None where they may have any
     columns: frozenset[str] | None = None
@@ -84,11 +84,11 @@ class LineChecks:
 
     def _judge(self, row: Row, raw: bytes, line: str) -> tuple[str, str] | None:
         """Return what is wrong with an object and a hint, None where nothing is."""
-        text = None if self.text is None else self.text.of(row)
-        if not is_text(text):
-            assert self.text is not None
-            what = f"the member {printable(self.text.name)} is {KINDS[type(text)]}, not a string"
-            return what, or_leave_out("name the member with the reviews with --text-column")
+        for member in self.texts:
+            text = member.of(row)
+            if not is_text(text):
+                what = f"the member {printable(member.name)} is {KINDS[type(text)]}, not a string"
+                return what, or_leave_out("name the member with the reviews with --text-column")
         if not self.added.isdisjoint(row):
             taken = printable(next(name for name in row if name in self.added))
             return (

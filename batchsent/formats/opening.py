@@ -11,6 +11,7 @@ from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
 from batchsent.formats.reading import ReadOptions, Rows, Sink, Source
 from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
+from batchsent.formats.text_names import Usual
 from batchsent.text import printable
 
 HEAD_BYTES = 64 << 10  # what is looked at to recognize a format, an encoding or a dialect
@@ -46,10 +47,12 @@ def open_source(
     *,
     gold_column: str | None = None,
     needs_text: bool = True,
+    usual: Usual | None = None,
 ) -> Source:
     """Open an input (`-` is stdin), read its header and find its columns.
 
     Without `needs_text` a file without a known text column is opened too: its texts are None.
+    `usual` gives the text columns where the options name none.
     Raises InputError for what cannot be read, UsageError for columns or options that do not
     fit it.
     """
@@ -66,7 +69,7 @@ def open_source(
     stream = InputStream(path)
     try:
         known = find_format(name, stream)
-        return known.open_source(stream, options, gold_column, needs_text=needs_text)
+        return known.open_source(stream, options, gold_column, needs_text=needs_text, usual=usual)
     except BaseException:
         stream.close()
         raise

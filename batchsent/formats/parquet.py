@@ -28,7 +28,8 @@ from batchsent.formats.reading import (
     list_columns,
 )
 from batchsent.formats.streams import InputStream, OutputFile
-from batchsent.formats.text_column import find_text
+from batchsent.formats.text_column import find_texts
+from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 
@@ -46,7 +47,7 @@ BOMB_BYTES = 256 << 20
 BOMB_RATIO = 1000
 # A row group is written column by column, so all of it must be at hand: what is more than this
 # waits on disk.
-HELD_BYTES = 192 << 20
+HELD_BYTES = 128 << 20
 
 
 # Codecs that pyarrow writes. It also reads the LZ4 of old Hadoop and Impala files, which it calls
@@ -67,6 +68,7 @@ class ParquetSource(SameColumns):
         gold_column: str | None,
         *,
         needs_text: bool,
+        usual: Usual | None,
     ) -> None:
         self._options = options
         self.name = stream.name
@@ -85,7 +87,10 @@ class ParquetSource(SameColumns):
         self.columns = list(self.schema.names)
         if not self.columns:
             raise UsageError(f"{self.name} has no columns")
-        self.text = find_text(self.schema, options, self.name, needs_text=needs_text)
+        self._texts = find_texts(
+            self.schema, options, self.name, needs_text=needs_text, usual=usual
+        )
+        self.text_columns = None if self._texts is None else self._texts.text_columns
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
@@ -179,7 +184,7 @@ class ParquetSource(SameColumns):
         """
         options = self._options
         tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self.text, self._gold, columns)
+        return table_chunks(tables, self, self._texts, self._gold, columns)
 
     def check(self, utf8_columns: list[str]) -> Structure:
         """Return the rows that will be read, by the footer, and no bad rows.
@@ -215,12 +220,11 @@ class ParquetSource(SameColumns):
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""
         # Read by columns, not from end to end, so the hash is not known here.
-        text = None if self.text is None else self.text.name
-        return facts_of(self, text, self._gold, size=self._file_size)
+        return facts_of(self, self._gold, size=self._file_size)
 
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of what was read."""
-        found = [] if self.text is None else self.text.warnings()
+        found = [] if self._texts is None else self._texts.warnings()
         deprecated = self._deprecated_codecs()
         if deprecated:
             found.append(

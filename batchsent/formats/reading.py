@@ -1,7 +1,6 @@
-"""What every format shares: reading options, sources and sinks, finding the text column."""
+"""What every format shares: reading options, sources and sinks, finding a column by its name."""
 
 import difflib
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +13,32 @@ from batchsent.errors import UsageError
 from batchsent.formats.catalog import FORMATS
 from batchsent.options import option
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 # A chunk of 8,192 IMDB reviews is 11 MB; longer texts end it earlier, so that memory stays bounded.
 CHUNK_BYTES = 16 << 20
 # A header wider than this is a damaged file, not a table.
 MAX_COLUMNS = 65_536
 
-TEXT_NAMES = ("text", "review")
-
 
 @dataclass(frozen=True)
 class RowOptions:
     """Which rows are scored, by which column, and how many together."""
 
-    text_column: str | None = option(
+    text_column: str | tuple[str, ...] | None = option(
         None,
-        "Column with the reviews [default: the one called text or review].",
+        "Column with the reviews; repeated, the values of several are joined [default: those that "
+        "the model was trained on by name, else the one called text or review].",
+        metavar="NAME",
+        multiple=True,
         group="Common",
+    )
+    text_joint: str | None = option(
+        None,
+        r"What is put between the values of several text columns, such as '\n' [default: as the "
+        "model was trained, else an empty line].",
+        metavar="TEXT",
+        group="Columns",
     )
     text_column_index: int | None = option(
         None,
@@ -130,6 +138,7 @@ class Rows(Protocol):
     name: str  # printable
     columns: list[str]
     schema: pa.Schema  # of the user's columns, as an Arrow table would have them
+    text_columns: TextColumns | None  # None where they are not known: the texts are None then
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows once, in order."""
@@ -194,7 +203,6 @@ def cells_of(carried: Carried, source: Rows, columns: Sequence[str]) -> Mapping[
 
 def facts_of(
     source: Source,
-    text: str | None,
     gold: int | None,
     *,
     size: int,
@@ -204,9 +212,14 @@ def facts_of(
 ) -> dict[str, Any]:
     """Return the input section of the summary.
 
-    `text` is the name of the text column, `gold` a position; `size` (bytes) and `sha256` are those
-    of the input as it is stored.
+    `gold` is a position; `size` (bytes) and `sha256` are those of the input as it is stored.
     """
+    text = source.text_columns
+    read: dict[str, Any] = {"text": None}
+    if text is not None and text.single:
+        read = {"text": text.names[0]}
+    elif text is not None:
+        read = {"text": list(text.names), "joint": text.joint}
     return {
         "path": source.name,
         "format": source.format,
@@ -216,72 +229,14 @@ def facts_of(
         "dialect": dialect,
         "columns": {
             "count": len(source.columns),
-            "text": text,
+            **read,
             "gold": None if gold is None else source.columns[gold],
         },
     }
 
 
-def find_text_column(columns: list[str], options: RowOptions, name: str) -> int:
-    """Return the position of the text column. Raises UsageError that lists the columns."""
-    if options.text_column_index is not None:
-        index = options.text_column_index - 1
-        if not 0 <= index < len(columns):
-            raise UsageError(
-                f"{name} has {len(columns)} column(s), so there is no column "
-                f"{options.text_column_index}",
-                hint="--text-column-index counts from 1",
-            )
-        return index
-    if options.text_column is not None:
-        return find_column(columns, options.text_column, "--text-column", name)
-    matches = text_columns(columns)
-    if len(matches) == 1:
-        return matches[0]
-    listed = list_columns(columns)
-    if matches:
-        raise UsageError(
-            f"{name} has more than one column that could be the text: {listed}",
-            hint="name it with --text-column, or give its position with --text-column-index",
-        )
-    raise UsageError(
-        f"{name} has no column called text or review; its columns are {listed}",
-        hint=_near_text_name(columns) or _mend(columns),
-    )
-
-
-def has_text_column(columns: list[str], options: RowOptions) -> bool:
-    """Tell whether the text column is named, or shows in its name."""
-    named = options.text_column is not None or options.text_column_index is not None
-    return named or len(text_columns(columns)) == 1
-
-
-def text_columns(columns: list[str]) -> list[int]:
-    """Return the positions of the columns that are the text by their names."""
-    return [n for n, column in enumerate(columns) if is_text_name(column)]
-
-
-def is_text_name(column: object) -> bool:
-    """Tell whether a column is the text without being named: text or review, any case."""
-    return isinstance(column, str) and column.lower() in TEXT_NAMES
-
-
-def _near_text_name(columns: list[str]) -> str | None:
-    """Propose the column whose name is text or review but for white space, or has it as a word."""
-    for column in columns:
-        if is_text_name(column.strip()):
-            return (
-                f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
-            )
-    for column in columns:
-        words = re.split(r"[\W_]+", column.lower())
-        # A header of one column is one line with another delimiter.
-        if len(columns) > 1 and not set(words).isdisjoint(TEXT_NAMES):
-            return f"did you mean --text-column {shlex.quote(printable(column))}?"
-    return None
-
-
-def _mend(columns: list[str]) -> str:
+def mend(columns: list[str]) -> str:
+    """Return what to type where no column has the name that is meant."""
     if len(columns) == 1:
         for character, typed in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
             if character in columns[0]:
@@ -313,7 +268,7 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
     if near:
         hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:
-        hint = _mend(columns)
+        hint = mend(columns)
     raise UsageError(
         f"{name} has no column called {printable(wanted)}; its columns are {list_columns(columns)}",
         hint=hint,

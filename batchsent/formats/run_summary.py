@@ -44,6 +44,8 @@ class RunSummary:
             if field.name in but or field.name not in self.recorded:
                 continue
             found = self.recorded[field.name]
+            if isinstance(found, list):
+                found = tuple(found)  # JSON has no tuples
             self._check_type(field.name, found, hints[field.name])
             if getattr(options, field.name) == field.default:
                 taken[field.name] = found
@@ -78,7 +80,11 @@ class RunSummary:
         return names
 
     def _check_type(self, name: str, found: Any, wanted: Any) -> None:
-        if not isinstance(found, wanted):
+        kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(wanted) or [wanted]]
+        whole = isinstance(found, tuple(kinds))
+        if isinstance(found, tuple):
+            whole = whole and all(isinstance(one, str) for one in found)
+        if not whole:
             raise self.damaged(f"the option {name} is {found!r}")
 
     def damaged(self, what: object) -> InputError:

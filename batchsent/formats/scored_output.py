@@ -208,10 +208,12 @@ class ScoredOutput:
         if index is None and recorded.no_header and recorded.text_column is None:
             index = 1  # of an input of one column
         try:
+            columns = source["columns"]
             name = written or format_of(self.path, what="output") or source["format"]
             taken: dict[str, Any] = {
                 "input_format": name,
-                "text_column": None if index else source["columns"]["text"],
+                "text_column": None if index else as_given(columns["text"]),
+                "text_joint": columns.get("joint"),
                 "text_column_index": index,
                 "max_field_bytes": 1 << 30,  # a field made of another format may be longer
             }
@@ -222,6 +224,11 @@ class ScoredOutput:
             return dataclasses.replace(recorded, **taken, **dialect)
         except (KeyError, TypeError, ValueError) as error:
             raise self.summary.damaged(error) from error
+
+
+def as_given(text: Any) -> Any:
+    """Return the text column, or several, of a summary as an option has them."""
+    return tuple(text) if isinstance(text, list) else text
 
 
 def _floats(cells: Sequence[Any], *, signed: bool = False) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
+from batchsent.evaluation.summary import text_columns_of_run
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.formats.scored_columns import BadCell, NeutralRows, label_texts, probabilities
@@ -70,7 +71,7 @@ class ScoredFile:
             raise UsageError(
                 "a scored file cannot be read from stdin", hint="save it to a file first"
             )
-        self.source = open_source(path, options)
+        self.source = open_source(path, options, usual=lambda: text_columns_of_run(path))
         self.name, self._found = self.source.name, set[str]()
         self._label, self._score = prefix + "label", prefix + "score"
         self._polarity = prefix + "polarity"

@@ -1,34 +1,34 @@
-"""The text column of a table with types: found by its name, also inside a struct, and read."""
+"""The text columns of a table with types: found by their names, also inside a struct, and read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from batchsent.errors import UsageError
-from batchsent.formats.reading import RowOptions, find_column, find_text_column, has_text_column
+from batchsent.formats.reading import RowOptions, find_column
+from batchsent.formats.text_names import (
+    Usual,
+    find_text_columns,
+    has_text_column,
+    joint_of,
+    names_of_text,
+    with_usual,
+)
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns, join_texts
 
 
 class TextColumn:
-    """Finds the text column of a schema (also inside a struct, as review.text) and reads it."""
+    """One text column of a schema, also inside a struct, as review.text."""
 
-    def __init__(self, schema: pa.Schema, options: RowOptions, name: str) -> None:
+    def __init__(self, schema: pa.Schema, path: list[int | str], name: str) -> None:
+        """`path` is a position and the names of the fields inside; they are there."""
         self.invalid_rows = 0
-        wanted = options.text_column
-        self.path: list[int | str] = []
-        if wanted is not None and wanted not in schema.names and "." in wanted:
-            outer, *inner = wanted.split(".")
-            self.path = [find_column(schema.names, outer, "--text-column", name), *inner]
-        else:
-            self.path = [find_text_column(schema.names, options, name)]
-        kind = schema.field(self.path[0]).type
-        for step in self.path[1:]:
-            if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-                raise UsageError(
-                    f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}"
-                )
-            kind = kind.field(step).type
-        self.name = ".".join(map(str, [schema.names[self.path[0]], *self.path[1:]]))
+        self.path = path
+        kind = kind_at(schema, path)
+        assert kind is not None
+        self.name = ".".join(map(str, [schema.names[path[0]], *path[1:]]))
         self.is_binary = is_binary_type(kind)
         if not is_text_type(kind):
             inside = (
@@ -40,11 +40,6 @@ class TextColumn:
                 if inside
                 else "name the column with the reviews with --text-column",
             )
-
-    @property
-    def positions(self) -> list[int]:
-        """Positions of the columns that are read."""
-        return [int(self.path[0])]
 
     def texts(self, table: pa.Table) -> list[str | None]:
         """Return the texts of the rows, None for null."""
@@ -67,14 +62,32 @@ class TextColumn:
             texts.append(text)
         return texts
 
+
+class TableTexts:
+    """Reads the texts of tables: of one column, or of several, joined."""
+
+    def __init__(self, columns: Sequence[TextColumn], joint: str) -> None:
+        self._columns = columns
+        self.text_columns = TextColumns(tuple(column.name for column in columns), joint)
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions of the columns that are read."""
+        return [int(column.path[0]) for column in self._columns]
+
+    def texts(self, table: pa.Table) -> list[str | None]:
+        """Return the texts of the rows, None for null."""
+        return join_texts([one.texts(table) for one in self._columns], self.text_columns.joint)
+
     def warnings(self) -> list[dict[str, str]]:
         """Return what a person should know of the texts."""
-        if not self.invalid_rows:
+        invalid = sum(column.invalid_rows for column in self._columns)
+        if not invalid:
             return []
         return [
             {
                 "code": "invalid_encoding",
-                "message": f"{self.invalid_rows:,} text(s) hold bytes that are not valid utf-8; "
+                "message": f"{invalid:,} text(s) hold bytes that are not valid utf-8; "
                 "the model read U+FFFD in their place, the output keeps the bytes",
                 "hint": "convert the column to text where the dump is made",
             }
@@ -99,13 +112,58 @@ def is_text_type(kind: pa.DataType) -> bool:
     )
 
 
-def find_text(
-    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool
-) -> TextColumn | None:
-    """Return the text column; None where it is not known and not needed. Raises UsageError."""
+def find_texts(
+    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool, usual: Usual | None
+) -> TableTexts | None:
+    """Return how the texts are read; None where that is not known and not needed.
+
+    Raises UsageError.
+    """
+    options = with_usual(options, lambda wanted: has_column(schema, wanted), usual)
     if not needs_text and not has_text_column(list(schema.names), options):
         return None
-    return TextColumn(schema, options, name)
+    paths = [find_path(schema, wanted, name) for wanted in names_of_text(options)]
+    if not paths or options.text_column_index is not None:
+        paths = [[position] for position in find_text_columns(schema.names, options, name)]
+    columns = [TextColumn(schema, path, name) for path in paths]
+    return TableTexts(columns, joint_of(options, len(columns)))
+
+
+def find_path(schema: pa.Schema, wanted: str, name: str) -> list[int | str]:
+    """Return where a named column is: its position, and the fields inside a struct.
+
+    Raises UsageError.
+    """
+    if wanted in schema.names or "." not in wanted:
+        return [find_column(schema.names, wanted, "--text-column", name)]
+    outer, *inner = wanted.split(".")
+    path: list[int | str] = [find_column(schema.names, outer, "--text-column", name), *inner]
+    if kind_at(schema, path) is None:
+        kind = schema.field(path[0]).type
+        raise UsageError(
+            f"{name} has no column called {printable(wanted)}", hint=f"the type is {kind}"
+        )
+    return path
+
+
+def has_column(schema: pa.Schema, wanted: str) -> bool:
+    """Tell whether there is a column of this name, or a field inside a struct."""
+    if wanted in schema.names:
+        return True
+    outer, *inner = wanted.split(".")
+    return (
+        outer in schema.names and kind_at(schema, [schema.names.index(outer), *inner]) is not None
+    )
+
+
+def kind_at(schema: pa.Schema, path: Sequence[int | str]) -> pa.DataType | None:
+    """Return the type of a column, or of a field inside a struct; None where there is none."""
+    kind = schema.field(path[0]).type
+    for step in path[1:]:
+        if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
+            return None
+        kind = kind.field(step).type
+    return kind
 
 
 def _with_validity(column: pa.ChunkedArray) -> list[Any]:

@@ -6,6 +6,7 @@ The halves give the same numbers as the whole, since no text depends on its neig
 
 import resource
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from batchsent.errors import DeviceError
 from batchsent.model.batches import halve
 from batchsent.model.device import Device, device_error, is_out_of_memory, lacks_memory
+from batchsent.model.early_exit import EarlyExit
 from batchsent.model.encoder import Encoder
 from batchsent.model.packing import Tokens
 from batchsent.text import printable
@@ -29,6 +31,8 @@ class BatchRunner:
         self.backoffs = 0  # batches that were split because memory ran out
         self._tokens = 0
         self._padded_tokens = 0  # tokens and padding
+        self._texts = 0  # or windows of texts
+        self._early_exits = 0  # those among them that skipped layers
 
     def run(
         self, encoder: Encoder, tokens: Tokens, batch: NDArray[np.int64]
@@ -45,9 +49,12 @@ class BatchRunner:
             if len(rows) > 1 and self._is_known_to_be_too_large(padded_size):
                 waiting[:0] = halve(rows)
                 continue
+            exits = encoder.early_exits
             output = self._attempt(encoder, tokens.take(rows), lengths)
             if output is not None:
                 results.append((rows, output))
+                self._texts += len(rows)
+                self._early_exits += encoder.early_exits - exits
                 self._tokens += size
                 self._padded_tokens += padded_size
                 continue
@@ -84,13 +91,26 @@ class BatchRunner:
         if self.device.kind == "cuda":
             import torch
 
-            torch.cuda.empty_cache()
+            # A device that failed answers this too with an error: its own is raised by a pass.
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
     def padding_share(self) -> float:
         """Return the share of padding in all that was run."""
         if not self._padded_tokens:
             return 0.0
         return 1 - self._tokens / self._padded_tokens
+
+    def early_exit(self, rule: EarlyExit | None) -> dict[str, Any] | None:
+        """Return the summary's section on a model's early exit; None where it has none."""
+        if rule is None:
+            return None
+        return {
+            "layer": rule.layer,
+            "threshold": rule.threshold,
+            "texts": self._texts,
+            "exited": self._early_exits,
+        }
 
     def peak_memory_bytes(self) -> int:
         """Return the peak of the device's memory; on a CPU, of the process."""

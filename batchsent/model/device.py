@@ -9,7 +9,7 @@ from typing import Any
 from batchsent.errors import BatchsentError, DeviceError, UsageError
 from batchsent.memory import check_room, shortage
 from batchsent.model.cpu import has_fast_bfloat16
-from batchsent.model.int8 import require_int8
+from batchsent.model.int8 import has_int8, require_int8
 from batchsent.model.nvidia import (
     DriverFiles,
     cuda_is_available,
@@ -29,6 +29,18 @@ FULL = (
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "failed to map segment from shared object",
     "Cannot allocate memory",
+)
+# Parts of the errors after which CUDA answers every call of the process with an error.
+BREAKING = (
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "device-side assert",
+    "unspecified launch failure",
+    "ECC error",
+    "hardware stack error",
+    "invalid program counter",
+    "launch timed out",
 )
 # Loading PyTorch, transformers and the embedded model takes 1.3 GB of addresses. With a limit below
 # this, the limit is the likeliest reason for any error while a model loads.
@@ -233,6 +245,8 @@ def _mps(torch: Any, precision: str) -> Device:
 def _cpu(torch: Any, precision: str) -> Device:
     count = torch.get_num_threads()
     chosen, reason = _float32_or(precision, "CPU")
+    if precision == "auto" and has_int8():
+        reason += "; --precision int8 is faster"
     description = "CPU, 1 thread" if count == 1 else f"CPU, {count} threads"
     return Device("cpu", description, chosen, reason, torch=str(torch.__version__))
 
@@ -247,6 +261,11 @@ def _float32_or(precision: str, device: str) -> tuple[str, str]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of PyTorch means that memory is full; a smaller batch may fit."""
     return any(said in str(error) for said in FULL) or shortage(error) is not None
+
+
+def breaks_device(error: BaseException) -> bool:
+    """Tell whether after an error of PyTorch nothing runs on the device in this process."""
+    return any(said in str(error) for said in BREAKING)
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
+from batchsent.model import early_exit
 from batchsent.model.batches import Shape, plan_batches
-from batchsent.model.device import HALF, Device, device_error, lacks_memory
+from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
@@ -53,6 +54,10 @@ FAILURES = (
     AttributeError,
     MemoryError,
 )
+# For an error that would come again with the same command.
+BROKEN_HINT = (
+    "batchsent info MODEL --check finds out what works here; --device cpu does without the GPU"
+)
 
 
 class Encoder(Protocol):
@@ -62,6 +67,7 @@ class Encoder(Protocol):
     path: str  # its name in the summary
     reason: str  # why this one, for people
     warning: str | None  # why it is slower than it should be
+    early_exits: int  # texts and windows so far that skipped layers
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device.
@@ -85,6 +91,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
     there is no room for the texts that this is found out with.
     """
     device = model.device
+    _check_early_exit(model)
     if model.module is None:
         return _packed(model)
     if device.precision == "int8":
@@ -107,6 +114,21 @@ def make_encoder(model: LoadedModel) -> Encoder:
         stock.warning = f"scoring is slow, the model does not run packed: {failure}"
     stock.reason += f"; not packed: {obstacle}"
     return stock
+
+
+def _check_early_exit(model: LoadedModel) -> None:
+    """Raise ModelError where a model has an early exit that does not fit it."""
+    leaving = model.identity.early_exit
+    if leaving is None:
+        return
+    weights = model.weights or extract_weights(model.module)
+    width, layers = leaving.weight.shape[1], leaving.layer + 1
+    if weights is None or weights.word_embeddings.shape[1] != width or len(weights.layers) < layers:
+        raise ModelError(
+            f"{printable(model.identity.path / early_exit.FILE)} does not fit the model: it is "
+            f"about states of {width:,} numbers after {leaving.layer} of more layers",
+            hint="copy or download the model again, or remove the file",
+        )
 
 
 def packed_encoder(model: LoadedModel) -> PackedEncoder:
@@ -163,7 +185,9 @@ def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> Packed
     """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones."""
     weights = _weights(model)
     reason = "no padding, last layer for the first token only"
-    return PackedEncoder(weights, "cpu", attention_by_length, "packed", reason, dense)
+    return PackedEncoder(
+        weights, "cpu", attention_by_length, "packed", reason, dense, model.identity.early_exit
+    )
 
 
 def _weights(model: LoadedModel) -> EncoderWeights:
@@ -182,7 +206,12 @@ def _packed(model: LoadedModel) -> PackedEncoder:
     weights = _weights(model)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
     return PackedEncoder(
-        weights, model.device.name, VarlenAttention(), "packed, varlen attention", reason
+        weights,
+        model.device.name,
+        VarlenAttention(),
+        "packed, varlen attention",
+        reason,
+        early_exit=model.identity.early_exit,
     )
 
 
@@ -286,10 +315,13 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
 def _describe_failure(model: LoadedModel, error: Exception) -> str:
     """Return why the forward pass without padding is not used, by an error's first line.
 
-    Raises DeviceError for a lack of memory.
+    Raises DeviceError for a lack of memory, and for an error after which nothing runs on the device
+    in this process.
     """
     if lacks_memory(error):
         raise _no_room(model, error) from error
+    if breaks_device(error):
+        raise device_error(model.device.description, error, BROKEN_HINT) from error
     return f"it failed here ({type(error).__name__}: {first_line(error)})"
 
 
@@ -327,25 +359,47 @@ class StockEncoder:
         self.warning: str | None = None
         padding = model.tokenizer.pad_token_id
         self.padding_id = 0 if padding is None else int(padding)
+        self.early_exit = model.identity.early_exit
+        self.early_exits = 0
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return a (texts, labels) float32 tensor on the device."""
+        """Return a (texts, labels) float32 tensor on the device.
+
+        An early exit decides as in the packed forward pass, but saves nothing here.
+        """
+        import torch
+
+        leaving = self.early_exit
+        with torch.inference_mode():
+            output = self._run(ids, lengths, states=leaving is not None)
+            found = torch.softmax(output.logits.float(), dim=-1)
+            if leaving is None:
+                return found
+            early = leaving.probabilities(output.hidden_states[leaving.layer][:, 0])
+            left = leaving.undecided(early)
+            early[left] = found[left]
+            self.early_exits += len(early) - len(left)
+            return early
+
+    def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
+        """Return what softmax makes the probabilities of after all layers.
+
+        They are (texts, labels) float32 on the device.
+        """
         import torch
 
         with torch.inference_mode():
-            return torch.softmax(self.logits(ids, lengths), dim=-1)
+            return self._run(ids, lengths, states=False).logits.float()
 
-    def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return what softmax makes the probabilities of: (texts, labels) float32 on the device."""
-        import torch
-
+    def _run(self, ids: NDArray[np.int32], lengths: NDArray[np.int64], *, states: bool) -> Any:
         rows, longest = len(lengths), int(lengths.max())
         place = np.arange(longest) < lengths[:, None]
         table = np.full((rows, longest), self.padding_id, dtype=np.int64)
         table[place] = ids
         equal = bool((lengths == longest).all())
-        with torch.inference_mode():
-            mask = None if equal else to_device(place.astype(np.int64), self.device)
-            return self.module(
-                input_ids=to_device(table, self.device), attention_mask=mask
-            ).logits.float()
+        mask = None if equal else to_device(place.astype(np.int64), self.device)
+        return self.module(
+            input_ids=to_device(table, self.device),
+            attention_mask=mask,
+            output_hidden_states=states,
+        )

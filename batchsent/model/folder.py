@@ -17,6 +17,7 @@ from batchsent.model.sizes import check_sizes
 from batchsent.model.tokenizer_files import TOKENIZER_FILES, find_tokenizer_files, largest_id
 from batchsent.model.weight_files import INDEX, WEIGHTS, Tensor, read_header, weight_files
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 ADAPTER = "adapter_config.json"
 # Weights of the last layer of a classifier: BERT and friends, RoBERTa and friends, XLNet and XLM,
@@ -40,6 +41,7 @@ WRITTEN_FILES = (
     "model.pt2",
     "calibration.json",
     "canaries.json",
+    "early_exit.json",
     "held_out.json",
     "metrics.json",
     "training_curve.csv",
@@ -81,6 +83,7 @@ class Inspection:
     max_length: int  # tokens that the tokenizer leaves, special tokens included
     positions: int | None  # tokens that the weights have positions for
     long_text: str | None  # what of a longer text the model was trained on, as finetune records it
+    text_columns: TextColumns | None  # what the training texts were made of, where it is recorded
 
 
 def inspect(folder: Path) -> Inspection:
@@ -100,6 +103,7 @@ def inspect(folder: Path) -> Inspection:
         parts.max_length,
         parts.positions,
         _long_text(folder, parts.config),
+        _text_columns(folder, parts.config),
     )
 
 
@@ -226,6 +230,20 @@ def _long_text(folder: Path, config: dict[str, Any]) -> str | None:
             hint=f"set it to one of {', '.join(LONG_TEXT)}, or remove it",
         )
     return found
+
+
+def _text_columns(folder: Path, config: dict[str, Any]) -> TextColumns | None:
+    """Return which columns the training texts were made of, as finetune records them."""
+    names = config.get("text_columns")
+    if names is None:
+        return None
+    try:
+        return TextColumns.of(names, config.get("text_joint"))
+    except ValueError as error:
+        raise ModelError(
+            f"{printable(folder / 'config.json')}: {error}",
+            hint='write column names, as in "text_columns": ["title", "body"], or remove it',
+        ) from error
 
 
 def _check_head(

@@ -41,6 +41,15 @@ def require_int8() -> None:
         )
 
 
+def has_int8() -> bool:
+    """Tell whether `require_int8` raises nothing."""
+    try:
+        require_int8()
+    except UsageError:
+        return False
+    return True
+
+
 def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make one dense layer of linear modules: int8 weights and inputs, float32 outputs."""
     import torch

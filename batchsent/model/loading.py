@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.filenames import exists, expand, is_folder, is_regular, names_in
-from batchsent.model import int8_storage
+from batchsent.model import early_exit, int8_storage
 from batchsent.model.device import (
     FREE_MEMORY,
     MORE_MEMORY,
@@ -26,7 +26,8 @@ from batchsent.model.device import (
     is_out_of_memory,
     lacks_memory,
 )
-from batchsent.model.files import sha256_of, sha256_of_all
+from batchsent.model.early_exit import EarlyExit
+from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
 from batchsent.model.tokenizer_files import TOKENIZER_FILES
@@ -34,6 +35,7 @@ from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import EncoderWeights
 from batchsent.standard_streams import is_command
 from batchsent.text import first_line, printable
+from batchsent.text_columns import TextColumns
 
 # A Hub id: owner/name, or name alone for the oldest models.
 HUB_ID = re.compile(r"[\w][\w.-]{0,95}(/[\w][\w.-]{0,95})?", re.ASCII)
@@ -41,7 +43,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # The card and the texts seen are for a training that starts from the model.
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
 HUB_FILES += ["README.md", "seen_texts.hashes", "calibration.json", "held_out.json"]
-HUB_FILES += ["canaries.json"]
+HUB_FILES += ["canaries.json", early_exit.FILE]
 HUB_TIMEOUT_S = 10.0
 # The model that comes with the package, for those who name none.
 EMBEDDED = "embedded"
@@ -57,13 +59,16 @@ class ModelIdentity:
     revision: str | None  # commit of a Hub model, 40 hexadecimal digits; None for a folder
     weights_sha256: str
     tokenizer_sha256: str  # over all tokenizer files
-    config_sha256: str
+    config_sha256: str  # over config.json, and early_exit.json where there is one
     labels: tuple[str, ...]  # in the order of the model's outputs
     max_length: int  # tokens that the model can read, special tokens included
     architecture: str  # DistilBertForSequenceClassification
     positions: int | None = None  # tokens that the weights allow, where the tokenizer cuts earlier
     # what of a longer text it was trained on, where config.json says so
     long_text: str | None = None
+    # which columns its training texts were made of, where they were named
+    text_columns: TextColumns | None = None
+    early_exit: EarlyExit | None = None  # where texts may skip layers
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,17 @@ def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
     path, commit = locate(source, revision)
     found = inspect(path)
     named = found.config.get("architectures")
+    weights_sha256 = sha256_of_all(found.weights)
+    settings = [path / "config.json"]
+    if exists(path / early_exit.FILE):
+        settings.append(path / early_exit.FILE)
     return ModelIdentity(
         source=EMBEDDED if source is None else source,
         path=path,
         revision=commit,
-        weights_sha256=sha256_of_all(found.weights),
+        weights_sha256=weights_sha256,
         tokenizer_sha256=sha256_of_all(found.tokenizer_files),
-        config_sha256=sha256_of(path / "config.json"),
+        config_sha256=sha256_of_all(settings),
         labels=found.labels,
         max_length=found.max_length,
         architecture=str(named[0])
@@ -102,6 +111,8 @@ def identify(source: str | None, revision: str | None = None) -> ModelIdentity:
         else str(found.config.get("model_type")),
         positions=found.positions,
         long_text=found.long_text,
+        text_columns=found.text_columns,
+        early_exit=early_exit.read(path, len(found.labels), weights_sha256=weights_sha256),
     )
 
 

@@ -71,6 +71,7 @@ class LogitsOf:
     def __init__(self, encoder: CheckedEncoder) -> None:
         self.shape, self.path = encoder.shape, encoder.path
         self.reason, self.warning = encoder.reason, encoder.warning
+        self.early_exits = 0  # logits are those after all layers
         self.probabilities = encoder.logits
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.model.batches import Shape
+from batchsent.model.early_exit import EarlyExit
 from batchsent.model.weights import EncoderWeights, Layer
 
 
@@ -108,8 +109,11 @@ class PackedEncoder:
         path: str,
         reason: str,
         dense: MakeDense | None = None,
+        early_exit: EarlyExit | None = None,
     ) -> None:
         """`dense` makes the dense layers: by default the fastest exact ones."""
+        self.early_exit = early_exit
+        self.early_exits = 0
         self.device = device
         self.attention = attention
         self.path = path
@@ -130,32 +134,72 @@ class PackedEncoder:
         """Return a (texts, labels) float32 tensor on the device."""
         import torch
 
+        leaving = self.early_exit
         with torch.inference_mode():
-            return torch.softmax(self.logits(ids, lengths), dim=-1)
+            pack, states = self._embed(ids, lengths)
+            if leaving is None:
+                return torch.softmax(self._finish(pack, states, 0), dim=-1)
+            states = self._through(pack, states, slice(0, leaving.layer))
+            found = leaving.probabilities(states[pack.starts[:-1]])
+            left = leaving.undecided(found).cpu().numpy()
+            self.early_exits += len(lengths) - len(left)
+            if len(left):
+                pack, states = self._only(left, lengths, states)
+                found[left] = torch.softmax(self._finish(pack, states, leaving.layer), dim=-1)
+            return found
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return what softmax makes the probabilities of: (texts, labels) float32 on the device."""
+        """Return what softmax makes the probabilities of after all layers.
+
+        They are (texts, labels) float32 on the device.
+        """
+        import torch
+
+        with torch.inference_mode():
+            pack, states = self._embed(ids, lengths)
+            return self._finish(pack, states, 0)
+
+    def _embed(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[Pack, Any]:
+        """Return where the texts are, and the states (tokens, width) that the first layer reads."""
+        pack = self._pack(lengths)
+        begins = np.cumsum(lengths) - lengths
+        positions = np.arange(len(ids), dtype=np.int32) - np.repeat(begins, lengths).astype(
+            np.int32
+        )
+        positions += np.int32(self.first_position)
+        words = self.word_embeddings[to_device(ids, self.device)]
+        return pack, self.norm(words + self.positions[to_device(positions, self.device)])
+
+    def _pack(self, lengths: NDArray[np.int64]) -> Pack:
+        """Return where texts of these lengths are, one after the other."""
         import torch
 
         starts = np.zeros(len(lengths) + 1, dtype=np.int32)
         np.cumsum(lengths, out=starts[1:])
-        positions = np.arange(len(ids), dtype=np.int32) - np.repeat(starts[:-1], lengths)
-        positions += np.int32(self.first_position)
-        with torch.inference_mode():
-            query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
-            pack = Pack(
-                lengths.tolist(),
-                int(lengths.max()),
-                to_device(starts, self.device),
-                query_starts,
-            )
-            words = self.word_embeddings[to_device(ids, self.device)]
-            states = words + self.positions[to_device(positions, self.device)]
-            states = self.norm(states)
-            for layer in self.layers:
-                states = layer.run(states, self.heads, self.attention, pack)
-            first = self.last.run(states, self.heads, self.attention, pack)
-            return self.head(first).float()
+        query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
+        return Pack(
+            lengths.tolist(), int(lengths.max()), to_device(starts, self.device), query_starts
+        )
+
+    def _only(
+        self, texts: NDArray[np.int64], lengths: NDArray[np.int64], states: Any
+    ) -> tuple[Pack, Any]:
+        """Return where some of the texts are without the others, and their states."""
+        kept = np.zeros(len(lengths), dtype=bool)
+        kept[texts] = True
+        tokens = np.flatnonzero(np.repeat(kept, lengths))
+        return self._pack(lengths[texts]), states[to_device(tokens, self.device)]
+
+    def _through(self, pack: Pack, states: Any, layers: slice) -> Any:
+        """Return the states (tokens, width) after some of the layers but the last."""
+        for layer in self.layers[layers]:
+            states = layer.run(states, self.heads, self.attention, pack)
+        return states
+
+    def _finish(self, pack: Pack, states: Any, done: int) -> Any:
+        """Return logits (texts, labels) float32 of the states after so many layers."""
+        states = self._through(pack, states, slice(done, None))
+        return self.head(self.last.run(states, self.heads, self.attention, pack)).float()
 
 
 class TransformerLayer:

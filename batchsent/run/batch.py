@@ -25,6 +25,7 @@ How a run ends:
 """
 
 import contextlib
+import dataclasses
 import datetime
 import uuid
 from typing import Any
@@ -35,8 +36,9 @@ from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
-from batchsent.formats import open_source
+from batchsent.formats import Source, open_source
 from batchsent.formats.known_texts import KnownTexts
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
 from batchsent.model.scorer import Scorer
@@ -146,9 +148,13 @@ class Run:
         options = self.options
         self.reporter.stage(f"checking {self.name}")
         source = open_source(
-            self.paths.input, options, gold_column=options.gold or options.gold_stars
+            self.paths.input,
+            options,
+            gold_column=options.gold or options.gold_stars,
+            usual=lambda: self.models.identity().text_columns,
         )
         try:
+            options = self.options = self.with_text_of(source)
             plan = prepare(source, self.models, options, self.paths, self.clock)
             earlier = Earlier.read(self.paths)
             done = self.find_finished(plan, earlier)
@@ -175,6 +181,16 @@ class Run:
                 raise
         finally:
             source.close()
+
+    def with_text_of(self, source: Source) -> BatchOptions:
+        """Return the options with what was chosen of the text by the model, and say it."""
+        options, text = self.options, source.text_columns
+        assert text is not None  # it is needed, so opening without it was refused
+        if chosen_by_model(options, text, self.models.identity().text_columns):
+            self.reporter.notice(text.as_chosen_by_model())
+            named = text.names[0] if text.single else text.names
+            options = dataclasses.replace(options, text_column=named)
+        return options if text.single else dataclasses.replace(options, text_joint=text.joint)
 
     def find_finished(self, plan: RunPlan, earlier: Earlier) -> dict[str, Any] | None:
         """Return the summary of an output that is what this run would write; else None.

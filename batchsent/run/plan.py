@@ -160,15 +160,22 @@ def fingerprint(
     reading = [field.name for field in dataclasses.fields(ReadOptions)]
     if checked and not checked.bad_rows:
         reading.remove("bad_rows")  # without bad rows it does not matter what becomes of them
+    if source.text_columns is None or source.text_columns.single:
+        reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
     return {
         "input": checked.sha256 if checked else source.name,
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
-        **{f"--{name.replace('_', '-')}": options[name] for name in deciding},
+        **{f"--{name.replace('_', '-')}": as_in_json(options[name]) for name in deciding},
         "versions": ", ".join(f"{name} {found}" for name, found in versions(SCORING).items()),
     }
+
+
+def as_in_json(value: Any) -> Any:
+    """Return the value of an option as it comes back from a file."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_later_options(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

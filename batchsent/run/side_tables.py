@@ -67,7 +67,8 @@ class SideTables:
                 rates=rates,
             )
             # The summary holds no review text.
-            self._is_text = options.group_by == source.facts()["columns"]["text"]
+            text = source.text_columns
+            self._is_text = text is not None and options.group_by in text.names
         names = column_names(options.keep) if options.keep else []
         self._names = names
         self._kept = [find_column(source.columns, n, "--keep", source.name) for n in names]

@@ -16,6 +16,7 @@ from batchsent.formats.opening import check_new_columns
 from batchsent.formats.outputs import added_batch, added_schema
 from batchsent.formats.parquet import first_undecodable
 from batchsent.formats.reading import Rows
+from batchsent.formats.text_names import chosen_by_model
 from batchsent.model.calibration import calibrated
 from batchsent.python_words import python_words, words_of
 from batchsent.reporting import Reporter
@@ -25,6 +26,7 @@ from batchsent.run.options import FrameOptions
 from batchsent.run.plan import check_columns
 from batchsent.run.scoring import describe_nonfinite, score_chunks
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 # How many rows that were left out a warning names.
 NAMED_REJECTS = 3
@@ -56,6 +58,9 @@ class ScoredRows:
         check_new_columns(rows, self.added.names)
         self._reporter.stage("loading the model")
         self._scorer = models.open()
+        text = rows.text_columns
+        if text is not None and chosen_by_model(options, text, identity.text_columns):
+            self._reporter.notice(text.as_chosen_by_model())
         for line in describe(self._scorer):
             self._reporter.notice(line)
         self._reporter.stage(f"scoring {rows.name}")
@@ -165,10 +170,14 @@ def score_frame(
     Arrow stream interface, a pyarrow table. Raises UsageError, ModelError or DeviceError.
     """
     opened = open_frame(frame)
+
+    def usual() -> TextColumns | None:
+        return models.identity().text_columns
+
     if isinstance(opened, pa.RecordBatchReader):
-        return ScoredRows(ReaderRows(opened, options), models, options).reader()
+        return ScoredRows(ReaderRows(opened, options, usual), models, options).reader()
     if options.limit is not None:
         opened = opened.head(options.limit)
-    rows = FrameRows(opened, options)
+    rows = FrameRows(opened, options, usual=usual)
     scored = ScoredRows(rows, models, options, reporter=reporter, total_rows=opened.rows)
     return opened.joined(scored.table())

@@ -255,8 +255,14 @@ def limits(document: dict[str, Any]) -> str:
     cut, rows = document["training"]["train_rows_cut"], document["data"]["train"]["rows"]
     part = READ[document["hyperparameters"].get("long_text", "head")]
     seen = "" if cut is None else f" ({cut:,} of {rows:,} training texts were longer)"
+    columns = document["data"]["train"]["columns"][:-1]
+    joined = []
+    if len(columns) > 1:
+        names = ", then ".join(map(inert, columns))
+        joined = [f"- Its texts were made of several columns: {names}; config.json has the joint."]
     return "\n".join(
         [
+            *joined,
             f"- It reads {part} {length:,} tokens of a text{seen}; the rest has no say.",
             "- The figures above hold for texts like the evaluation data. Other products, "
             "languages, lengths or times can be worse: measure on some labelled texts of your "

@@ -87,11 +87,20 @@ class FinetuneOptions:
         "and --trials.",
         group="Data",
     )
-    text_column: str | None = option(
+    text_column: str | tuple[str, ...] | None = option(
         None,
-        "Column of the reviews. Without it: text or review.",
+        "Column of the reviews; repeated, the values of several are joined. The model's folder "
+        "keeps the names for batch. Without it: text or review.",
         metavar="NAME",
+        multiple=True,
         group="Common",
+    )
+    text_joint: str | None = option(
+        None,
+        r"What is put between the values of several text columns, such as '\n'. Without it: an "
+        "empty line.",
+        metavar="TEXT",
+        group="Data",
     )
     label_column: str | None = option(
         None,

@@ -13,6 +13,8 @@ import numpy as np
 
 from batchsent.errors import DeviceError, ModelError, OutputError, UsageError
 from batchsent.files import atomic
+from batchsent.formats import ReadOptions
+from batchsent.formats.text_names import joint_of, names_of_text
 from batchsent.model import calibration, held_out
 from batchsent.model.calibration import softmax
 from batchsent.model.canaries import write_canaries
@@ -84,6 +86,7 @@ def write_model(folder: Path, trained: Trained, document: dict[str, Any]) -> Non
     # The evaluation cut reviews there: a scoring run must do the same to keep what it promises.
     trained.tokenizer.model_max_length = document["hyperparameters"]["max_length"]
     trained.model.config.long_text = document["hyperparameters"]["long_text"]
+    record_text_columns(trained.model.config, document["options"])
     trained.model.save_pretrained(folder)
     trained.tokenizer.save_pretrained(folder)
     if trained.held_out is not None:
@@ -91,6 +94,23 @@ def write_model(folder: Path, trained: Trained, document: dict[str, Any]) -> Non
         found = calibration.calibrate(*trained.held_out, weights_sha256=weights_sha256)
         document["calibration"] = dataclasses.asdict(found)
         (folder / calibration.FILE).write_bytes(calibration.dumps(found))
+
+
+def record_text_columns(config: Any, options: dict[str, Any]) -> None:
+    """Keep the text columns that were named in config.json: `batch` reads the same by default.
+
+    Those of a base model are forgotten.
+    """
+    reading = ReadOptions(text_column=options["text_column"], text_joint=options["text_joint"])
+    names = names_of_text(reading)
+    recorded: dict[str, Any] = {"text_columns": list(names)} if names else {}
+    if len(names) > 1:
+        recorded["text_joint"] = joint_of(reading, len(names))
+    for key in ("text_columns", "text_joint"):
+        if key in recorded:
+            setattr(config, key, recorded[key])
+        elif hasattr(config, key):
+            delattr(config, key)
 
 
 def write_papers(

@@ -14,11 +14,13 @@ from batchsent.filenames import expand, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
-from batchsent.formats.reading import find_column, find_text_column, list_columns
+from batchsent.formats.reading import find_column, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
 from batchsent.formats.streams import COMPRESSIONS
+from batchsent.formats.text_names import find_text_columns, joint_of
 from batchsent.model.loading import COMMIT
 from batchsent.text import first_line, printable
+from batchsent.text_columns import join_texts
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
@@ -51,11 +53,9 @@ def is_file(name: str) -> bool:
 
 def read_file(
     name: str,
-    text_column: str | None,
+    reading: ReadOptions,
     label_column: str | None,
     *,
-    delimiter: str | None = None,
-    encoding: str = "utf-8",
     with_probabilities: bool = False,
 ) -> Table:
     """Read the texts and labels of a CSV, TSV, JSON lines, Parquet or Arrow file, gzip or zstd too.
@@ -67,7 +67,6 @@ def read_file(
     path = expand(name)
     texts: list[str | None] = []
     cells: list[Any] = []
-    reading = ReadOptions(text_column=text_column, delimiter=delimiter, encoding=encoding)
     with closing(open_source(str(path), reading)) as source:
         label = choose_label(source.columns, label_column, source.name)
         each = [column for column in source.columns if column.startswith(PROBABILITY)]
@@ -78,13 +77,15 @@ def read_file(
             for column, found in taught.items():
                 found += chunk.columns[column]
         facts, warnings = source.facts(), source.warnings()
+        assert source.text_columns is not None
+        columns = [*source.text_columns.names, label]
     known = {
         "kind": "file",
         "name": path.name,
         "bytes": path.stat().st_size,
         # A Parquet source does not read from end to end, so its bytes are hashed here.
         "sha256": facts["sha256"] or sha256_of(path),
-        "columns": [facts["columns"]["text"], label],
+        "columns": columns,
     }
     return Table(path.name, texts, cells, known, taught, warnings)
 
@@ -154,7 +155,7 @@ def read_dataset(
     config: str | None,
     revision: str | None,
     split: str,
-    text_column: str | None,
+    reading: ReadOptions,
     label_column: str | None,
     keep_numbers: bool = False,
 ) -> tuple[Table, list[str]]:
@@ -176,21 +177,26 @@ def read_dataset(
             hint="check the name, the split and the network; a file of your own goes with --train "
             "FILE",
         ) from error
-    text = data.column_names[
-        find_text_column(data.column_names, ReadOptions(text_column=text_column), where)
+    named = [
+        data.column_names[position]
+        for position in find_text_columns(data.column_names, reading, where)
     ]
     label = choose_label(data.column_names, label_column, where)
-    texts = data.with_format("arrow")[:][text].to_pylist()
-    if not all(isinstance(value, str | None) for value in texts):
-        raise UsageError(
-            f"{where}: column {printable(text)} is not text", hint="name another --text-column"
-        )
+    table = data.with_format("arrow")[:]
+    columns = []
+    for text in named:
+        columns.append(table[text].to_pylist())
+        if not all(isinstance(value, str | None) for value in columns[-1]):
+            raise UsageError(
+                f"{where}: column {printable(text)} is not text", hint="name another --text-column"
+            )
+    texts = join_texts(columns, joint_of(reading, len(named)))
     cells = list(data[label])
     feature = data.features[label]
     if isinstance(feature, datasets.ClassLabel):
         # -1 is the Hub's sign for "no label", as in test splits of contests.
-        named = feature.int2str if not keep_numbers else int
-        cells = [None if cell is None or cell < 0 else named(cell) for cell in cells]
+        said = feature.int2str if not keep_numbers else int
+        cells = [None if cell is None or cell < 0 else said(cell) for cell in cells]
     local = is_folder(expand(name))
     facts = {
         "kind": "folder" if local else "dataset",
@@ -198,7 +204,7 @@ def read_dataset(
         "config": data.info.config_name,
         "split": split,
         "revision": revision if local else commit_of(data) or revision,
-        "columns": [text, label],
+        "columns": [*named, label],
     }
     return Table(facts["name"], texts, cells, facts), list(data.info.splits or {})
 

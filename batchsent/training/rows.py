@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
+from batchsent.formats.reading import ReadOptions
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.crops import add_crops
@@ -149,23 +150,21 @@ def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
 
 def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
     """Read labelled rows from a file or a data set, with the data set's split names."""
+    reading = ReadOptions(
+        text_column=settings.text_column,
+        text_joint=settings.text_joint,
+        delimiter=settings.delimiter,
+        encoding=settings.encoding,
+    )
+    label = settings.label_column
     if is_file(name):
-        text, label = settings.text_column, settings.label_column
-        table = read_file(
-            name,
-            text,
-            label,
-            delimiter=settings.delimiter,
-            encoding=settings.encoding,
-            with_probabilities=settings.distill,
-        )
-        return table, []
+        return read_file(name, reading, label, with_probabilities=settings.distill), []
     return read_dataset(
         name,
         config=settings.dataset_config,
         revision=settings.dataset_revision,
         split=split,
-        text_column=settings.text_column,
-        label_column=settings.label_column,
+        reading=reading,
+        label_column=label,
         keep_numbers=settings.labels is not None,
     )

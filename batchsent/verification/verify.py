@@ -41,9 +41,12 @@ class VerifyOptions(ReadOptions):
     What is not given is taken from the summary, where there is one.
     """
 
-    text_column: str | None = option(
+    text_column: str | tuple[str, ...] | None = option(
         None,
-        "Column with the reviews [default: that of the run, else the one called text or review].",
+        "Column with the reviews; may be repeated [default: those of the run, else the one called "
+        "text or review].",
+        metavar="NAME",
+        multiple=True,
         group="Common",
     )
     limit: int | None = option(

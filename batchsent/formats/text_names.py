@@ -1,0 +1,136 @@
+"""Which columns of an input are its text: as named, as the model was trained, else by the name."""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from batchsent.errors import UsageError
+from batchsent.formats.reading import RowOptions, find_column, list_columns, mend
+from batchsent.text import printable
+from batchsent.text_columns import JOINT, TextColumns
+
+TEXT_NAMES = ("text", "review")
+
+Options = TypeVar("Options", bound=RowOptions)
+
+# The text columns of those who name none, such as the model's; found when they are needed, since a
+# model may have to be fetched first.
+Usual = Callable[[], TextColumns | None]
+
+
+def with_usual(options: Options, has_column: Callable[[str], bool], usual: Usual | None) -> Options:
+    """Return the options with what `usual` says of the text where they say nothing.
+
+    Its columns are taken where the input has all of them.
+    """
+    named, joint = options.text_column, options.text_joint
+    single = isinstance(named, str) or options.text_column_index is not None
+    if usual is None or single or (named is not None and joint is not None):
+        return options
+    known = usual()
+    if known is None:
+        return options
+    if named is None:
+        if not all(map(has_column, known.names)):
+            return options
+        if known.single:
+            return replace(options, text_column=known.names[0])
+        named = known.names
+    return replace(options, text_column=named, text_joint=joint or known.joint)
+
+
+def chosen_by_model(options: RowOptions, text: TextColumns, known: TextColumns | None) -> bool:
+    """Tell whether the text columns of an input are those that its model was trained on."""
+    named = options.text_column is not None or options.text_column_index is not None
+    return not named and known is not None and known.names == text.names
+
+
+def names_of_text(options: RowOptions) -> tuple[str, ...]:
+    """Return the names of the text columns that were given."""
+    named = options.text_column or ()
+    return (named,) if isinstance(named, str) else named
+
+
+def joint_of(options: RowOptions, columns: int) -> str:
+    r"""Return what is put between the values of so many text columns: \n and \t are read.
+
+    Raises UsageError for a joint of one column.
+    """
+    if options.text_joint is None:
+        return JOINT
+    if columns == 1:
+        raise UsageError(
+            "--text-joint requires several text columns",
+            hint="name them: --text-column title --text-column body",
+        )
+    return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def find_text_columns(columns: list[str], options: RowOptions, name: str) -> list[int]:
+    """Return the positions of the text columns: as named, else the only one that shows as text.
+
+    Raises UsageError that lists the columns.
+    """
+    if options.text_column is not None and options.text_column_index is None:
+        named = names_of_text(options)
+        return [find_column(columns, wanted, "--text-column", name) for wanted in named]
+    return [_find_text_column(columns, options, name)]
+
+
+def _find_text_column(columns: list[str], options: RowOptions, name: str) -> int:
+    """Return the position of the text column that was not named."""
+    if options.text_column_index is not None:
+        index = options.text_column_index - 1
+        if not 0 <= index < len(columns):
+            raise UsageError(
+                f"{name} has {len(columns)} column(s), so there is no column "
+                f"{options.text_column_index}",
+                hint="--text-column-index counts from 1",
+            )
+        return index
+    matches = text_columns(columns)
+    if len(matches) == 1:
+        return matches[0]
+    listed = list_columns(columns)
+    if matches:
+        raise UsageError(
+            f"{name} has more than one column that could be the text: {listed}",
+            hint="name it with --text-column, or give its position with --text-column-index",
+        )
+    raise UsageError(
+        f"{name} has no column called text or review; its columns are {listed}",
+        hint=_near_text_name(columns) or mend(columns),
+    )
+
+
+def has_text_column(columns: list[str], options: RowOptions) -> bool:
+    """Tell whether the text column is named, or shows in its name."""
+    named = options.text_column is not None or options.text_column_index is not None
+    return named or len(text_columns(columns)) == 1
+
+
+def text_columns(columns: list[str]) -> list[int]:
+    """Return the positions of the columns that are the text by their names."""
+    return [n for n, column in enumerate(columns) if is_text_name(column)]
+
+
+def is_text_name(column: object) -> bool:
+    """Tell whether a column is the text without being named: text or review, any case."""
+    return isinstance(column, str) and column.lower() in TEXT_NAMES
+
+
+def _near_text_name(columns: list[str]) -> str | None:
+    """Propose the column whose name is text or review but for white space, or has it as a word."""
+    for column in columns:
+        if is_text_name(column.strip()):
+            return (
+                f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
+            )
+    for column in columns:
+        words = re.split(r"[\W_]+", column.lower())
+        # A header of one column is one line with another delimiter.
+        if len(columns) > 1 and not set(words).isdisjoint(TEXT_NAMES):
+            return f"did you mean --text-column {shlex.quote(printable(column))}?"
+    return None

@@ -1,0 +1,111 @@
+"""Early exit: a text of which the model is sure after its first layers skips the others.
+
+A model folder's `early_exit.json` has a small classifier of the first token's states after one of
+the layers, and a threshold. Where its most probable label reaches the threshold, its probabilities
+are the text's; every other text runs through all layers. The rule looks at one text alone, so the
+other texts of a batch do not change what it decides.
+
+Source: Schwartz et al., "The Right Tool for the Job: Matching Model and Instance Complexities",
+2020, https://arxiv.org/abs/2004.07453.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.errors import ModelError
+from batchsent.evaluation import summary
+from batchsent.model.files import read_own_json
+from batchsent.text import printable
+
+FILE = "early_exit.json"
+SCHEMA = "batchsent.early_exit/1"
+ABOUT = (
+    "A text skips the layers after `layer` where `weight` and `bias`, applied to the states of its "
+    "first token there, give a label a probability of `threshold` or more"
+)
+
+
+@dataclass(frozen=True)
+class EarlyExit:
+    """A classifier after `layer` layers, and how sure it must be."""
+
+    layer: int  # layers that every text runs through
+    threshold: float  # smallest probability of a label that ends there
+    weight: NDArray[np.float32]  # (labels, width)
+    bias: NDArray[np.float32]  # (labels,)
+
+    @cached_property
+    def _tensors(self) -> dict[str, tuple[Any, Any]]:
+        return {}
+
+    def probabilities(self, first: Any) -> Any:
+        """Return (texts, labels) float32 of the first tokens' states (texts, width)."""
+        import torch
+
+        device = str(first.device)
+        if device not in self._tensors:
+            self._tensors[device] = (
+                torch.from_numpy(self.weight).to(device),
+                torch.from_numpy(self.bias).to(device),
+            )
+        weight, bias = self._tensors[device]
+        return torch.softmax(torch.nn.functional.linear(first.float(), weight, bias), dim=-1)
+
+    def undecided(self, probabilities: Any) -> Any:
+        """Return the numbers of the texts that need the other layers; NaN decides nothing."""
+        return (~(probabilities.amax(dim=1) >= self.threshold)).nonzero().flatten()
+
+
+def read(folder: Path, labels: int, *, weights_sha256: str) -> EarlyExit | None:
+    """Read the early exit of a model folder; None where it has none.
+
+    Raises ModelError for a file that is damaged or belongs to other weights.
+    """
+    path = folder / FILE
+    hint = "copy or download the model again, or remove the file (no text skips layers then)"
+    try:
+        document = read_own_json(path, hint)
+    except FileNotFoundError:
+        return None
+    try:
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
+        found = EarlyExit(
+            int(document["layer"]),
+            float(document["threshold"]),
+            np.array(document["weight"], dtype=np.float32),
+            np.array(document["bias"], dtype=np.float32),
+        )
+        if found.weight.ndim != 2 or len(found.weight) != labels or found.bias.shape != (labels,):
+            raise ValueError(f"it is not about {labels} labels")
+        if not (np.isfinite(found.weight).all() and np.isfinite(found.bias).all()):
+            raise ValueError("a weight of it is not a number")
+        if not (found.layer >= 1 and 1 / labels < found.threshold <= 1):
+            raise ValueError("its layer or its threshold cannot be")
+        weights = document["weights_sha256"]
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        message = f"{printable(path)} is damaged: {printable(error)[:200]}"
+        raise ModelError(message, hint=hint) from error
+    if weights != weights_sha256:
+        message = f"{printable(path)} belongs to other weights than those in the folder"
+        raise ModelError(message, hint=hint)
+    return found
+
+
+def write(found: EarlyExit, folder: Path, weights_sha256: str) -> None:
+    """Write an early exit into the folder of the model that it was made for."""
+    document = {
+        "schema": SCHEMA,
+        "about": ABOUT,
+        "weights_sha256": weights_sha256,
+        "layer": found.layer,
+        "threshold": found.threshold,
+        "weight": [[float(f"{value:.6g}") for value in row] for row in found.weight],
+        "bias": [float(f"{value:.6g}") for value in found.bias],
+    }
+    (folder / FILE).write_bytes(summary.dumps(document))

@@ -1,0 +1,190 @@
+"""The CUDA path without a GPU: the unmodified encoders on fake CUDA tensors, which have shapes,
+formats and devices but no numbers, and torch's own operator with a kernel for the CPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.attention import varlen
+
+from batchsent.model.device import Device
+from batchsent.model.encoder import StockEncoder, _packed
+from batchsent.model.loading import LoadedModel, identify, load_model
+from batchsent.model.packed import PackedEncoder, VarlenAttention, has_varlen
+from batchsent.model.weights import extract_weights
+from tests.models import make_model
+from tests.test_encoder import KINDS, alone, reference_varlen, texts_of_many_lengths, through
+
+GPU = Device("cuda:1", "NVIDIA H200", "float16", "a test", (9, 0), 10**11)
+LENGTHS = np.array([64, 30, 17, 3])
+
+
+def index_by_operators(self, index):
+    """Index by operators alone: Tensor.__getitem__ asks for a device guard, which CPU builds lack."""
+    index = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(item, torch.Tensor) for item in index):
+        tensors = [item if isinstance(item, torch.Tensor) else None for item in index]
+        return torch.ops.aten.index.Tensor(self, tensors)
+    out, dimension = self, 0
+    for item in index:
+        if item is None:
+            out = torch.ops.aten.unsqueeze(out, dimension)
+            dimension += 1
+        elif isinstance(item, int):
+            out = torch.ops.aten.select.int(out, dimension, item)
+        else:
+            assert isinstance(item, slice)
+            if item != slice(None):
+                bounds = (item.start, item.stop, item.step or 1)
+                out = torch.ops.aten.slice.Tensor(out, dimension, *bounds)
+            dimension += 1
+    return out
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """Make every new tensor a fake one; its device is real to all that checks it."""
+    real = torch.from_numpy
+
+    def from_numpy(array):  # no operator, so the mode does not see it
+        return torch.empty(array.shape, dtype=real(np.empty(0, array.dtype)).dtype)
+
+    def contiguous(self, **_):
+        return torch.ops.aten.clone(self, memory_format=torch.contiguous_format)
+
+    with FakeTensorMode() as mode:
+        monkeypatch.setattr(torch, "from_numpy", from_numpy)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
+        monkeypatch.setattr(FakeTensor, "__getitem__", index_by_operators, raising=False)
+        monkeypatch.setattr(FakeTensor, "contiguous", contiguous, raising=False)
+        yield mode
+
+
+def module_of(kind):
+    """Return a classifier of two labels, two layers and heads of 16 numbers on the fake GPU."""
+    names = {"distilbert": "DistilBert", "bert": "Bert", "roberta": "Roberta"}
+    if kind == "distilbert":
+        sizes = {"dim": 32, "hidden_dim": 64, "n_layers": 3, "n_heads": 2}
+    else:
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+        sizes["num_attention_heads"] = 2
+    config = getattr(transformers, f"{names[kind]}Config")(vocab_size=500, num_labels=2, **sizes)
+    module = getattr(transformers, f"{names[kind]}ForSequenceClassification")(config)
+    for part in module.modules():
+        for store in (part._parameters, part._buffers):
+            for name, value in store.items():
+                if value is not None:
+                    dtype = torch.float16 if value.is_floating_point() else value.dtype
+                    store[name] = torch.empty(value.shape, dtype=dtype, device=GPU.name)
+                    if store is part._parameters:
+                        store[name] = torch.nn.Parameter(store[name], requires_grad=False)
+    module.set_attn_implementation("sdpa")
+    return module.eval()
+
+
+def model_of(module):
+    """Return a loaded model on the fake GPU."""
+
+    class Tokenizer:
+        pad_token_id = 0
+
+    return LoadedModel(None, module, Tokenizer, GPU, 64, module.config)
+
+
+def ids_of(lengths):
+    return np.zeros(lengths.sum(), np.int32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
+    """Device, number format, strides, alignment and counts, in every layer; the result is float32
+    on the same GPU.
+    """
+    encoder = _packed(model_of(module_of(kind)))
+    kernel, calls = encoder.attention.kernel, []
+
+    def checked(query, key, value, starts, key_starts, longest, longest_key):
+        for part in (query, key, value):
+            assert (part.device, part.dtype) == (torch.device(GPU.name), torch.float16)
+            assert part.stride(-1) == 1
+            assert part.stride(0) % 8 == part.storage_offset() % 8 == 0  # it loads 16 bytes
+            assert part.shape[-1] % 8 == 0
+        for part in (starts, key_starts):
+            assert (part.device, part.dtype) == (torch.device(GPU.name), torch.int32)
+            assert part.is_contiguous()
+        assert type(longest) is type(longest_key) is int
+        calls.append((len(query), len(key), longest, longest_key))
+        return kernel(query, key, value, starts, key_starts, longest, longest_key)
+
+    encoder.attention.kernel = checked
+    found = encoder.probabilities(ids_of(LENGTHS), LENGTHS)
+    assert (found.device, found.dtype) == (torch.device(GPU.name), torch.float32)
+    assert found.shape == (4, 2)
+    # The last layer asks for the first token of each text only.
+    assert calls == [(114, 114, 64, 64)] * 2 + [(4, 114, 1, 64)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [(9, 9), (9, 5)])
+def test_transformers_own_way_stays_on_the_gpu(kind, lengths, fake_cuda):
+    """With a mask and without one."""
+    encoder = StockEncoder(model_of(module_of(kind)), "padded", "a test")
+    found = encoder.probabilities(ids_of(np.array(lengths)), np.array(lengths))
+    assert (found.device, found.dtype) == (torch.device(GPU.name), torch.float32)
+
+
+def test_a_tensor_left_on_the_cpu_is_found(fake_cuda):
+    """The tests above can fail: fake tensors of two devices do not go together."""
+    encoder = _packed(model_of(module_of("distilbert")))
+    encoder.positions = torch.empty(encoder.positions.shape, dtype=torch.float16, device="cpu")
+    with pytest.raises(RuntimeError, match="device"):
+        encoder.probabilities(ids_of(LENGTHS), LENGTHS)
+
+
+# --- torch's own operator
+
+
+def on_cpu(query, key, value, starts, key_starts, longest, longest_key, *_, **__):
+    """Compute what the operator computes, with a kernel written out."""
+    found = reference_varlen(query, key, value, starts, key_starts, longest, longest_key)
+    spread = torch.zeros(query.shape[1], len(query))
+    return found.contiguous(), spread, torch.zeros(2, dtype=torch.uint64)
+
+
+@pytest.fixture(scope="module")
+def operator():
+    """Return torch's operator, which has a kernel for CUDA only, with one for the CPU."""
+    assert has_varlen()
+    varlen._varlen_attn.register_kernel("cpu", on_cpu)
+    return torch.ops.torch_attn._varlen_attn.default
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchs_own_operator_scores_as_transformers_does(kind, operator, tmp_path):
+    """Through varlen_attn itself, with the arguments of this version of torch."""
+    folder = make_model(tmp_path / kind, kind, labels=("a", "b", "c"))
+    model = load_model(identify(str(folder)), device="cpu")
+    texts = texts_of_many_lengths(20)
+    encoder = PackedEncoder(
+        extract_weights(model.module), "cpu", VarlenAttention(), "packed", "test"
+    )
+    found = through(encoder, model, texts, 700, "packed")
+    np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_the_operator_passes_torchs_own_checks(first_only, operator):
+    """opcheck: it changes none of the views that it gets, and its fake form is like the real one."""
+    states = torch.randn(26, 3 * 32).unflatten(-1, (3, 2, 16))
+    query, key, value = states.unbind(1)
+    starts = torch.tensor([0, 17, 20, 26], dtype=torch.int32)
+    query_starts, longest = starts, 17
+    if first_only:
+        query, query_starts, longest = query[starts[:-1].long()], torch.arange(4).int(), 1
+    torch.library.opcheck(
+        operator,
+        (query, key, value, query_starts, starts, longest, 17),
+        test_utils=("test_schema", "test_faketensor"),
+    )
