@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from os import PathLike, fspath
 from typing import Any
 
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import InputError, Interrupted, UsageError
 from batchsent.filenames import exists, is_regular
 from batchsent.files.signals import Signals
 from batchsent.formats import ReadOptions, open_source, receipt
@@ -73,12 +73,15 @@ def check(model: str | None, settings: InfoOptions, reporter: Reporter) -> dict[
     Signals end the processes that measure. Raises what `info` raises, and Interrupted.
     """
     identity = identify(model, settings.revision)
-    options = {
-        name: getattr(settings, name) for name in [field.name for field in fields(ModelOptions)]
-    }
+    options = {field.name: getattr(settings, field.name) for field in fields(ModelOptions)}
+    # Torch, which a device is looked for with, is imported by the processes that measure.
     check_model_options(identity, replace(settings, device="auto", precision="auto"))
-    with Signals():
-        return check_ways(Checker(identity, ModelOptions(**options)), reporter)
+    try:
+        with Signals():
+            return check_ways(Checker(identity, ModelOptions(**options)), reporter)
+    except Interrupted as error:
+        error.hint = None  # there is nothing to resume
+        raise
 
 
 def read_receipt(path: str) -> dict[str, Any]:
