@@ -6,7 +6,8 @@ from typing import Any
 
 from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
-from batchsent.formats.frames import FrameRows, is_column, is_frame, open_column
+from batchsent.formats.frame_rows import FrameRows
+from batchsent.formats.frames import is_column, is_frame, open_column
 from batchsent.formats.reading import RowOptions
 from batchsent.formats.text_column import is_text_type
 from batchsent.texts import list_chunks

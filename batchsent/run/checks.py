@@ -1,5 +1,6 @@
 """Checks before the model is loaded: do the options fit together, can every row be read."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     if options.reuse and paths.data is None:
         raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
-    if len(set(options.reuse)) < len(options.reuse):
+    if len(set(map(os.path.realpath, options.reuse))) < len(options.reuse):
         raise UsageError("--reuse names an output twice", hint="name it once")
     if options.report_examples > MOST_EXAMPLES:
         raise UsageError(

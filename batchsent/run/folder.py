@@ -1,9 +1,8 @@
 """Several inputs, and trees of them, into one folder: a run each, and one summary of the whole."""
 
 import contextlib
-import functools
+import dataclasses
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,31 @@ from batchsent.errors import (
     ModelError,
     UsageError,
 )
-from batchsent.filenames import check_new, exists, is_folder
-from batchsent.files.atomic import fsync_directory, output_errors, temporary_path, write_file
+from batchsent.filenames import exists, is_folder
+from batchsent.files.atomic import fsync_directory, output_errors, write_file
 from batchsent.files.signals import Signals
-from batchsent.formats.dumps import (
-    LEFT_OUT,
-    Found,
-    find_dumps,
-    has_format,
-    is_several,
-    output_name,
-)
+from batchsent.formats.dumps import LEFT_OUT, Found, is_several
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.batch import Run
 from batchsent.run.changed_inputs import HINTS, WatchedInputs
 from batchsent.run.checks import check_options
+from batchsent.run.folder_plan import (
+    SCHEMA,
+    SUMMARY_NAME,
+    check_apart,
+    check_reuse,
+    check_summary,
+    plan_outputs,
+)
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.plan import check_model
 from batchsent.text import printable
 
-SCHEMA = "batchsent.dumps/1"
-SUMMARY_NAME = "batchsent.summary.json"
+# What the summary of the whole adds up of what was reused.
+REUSE_COUNTS = ("reused_rows", "new_rows", "gone_rows")
 
 
 def batch_all(
@@ -53,8 +53,7 @@ def batch_all(
     """Score one input into a file, or several (or a folder, or a pattern) into a folder.
 
     What is below an input folder, or below the part of a pattern without wildcards, has the same
-    place below the output folder.
-    Every file is a run of its own: what is finished already is skipped, one that fails does not
+    place below the output folder. Every file is a run of its own: what is finished already is skipped, one that fails does not
     stop the others. The model is loaded once, and only if there is something to score. Returns the
     summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
     3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
@@ -67,11 +66,6 @@ def batch_all(
     with Signals() as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
-        if settings.reuse:
-            raise UsageError(
-                "--reuse is for one input, and there are several",
-                hint="score them one by one, each with the output to reuse",
-            )
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
                 "--summary, --rejects and --disagreements name one file, not one for each input",
@@ -80,6 +74,7 @@ def batch_all(
         folder = Path(output)
         pairs, found = plan_outputs(inputs, output, settings)
         check_apart(pairs, settings)
+        check_reuse(settings, folder)
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]
@@ -98,7 +93,7 @@ def batch_all(
                     run_file(
                         source,
                         target,
-                        settings,
+                        with_reused(settings, source, target.relative_to(folder), reporter),
                         models,
                         reporter,
                         signals,
@@ -115,6 +110,11 @@ def batch_all(
                 }
                 files.append(entry | failed_entry(unread.path, error, reporter))
             document = summary_of(files, found)
+            if settings.reuse:
+                document["reuse"] = {
+                    name: sum(file["reuse"][name] for file in files if file.get("reuse"))
+                    for name in REUSE_COUNTS
+                }
             if not settings.dry_run:
                 write_file(folder / SUMMARY_NAME, (json.dumps(document, indent=1) + "\n").encode())
     return document
@@ -173,6 +173,9 @@ def run_file(
         written[identity_of(target)] = target
     reporter.file_finished(document, printable(target))
     rows = document.get("rows") if isinstance(document.get("rows"), dict) else None
+    reuse = document.get("run", {}).get("reuse")
+    if reuse is not None:
+        entry["reuse"] = {name: reuse[name] for name in REUSE_COUNTS}
     return entry | {
         "status": document["status"],
         "exit_code": document.get("exit_code", 0),
@@ -180,6 +183,19 @@ def run_file(
         "change": None,
         "error": None,
     }
+
+
+def with_reused(
+    settings: BatchOptions, source: str, inside: Path, reporter: Reporter
+) -> BatchOptions:
+    """Return the options of one file: it reuses what has its output's place in the folders."""
+    if not settings.reuse:
+        return settings
+    old = [str(Path(folder) / inside) for folder in settings.reuse]
+    there = tuple(path for path in old if exists(path))
+    if not there:
+        reporter.notice(f"nothing to reuse for {printable(source)}: no {printable(old[-1])}")
+    return dataclasses.replace(settings, reuse=there)
 
 
 def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict[str, Any]:
@@ -260,111 +276,3 @@ def report_left_out(found: Found, reporter: Reporter) -> None:
     usual = found.in_words("other_formats", "hidden", "own")
     if usual:
         reporter.notice(f"left out {usual}", left_out=dict(found.left_out))
-
-
-def check_summary(path: Path) -> None:
-    """Refuse to replace a file that is not the summary of earlier runs into this folder.
-
-    Raises UsageError.
-    """
-    if not os.path.lexists(path):
-        return
-    own = False
-    if path.is_file() and not path.is_symlink():
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            own = json.loads(path.read_bytes()).get("schema") == SCHEMA
-    if not own:
-        raise UsageError(
-            f"{printable(path)} exists already and is not a summary of batchsent",
-            hint="move it, choose another folder with -o, or add --overwrite to replace it",
-        )
-
-
-def plan_outputs(
-    inputs: Sequence[str], output: str, settings: BatchOptions
-) -> tuple[list[tuple[str, Path]], Found]:
-    """Return every input with its output, which is in the output folder where the input was.
-
-    Also returns all that was found. Raises UsageError for inputs that would share an output, and
-    InputError where no folder can be read.
-    """
-    folder = Path(output)
-    check_output_folder(folder, output)
-    for given in inputs:
-        if given == "-":
-            raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
-        if is_folder(given) and exists(folder) and folder.samefile(given):
-            # The next run would take the outputs of this one for dumps.
-            raise UsageError(
-                f"{printable(given)} is input and output", hint="name another folder with -o"
-            )
-    found = find_dumps(inputs, folder, prefix=settings.prefix, input_format=settings.input_format)
-    if not found.dumps:
-        for _, error in found.unread:
-            raise error
-        left_out = found.in_words(*LEFT_OUT)
-        raise UsageError(
-            "there is no file to score in "
-            + ", ".join(map(printable, inputs))
-            + (f": left out {left_out}" if left_out else ""),
-            hint="name the files",
-        )
-    pairs: dict[Path, str] = {}
-    for dump in found.dumps:
-        name = output_name(dump.inside.name, settings.output_format)
-        target = folder / dump.inside.parent / name
-        if target in pairs:
-            raise UsageError(
-                f"{printable(dump.path)} and {printable(pairs[target])} would both become "
-                f"{printable(target)}",
-                hint="score them into different folders; what is inside one input folder keeps "
-                "its sub-folders",
-            )
-        pairs[target] = dump.path
-    return [(path, target) for target, path in pairs.items()], found
-
-
-def check_output_folder(folder: Path, output: str) -> None:
-    """Refuse what is not, and cannot become, a folder for outputs. Raises UsageError."""
-    if output == "-":
-        raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
-    check_new(folder, temporary_path(folder))
-    if exists(folder) and not is_folder(folder):
-        raise UsageError(
-            f"several inputs go into a folder, and {printable(output)} is a file",
-            hint="name a folder with -o",
-        )
-    if not exists(folder) and not output.endswith("/") and has_format(output, "output"):
-        raise UsageError(
-            f"several inputs go into a folder, and {printable(output)} is the name of a file",
-            hint=f"name a folder with -o; -o {printable(output)}/ makes one of this name",
-        )
-    if not is_folder(folder.parent):
-        raise UsageError(
-            f"the folder {printable(folder.parent)} does not exist", hint="make it first"
-        )
-
-
-def check_apart(pairs: Sequence[tuple[str, Path]], settings: BatchOptions) -> None:
-    """Refuse inputs of which one's output, or a file beside it, has the place of another's.
-
-    Neither may it be another input, or a folder that another output is in. Raises UsageError.
-    """
-    outputs = {target: source for source, target in pairs}
-    folders = {above: source for source, target in pairs for above in target.parents}
-    real = functools.cache(lambda above: Path(os.path.realpath(above)))
-    inputs = {real(path.parent) / path.name: path for path in map(Path, outputs.values())}
-    for source, target in pairs:
-        for role, path in RunPaths.of(source, str(target), settings).written.items():
-            what = f"{printable(path)} would be both the {role} of {printable(source)} and"
-            other = ""
-            if role != "output" and path in outputs:
-                other = f"the output of {printable(outputs[path])}"
-            elif path in folders:
-                other = f"a folder with the output of {printable(folders[path])}"
-            else:
-                same = inputs.get(real(path.parent) / path.name)
-                if same is not None:
-                    other = f"the input {printable(same)}"
-            if other:
-                raise UsageError(f"{what} {other}", hint="score them into different folders")
