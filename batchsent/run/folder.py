@@ -13,14 +13,17 @@ from batchsent.errors import (
     DeviceError,
     Interrupted,
     ModelError,
+    TimeUp,
     UsageError,
 )
 from batchsent.filenames import exists, is_folder
 from batchsent.files.atomic import fsync_directory, output_errors, write_file
+from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.dumps import LEFT_OUT, Found, is_several
 from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.run.again import saying_how_to_go_on
 from batchsent.run.batch import Run
 from batchsent.run.changed_inputs import HINTS, WatchedInputs
 from batchsent.run.checks import check_options
@@ -57,13 +60,15 @@ def batch_all(
     stop the others. The model is loaded once, and only if there is something to score. Returns the
     summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
     3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
-    what is wrong for every file (options, model, device), Interrupted on a signal.
+    what is wrong for every file (options, model, device), Interrupted on a signal, TimeUp at
+    the end of the time that the options give.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
     several = len(inputs) != 1 or is_several(inputs[0])
-    with Signals() as signals:
+    deadline = Deadline.of(settings.stop_after, settings.stop_at)
+    with saying_how_to_go_on(), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
@@ -83,24 +88,22 @@ def batch_all(
         if not settings.dry_run and not settings.overwrite:
             check_summary(folder / SUMMARY_NAME)
         report_left_out(found, reporter)
-        files = []
+        files: list[dict[str, Any]] = []
         watched = WatchedInputs()
         written: dict[tuple[int, int], Path] = {}
         with made_folder(folder):  # in a dry run too: each run looks whether it could write there
-            for number, (source, target) in enumerate(pairs, start=1):
-                watched.add(source)
-                files.append(
-                    run_file(
-                        source,
-                        target,
-                        with_reused(settings, source, target.relative_to(folder), reporter),
-                        models,
-                        reporter,
-                        signals,
-                        (number, len(pairs)),
-                        written,
+            try:
+                for source, target in pairs:
+                    signals.check()
+                    watched.add(source)
+                    own = with_reused(settings, source, target.relative_to(folder), reporter)
+                    position = (len(files) + 1, len(pairs))
+                    files.append(
+                        run_file(source, target, own, models, reporter, signals, position, written)
                     )
-                )
+            except TimeUp as error:
+                error.message += f"; {len(files)} of {len(pairs)} files are finished"
+                raise
             for (source, _), file in zip(pairs, files, strict=True):
                 note_change(source, file, watched, reporter)
             for unread, error in found.unread:
