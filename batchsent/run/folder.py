@@ -63,7 +63,7 @@ def batch_all(
     models = models or OneModel(settings)
     several = len(inputs) != 1 or (inputs[0] != "-" and is_folder(inputs[0]))
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
-    with saying_how_to_go_on(), Signals(deadline) as signals:
+    with saying_how_to_go_on(inputs), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
@@ -96,7 +96,8 @@ def batch_all(
                     run_file(source, target, settings, models, reporter, signals, position)
                 )
         except TimeUp as error:
-            error.message += f"; {len(files)} of {len(pairs)} files are finished"
+            finished = [file for file in files if file["exit_code"] in {0, EXIT_ROWS_REJECTED}]
+            error.message += f"; {len(finished)} of {len(pairs)} files are finished"
             raise
         finally:
             if settings.dry_run and made:  # each run looks whether it could write there
