@@ -149,6 +149,11 @@ def test_the_summary_keeps_to_its_schema(dump, tmp_path):
             "no column called bodi; its columns are id, title, body",
             "did you mean --text-column body?",
         ),
+        (
+            {"text_column": "title,body"},
+            "no column called title,body",
+            "name each by itself: --text-column title --text-column body",
+        ),
         ({"text_column": ["id", ""]}, "--text-column is empty", "leave it out"),
         ({"text_column": "body", "text_joint": "x"}, "--text-joint requires several", "title"),
         ({"text_column": BOTH, "text_joint": ""}, "--text-joint is empty", "leave it out"),
