@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +14,16 @@ DISCARDING = {"--restart"}
 
 
 @contextmanager
-def saying_how_to_go_on() -> Iterator[None]:
+def saying_how_to_go_on(inputs: Sequence[str]) -> Iterator[None]:
     """Give an error of time that is up, on its way out of the block, what to do next."""
     try:
         yield
     except TimeUp as error:
-        error.hint = how_to_go_on()
+        error.hint = how_to_go_on(piped="-" in inputs)
         raise
 
 
-def how_to_go_on() -> str:
+def how_to_go_on(*, piped: bool) -> str:
     """Return the command that goes on, or what a Python program does."""
     if not is_command():
         return "call batch again with the same arguments to go on"
@@ -31,5 +31,5 @@ def how_to_go_on() -> str:
     program = ["batchsent"]
     if Path(sys.argv[0]).name == "__main__.py":
         program = ["python", "-m", "batchsent"]
-    piped = "pipe the same input in again and " if "-" in words else ""
-    return f"{piped}run this to go on: {shlex.join([*program, *words])}"
+    first = "pipe the same input in again and " if piped else ""
+    return f"{first}run this to go on: {shlex.join([*program, *words])}"

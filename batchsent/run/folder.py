@@ -56,19 +56,19 @@ def batch_all(
     """Score one input into a file, or several (or a folder, or a pattern) into a folder.
 
     What is below an input folder, or below the part of a pattern without wildcards, has the same
-    place below the output folder. Every file is a run of its own: what is finished already is skipped, one that fails does not
-    stop the others. The model is loaded once, and only if there is something to score. Returns the
-    summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
-    3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
-    what is wrong for every file (options, model, device), Interrupted on a signal, TimeUp at
-    the end of the time that the options give.
+    place below the output folder. Every file is a run of its own: what is finished already is
+    skipped, one that fails does not stop the others. The model is loaded once, and only if there is
+    something to score. Returns the summary of the one run, or of the whole with `files` in the
+    order of the inputs; `exit_code` is 3 when a file failed, and that of the first failure when all
+    failed. Raises BatchsentError for what is wrong for every file (options, model, device),
+    Interrupted on a signal, TimeUp at the end of the time that the options give.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
     several = len(inputs) != 1 or is_several(inputs[0])
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
-    with saying_how_to_go_on(), Signals(deadline) as signals:
+    with saying_how_to_go_on(inputs), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
@@ -101,8 +101,9 @@ def batch_all(
                     files.append(
                         run_file(source, target, own, models, reporter, signals, position, written)
                     )
-            except TimeUp as error:
-                error.message += f"; {len(files)} of {len(pairs)} files are finished"
+            except TimeUp as time_up:
+                done = [file for file in files if file["exit_code"] in {0, EXIT_ROWS_REJECTED}]
+                time_up.message += f"; {len(done)} of {len(pairs)} files are finished"
                 raise
             for (source, _), file in zip(pairs, files, strict=True):
                 note_change(source, file, watched, reporter)
