@@ -135,6 +135,7 @@ def batch_command(
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
     CSV, TSV, JSON lines, Parquet and Arrow streams, gzip and zstd by suffix; - is stdin or stdout.
+    INPUT may be a URL: https://, hf://, s3://, gs://, abfs://.
     The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
     resumes where it stopped.
     """

@@ -154,6 +154,8 @@ class Source(Rows, Protocol):
     """An opened input: its header has been read and its columns checked."""
 
     format: str
+    # what a store says that tells the object from a changed one; None for files and pipes
+    version: str | None
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.

@@ -30,6 +30,7 @@ from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.plan import check_model
 from batchsent.text import printable
+from batchsent.urls import file_name
 
 SCHEMA = "batchsent.dumps/1"
 SUMMARY_NAME = "batchsent.summary.json"
@@ -211,7 +212,7 @@ def plan_outputs(
         )
     pairs: dict[Path, str] = {}
     for path in paths:
-        target = folder / output_name(Path(path).name, settings.output_format)
+        target = folder / output_name(file_name(path), settings.output_format)
         if target in pairs:
             raise UsageError(
                 f"{printable(path)} and {printable(pairs[target])} would both become "
