@@ -63,7 +63,7 @@ def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Model
             print(redacted(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
         say_error(
             f"a bug in batchsent: {type(error).__name__}: {error}",
-            "please report it with the traceback",
+            "please report it with the traceback and what `batchsent info --check` prints",
             code,
             as_json=as_json,
         )

@@ -113,6 +113,23 @@ def test_the_way_of_a_run_is_measured_once_and_marked(tiny_model, tmp_path):
     assert found["failure"] is None
 
 
+def test_a_model_that_runs_as_the_reference_has_one_row_for_both(tiny_model, tmp_path):
+    """An architecture that is not packed, on the CPU: what a run chooses is transformers' way."""
+    child = CHILD.replace('{"device": "cuda:0", "precision": "float16"}, "r', 'way0, "r')
+    child = child.replace(
+        "FIGURES = {", 'way0 = {"device": "cpu", "precision": "float32"}\nFIGURES = {', 1
+    )
+    script = tmp_path / "child.py"
+    stock = "if path is None: FIGURES = FIGURES | {'path': 'transformers, equal lengths'}"
+    script.write_text(f"{child}\n{stock}\nanswer(found=FIGURES)\n")
+    checker = Checker(identify(str(tiny_model)), ModelOptions(), (sys.executable, str(script)), 20)
+    found = check_ways(checker, Reporter())["check"]
+    ways = [(row["device"], row["path"], row["default"]) for row in found["ways"]]
+    assert ways[0] == ("cpu", "transformers", True)
+    assert len(set(ways)) == len(ways) == 4
+    assert found["failure"] is None
+
+
 FAULTS = {
     "os.kill(os.getpid(), signal.SIGSEGV)": "was ended by SIGSEGV",
     "os.kill(os.getpid(), signal.SIGKILL)": "was ended by SIGKILL, as where memory is full",
@@ -275,6 +292,15 @@ def test_the_ways_of_this_machine_agree(tiny_model):
     except UsageError:
         return
     assert not why_not_trusted(measure(job_of(tiny_model, "int8", wanted=wanted)))
+
+
+def test_a_model_that_reads_three_tokens_is_measured_too(tiny_model):
+    """The least that --max-length allows: one token of a text."""
+    job = job_of(tiny_model, path="transformers")
+    job["options"]["max_length"] = 3
+    found = measure(job)
+    assert (found["texts"], found["longest"]) == (2, 3)
+    assert not why_not_trusted(found)
 
 
 def test_texts_have_every_length_up_to_the_limit(subject):

@@ -11,9 +11,10 @@ import torch
 from batchsent.chunk import SCORED
 from batchsent.commands.batch import batch
 from batchsent.errors import DeviceError, ModelError
+from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import Device
 from batchsent.model.encoder import PackedEncoder, StockEncoder, _check_against_reference
-from batchsent.model.loading import LoadedModel, identify, load_model
+from batchsent.model.loading import LoadedModel, identify, load_model, load_module
 from batchsent.model.packed import attention_by_length
 from batchsent.model.weights import extract_weights
 from tests.models import make_model
@@ -186,6 +187,46 @@ def loaded(tmp_path_factory):
     return model, LoadedModel(
         model.identity, model.module, model.tokenizer, on_gpu, 64, model.config
     )
+
+
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
+FULL = "CUDA out of memory. Tried to allocate 90.00 MiB"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [(BUSY, f"NVIDIA H200 failed: {BUSY}"), (FULL, "has no room for the model")],
+)
+def test_a_gpu_that_cannot_take_the_weights_is_a_device_error(loaded, monkeypatch, said, message):
+    """Full, or held by another program: exit 7 with what to do."""
+    _, gpu = loaded
+    monkeypatch.setattr(torch.nn.Module, "to", raising(said))
+    with pytest.raises(DeviceError) as caught:
+        load_module(gpu.identity, gpu.device)
+    assert message in caught.value.message
+    assert "end" in caught.value.hint
+
+
+@pytest.mark.parametrize("said", [BUSY, FULL])
+def test_a_gpu_that_cannot_take_the_weights_of_a_checked_model_is_not_the_models_fault(
+    loaded, monkeypatch, tmp_path, said
+):
+    """Without transformers, as predict loads it: exit 7 too, and not "copy the model again"."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _, gpu = loaded
+    record_check(gpu)
+    monkeypatch.setattr(torch.Tensor, "to", raising(said))
+    with pytest.raises(DeviceError) as caught:
+        load_checked(gpu.identity, gpu.device, 64)
+    assert caught.value.exit_code == 7
+    assert "copy" not in caught.value.hint
+
+
+def raising(said):
+    def to(self, *arguments, **settings):
+        raise RuntimeError(f"{said}\nmore lines")
+
+    return to
 
 
 class Raises:

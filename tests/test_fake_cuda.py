@@ -2,6 +2,8 @@
 formats and devices but no numbers, and torch's own operator with a kernel for the CPU.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn.attention import varlen
 
 from batchsent.model.device import Device
 from batchsent.model.encoder import StockEncoder, _packed
-from batchsent.model.loading import LoadedModel, identify, load_model
+from batchsent.model.loading import LoadedModel, ModelIdentity, identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, has_varlen
 from batchsent.model.weights import extract_weights
 from tests.models import make_model
@@ -90,7 +92,9 @@ def model_of(module):
     class Tokenizer:
         pad_token_id = 0
 
-    return LoadedModel(None, module, Tokenizer, GPU, 64, module.config)
+    labels = ("NEGATIVE", "POSITIVE")
+    identity = ModelIdentity("none", Path("none"), None, "", "", "", labels, 64, "None")
+    return LoadedModel(identity, module, Tokenizer, GPU, 64, module.config)
 
 
 def ids_of(lengths):

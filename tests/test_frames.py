@@ -380,6 +380,17 @@ def test_pandas_columns_of_several_levels_keep_them():
         score(scored, text_column=("review", "text"))
 
 
+def test_several_text_columns_are_named_as_pandas_has_them():
+    """A tuple is one column where the frame has it, and several where it does not."""
+    frame = pd.DataFrame([["great", "film"], [None, "bad"]])
+    labels = [expected(text)[0] for text in ("great\n\nfilm", "bad")]
+    for names in ([0, 1], (0, 1)):
+        assert list(score(frame, text_column=names)["label"]) == labels
+    several = frame.set_axis(pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]), axis=1)
+    assert list(score(several, text_column=[("a", "x"), ("a", "y")])["label"]) == labels
+    assert list(score(several, text_column=("a", "y"))["label"])[1:] == labels[1:]
+
+
 def test_halves_of_surrogate_pairs_do_not_stop_a_frame():
     """They are read as the model reads them in a list."""
     scored = score(pd.DataFrame({"text": pd.Series(["a \ud83d\ude00 \ud800"], dtype=object)}))

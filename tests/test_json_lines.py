@@ -304,6 +304,17 @@ def test_l03_a_line_that_is_no_object_with_a_text_is_a_bad_row(tmp_path, line, r
     assert verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")["rows"]["rejected"] == 1
 
 
+@pytest.mark.parametrize("depth", [480, 499, 500, 700, 900, 950, 985])
+def test_l03_what_is_read_once_is_read_again(tmp_path, depth):
+    """A nested value is a bad row by its depth alone, however deep the calls are where it is read."""
+    nested = b"[" * depth + b"]" * depth
+    data = b'{"text":"good"}\n{"text":"a","x":' + nested + b"}\n"
+    for out in ("out.jsonl", "out.csv"):
+        found = score(tmp_path, data, bad_rows="reject", out=out)
+        assert (nested in found) == (depth < 500)
+        assert verify(tmp_path / "in.jsonl", tmp_path / out)["rows"]["rejected"] == (depth >= 500)
+
+
 def test_invalid_bytes_are_bad_rows_where_that_is_asked(tmp_path):
     """Without --encoding-errors strict the model reads U+FFFD, and a warning says so."""
     (tmp_path / "in.jsonl").write_bytes(b'{"text":"caf\xe9"}\n{"text":"half \\ud83d"}\n')
@@ -330,6 +341,7 @@ def test_a_value_beyond_the_cap_is_a_bad_row(tmp_path):
         (b'[\n  {\n    "text": "a"\n  }\n]\n', "a JSON array, not JSON lines", "jq -c '.[]' "),
         (b'{\n  "text": "a"\n}\n', "line 1: not a JSON object", "jq -c . "),
         (b"", "empty input", "a line with an object"),
+        (b"{}\n{ }\n", "have no members", "a member text"),
         (b"\n \r\n", "only blank lines", "a line with an object"),
         ('{"text":"a"}\n'.encode("utf-16"), "looks like UTF-16", "iconv"),
         ('{"text":"a"}\n'.encode("utf-16-le"), "looks like UTF-16", "iconv"),
@@ -372,6 +384,16 @@ def test_a_missing_text_column_is_told_with_the_members(tmp_path):
     """The error lists what the first lines have."""
     with pytest.raises(UsageError, match="its columns are id, body"):
         score(tmp_path, b'{"id":1}\n{"body":"x"}\n')
+
+
+def test_a_json_file_is_asked_whether_it_has_lines(tmp_path):
+    """Dumps of JSON lines are often called .json, as is much else."""
+    (tmp_path / "in.json").write_bytes(b'{"text":"a"}\n')
+    with pytest.raises(UsageError, match="does not show in its name") as caught:
+        run(tmp_path / "in.json", tmp_path / "out.jsonl")
+    assert "--input-format jsonl" in caught.value.hint
+    run(tmp_path / "in.json", tmp_path / "out.jsonl", input_format="jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == f'{{"text":"a", {added("a")}}}\n'
 
 
 def test_two_columns_of_a_name_do_not_become_one(tmp_path):

@@ -36,6 +36,7 @@ def series(library):
         "NA": pd.Series(TEXTS, dtype="string"),
         "category": pd.Series(TEXTS, dtype="category"),
         "index": pd.Index(TEXTS),
+        "extension": pd.array(TEXTS),
         "bytes": pd.Series([None if text is None else text.encode() for text in TEXTS]),
         "array": pa.array(TEXTS),
         "chunked": pa.chunked_array([TEXTS[:1], TEXTS[1:]], pa.large_string()),
@@ -47,7 +48,7 @@ def series(library):
     "library",
     [
         *("tuple", "generator", "numpy", "pandas", "NaN", "NA", "category", "index", "bytes"),
-        *("array", "chunked", "dictionary", "polars"),
+        *("extension", "array", "chunked", "dictionary", "polars"),
     ],
 )
 def test_a_series_of_any_library_is_predicted_in_its_order(hashed, library):
@@ -62,6 +63,7 @@ def test_a_series_of_any_library_is_predicted_in_its_order(hashed, library):
     [
         (None, "predict takes a list of texts, not NoneType"),
         (3, "predict takes a list of texts, not int"),
+        (np.array("nice"), "predict takes a list of texts, not ndarray"),
         ("nice", r"predict\(\[text\]\)"),
         (b"nice", r"predict\(\[text\]\)"),
         ({"text": "nice"}, "a list of texts, not dict"),

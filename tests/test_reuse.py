@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+import batchsent
 from batchsent.chunk import PENDING, SCORED, Scores
 from batchsent.commands.batch import batch
 from batchsent.errors import GateFailed, InputError, UsageError
@@ -271,6 +275,17 @@ def test_an_output_of_another_model_or_option_is_refused(score, refuse, options,
         assert "reuse" in error.hint
 
 
+def test_an_output_of_another_version_is_refused(score, refuse):
+    """The package is named, however many there are."""
+    old, _ = score(OLD, "old.csv")
+    path = old.with_name("old.csv.summary.json")
+    document = json.loads(path.read_bytes())
+    versions = document["run"]["fingerprint"]["versions"]
+    document["run"]["fingerprint"]["versions"] = re.sub(r"numpy \S+", "numpy 1.0", versions)
+    path.write_text(json.dumps(document))
+    refuse(UsageError, f"versions was numpy 1.0, now numpy {np.__version__}", reuse=[old])
+
+
 def test_how_the_files_are_read_does_not_matter(score):
     """A limit, the size of a chunk and the name of the text column are not the model's."""
     old, _ = score(OLD, "old.csv", limit=30, chunk_rows=7)
@@ -311,7 +326,7 @@ def test_a_damaged_old_output_is_an_error_before_anything_is_written(score, refu
         said = "is not a file"
     elif damage == "no summary":
         summary.unlink()
-        said = r"cannot read .*old\.csv\.summary\.json"
+        said = "has no summary beside it"
     else:
         document = json.loads(summary.read_bytes())
         summary.write_text(json.dumps({**document, "status": "failed"}))
@@ -353,17 +368,46 @@ def test_the_old_output_is_never_written_over(score, refuse, tmp_path):
         {"output": "new.csv", "summary": f"{old}.summary.json", "overwrite": True},
     ):
         refuse(UsageError, "are the same file", reuse=[old], **options)
-    refuse(UsageError, "--reuse names an output twice", reuse=[old, old])
+    refuse(UsageError, "--reuse names an output twice", reuse=[old, tmp_path / "link.csv"])
+    refuse(UsageError, "--reuse is empty", reuse=[""])
+    refuse(InputError, "is not a file", reuse=["."])
 
 
-def test_it_is_for_one_input_and_an_output_file(score, tmp_path):
-    """Several inputs and stdout are refused, with what to do."""
+def test_it_requires_an_output_file(score, tmp_path):
+    """Stdout is refused, with what to do."""
     old, _ = score(OLD, "old.csv")
     source = write(tmp_path / "one.csv", NEW)
     with pytest.raises(UsageError, match="--reuse requires an output file"):
         batch(source, "-", models=HashModels(), reuse=[old])
-    with pytest.raises(UsageError, match="--reuse is for one input"):
-        batch([source, old], tmp_path / "folder", models=HashModels(), reuse=[old])
+
+
+def test_a_folder_reuses_the_outputs_of_the_same_names_in_another_folder(tmp_path):
+    """A file that was not there before is scored in full; the counts of all files are added up."""
+    monday, tuesday = tmp_path / "monday-in", tmp_path / "tuesday-in"
+    monday.mkdir()
+    tuesday.mkdir()
+    write(monday / "a.csv", ["x", "y", "z"])
+    write(monday / "b.csv", ["p"])
+    write(tuesday / "a.csv", ["x", "new", "z"])
+    write(tuesday / "b.csv", ["p"])
+    write(tuesday / "c.csv", ["x"])
+    batch(monday, tmp_path / "monday", models=HashModels())
+    models = Counting()
+    summary = batch(tuesday, tmp_path / "tuesday", models=models, reuse=tmp_path / "monday")
+    assert models.ran == ["new", "x"]
+    assert summary["reuse"] == {"reused_rows": 3, "new_rows": 1, "gone_rows": 1}
+    assert "3 rows reused, 1 new, 1 gone" in line(summary)
+    batch(tuesday, tmp_path / "full", models=HashModels())
+    for name in ("a.csv", "b.csv", "c.csv"):
+        assert (tmp_path / "tuesday" / name).read_bytes() == (tmp_path / "full" / name).read_bytes()
+    schema = Path(batchsent.__file__).parent / "run" / "folder.schema.json"
+    jsonschema.validate(
+        json.loads((tmp_path / "tuesday" / "batchsent.summary.json").read_bytes()),
+        json.loads(schema.read_bytes()),
+    )
+    for wrong in (tmp_path / "tuesday", tmp_path / "monday" / "a.csv"):
+        with pytest.raises(UsageError, match="--reuse"):
+            batch(tuesday, tmp_path / "tuesday", models=HashModels(), reuse=wrong)
 
 
 def test_a_finished_output_is_up_to_date_without_the_old_one(score, tmp_path):
@@ -396,6 +440,7 @@ def test_a_chain_of_days(score):
         ("caf\xe9\nb\n", {"no_header": True}),
         ("# a line\nn,text\n1,caf\xe9\n2,b\n", {"skip_lines": 1}),
         ("text,text\n1,caf\xe9\n2,b\n", {"text_column_index": 2}),
+        ("title,body\nx,caf\xe9\n,b\n", {"text_column": ("title", "body")}),
         ("n\treview\n1\tcaf\xe9\n2\tb\n", {"delimiter": "tab"}),
     ],
 )

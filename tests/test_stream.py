@@ -177,3 +177,13 @@ def test_json_lines_have_the_columns_of_their_first_rows(tmp_path):
         file.write('{"text": "bad", "label": 3}\n' * 3)
     with pytest.warns(UserWarning, match=r"3 row\(s\) cannot be taken"):
         assert stream(path, bad_rows="reject").read_all().num_rows == 14
+
+
+def test_an_arrow_stream_that_was_cut_short_is_told(tmp_path):
+    """Its rows arrive, as in batch, and a warning says that some may be missing."""
+    path, table = tmp_path / "in.arrow", pa.table({"text": ["good"]})
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match="stopped without its end mark"):
+        assert stream(path).read_all().num_rows == 1

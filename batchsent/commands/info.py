@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from os import PathLike, fspath
 from typing import Any
 
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import InputError, Interrupted, UsageError
 from batchsent.filenames import exists, is_regular
 from batchsent.files.signals import Signals
 from batchsent.formats import ReadOptions, open_source, receipt
@@ -60,9 +60,16 @@ def info(
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
         return found | {"device": device.facts() | {"warnings": warnings} | chosen}
-    scorer = open_scorer(identify(named, settings.revision), settings)
+    identity = identify(named, settings.revision)
+    scorer = open_scorer(identity, settings)
     try:
-        return found | scorer.facts()
+        facts = scorer.facts()
+        text = identity.text_columns
+        if text is not None:
+            facts["model"] |= {"text_columns": list(text.names)}
+        if text is not None and not text.single:
+            facts["model"] |= {"text_joint": text.joint}
+        return found | facts
     finally:
         scorer.close()
 
@@ -73,12 +80,15 @@ def check(model: str | None, settings: InfoOptions, reporter: Reporter) -> dict[
     Signals end the processes that measure. Raises what `info` raises, and Interrupted.
     """
     identity = identify(model, settings.revision)
-    options = {
-        name: getattr(settings, name) for name in [field.name for field in fields(ModelOptions)]
-    }
+    options = {field.name: getattr(settings, field.name) for field in fields(ModelOptions)}
+    # Torch, which a device is looked for with, is imported by the processes that measure.
     check_model_options(identity, replace(settings, device="auto", precision="auto"))
-    with Signals():
-        return check_ways(Checker(identity, ModelOptions(**options)), reporter)
+    try:
+        with Signals():
+            return check_ways(Checker(identity, ModelOptions(**options)), reporter)
+    except Interrupted as error:
+        error.hint = None  # there is nothing to resume
+        raise
 
 
 def read_receipt(path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
+from batchsent.formats.json_members import KINDS
 from batchsent.formats.jsonl_rows import (
     JsonRows,
     LineChecks,
@@ -149,19 +150,26 @@ class JsonLinesSource:
     ) -> tuple[TextMember, ...]:
         """Return where the texts are; nowhere where that is not known and not needed.
 
-        Raises UsageError.
+        Raises UsageError, and InputError where there is no member at all.
         """
         if not needs_text and not has_text_column(self.columns, options):
             return ()
+        if not self.columns:
+            raise InputError(
+                f"{self.name}: the objects of the first lines have no members",
+                hint="a member text with the review is expected",
+            )
         if options.text_column is not None and options.text_column_index is None:
             found = [self._find_member(wanted, first) for wanted in names_of_text(options)]
         else:
             positions = find_text_columns(self.columns, options, self.name)
             found = [TextMember((self._names[position],)) for position in positions]
         for text in found:
-            if not any(is_text(text.of(row)) for row in first):
+            kinds = {KINDS[type(text.of(row))] for row in first if not is_text(text.of(row))}
+            if kinds and not any(is_text(text.of(row)) for row in first):
                 raise UsageError(
-                    f"{self.name}: {printable(text.name)} is not text",
+                    f"{self.name}: {printable(text.name)} is {' or '.join(sorted(kinds))}, "
+                    "not a string",
                     hint="name the member with the reviews with --text-column",
                 )
         return tuple(found)

@@ -28,10 +28,12 @@ def format_of(path: str, *, what: str) -> str | None:
     name = Path(file_name(path))
     inner = name.with_suffix("") if name.suffix.lower() in COMPRESSIONS else name
     found = SUFFIXES.get(inner.suffix.lower())
+    is_json = what == "input" and inner.suffix.lower() == ".json"
     if found is None:
+        lines = "where each line is an object: --input-format jsonl; " if is_json else ""
         raise UsageError(
             f"{printable(path)}: the {what}'s format does not show in its name",
-            hint=f"use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
+            hint=f"{lines}use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
             f"--{what}-format",
         )
     if inner is not name and not FORMATS[found].streams:

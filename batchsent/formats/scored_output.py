@@ -51,7 +51,13 @@ class ScoredOutput:
             raise InputError(
                 f"{printable(path)} is not a file", hint="give an output of batchsent batch"
             )
-        summary = RunSummary.read(f"{path}.summary.json", hint)
+        beside = f"{path}.summary.json"
+        if not is_regular(beside):
+            raise InputError(
+                f"{printable(path)} has no summary beside it",
+                hint=f"give an output of batchsent batch with its {printable(beside)}",
+            )
+        summary = RunSummary.read(beside, hint)
         document = summary.document
         if document["status"] != "complete":
             raise InputError(

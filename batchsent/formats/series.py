@@ -1,12 +1,13 @@
 """Texts that a Python program gives other than in a list: a series or an array of a library."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
-from batchsent.formats.frames import FrameRows, is_column, is_frame, open_column
+from batchsent.formats.frame_rows import FrameRows
+from batchsent.formats.frames import is_column, is_frame, open_column
 from batchsent.formats.reading import RowOptions
 from batchsent.formats.text_column import is_text_type
 from batchsent.texts import list_chunks
@@ -26,12 +27,16 @@ def text_chunks(texts: Any) -> Iterator[Chunk]:
         )
     if isinstance(texts, str | bytes):
         raise UsageError("predict takes a list of texts", hint="write predict([text])")
-    if not isinstance(texts, Iterable) or isinstance(texts, Mapping | Set):
+    try:
+        given = None if isinstance(texts, Mapping | Set) else iter(texts)
+    except TypeError:
+        given = None
+    if given is None:
         raise UsageError(
             f"predict takes a list of texts, not {type(texts).__name__}",
             hint="write predict([text]); a series or an array is taken too",
         )
-    return list_chunks(list(texts))
+    return list_chunks(list(given))
 
 
 def series_chunks(series: Any) -> Iterator[Chunk]:

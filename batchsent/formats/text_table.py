@@ -53,7 +53,9 @@ class TextTable:
         self._folder, self.rows = folder, 0
         entry = np.dtype([("key", "<u8", (2,)), ("numbers", "<f4", (width,))])
         high, low, numbers, counts = files = [self._file() for _ in range(4)]
-        for found in self._buckets(blocks, entry, min(MOST_BUCKETS, 1 + rows // BUCKET_ROWS)):
+        for found in self._buckets(
+            blocks, entry, min(MOST_BUCKETS, 1 + max(0, rows) // BUCKET_ROWS)
+        ):
             # Stable, so that the first of equal texts stays the first.
             bucket = found[np.lexsort((found["key"][:, 1], found["key"][:, 0]))]
             differs = (bucket["key"][1:] != bucket["key"][:-1]).any(axis=1)

@@ -19,7 +19,7 @@ from batchsent.errors import Interrupted, OutputError
 from batchsent.files.atomic import write_file
 from batchsent.model import int8_storage
 from batchsent.model.cpu import cpu_flags
-from batchsent.model.device import Device
+from batchsent.model.device import Device, device_errors
 from batchsent.model.files import read_file, sha256_of_all
 from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, stdout_discarded
 from batchsent.model.weight_files import weight_files
@@ -62,7 +62,7 @@ def load_checked(identity: ModelIdentity, device: Device, max_length: int) -> Lo
         return None
     with contextlib.suppress(OSError):
         path.touch()  # those used last are kept
-    with loading_errors(identity.path):
+    with loading_errors(identity.path), device_errors(device.description, device.kind):
         weights = read_weights(identity, device, architecture, config)
     if weights is None:
         return None

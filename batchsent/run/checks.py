@@ -1,5 +1,6 @@
 """Checks before the model is loaded: do the options fit together, can every row be read."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,12 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
             "--keep requires --disagreements or --report-examples",
             hint="add --disagreements FILE or --report-examples 10",
         )
+    if (options.stop_after or options.stop_at) and paths.target is None:
+        raise UsageError(
+            "--stop-after and --stop-at require an output file: what went into a pipe cannot be "
+            "gone on with",
+            hint="write to a file: -o FILE",
+        )
     if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError(
             "--group-by and --disagreements require an output file", hint="write to a file: -o FILE"
@@ -81,7 +88,7 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     if options.reuse and paths.data is None:
         raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
-    if len(set(options.reuse)) < len(options.reuse):
+    if len(set(map(os.path.realpath, options.reuse))) < len(options.reuse):
         raise UsageError("--reuse names an output twice", hint="name it once")
     if options.report_examples > MOST_EXAMPLES:
         raise UsageError(

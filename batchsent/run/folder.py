@@ -1,6 +1,7 @@
 """Several inputs into one folder: each a run of its own, one summary of the whole beside them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -13,16 +14,19 @@ from batchsent.errors import (
     DeviceError,
     Interrupted,
     ModelError,
+    TimeUp,
     UsageError,
 )
 from batchsent.filenames import check_new, exists, is_folder, is_regular
 from batchsent.files.atomic import output_errors, temporary_path, write_file
+from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.opening import format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
+from batchsent.run.again import saying_how_to_go_on
 from batchsent.run.batch import Run
 from batchsent.run.checks import check_options
 from batchsent.run.models import Models, OneModel
@@ -34,6 +38,8 @@ from batchsent.urls import file_name
 
 SCHEMA = "batchsent.dumps/1"
 SUMMARY_NAME = "batchsent.summary.json"
+# What the summary of the whole adds up of what was reused.
+REUSE_COUNTS = ("reused_rows", "new_rows", "gone_rows")
 
 
 def batch_all(
@@ -50,20 +56,17 @@ def batch_all(
     stop the others. The model is loaded once, and only if there is something to score. Returns the
     summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
     3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
-    what is wrong for every file (options, model, device), Interrupted on a signal.
+    what is wrong for every file (options, model, device), Interrupted on a signal, TimeUp at
+    the end of the time that the options give.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
     several = len(inputs) != 1 or (inputs[0] != "-" and is_folder(inputs[0]))
-    with Signals() as signals:
+    deadline = Deadline.of(settings.stop_after, settings.stop_at)
+    with saying_how_to_go_on(inputs), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
             return Run(inputs[0], output, settings, models, reporter, signals).go()
-        if settings.reuse:
-            raise UsageError(
-                "--reuse is for one input, and there are several",
-                hint="score them one by one, each with the output to reuse",
-            )
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
                 "--summary, --rejects and --disagreements name one file, not one for each input",
@@ -72,6 +75,7 @@ def batch_all(
         pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
         check_apart(pairs, settings)
+        check_reuse(settings, folder)
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]
@@ -84,11 +88,18 @@ def batch_all(
         with output_errors(folder):
             made = not exists(folder)
             folder.mkdir(exist_ok=True)
+        files: list[dict[str, Any]] = []
         try:
-            files = [
-                run_file(source, target, settings, models, reporter, signals, (number, len(pairs)))
-                for number, (source, target) in enumerate(pairs, start=1)
-            ]
+            for source, target in pairs:
+                signals.check()
+                position = (len(files) + 1, len(pairs))
+                files.append(
+                    run_file(source, target, settings, models, reporter, signals, position)
+                )
+        except TimeUp as error:
+            finished = [file for file in files if file["exit_code"] in {0, EXIT_ROWS_REJECTED}]
+            error.message += f"; {len(finished)} of {len(pairs)} files are finished"
+            raise
         finally:
             if settings.dry_run and made:  # each run looks whether it could write there
                 folder.rmdir()
@@ -107,6 +118,11 @@ def batch_all(
         },
         "files": files,
     }
+    if settings.reuse:
+        document["reuse"] = {
+            name: sum(file["reuse"][name] for file in files if file.get("reuse"))
+            for name in REUSE_COUNTS
+        }
     if not settings.dry_run:
         write_file(folder / SUMMARY_NAME, (json.dumps(document, indent=1) + "\n").encode())
     return document
@@ -121,8 +137,17 @@ def run_file(
     signals: Signals,
     position: tuple[int, int],
 ) -> dict[str, Any]:
-    """Run file n of m (`position`); what goes wrong with it is reported and kept in its entry."""
+    """Run file n of m (`position`); what goes wrong with it is reported and kept in its entry.
+
+    It reuses the files of its output's name in the folders to reuse.
+    """
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
+    if settings.reuse:
+        old = [str(Path(folder) / target.name) for folder in settings.reuse]
+        there = tuple(path for path in old if exists(path))
+        if not there:
+            reporter.notice(f"nothing to reuse for {printable(source)}: no {printable(old[-1])}")
+        settings = dataclasses.replace(settings, reuse=there)
     run = Run(source, str(target), settings, models, reporter, signals, position)
     try:
         document = run.go()
@@ -136,6 +161,9 @@ def run_file(
         return entry | failed_entry(source, error, reporter)
     reporter.file_finished(document, printable(target))
     rows = document.get("rows") if isinstance(document.get("rows"), dict) else None
+    reuse = document.get("run", {}).get("reuse")
+    if reuse is not None:
+        entry["reuse"] = {name: reuse[name] for name in REUSE_COUNTS}
     return entry | {
         "status": document["status"],
         "exit_code": document.get("exit_code", 0),
@@ -235,6 +263,23 @@ def check_apart(pairs: Sequence[tuple[str, Path]], settings: BatchOptions) -> No
                     f"output of {printable(outputs[path])}",
                     hint="score them into different folders",
                 )
+
+
+def check_reuse(settings: BatchOptions, folder: Path) -> None:
+    """Refuse what no file can reuse: each takes the file of its name in a folder.
+
+    Raises UsageError.
+    """
+    for given in settings.reuse:
+        if not is_folder(given):
+            raise UsageError(
+                f"--reuse {printable(given)} is not a folder, and the outputs go into one",
+                hint="name the folder with the earlier outputs, or score into a file: -o FILE",
+            )
+        if exists(folder) and folder.samefile(given):
+            raise UsageError(
+                f"{printable(given)} is both -o and --reuse", hint="name another folder with -o"
+            )
 
 
 def left_out(inputs: Sequence[str]) -> list[str]:

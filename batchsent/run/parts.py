@@ -215,8 +215,16 @@ def differences(known: Any, fingerprint: dict[str, Any]) -> dict[str, str]:
     different = [key for key in fingerprint if known.get(key) != fingerprint[key]]
     words = {}
     for key in different[:5]:
-        words[key] = f"{key} was {shorten(known.get(key))}, now {shorten(fingerprint[key])}"
+        before, now = known.get(key), fingerprint[key]
+        if isinstance(before, str) and isinstance(now, str):
+            before, now = unlike(before, now), unlike(now, before)
+        words[key] = f"{key} was {shorten(before)}, now {shorten(now)}"
     return words
+
+
+def unlike(one: str, other: str) -> str:
+    """Return those entries of a list in words, such as versions, that another list lacks."""
+    return ", ".join(entry for entry in one.split(", ") if entry not in other.split(", ")) or one
 
 
 def pack(scores: Scores) -> bytes:

@@ -137,21 +137,20 @@ class RunPaths:
             if is_folder(self.data):
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
 
-    def _read_and_written(self) -> dict[str, Path]:
-        """Return the files that are read and those that may be written, by role."""
+    @property
+    def _read(self) -> dict[str, Path]:
+        """The files that are read, by role; not stdin, and not what a URL names."""
         found = {}
         if self.input != "-" and not is_url(self.input):
             found["input"] = Path(self.input)
         for path in self.reused:
             found[f"--reuse {printable(path)}"] = Path(path)
-            found[f"the summary of --reuse {printable(path)}"] = path_beside(
-                Path(path), ".summary.json"
-            )
-        return {**found, **self.written}
+            found[f"the summary of --reuse {printable(path)}"] = Path(f"{path}.summary.json")
+        return found
 
     def _check_names(self) -> None:
         """Refuse names that the system does not accept."""
-        for what, path in self._read_and_written().items():
+        for what, path in [*self._read.items(), *self.written.items()]:
             if "\0" in str(path):
                 raise UsageError(
                     f"{what} {printable(path)}: no file can have this name",
@@ -165,7 +164,11 @@ class RunPaths:
 
     def _check_distinct(self) -> None:
         """Refuse two names of the same file."""
-        pairs = itertools.combinations(self._read_and_written().items(), 2)
+        written = self.written.items()
+        pairs = [
+            *itertools.product(self._read.items(), written),
+            *itertools.combinations(written, 2),
+        ]
         for (what, path), (other, taken) in pairs:
             same = os.path.realpath(path) == os.path.realpath(taken)
             if same or (exists(path) and exists(taken) and path.samefile(taken)):

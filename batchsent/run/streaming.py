@@ -11,7 +11,8 @@ import pyarrow as pa
 from batchsent.chunk import NONFINITE, SCORED, Chunk, Reject, Scores
 from batchsent.errors import InputError
 from batchsent.formats.arrow import joined_schema, joined_table
-from batchsent.formats.frames import FrameRows, ReaderRows, open_frame
+from batchsent.formats.frame_rows import FrameRows, ReaderRows
+from batchsent.formats.frames import open_frame
 from batchsent.formats.opening import check_new_columns
 from batchsent.formats.outputs import added_batch, added_schema
 from batchsent.formats.parquet import first_undecodable

@@ -92,7 +92,8 @@ def line(document: Mapping[str, Any]) -> str:
     status, rows = printable(document["status"]), _accounting(document["rows"])
     if "files" in document:
         failed = sum(file["status"] == "failed" for file in document["files"])
-        return f"{status}: {len(document['files']):,} files, {failed:,} failed; {rows}"
+        reuse = f"; {_reuse(document['reuse'])}" if document.get("reuse") else ""
+        return f"{status}: {len(document['files']):,} files, {failed:,} failed; {rows}{reuse}"
     parts = [f"{status}: {rows}"]
     if _timing(document):
         parts.append(_timing(document))
