@@ -5,7 +5,8 @@ Nothing here opens a URL.
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
+from urllib.parse import unquote
 
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 # A URL in a text: quotes, brackets and spaces end it.
@@ -49,9 +50,13 @@ def file_name(path: str) -> str:
     'b c.csv.gz'
     """
     scheme = scheme_of(path)
+    if scheme is None:
+        return Path(path).name
+    inside = path[len(scheme) + 3 :]
     if scheme in {"http", "https"}:
-        path = unquote(urlsplit(path).path)
-    return path.rpartition("/")[2]
+        inside = unquote(re.split("[?#]", inside, maxsplit=1)[0])
+    _, slash, key = inside.partition("/")
+    return key.rpartition("/")[2] if slash else ""
 
 
 def redacted(text: str) -> str:

@@ -145,6 +145,7 @@ def test_what_is_not_there_or_not_allowed_is_said_at_once(server, status, hint):
         ("file:///tmp/a.csv", "leave file:// out"),
         ("https://host:port/a.csv", "check the URL"),
         ("https:///a.csv", "check the URL"),
+        ("https://[host/a.csv", "check the URL"),
     ],
 )
 def test_urls_that_cannot_be_meant_are_refused(url, said):
@@ -199,6 +200,8 @@ def test_the_name_of_a_file_is_read_without_the_query():
     assert file_name("https://host/a/..%2f..%2fetc%2fpasswd") == "passwd"
     assert file_name("s3://bucket/folder/100%25.csv") == "100%25.csv"
     assert file_name("folder/100%25?.csv") == "100%25?.csv"
+    assert file_name("https://[host/a.csv") == "a.csv"
+    assert file_name("s3://bucket") == file_name("https://host?a=/b.csv") == ""
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "csv.gz", "arrow"])

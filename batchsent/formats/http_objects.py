@@ -122,7 +122,10 @@ class HttpBody:
 
 def check_encrypted(url: str, said: str) -> None:
     """Refuse http to another machine. Raises UsageError that begins with `said`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"{said}: {first_line(error)}", hint="check the URL") from error
     if parts.scheme.lower() == "http" and not is_loopback(parts.hostname or ""):
         raise UsageError(f"{said}: http:// is read from this machine only", hint="use https://")
 
