@@ -29,7 +29,6 @@ from tests.scored_rows import TWO, Rows
 from tests.summaries import summary_of
 from tests.trainings import ForkServer
 
-
 # No test asserts a time.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
