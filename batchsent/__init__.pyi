@@ -94,6 +94,8 @@ def batch(
     overwrite: bool = False,
     restart: bool = False,
     lock_wait: float = 0.0,
+    stop_after: str | None = None,
+    stop_at: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.

@@ -97,6 +97,7 @@ def print_document(
     batchsent batch reviews.csv -o scored.csv
     batchsent batch reviews.parquet -o scored.parquet --model ./model --gold sentiment --report
     batchsent batch dumps/ -o scored/ --overwrite --bad-rows reject --quiet
+    batchsent batch 'dumps/**/*.parquet' -o scored/
     """,
 )
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
@@ -135,8 +136,9 @@ def batch_command(
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
     CSV, TSV, JSON lines, Parquet and Arrow streams, gzip and zstd by suffix; - is stdin or stdout.
-    The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
-    resumes where it stopped.
+    INPUT may be a folder, which is read with its sub-folders, or a quoted pattern. The summary goes
+    to OUTPUT.summary.json. After an interruption, run the same command again: it resumes where it
+    stopped.
     """
     if as_json and output == "-":
         raise UsageError(

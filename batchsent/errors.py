@@ -9,6 +9,7 @@ BatchsentError
 ├── GateFailed     8  a figure is outside what the user asked for
 ├── Locked        11  another run holds the output
 ├── Interrupted  128 + signal
+│   └── TimeUp  12  the time that the user gave the run is over
 └── PipeClosed   141  the reader of our standard output went away
 """
 
@@ -96,9 +97,19 @@ class Locked(BatchsentError):
 class Interrupted(BatchsentError):
     """A signal ended the run; what was finished is kept."""
 
-    def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, signal_number: int | None, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.exit_code = 128 + signal_number
+        if signal_number is not None:
+            self.exit_code = 128 + signal_number
+
+
+class TimeUp(Interrupted):
+    """The time that the user gave the run is over; what was finished is kept."""
+
+    exit_code = 12
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(None, message, hint=hint)
 
 
 class PipeClosed(BatchsentError):

@@ -128,7 +128,8 @@ def main():
     settings = {}
     if sys.argv[1].startswith("batch_s="):
         settings["batch_s"] = float(sys.argv.pop(1).partition("=")[2])
-    command(["batch", *sys.argv[1:]], models=HashModels(**settings))
+    sys.argv.insert(1, "batch")  # messages may name the command as it was typed
+    command(sys.argv[1:], models=HashModels(**settings))
 
 
 if __name__ == "__main__":

@@ -304,6 +304,17 @@ def test_l03_a_line_that_is_no_object_with_a_text_is_a_bad_row(tmp_path, line, r
     assert verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl")["rows"]["rejected"] == 1
 
 
+@pytest.mark.parametrize("depth", [480, 499, 500, 700, 900, 950, 985])
+def test_l03_what_is_read_once_is_read_again(tmp_path, depth):
+    """A nested value is a bad row by its depth alone, however deep the calls are where it is read."""
+    nested = b"[" * depth + b"]" * depth
+    data = b'{"text":"good"}\n{"text":"a","x":' + nested + b"}\n"
+    for out in ("out.jsonl", "out.csv"):
+        found = score(tmp_path, data, bad_rows="reject", out=out)
+        assert (nested in found) == (depth < 500)
+        assert verify(tmp_path / "in.jsonl", tmp_path / out)["rows"]["rejected"] == (depth >= 500)
+
+
 def test_invalid_bytes_are_bad_rows_where_that_is_asked(tmp_path):
     """Without --encoding-errors strict the model reads U+FFFD, and a warning says so."""
     (tmp_path / "in.jsonl").write_bytes(b'{"text":"caf\xe9"}\n{"text":"half \\ud83d"}\n')

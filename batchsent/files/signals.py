@@ -1,4 +1,7 @@
-"""Signals: the first stops a run with its work kept, a second SIGINT ends it at once."""
+"""What stops a run with its work kept: the first signal, and the end of its time.
+
+A second SIGINT ends it at once.
+"""
 
 import os
 import signal
@@ -8,7 +11,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from batchsent.errors import Interrupted
+from batchsent.errors import Interrupted, TimeUp
+from batchsent.files.deadline import Deadline
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -18,10 +22,15 @@ class Signals:
 
     Inside a `deferred` block they are raised at its end. In any other thread nothing is handled,
     since Python delivers signals to the main thread only.
+
+    After a deadline `stop` is true too, and what it stopped raises TimeUp in the same way. Where
+    nobody asks any more, because all is done but for the writing, the run ends as usual.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline | None = None) -> None:
         self.received: int | None = None
+        self._deadline = deadline
+        self._time_is_up = False
         self._deferred = 0
         self._previous: dict[int, Any] = {}
 
@@ -54,11 +63,18 @@ class Signals:
             self.raise_if_received()
 
     def stop(self) -> bool:
-        """Tell whether a signal came; may be called in any thread."""
-        return self.received is not None
+        """Tell whether a signal came or the time is up; may be called in any thread."""
+        if self._deadline is not None and self._deadline.is_over():
+            self._time_is_up = True
+        return self.received is not None or self._time_is_up
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came, TimeUp if the time is up."""
+        self.stop()
+        self.raise_if_received()
 
     def raise_if_received(self) -> None:
-        """Raise Interrupted if a signal came."""
+        """Raise Interrupted if a signal came, TimeUp if `stop` was true since the time is up."""
         if self.received is not None:
             name = signal.Signals(self.received).name
             raise Interrupted(
@@ -66,6 +82,9 @@ class Signals:
                 f"stopped by {name}",
                 hint="run the same command again to resume",
             )
+        if self._time_is_up:
+            assert self._deadline is not None
+            raise TimeUp(f"stopped by {self._deadline.name}")
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -8,6 +8,11 @@ import json
 import re
 from typing import Any
 
+TOO_DEEP = "nested too deeply"
+# Python's json gives up at some 900 levels, at fewer the deeper the calls above it are. A line that
+# was read once must be read again anywhere.
+DEEPEST = 500
+
 
 class BadLine(Exception):
     """A line that is not one JSON object."""
@@ -46,10 +51,29 @@ def read_object(line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise BadLine(f"{error.msg}: column {error.pos + 1}") from error
     except RecursionError as error:
-        raise BadLine("nested too deeply") from error
+        raise BadLine(TOO_DEEP) from error
+    if line.count("[") + line.count("{") > DEEPEST and is_deep([found]):
+        raise BadLine(TOO_DEEP)
     if not isinstance(found, tuple):
         raise BadLine(f"it is {KINDS[type(found)]}")
     return dict(found)
+
+
+def is_deep(value: Any) -> bool:
+    """Tell whether a value that was read is nested deeper than DEEPEST levels."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        # Pairs of an object are no level of their own.
+        inner: list[Any] = []
+        for outer in level:
+            if isinstance(outer, tuple):
+                inner += [member for _, member in outer if isinstance(member, tuple | list)]
+            else:
+                inner += [item for item in outer if isinstance(item, tuple | list)]
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def member_texts(line: str) -> dict[str, str]:

@@ -265,7 +265,10 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
         )
     near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
     hint = None
-    if near:
+    listed = [name.strip() for name in wanted.split(",")]
+    if flag == "--text-column" and len(listed) > 1 and set(listed) <= set(columns):
+        hint = "name each with a --text-column of its own"
+    elif near:
         hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:
         hint = mend(columns)

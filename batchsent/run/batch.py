@@ -18,8 +18,9 @@ How a run ends:
 - At the end of the input each stage ends after the one before it; then the files are committed.
 - An error of a stage passes through the queues and is raised in the main thread, once the chunks
   before it are written.
-- A signal sets a flag. The scoring thread looks at it after each batch, keeps the scores that its
-  chunk has so far, and ends. The main thread then raises Interrupted.
+- A signal sets a flag, and so does the end of the time that --stop-after gives. The scoring thread
+  looks at it after each batch, keeps the scores that its chunk has so far, and ends. The main
+  thread then raises Interrupted.
 - In every case the stages are closed, the last one first. A thread that is blocked reading a
   pipe is left to end with the process.
 """
@@ -30,7 +31,14 @@ import datetime
 import uuid
 from typing import Any
 
-from batchsent.errors import BatchsentError, GateFailed, Interrupted, OutputError, UsageError
+from batchsent.errors import (
+    BatchsentError,
+    GateFailed,
+    Interrupted,
+    OutputError,
+    TimeUp,
+    UsageError,
+)
 from batchsent.evaluation.gates import failed_minimums
 from batchsent.evaluation.tally import Tally
 from batchsent.files.atomic import output_errors, write_file
@@ -167,11 +175,16 @@ class Run:
                 return dry_run_document(plan, self.paths, up_to_date=done is not None)
             if done is not None:
                 return self.up_to_date(done, earlier)
-            scorer = self.load()
-            parts = self.begin_parts(plan, scorer, reuse)
-            self.tally = make_tally(plan, options)
+            parts = None
             try:
+                self.signals.check()  # loading may take long
+                scorer = self.load()
+                parts = self.begin_parts(plan, scorer, reuse)
+                self.tally = make_tally(plan, options)
                 return self.stream(plan, scorer, parts, reuse)
+            except TimeUp as error:
+                error.message += f": {self.describe_kept(plan, parts)}"
+                raise
             except Interrupted as error:
                 if parts is not None:
                     error.hint = (
@@ -181,6 +194,15 @@ class Run:
                 raise
         finally:
             source.close()
+
+    def describe_kept(self, plan: RunPlan, parts: Parts | None) -> str:
+        """Return how much of the input is scored where a run stops."""
+        if parts is None:
+            return f"the model was not loaded yet for {self.name}"
+        of = ""
+        if plan.checked and plan.checked.rows is not None:
+            of = f" of {plan.checked.rows:,}"
+        return f"{parts.kept_rows():,}{of} rows of {self.name} are scored and kept"
 
     def with_text_of(self, source: Source) -> BatchOptions:
         """Return the options with what was chosen of the text by the model, and say it."""

@@ -71,6 +71,12 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
             "--keep requires --disagreements or --report-examples",
             hint="add --disagreements FILE or --report-examples 10",
         )
+    if (options.stop_after or options.stop_at) and paths.target is None:
+        raise UsageError(
+            "--stop-after and --stop-at require an output file: what went into a pipe cannot be "
+            "gone on with",
+            hint="write to a file: -o FILE",
+        )
     if (options.group_by or options.disagreements) and paths.data is None:
         raise UsageError(
             "--group-by and --disagreements require an output file", hint="write to a file: -o FILE"

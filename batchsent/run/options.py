@@ -143,6 +143,21 @@ class BatchOptions(OutputOptions, StreamOptions):
         metavar="S",
         group="Run",
     )
+    stop_after: str | None = option(
+        None,
+        "Stop after so long, such as 3h, 90m or 1h30m, with the work kept (exit code 12); run the "
+        "same command again to go on.",
+        metavar="DURATION",
+        affects="nothing",
+        group="Run",
+    )
+    stop_at: str | None = option(
+        None,
+        "The same at the next such time of this machine's clock, such as 06:00.",
+        metavar="HH:MM",
+        affects="nothing",
+        group="Run",
+    )
     dry_run: bool = option(
         False,
         "Check everything that can be checked, print what would be done, write nothing.",

@@ -10,7 +10,7 @@ from batchsent.errors import UsageError
 from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
 from batchsent.files.atomic import temporary_path
 from batchsent.formats.opening import format_of
-from batchsent.formats.outputs import path_beside, side_table_paths
+from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
@@ -76,7 +76,7 @@ class RunPaths:
             "rejects": self.rejects,
             "report": self.report,
             "failed summary": self.failure,
-            "work folder": self.target and path_beside(self.target, ".batchsent"),
+            "work folder": self.target and path_beside(self.target, WORK_ENDING),
             **self.tables,
         }
         return {role: path for role, path in found.items() if path is not None}

@@ -1,0 +1,35 @@
+"""What to type to go on with a run that stopped with its work kept."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchsent.errors import TimeUp
+from batchsent.standard_streams import is_command
+
+# The same command with one of these would throw the kept work away.
+DISCARDING = {"--restart"}
+
+
+@contextmanager
+def saying_how_to_go_on(inputs: Sequence[str]) -> Iterator[None]:
+    """Give an error of time that is up, on its way out of the block, what to do next."""
+    try:
+        yield
+    except TimeUp as error:
+        error.hint = how_to_go_on(piped="-" in inputs)
+        raise
+
+
+def how_to_go_on(*, piped: bool) -> str:
+    """Return the command that goes on, or what a Python program does."""
+    if not is_command():
+        return "call batch again with the same arguments to go on"
+    words = [word for word in sys.argv[1:] if word not in DISCARDING]
+    program = ["batchsent"]
+    if Path(sys.argv[0]).name == "__main__.py":
+        program = ["python", "-m", "batchsent"]
+    first = "pipe the same input in again and " if piped else ""
+    return f"{first}run this to go on: {shlex.join([*program, *words])}"
