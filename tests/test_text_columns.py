@@ -152,10 +152,10 @@ def test_the_summary_keeps_to_its_schema(dump, tmp_path):
         (
             {"text_column": "title,body"},
             "no column called title,body",
-            "name each by itself: --text-column title --text-column body",
+            "name each with a --text-column of its own",
         ),
         ({"text_column": ["id", ""]}, "--text-column is empty", "leave it out"),
-        ({"text_column": "body", "text_joint": "x"}, "--text-joint requires several", "title"),
+        ({"text_column": "body", "text_joint": "x"}, "--text-joint requires several", "of its own"),
         ({"text_column": BOTH, "text_joint": ""}, "--text-joint is empty", "leave it out"),
     ],
 )

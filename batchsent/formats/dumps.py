@@ -19,6 +19,7 @@ from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import COMMITTING, WORK_ENDING
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.text import printable
+from batchsent.urls import file_name, is_url
 
 SUMMARY_ENDING = ".summary.json"
 NAMES_SHOWN = 5
@@ -72,7 +73,9 @@ def is_several(given: str) -> bool:
 
 def is_pattern(given: str) -> bool:
     """Tell whether an input is a pattern: it has one of *, ? and [, and no file has this name."""
-    return re.search("[*?[]", given) is not None and not exists(given) and not is_link(given)
+    if is_url(given) or re.search("[*?[]", given) is None:
+        return False
+    return not exists(given) and not is_link(given)
 
 
 def find_dumps(
@@ -95,7 +98,10 @@ def find_dumps(
     found = Found()
     for given in inputs:
         if not is_several(given):
-            found.dumps.append(Dump(given, Path(Path(given).name)))
+            name = file_name(given)
+            if is_url(given) and not name:
+                raise UsageError(f"{printable(given)} names no file", hint="name the files")
+            found.dumps.append(Dump(given, Path(name)))
             continue
         top, parts = Path(given), tuple[str, ...]()
         if is_pattern(given):

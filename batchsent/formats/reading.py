@@ -154,6 +154,8 @@ class Source(Rows, Protocol):
     """An opened input: its header has been read and its columns checked."""
 
     format: str
+    # what a store says that tells the object from a changed one; None for files and pipes
+    version: str | None
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
@@ -267,9 +269,7 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
     hint = None
     listed = [name.strip() for name in wanted.split(",")]
     if flag == "--text-column" and len(listed) > 1 and set(listed) <= set(columns):
-        hint = "name each by itself: " + " ".join(
-            f"--text-column {shlex.quote(printable(name))}" for name in listed
-        )
+        hint = "name each with a --text-column of its own"
     elif near:
         hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batchsent.errors import TimeUp
 from batchsent.standard_streams import is_command
+from batchsent.urls import redacted
 
 # The same command with one of these would throw the kept work away.
 DISCARDING = {"--restart"}
@@ -32,4 +33,7 @@ def how_to_go_on(*, piped: bool) -> str:
     if Path(sys.argv[0]).name == "__main__.py":
         program = ["python", "-m", "batchsent"]
     first = "pipe the same input in again and " if piped else ""
-    return f"{first}run this to go on: {shlex.join([*program, *words])}"
+    command = shlex.join([*program, *words])
+    if redacted(command) != command:  # it is not printed, and with *** in it, it would not work
+        return f"{first}run the same command again to go on"
+    return f"{first}run this to go on: {command}"

@@ -14,13 +14,14 @@ from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 
 @dataclass(frozen=True)
 class RunPaths:
     """The files of one run; None where there is none."""
 
-    input: str  # as it was typed, - for stdin
+    input: str  # as it was typed: a path, a URL, - for stdin
     output: str  # as it was typed, - for stdout
     data: Path | None  # the output, where it is a file
     # the file that `data` stands for, symbolic links followed: what is locked and replaced
@@ -116,6 +117,11 @@ class RunPaths:
 
         Raises UsageError or OutputError.
         """
+        if is_url(self.output):
+            raise UsageError(
+                f"output {printable(self.output)}: outputs are written to files",
+                hint="write a file, and copy it to the store",
+            )
         self._check_names()
         self._check_distinct()
         for what, path in self.written.items():
@@ -133,8 +139,10 @@ class RunPaths:
 
     @property
     def _read(self) -> dict[str, Path]:
-        """The files that are read, by role; not stdin."""
-        found = {} if self.input == "-" else {"input": Path(self.input)}
+        """The files that are read, by role; not stdin, and not what a URL names."""
+        found = {}
+        if self.input != "-" and not is_url(self.input):
+            found["input"] = Path(self.input)
         for path in self.reused:
             found[f"--reuse {printable(path)}"] = Path(path)
             found[f"the summary of --reuse {printable(path)}"] = Path(f"{path}.summary.json")

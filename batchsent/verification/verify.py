@@ -26,6 +26,7 @@ from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
+from batchsent.urls import is_url
 from batchsent.verification.added import Added
 from batchsent.verification.claims import same, same_file, same_section, same_tables
 from batchsent.verification.comparing import Output, open_output
@@ -412,11 +413,16 @@ class Verification:
             )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
-        if self.input == "-" or not is_regular(self.input):
-            same("sha256 of the input", document["input"]["sha256"], facts["sha256"])
-        elif document["input"]["path"] == "stdin" and self.options.limit is not None:
-            # A run that read a pipe up to a limit hashed what it had read.
-            self.unchecked.append("the hash of the input: the run read a part of it from a pipe")
+        claimed, found = document["input"], facts["sha256"]
+        local = self.input != "-" and not is_url(self.input) and is_regular(self.input)
+        in_order = is_url(str(claimed["path"])) or claimed["path"] == "stdin"
+        if claimed["sha256"] is None or (not local and found is None):
+            self.unchecked.append("the hash of the input: it is in a store and was read by ranges")
+        elif (in_order or is_url(self.input)) and self.options.limit is not None:
+            # What is read in order is hashed as far as it was read.
+            self.unchecked.append("the hash of the input: a part of it was read")
+        elif not local:
+            same("sha256 of the input", claimed["sha256"], found)
         else:
             same_file("the input", document["input"], Path(self.input))
 
