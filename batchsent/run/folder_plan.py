@@ -16,7 +16,6 @@ from batchsent.run.paths import RunPaths
 from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"
-SUMMARY_NAME = "batchsent.summary.json"
 
 
 def plan_outputs(

@@ -11,12 +11,11 @@ from typing import Any
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.filenames import exists
-from batchsent.formats.dumps import SUMMARY_ENDING, find_dumps, output_name
+from batchsent.formats.dumps import SUMMARY_ENDING, WHOLE_SUMMARY, find_dumps, output_name
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 
 SCHEMA = "batchsent.verifications/1"
-WHOLE_SUMMARY = "batchsent.summary.json"
 ROWS = ("read", "scored", "blank", "rejected", "nonfinite", "written")
 
 
