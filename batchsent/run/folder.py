@@ -22,7 +22,7 @@ from batchsent.files.atomic import output_errors, temporary_path, write_file
 from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.catalog import SUFFIXES
-from batchsent.formats.opening import format_of
+from batchsent.formats.opening import check_read_options, format_of
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.options import build
 from batchsent.reporting import Reporter
@@ -65,6 +65,7 @@ def batch_all(
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     with saying_how_to_go_on(), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
+            check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
@@ -75,6 +76,7 @@ def batch_all(
         folder = Path(output)
         check_apart(pairs, settings)
         check_reuse(settings, folder)
+        check_read_options(settings, [source for source, _ in pairs])
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]

@@ -19,6 +19,7 @@ from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
+from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
@@ -111,6 +112,7 @@ def verify(
     for options that do not fit.
     """
     settings = build(VerifyOptions, options)
+    check_read_options(settings, [str(input)])
     check = Verification(str(input), str(output), settings, reporter or Reporter())
     try:
         return check.go()
