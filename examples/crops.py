@@ -102,6 +102,7 @@ def measure(
                 "calibration_error": judged["calibration_error"],
                 "share_positive": shares["POSITIVE"],
                 "true_share_positive": float(np.mean(crops["label"].to_numpy())),
+                "early_exit": summary["model"]["early_exit"],
             }
         )
     return figures

@@ -48,7 +48,8 @@ def measure(model: Path, train: str, test: str, work: Path) -> None:
     (work / "figures.json").write_text(json.dumps(figures, indent=2))
     card = Path(__file__).with_name("embedded_card.md").read_text()
     rows = "\n".join(words_row(row) for row in figures["by_words"])
-    card = card.format(**figures, words_rows=rows, made=time.strftime("%Y-%m-%d"))
+    exits = exit_line([whole["model"]["early_exit"], *(row["early_exit"] for row in of_crops)])
+    card = card.format(**figures, words_rows=rows, exit_line=exits, made=time.strftime("%Y-%m-%d"))
     (model / "README.md").write_text(card)
 
 
@@ -90,6 +91,20 @@ def words_row(row: dict[str, Any]) -> str:
         f"| {row['name']} | {row['texts']:,} | {row['accuracy']:.4f} ({low:.3f} to {high:.3f}) "
         f"| {row['mean_score'] - row['accuracy']:+.3f} | {row['share_positive']:.1%} "
         f"| {row['true_share_positive']:.1%} |"
+    )
+
+
+def exit_line(exits: list[dict[str, Any] | None]) -> str:
+    """Say how many reviews and crops of one, two and three sentences skipped layers."""
+    shares = [found["exited"] / max(1, found["texts"]) for found in exits if found is not None]
+    rule = exits[0]
+    if rule is None:
+        return "All texts run through all layers."
+    whole, *crops_of = (f"{share:.0%}" for share in shares)
+    return (
+        f"A text that gets a label with {rule['threshold']:g} or more after {rule['layer']} layers "
+        f"skips the others (`early_exit.json`):\n{whole} of these reviews, {', '.join(crops_of)} of "
+        "their crops of one, two and three sentences below."
     )
 
 

@@ -21,12 +21,17 @@ import socket
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from batchsent.commands.predict import load
 from tests.models import change_weights, make_model
 from tests.scored_rows import TWO, Rows
 from tests.summaries import summary_of
 from tests.trainings import ForkServer
+
+# No test asserts a time.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 @pytest.fixture(autouse=True)

@@ -23,11 +23,11 @@ def stream(
     """Score the reviews of a file while they are read: returns an Arrow reader.
 
     Its batches have the rows of the file in their order, with the new columns after the file's own;
-    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
-    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
-    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
-    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
-    once; a row that cannot be taken, when it is read.
+    those of CSV and JSON lines are text. `input` is a path or a URL, `-` is stdin. The options are
+    those of `batch` that are not about an output. Nothing is written, and at most ten chunks are in
+    memory, whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are
+    left out and a warning counts them. What is wrong with file, options or model raises
+    BatchsentError at once; a row that cannot be taken, when it is read.
 
     >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
     ...     print(rows.num_rows, rows.schema.names)

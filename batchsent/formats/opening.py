@@ -23,6 +23,7 @@ from batchsent.formats.streams import (
 from batchsent.formats.text_names import Usual
 from batchsent.options import flag_of
 from batchsent.text import printable
+from batchsent.urls import file_name
 
 HEAD_BYTES = 64 << 10  # what is looked at to recognize a format, an encoding or a dialect
 
@@ -34,7 +35,7 @@ def format_of(path: str, *, what: str) -> str | None:
     """
     if path == "-":
         return None
-    name = Path(path)
+    name = Path(file_name(path))
     inner = name.with_suffix("") if name.suffix.lower() in COMPRESSIONS else name
     found = SUFFIXES.get(inner.suffix.lower())
     is_json = what == "input" and inner.suffix.lower() == ".json"
@@ -61,7 +62,7 @@ def open_source(
     needs_text: bool = True,
     usual: Usual | None = None,
 ) -> Source:
-    """Open an input (`-` is stdin), read its header and find its columns.
+    """Open an input (a path, a URL, `-` for stdin), read its header and find its columns.
 
     Without `needs_text` a file without a known text column is opened too: its texts are None.
     `usual` gives the text columns where the options name none.

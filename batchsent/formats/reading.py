@@ -155,6 +155,8 @@ class Source(Rows, Protocol):
     """An opened input: its header has been read and its columns checked."""
 
     format: str
+    # what a store says that tells the object from a changed one; None for files and pipes
+    version: str | None
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
@@ -266,7 +268,10 @@ def find_column(columns: list[str], wanted: str, flag: str, name: str) -> int:
         )
     near = difflib.get_close_matches(wanted, columns, n=1) if len(columns) > 1 else []
     hint = None
-    if near:
+    listed = [name.strip() for name in wanted.split(",")]
+    if flag == "--text-column" and len(listed) > 1 and set(listed) <= set(columns):
+        hint = "name each with a --text-column of its own"
+    elif near:
         hint = f"did you mean {flag} {shlex.quote(printable(near[0]))}?"
     elif len(columns) == 1:
         hint = mend(columns)

@@ -5,6 +5,7 @@ Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
-from batchsent.errors import ModelError
 from batchsent.model.files import read_own_json
-from batchsent.text import printable
 
 FILE = "calibration.json"
 SCHEMA = "batchsent.calibration/1"
@@ -168,25 +167,15 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> Calibration | No
     Raises ModelError for a file that is damaged, or was fitted for other weights than
     `weights_sha256`.
     """
-    path = folder / FILE
-    name = printable(path)
     hint = "make the model again with batchsent finetune, or leave out --calibrated"
-    try:
-        document = read_own_json(path, hint)
-    except FileNotFoundError:
-        return None
-    try:
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
-        values = {name: document[name] for name in Calibration.__dataclass_fields__}
-        found = Calibration(**values)
-        if isinstance(found.temperature, bool) or not LOWEST <= found.temperature <= HIGHEST:
-            raise ValueError(f"a temperature of {found.temperature!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{name} is damaged: {printable(error)}", hint=hint) from error
-    both_known = None not in {weights_sha256, found.weights_sha256}
-    if both_known and found.weights_sha256 != weights_sha256:
-        raise ModelError(f"{name} was fitted for other weights than those in the folder", hint=hint)
+    return read_own_json(folder / FILE, SCHEMA, hint, _parse, weights_sha256)
+
+
+def _parse(document: Mapping[str, Any]) -> Calibration:
+    """Return what a document says. Raises a built-in error for one that cannot be."""
+    found = Calibration(**{name: document[name] for name in Calibration.__dataclass_fields__})
+    if isinstance(found.temperature, bool) or not LOWEST <= found.temperature <= HIGHEST:
+        raise ValueError(f"a temperature of {found.temperature!r}")
     return found
 
 

@@ -8,7 +8,7 @@ Logits are kept centred: those of a text add up to 0. That is what its probabili
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,6 @@ from batchsent.model.files import read_own_json
 from batchsent.model.loading import ModelIdentity, identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
-from batchsent.text import printable
 
 FILE = "canaries.json"
 SCHEMA = "batchsent.canaries/1"
@@ -114,36 +113,30 @@ def read(
 
     Raises ModelError for a file that is damaged, or belongs to other weights or labels.
     """
-    path = folder / FILE
     hint = "copy or download the model again, or remove the file"
-    try:
-        document = read_own_json(path, hint)
-    except FileNotFoundError:
-        return None
-    try:
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
-        texts, rows = tuple(document["texts"]), document["logits"]
-        if not 0 < len(texts) == len(rows) <= TEXTS_MOST or len(labels) > LABELS_MOST:
-            raise ValueError(f"it has {len(texts)} texts and {len(rows)} rows of logits")
-        if not all(isinstance(text, str) and len(text) <= CHARACTERS_MOST for text in texts):
-            raise ValueError("a text of it is none, or too long")
-        if document["labels"] != list(labels):
-            raise ValueError("it is about other labels than the model's")
-        logits = np.full((len(texts), len(labels)), np.nan)
-        for row, given in enumerate(rows):
-            if given is not None:
-                logits[row] = np.array(given, dtype=np.float64)
-                if not (np.abs(logits[row]) < LARGEST_LOGIT).all():
-                    raise ValueError("a logit of it is not finite, or no model gives it")
-        weights = document["weights_sha256"]
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        message = f"{printable(path)} is damaged: {printable(error)[:200]}"
-        raise ModelError(message, hint=hint) from error
-    if weights_sha256 is not None and weights not in (None, weights_sha256):
-        message = f"{printable(path)} belongs to other weights than those in the folder"
-        raise ModelError(message, hint=hint)
-    return Canaries(texts, logits, weights)
+
+    def parse(document: Mapping[str, Any]) -> Canaries:
+        return _parse(document, labels)
+
+    return read_own_json(folder / FILE, SCHEMA, hint, parse, weights_sha256)
+
+
+def _parse(document: Mapping[str, Any], labels: Sequence[str]) -> Canaries:
+    """Return what a document says. Raises a built-in error for one that no model gives."""
+    texts, rows = tuple(document["texts"]), document["logits"]
+    if not 0 < len(texts) == len(rows) <= TEXTS_MOST or len(labels) > LABELS_MOST:
+        raise ValueError(f"it has {len(texts)} texts and {len(rows)} rows of logits")
+    if not all(isinstance(text, str) and len(text) <= CHARACTERS_MOST for text in texts):
+        raise ValueError("a text of it is none, or too long")
+    if document["labels"] != list(labels):
+        raise ValueError("it is about other labels than the model's")
+    logits = np.full((len(texts), len(labels)), np.nan)
+    for row, given in enumerate(rows):
+        if given is not None:
+            logits[row] = np.array(given, dtype=np.float64)
+            if not (np.abs(logits[row]) < LARGEST_LOGIT).all():
+                raise ValueError("a logit of it is not finite, or no model gives it")
+    return Canaries(texts, logits, document["weights_sha256"])
 
 
 def open_scorer(identity: ModelIdentity, options: ModelOptions) -> ModelScorer:

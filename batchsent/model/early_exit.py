@@ -2,13 +2,15 @@
 
 A model folder's `early_exit.json` has a small classifier of the first token's states after one of
 the layers, and a threshold. Where its most probable label reaches the threshold, its probabilities
-are the text's; every other text runs through all layers. The rule looks at one text alone, so the
-other texts of a batch do not change what it decides.
+are the text's; every other text runs through all layers. The rule looks at one text alone: the
+other texts of a batch change what it decides only where they change a last digit of a probability
+at the threshold.
 
 Source: Schwartz et al., "The Right Tool for the Job: Matching Model and Instance Complexities",
 2020, https://arxiv.org/abs/2004.07453.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import ModelError
 from batchsent.evaluation import summary
 from batchsent.model.files import read_own_json
-from batchsent.text import printable
 
 FILE = "early_exit.json"
 SCHEMA = "batchsent.early_exit/1"
@@ -66,34 +66,28 @@ def read(folder: Path, labels: int, *, weights_sha256: str) -> EarlyExit | None:
 
     Raises ModelError for a file that is damaged or belongs to other weights.
     """
-    path = folder / FILE
     hint = "copy or download the model again, or remove the file (no text skips layers then)"
-    try:
-        document = read_own_json(path, hint)
-    except FileNotFoundError:
-        return None
-    try:
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
-        found = EarlyExit(
-            int(document["layer"]),
-            float(document["threshold"]),
-            np.array(document["weight"], dtype=np.float32),
-            np.array(document["bias"], dtype=np.float32),
-        )
-        if found.weight.ndim != 2 or len(found.weight) != labels or found.bias.shape != (labels,):
-            raise ValueError(f"it is not about {labels} labels")
-        if not (np.isfinite(found.weight).all() and np.isfinite(found.bias).all()):
-            raise ValueError("a weight of it is not a number")
-        if not (found.layer >= 1 and 1 / labels < found.threshold <= 1):
-            raise ValueError("its layer or its threshold cannot be")
-        weights = document["weights_sha256"]
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        message = f"{printable(path)} is damaged: {printable(error)[:200]}"
-        raise ModelError(message, hint=hint) from error
-    if weights != weights_sha256:
-        message = f"{printable(path)} belongs to other weights than those in the folder"
-        raise ModelError(message, hint=hint)
+
+    def parse(document: Mapping[str, Any]) -> EarlyExit:
+        return _parse(document, labels)
+
+    return read_own_json(folder / FILE, SCHEMA, hint, parse, weights_sha256)
+
+
+def _parse(document: Mapping[str, Any], labels: int) -> EarlyExit:
+    """Return what a document says. Raises a built-in error for one that cannot be."""
+    found = EarlyExit(
+        int(document["layer"]),
+        float(document["threshold"]),
+        np.array(document["weight"], dtype=np.float32),
+        np.array(document["bias"], dtype=np.float32),
+    )
+    if found.weight.ndim != 2 or len(found.weight) != labels or found.bias.shape != (labels,):
+        raise ValueError(f"it is not about {labels} labels")
+    if not (np.isfinite(found.weight).all() and np.isfinite(found.bias).all()):
+        raise ValueError("a weight of it is not a number")
+    if not (found.layer >= 1 and 1 / labels < found.threshold <= 1):
+        raise ValueError("its layer or its threshold cannot be")
     return found
 
 

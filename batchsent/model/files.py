@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batchsent.errors import ModelError, reason
 from batchsent.text import printable
@@ -37,6 +37,8 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 DAMAGED = "copy or download the model again"
+
+T = TypeVar("T")
 
 
 def check_files(folder: Path) -> None:
@@ -121,17 +123,38 @@ def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[st
     return document
 
 
-def read_own_json(path: Path, hint: str) -> Any:
-    """Return what a JSON file holds that batchsent has put into a model folder.
+def read_own_json(
+    path: Path,
+    schema: str,
+    hint: str,
+    parse: Callable[[Any], T],
+    weights_sha256: str | None = None,
+) -> T | None:
+    """Return what `parse` makes of a JSON file that batchsent has put into a model folder.
 
-    Raises ModelError with this hint for a file that cannot be read, and FileNotFoundError as
-    `open_file` does: a folder may lack it.
+    None where the folder lacks it. Raises ModelError with this hint for a file that cannot be read,
+    has another schema, makes `parse` raise a built-in error, or belongs to other weights than those
+    of `weights_sha256`.
     """
+    name = printable(path)
     try:
-        return json.loads(read_file(path, MAX_SETTINGS_BYTES))
+        document = json.loads(read_file(path, MAX_SETTINGS_BYTES))
+    except FileNotFoundError:
+        return None
     except (ValueError, RecursionError) as error:
-        message = f"{printable(path)} cannot be read: {printable(error)}"
-        raise ModelError(message, hint=hint) from error
+        raise ModelError(f"{name} cannot be read: {printable(error)}", hint=hint) from error
+    try:
+        if document["schema"] != schema:
+            raise ValueError(f"its schema is {document['schema']!r}, not {schema!r}")
+        found = parse(document)
+        weights = document["weights_sha256"]
+        if weights is not None and not isinstance(weights, str):
+            raise TypeError("weights_sha256 is no text")
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ModelError(f"{name} is damaged: {printable(error)[:200]}", hint=hint) from error
+    if None not in {weights, weights_sha256} and weights != weights_sha256:
+        raise ModelError(f"{name} belongs to other weights than those in the folder", hint=hint)
+    return found
 
 
 def sha256_of(path: Path) -> str:

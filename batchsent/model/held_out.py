@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import ModelError
 from batchsent.evaluation import summary
 from batchsent.evaluation.score_cells import BINS, EDGES
 from batchsent.model.calibration import HIGHEST, LOWEST
 from batchsent.model.files import read_own_json
-from batchsent.text import printable
 
 FILE = "held_out.json"
 SCHEMA = "batchsent.held_out/1"
@@ -94,27 +92,12 @@ def read(folder: Path, *, weights_sha256: str | None = None) -> HeldOut | None:
 
     Raises ModelError for a file that is damaged, or belongs to other weights than `weights_sha256`.
     """
-    path = folder / FILE
-    name = printable(path)
     hint = "make the model again with batchsent finetune, or remove the file"
-    try:
-        document = read_own_json(path, hint)
-    except FileNotFoundError:
-        return None
-    try:
-        found = _checked(document)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ModelError(f"{name} is damaged: {printable(error)[:200]}", hint=hint) from error
-    both_known = None not in {weights_sha256, found.weights_sha256}
-    if both_known and found.weights_sha256 != weights_sha256:
-        raise ModelError(f"{name} belongs to other weights than those in the folder", hint=hint)
-    return found
+    return read_own_json(folder / FILE, SCHEMA, hint, _parse, weights_sha256)
 
 
-def _checked(document: Mapping[str, Any]) -> HeldOut:
+def _parse(document: Mapping[str, Any]) -> HeldOut:
     """Return what a document says. Raises a built-in error for one that contradicts itself."""
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA!r}")
     labels, scores = tuple(document["labels"]), document["scores"]
     if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
         raise ValueError("its labels are not different names")
@@ -125,9 +108,6 @@ def _checked(document: Mapping[str, Any]) -> HeldOut:
         raise ValueError(f"a temperature of {temperature!r}")
     if scores["edges"] != EDGES.tolist():
         raise ValueError("its edges are not those of this version")
-    weights = document["weights_sha256"]
-    if weights is not None and not isinstance(weights, str):
-        raise TypeError("weights_sha256 is no text")
     limit = document.get("pieces", {}).get("odd_pieces_above")
     if limit is not None and (isinstance(limit, bool) or not 0 <= limit <= 1):
         raise ValueError(f"odd_pieces_above is {limit!r}")
@@ -136,7 +116,7 @@ def _checked(document: Mapping[str, Any]) -> HeldOut:
         float(temperature),
         _counts(labels, scores["calibrated"]),
         _counts(labels, scores["raw"]),
-        weights,
+        document["weights_sha256"],
         limit,
     )
     if found.rows != document["rows"] or found.confusion.tolist() != scores["confusion"]:
