@@ -475,6 +475,9 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
+    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
+    its output there; the verdict has `files`, and GateFailed comes after the last one.
+
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError
     for options that do not fit.

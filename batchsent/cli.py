@@ -334,6 +334,7 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     batchsent verify reviews.csv scored.csv
     batchsent verify reviews.csv scored.csv --json
     batchsent verify reviews.csv scored.parquet --text-column review --bad-rows reject
+    batchsent verify dumps/ scored/
     """,
 )
 @click.argument("input_file", metavar="INPUT", type=click.Path())
@@ -343,7 +344,8 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
     """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores.
 
     Options that are not given are those of the run, from the summary beside OUTPUT; without a
-    summary they have the defaults below. Exits with 8 at the first difference.
+    summary they have the defaults below. Exits with 8 at the first difference. Of two folders each
+    file of INPUT is held against its output at the same place; INPUT may be a quoted pattern.
     """
     from batchsent.verification.verify import verify
 

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchsent.errors import UsageError
+from batchsent.errors import GateFailed, UsageError
 from batchsent.formats.dumps import find_dumps
 from batchsent.reporting import Reporter
 from batchsent.run.folder import batch_all
+from batchsent.verification.verify import verify
 from tests.children import Child, wait_for
 from tests.children import run as run_child
 from tests.hash_model import HashModels
@@ -413,3 +416,83 @@ def test_a_tree_without_dumps_says_what_is_there(tree):
     (tree.parent / "empty" / "x" / "notes.md").touch()
     with pytest.raises(UsageError, match=r"no file to score in empty: .* \(empty/x/notes.md\)"):
         score(["empty"])
+
+
+def verdict_of_command(folder, *arguments):
+    """Run `batchsent verify`; return its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "batchsent", "verify", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_verify_goes_through_the_tree(tree):
+    """Every file is proven; the verdict counts the rows of all."""
+    score([tree], output_format="parquet", prefix="pred_")
+    code, stdout, stderr = verdict_of_command(tree.parent, "dump", "scored")
+    assert code == 0, stderr
+    assert stdout.startswith("scored is dump, scored: 3 files")
+    verdict = verify("dump/**/*.csv", "scored")
+    assert (verdict["status"], verdict["rows"]["written"]) == ("same", 3)
+    assert [file["status"] for file in verdict["files"]] == ["same"] * 3
+    assert verify("dump/a.csv", "scored", output_format="parquet")["rows"]["written"] == 1
+
+
+DAMAGE = {
+    "a row changed": (
+        lambda: Path("scored/sub/b.csv").write_bytes(
+            Path("scored/sub/b.csv").read_bytes().replace(b"two", b"owt")
+        ),
+        "scored/sub/b.csv is not what it should be",
+    ),
+    "an output is missing": (Path("scored/sub/deep/c.csv").unlink, "c.csv has no output"),
+    "a new dump": (lambda: put(Path("dump"), sub__new="x"), "new.csv has no output"),
+    "a dump grew": (
+        lambda: Path("dump/a.csv").write_text("text\none\nmore\n"),
+        "scored/a.csv is not what it should be",
+    ),
+    "a summary is damaged": (
+        lambda: Path("scored/a.csv.summary.json").write_text("{"),
+        "a.csv.summary.json",
+    ),
+    "the whole claims other rows": (
+        lambda: Path("scored/batchsent.summary.json").write_text(
+            Path("scored/batchsent.summary.json").read_text().replace('"read": 3', '"read": 4')
+        ),
+        "batchsent.summary.json claims the rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGE))
+def test_verify_of_a_tree_finds(tree, damage):
+    """Exit code 8, the file is named, the others are looked at all the same."""
+    score([tree])
+    assert verify("dump", "scored")["status"] == "same"
+    happens, message = DAMAGE[damage]
+    happens()
+    with pytest.raises(GateFailed, match=message) as caught:
+        verify("dump", "scored")
+    assert len(caught.value.document["files"]) >= 3
+    assert caught.value.exit_code == 8
+
+
+def test_verify_names_outputs_of_no_input(tree):
+    """Their dump is gone: nothing is known of them."""
+    score([tree])
+    (tree / "a.csv").unlink()
+    (said,) = verify("dump", "scored")["unchecked"]
+    assert said == "1 outputs that are of no file of the input: scored/a.csv"
+
+
+def test_verify_of_several_needs_a_folder(tree):
+    """A folder against a file, and names for one file, are refused."""
+    score([tree])
+    with pytest.raises(UsageError, match="is no folder"):
+        verify("dump", "scored/a.csv")
+    with pytest.raises(UsageError, match="name one file"):
+        verify("dump", "scored", summary="scored/a.csv.summary.json")

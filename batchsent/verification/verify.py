@@ -7,6 +7,7 @@ in rejected.py, and claims of the summary in claims.py.
 import dataclasses
 from contextlib import closing
 from dataclasses import dataclass
+from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from batchsent.chunk import Chunk
 from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
-from batchsent.filenames import exists, is_regular
+from batchsent.filenames import exists, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
+from batchsent.formats.dumps import is_several
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
@@ -29,6 +31,7 @@ from batchsent.verification.added import Added
 from batchsent.verification.claims import same, same_file, same_section, same_tables
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.differences import Difference
+from batchsent.verification.folder import verify_folder
 from batchsent.verification.rejected import RejectsFile
 from batchsent.verification.reused import ReusedRows
 
@@ -107,12 +110,41 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
+    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
+    its output there; the verdict has `files`, and GateFailed comes after the last one.
+
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError
     for options that do not fit.
     """
     settings = build(VerifyOptions, options)
-    check = Verification(str(input), str(output), settings, reporter or Reporter())
+    reporter = reporter or Reporter()
+    source, target = fspath(input), fspath(output)
+    if not is_several(source) and not is_folder(target):
+        return verify_file(source, target, settings, reporter)
+    if not is_folder(target):
+        raise UsageError(
+            f"{printable(source)} is several files, and {printable(target)} is no folder",
+            hint="name the folder with their outputs",
+        )
+    if settings.summary or settings.rejects:
+        raise UsageError("--summary and --rejects name one file", hint="leave them out")
+    return verify_folder(
+        source,
+        target,
+        lambda one, its_output: verify_file(one, its_output, settings, reporter),
+        reporter,
+        input_format=settings.input_format,
+        output_format=settings.output_format,
+        prefix=settings.prefix,
+    )
+
+
+def verify_file(
+    source: str, output: str, settings: VerifyOptions, reporter: Reporter
+) -> dict[str, Any]:
+    """Prove that one output has the rows of its input; as `verify`."""
+    check = Verification(source, output, settings, reporter)
     try:
         return check.go()
     except Difference as error:
