@@ -79,7 +79,41 @@ def test_an_object_that_is_replaced_while_it_is_read_is_an_error(s3):
 def test_what_is_not_there_is_said(s3, url):
     with pytest.raises(InputError, match=f"{url}: it is not there") as caught:
         find_object(url).connect()
-    assert caught.value.hint == "check the spelling"
+    assert caught.value.hint.startswith("check the spelling; if it is private, set AWS_PROFILE")
+
+
+def test_a_public_bucket_is_read_without_keys_as_the_hint_says(s3, monkeypatch):
+    """Without keys and without FSSPEC_S3_ANON it is said what to set."""
+    from s3fs import S3FileSystem
+
+    s3.put_object(Bucket="dumps", Key="public.csv", Body=b"text\nfine\n", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    code = (
+        "from batchsent.formats.objects import ObjectBytes, find_object; "
+        "print(ObjectBytes(find_object('s3://dumps/public.csv'), (0, 0)).read())"
+    )
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(InputError, match="no access") as caught:
+        find_object("s3://dumps/public.csv").connect()
+    S3FileSystem.clear_instance_cache()
+    assert "FSSPEC_S3_ANON=true" in caught.value.hint
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"FSSPEC_S3_ANON": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "b'text\\nfine\\n'\n", done.stderr
+
+
+@pytest.mark.parametrize("url", ["hf://a.csv", "s3://"])
+def test_a_url_that_names_no_object_is_refused_at_once(s3, url):
+    with pytest.raises(UsageError):
+        find_object(url).connect()
 
 
 def test_a_folder_of_a_store_is_refused(s3):

@@ -116,8 +116,9 @@ class FileHandler(BaseHTTPRequestHandler):
 
     def send(self, data, served):
         pause = threading.Event()
-        for at in range(0, len(data), 4096):
-            piece = data[at : at + 4096]
+        step = 4096 if served.delay_s or served.chunked else 1 << 20
+        for at in range(0, len(data), step):
+            piece = data[at : at + step]
             if served.delay_s:
                 pause.wait(served.delay_s)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if served.chunked else piece)

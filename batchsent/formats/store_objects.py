@@ -1,6 +1,7 @@
 """Objects of S3, Google Cloud Storage, Azure and the Hub, through the file systems of fsspec."""
 
 import importlib
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -94,12 +95,19 @@ class StoreObject:
         except BatchsentError:
             raise
         except FileNotFoundError as error:
-            raise InputError(f"{self.name}: it is not there", hint="check the spelling") from error
+            # A store that hides what is private says the same of it.
+            raise InputError(
+                f"{self.name}: it is not there",
+                hint=f"check the spelling; if it is private, {self._hint}",
+            ) from error
         except Exception as error:
             said = first_line(error)
-            no_access = isinstance(error, PermissionError) or "credentials" in said.lower()
-            if no_access:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            refused = isinstance(error, PermissionError) or status in {401, 403}
+            if refused or "credentials" in said.lower():
                 raise InputError(f"{self.name}: no access: {said}", hint=self._hint) from error
+            if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+                raise UsageError(f"{self.name}: {said}", hint="check the URL") from error
             raise Lost(said) from error
 
 

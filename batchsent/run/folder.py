@@ -21,6 +21,7 @@ from batchsent.files.atomic import fsync_directory, output_errors, write_file
 from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.dumps import LEFT_OUT, WHOLE_SUMMARY, Found, is_several
+from batchsent.formats.opening import check_read_options
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.again import saying_how_to_go_on
@@ -69,6 +70,7 @@ def batch_all(
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     with saying_how_to_go_on(inputs), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
+            check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
@@ -79,6 +81,7 @@ def batch_all(
         pairs, found = plan_outputs(inputs, output, settings)
         check_apart(pairs, settings)
         check_reuse(settings, folder)
+        check_read_options(settings, [source for source, _ in pairs])
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]

@@ -56,8 +56,9 @@ def verify_folder(
         if exists(folder / inside):
             files.append(verdict_on(dump.path, str(folder / inside), prove))
         else:
+            missing = "has no output" if exists(dump.path) else "is not there, nor is its output"
             files.append(
-                not_proven(dump.path, folder / inside, f"{printable(dump.path)} has no output")
+                not_proven(dump.path, folder / inside, f"{printable(dump.path)} {missing}")
             )
     for dump, error in found.unread:
         files.append(not_proven(dump.path, folder / dump.inside, error.message))
