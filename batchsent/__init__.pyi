@@ -100,12 +100,12 @@ def batch(
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
 
-    `input` is a path, a folder or a list of them, `output` a path, or a folder for several inputs;
-    `-` is stdin or stdout. The options are those of BatchOptions. `models` gives the model in place
-    of `model`, for programs and tests. Returns the summary that is written beside the output; its
-    `status` is complete, or up_to_date when the output was there already, made of the same input by
-    the same model and options. Several inputs have one summary, with `files`. Rerun after an
-    interruption, it resumes where the first run stopped and writes the same bytes.
+    `input` is a path, a URL, a folder or a list of them, `output` a path, or a folder for several
+    inputs; `-` is stdin or stdout. The options are those of BatchOptions. `models` gives the model
+    in place of `model`, for programs and tests. Returns the summary that is written beside the
+    output; its `status` is complete, or up_to_date when the output was there already, made of the
+    same input by the same model and options. Several inputs have one summary, with `files`. Rerun
+    after an interruption, it resumes where the first run stopped and writes the same bytes.
 
     A frame has no `output`: what is returned is a frame of the same kind, as of `score_frame` of a
     loaded model. The options about files are refused then. Raises BatchsentError.
@@ -428,11 +428,11 @@ def stream(
     """Score the reviews of a file while they are read: returns an Arrow reader.
 
     Its batches have the rows of the file in their order, with the new columns after the file's own;
-    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
-    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
-    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
-    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
-    once; a row that cannot be taken, when it is read.
+    those of CSV and JSON lines are text. `input` is a path or a URL, `-` is stdin. The options are
+    those of `batch` that are not about an output. Nothing is written, and at most ten chunks are in
+    memory, whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are
+    left out and a warning counts them. What is wrong with file, options or model raises
+    BatchsentError at once; a row that cannot be taken, when it is read.
 
     >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
     ...     print(rows.num_rows, rows.schema.names)
@@ -474,6 +474,9 @@ def verify(
     must be what they are, the tables beside the output among them. Memory does not grow with the
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
+
+    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
+    its output there; the verdict has `files`, and GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError

@@ -97,6 +97,7 @@ def print_document(
     batchsent batch reviews.csv -o scored.csv
     batchsent batch reviews.parquet -o scored.parquet --model ./model --gold sentiment --report
     batchsent batch dumps/ -o scored/ --overwrite --bad-rows reject --quiet
+    batchsent batch 'dumps/**/*.parquet' -o scored/
     """,
 )
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
@@ -135,8 +136,9 @@ def batch_command(
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
     CSV, TSV, JSON lines, Parquet and Arrow streams, gzip and zstd by suffix; - is stdin or stdout.
-    The summary goes to OUTPUT.summary.json. After an interruption, run the same command again: it
-    resumes where it stopped.
+    INPUT may be a folder, which is read with its sub-folders, a quoted pattern, or a URL (https://,
+    hf://, s3://, gs://, abfs://). The summary goes to OUTPUT.summary.json. After an interruption,
+    run the same command again: it resumes where it stopped.
     """
     if as_json and output == "-":
         raise UsageError(
@@ -332,6 +334,7 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     batchsent verify reviews.csv scored.csv
     batchsent verify reviews.csv scored.csv --json
     batchsent verify reviews.csv scored.parquet --text-column review --bad-rows reject
+    batchsent verify dumps/ scored/
     """,
 )
 @click.argument("input_file", metavar="INPUT", type=click.Path())
@@ -341,7 +344,8 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
     """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores.
 
     Options that are not given are those of the run, from the summary beside OUTPUT; without a
-    summary they have the defaults below. Exits with 8 at the first difference.
+    summary they have the defaults below. Exits with 8 at the first difference. Of two folders each
+    file of INPUT is held against its output at the same place; INPUT may be a quoted pattern.
     """
     from batchsent.verification.verify import verify
 

@@ -12,6 +12,7 @@ from batchsent.memory import memory_errors
 from batchsent.standard_streams import open_missing
 from batchsent.terminal.reporters import json_line, write_line
 from batchsent.text import printable
+from batchsent.urls import redacted
 
 if TYPE_CHECKING:
     from batchsent.run.models import Models
@@ -59,7 +60,7 @@ def run_and_exit(group: click.Group, arguments: list[str] | None, models: "Model
         import traceback
 
         if os.environ.get("BATCHSENT_TRACEBACK") or not as_json:
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
         say_error(
             f"a bug in batchsent: {type(error).__name__}: {error}",
             "please report it with the traceback and what `batchsent info --check` prints",

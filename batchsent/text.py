@@ -1,8 +1,19 @@
 """Text that is safe to show on a terminal or in a log."""
 
+from batchsent.urls import redacted
+
 
 def printable(value: object) -> str:
-    r"""Return `value` as text that is safe on a terminal or in a log line.
+    """Return `value` as text that is safe on a terminal, in a log line or in a summary.
+
+    It has no control characters (see `visible`), and URLs in it have no credentials. For values of
+    the user's rows, which are shown as they are, use `visible`.
+    """
+    return visible(redacted(str(value)))
+
+
+def visible(value: object) -> str:
+    r"""Return `value` as text in which every character can be seen.
 
     Control characters, bidirectional overrides and lone surrogates, which could rewrite what the
     reader sees (CWE-150), become escapes such as ``\x1b``.

@@ -23,6 +23,7 @@ CONTEXT.set_forkserver_preload(
         "batchsent.cli",
         "batchsent.run.folder",
         "batchsent.formats.csv",
+        "batchsent.formats.http_objects",
         "batchsent.formats.parquet",
     ]
 )

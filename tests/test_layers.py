@@ -51,6 +51,7 @@ LAYERS = {
     "batchsent.text": 0,
     "batchsent.text_columns": 0,
     "batchsent.texts": 0,
+    "batchsent.urls": 0,
     "batchsent.versions": 0,
     "batchsent.filenames": 0,
     "batchsent.memory": 0,

@@ -31,22 +31,27 @@ def dump(request, tmp_path):
     return make_dump(tmp_path, request.param)
 
 
-def command_to_go_on(stderr):
-    """The words of the command that a message tells to type, after `batchsent batch`."""
+def command_to_go_on(stderr, typed):
+    """The words of the command that a message tells to type, after `batchsent batch`.
+
+    They are those that were `typed`; what is returned has all the time that a busy machine needs.
+    """
     (line,) = [line for line in stderr.splitlines() if GO_ON in line]
     words = shlex.split(line.partition(GO_ON)[2])
-    assert words[:2] == ["batchsent", "batch"]
+    assert words == ["batchsent", "batch", *map(str, typed)]
+    words[words.index("--stop-after") + 1] = "1h"
     return words[2:]
 
 
 def test_a_run_stops_and_the_command_that_it_names_goes_on(dump):
     """Exit code 12 with the rows that are kept; the command printed gives the same bytes."""
-    code, stderr = run([*dump.command, "--stop-after", "0.4s"], dump.folder, batch_s=0.15)
+    command = [*dump.command, "--stop-after", "0.4s"]
+    code, stderr = run(command, dump.folder, batch_s=0.15)
     assert code == 12
     assert "stopped by --stop-after 0.4s: " in stderr
     assert not dump.output.exists()
     said = stderr
-    code, _ = run(command_to_go_on(stderr), dump.folder)
+    code, _ = run(command_to_go_on(stderr, command), dump.folder)
     assert code == 0
     kept = json.loads(dump.summary.read_bytes())["run"]["resumed_rows"]
     assert kept < 60
@@ -87,18 +92,28 @@ def test_a_folder_stops_before_its_next_file(tmp_path):
     dumps.mkdir()
     for name in "abc":
         (dumps / f"{name}.csv").write_text("text\n" + "".join(f"{name} {n}\n" for n in range(16)))
-    command = ["dumps", "-o", "scored/"]
-    code, stderr = run([*command, "--stop-after", "0.6s"], tmp_path, batch_s=0.4)
+    command = ["dumps", "-o", "scored/", "--stop-after", "0.6s"]
+    code, stderr = run(command, tmp_path, batch_s=0.4)
     assert code == 12
     assert "stopped by --stop-after 0.6s" in stderr
     finished = len(list((tmp_path / "scored").glob("*.csv")))
     assert f"; {finished} of 3 files are finished" in stderr
     assert finished < 3
     assert not (tmp_path / "scored" / "batchsent.summary.json").exists()
-    code, stderr = run(command_to_go_on(stderr), tmp_path)
+    code, stderr = run(command_to_go_on(stderr, command), tmp_path)
     assert code == 0
     assert stderr.count("is up to date") == finished
     assert len(list((tmp_path / "scored").glob("*.csv"))) == 3
+
+
+def test_a_file_that_failed_is_not_called_finished(tmp_path):
+    """Of a bad file, and one for which there was no time, none is finished."""
+    dumps = tmp_path / "dumps"
+    dumps.mkdir()
+    (dumps / "a.csv").write_text("nothing to read\n1\n")
+    (dumps / "b.csv").write_text("text\n" + "".join(f"{n}\n" for n in range(60)))
+    code, stderr = run(["dumps", "-o", "scored/", "--stop-after", "0.4s"], tmp_path, batch_s=0.4)
+    assert (code, "; 0 of 2 files are finished" in stderr) == (12, True)
 
 
 def test_a_folder_whose_time_was_up_before_the_first_file(tmp_path):
@@ -114,20 +129,18 @@ def test_a_folder_whose_time_was_up_before_the_first_file(tmp_path):
             stop_after="0.001s",
         )
     assert not models.opened
-    assert not list((tmp_path / "scored").iterdir())
+    assert not (tmp_path / "scored").exists()
 
 
 def test_a_pipe_goes_on_where_the_same_input_is_piped_again(tmp_path):
     """Stdin is read anew; the message says to pipe it in."""
     dump = make_dump(tmp_path, "csv")
     source = dump.command[0]
-    command = ["-", *dump.command[1:]]
-    code, stderr = run(
-        [*command, "--stop-after", "0.4s"], dump.folder, batch_s=0.15, stdin=str(source)
-    )
+    command = ["-", *dump.command[1:], "--stop-after", "0.4s"]
+    code, stderr = run(command, dump.folder, batch_s=0.15, stdin=str(source))
     assert (code, "of stdin are scored" in stderr or "yet for stdin" in stderr) == (12, True)
     assert "pipe the same input in again and run this to go on: batchsent batch -" in stderr
-    code, stderr = run(command_to_go_on(stderr), dump.folder, stdin=str(source))
+    code, stderr = run(command_to_go_on(stderr, command), dump.folder, stdin=str(source))
     assert code == 0, stderr
     assert dump.output.read_bytes() == dump.expected
 
@@ -138,8 +151,7 @@ def test_the_command_to_go_on_does_not_start_over(tmp_path):
     command = [*dump.command, "--restart", "--overwrite", "--stop-after", "0.4s"]
     code, stderr = run(command, dump.folder, batch_s=0.15)
     assert code == 12
-    words = command_to_go_on(stderr)
-    assert "--restart" not in words
+    words = command_to_go_on(stderr, [word for word in command if word != "--restart"])
     begun = "rows of" in stderr  # a busy machine may not come so far
     code, stderr = run([*words, "--log-format", "json"], dump.folder)
     assert (code, "resuming an earlier run" in stderr) == (0, begun)
@@ -156,7 +168,7 @@ def test_machines_are_told_too(tmp_path):
     failed = [json.loads(path.read_bytes()) for path in dump.folder.glob("*failed*.json")]
     begun = "rows of" in last["message"]  # a busy machine may not come so far
     assert [document["exit_code"] for document in failed] == [12] * begun
-    assert run(command_to_go_on(last["hint"]), dump.folder)[0] == 0
+    assert run(command_to_go_on(last["hint"], command), dump.folder)[0] == 0
     dump.check_finished()
 
 

@@ -16,6 +16,7 @@ from batchsent.commands.batch import batch
 from batchsent.commands.compare import compare
 from batchsent.commands.evaluate import evaluate
 from batchsent.commands.finetune import finetune
+from batchsent.commands.info import info
 from batchsent.commands.predict import load
 from batchsent.commands.sample import sample
 from batchsent.commands.stream import stream
@@ -148,8 +149,13 @@ def test_the_summary_keeps_to_its_schema(dump, tmp_path):
             "no column called bodi; its columns are id, title, body",
             "did you mean --text-column body?",
         ),
+        (
+            {"text_column": "title,body"},
+            "no column called title,body",
+            "name each with a --text-column of its own",
+        ),
         ({"text_column": ["id", ""]}, "--text-column is empty", "leave it out"),
-        ({"text_column": "body", "text_joint": "x"}, "--text-joint requires several", "title"),
+        ({"text_column": "body", "text_joint": "x"}, "--text-joint requires several", "of its own"),
         ({"text_column": BOTH, "text_joint": ""}, "--text-joint is empty", "leave it out"),
     ],
 )
@@ -364,6 +370,8 @@ def test_finetune_keeps_columns_and_joint_in_the_folder(titled_model, tmp_path):
     named = model.score_frame(frame, prefix="p_", text_column=["title", "body"])
     assert list(named["p_score"]) == found
     assert "title, then body" in (titled_model / "README.md").read_text()
+    described = info(titled_model, device="cpu")["model"]
+    assert (described["text_columns"], described["text_joint"]) == (["title", "body"], "\n\n")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

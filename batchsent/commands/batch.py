@@ -28,12 +28,12 @@ def batch(
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
 
-    `input` is a path, a folder or a list of them, `output` a path, or a folder for several inputs;
-    `-` is stdin or stdout. The options are those of BatchOptions. `models` gives the model in place
-    of `model`, for programs and tests. Returns the summary that is written beside the output; its
-    `status` is complete, or up_to_date when the output was there already, made of the same input by
-    the same model and options. Several inputs have one summary, with `files`. Rerun after an
-    interruption, it resumes where the first run stopped and writes the same bytes.
+    `input` is a path, a URL, a folder or a list of them, `output` a path, or a folder for several
+    inputs; `-` is stdin or stdout. The options are those of BatchOptions. `models` gives the model
+    in place of `model`, for programs and tests. Returns the summary that is written beside the
+    output; its `status` is complete, or up_to_date when the output was there already, made of the
+    same input by the same model and options. Several inputs have one summary, with `files`. Rerun
+    after an interruption, it resumes where the first run stopped and writes the same bytes.
 
     A frame has no `output`: what is returned is a frame of the same kind, as of `score_frame` of a
     loaded model. The options about files are refused then. Raises BatchsentError.

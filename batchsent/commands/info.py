@@ -60,9 +60,16 @@ def info(
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
         return found | {"device": device.facts() | {"warnings": warnings} | chosen}
-    scorer = open_scorer(identify(named, settings.revision), settings)
+    identity = identify(named, settings.revision)
+    scorer = open_scorer(identity, settings)
     try:
-        return found | scorer.facts()
+        facts = scorer.facts()
+        text = identity.text_columns
+        if text is not None:
+            facts["model"] |= {"text_columns": list(text.names)}
+        if text is not None and not text.single:
+            facts["model"] |= {"text_joint": text.joint}
+        return found | facts
     finally:
         scorer.close()
 

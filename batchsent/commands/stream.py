@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from batchsent.errors import UsageError
 from batchsent.formats import open_source
+from batchsent.formats.opening import check_read_options
 from batchsent.options import build
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import StreamOptions
@@ -22,11 +23,11 @@ def stream(
     """Score the reviews of a file while they are read: returns an Arrow reader.
 
     Its batches have the rows of the file in their order, with the new columns after the file's own;
-    those of CSV and JSON lines are text. `input` is a path, `-` is stdin. The options are those of
-    `batch` that are not about an output. Nothing is written, and at most ten chunks are in memory,
-    whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are left out
-    and a warning counts them. What is wrong with file, options or model raises BatchsentError at
-    once; a row that cannot be taken, when it is read.
+    those of CSV and JSON lines are text. `input` is a path or a URL, `-` is stdin. The options are
+    those of `batch` that are not about an output. Nothing is written, and at most ten chunks are in
+    memory, whatever the size of the file. With `bad_rows="reject"` rows that cannot be taken are
+    left out and a warning counts them. What is wrong with file, options or model raises
+    BatchsentError at once; a row that cannot be taken, when it is read.
 
     >>> for rows in stream("reviews.csv"):  # doctest: +SKIP
     ...     print(rows.num_rows, rows.schema.names)
@@ -37,6 +38,7 @@ def stream(
             f"stream takes a path, not {type(input).__name__}",
             hint="batch(frame) scores a frame; a list of files is streamed one by one",
         )
+    check_read_options(settings, [fspath(input)])
     models = models or OneModel(settings)
     source = open_source(fspath(input), settings, usual=lambda: models.identity().text_columns)
     try:

@@ -14,7 +14,7 @@ from batchsent.evaluation.bins import FIXED, count, fixed
 from batchsent.evaluation.corrected_share import ErrorRates
 from batchsent.evaluation.quality import LABELS_IN_FULL, interval
 from batchsent.evaluation.without_labels import corrected_groups
-from batchsent.text import printable
+from batchsent.text import printable, visible
 
 # Beyond these, rows of new groups are counted together. A million groups of two labels are 64 MB of
 # counts and some 250 MB of values; more labels, or longer values, mean fewer groups.
@@ -221,7 +221,7 @@ class Groups:
     def _entry(self, value: bytes | None, row: dict[str, Any]) -> dict[str, Any]:
         shown = None
         if value is not None:
-            shown = printable(value.decode("utf-8", "replace"))[:VALUE_CHARACTERS]
+            shown = visible(value.decode("utf-8", "replace"))[:VALUE_CHARACTERS]
         entry = {
             "value": shown,
             "rows": row[ROWS],

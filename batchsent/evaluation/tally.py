@@ -15,7 +15,7 @@ from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.without_labels import WithoutLabels
-from batchsent.text import printable
+from batchsent.text import visible
 
 SCORE_BINS = 50
 
@@ -221,7 +221,7 @@ class Tally:
         self.gold_counts["unmatched"] += len(unmatched)
         for value, rows in Counter(str(cells[row]) for row in unmatched.tolist()).items():
             # Shortened twice: an escape such as \u202e is shown as six characters.
-            shown = printable(value[:UNMATCHED_CHARACTERS])[:UNMATCHED_CHARACTERS]
+            shown = visible(value[:UNMATCHED_CHARACTERS])[:UNMATCHED_CHARACTERS]
             if shown in self.unmatched or len(self.unmatched) < UNMATCHED_COUNTED:
                 self.unmatched[shown] = self.unmatched.get(shown, 0) + rows
             else:

@@ -133,7 +133,7 @@ class ArrowSource(SameColumns):
         usual: Usual | None,
     ) -> None:
         self._stream, self._options = stream, options
-        self.name = stream.name
+        self.name, self.version = stream.name, stream.version
         # The file format is a stream between a mark and a table of contents, which reading in order
         # does not need.
         if stream.peek(len(FILE_MARK)) == FILE_MARK:

@@ -53,7 +53,7 @@ class CsvSource(SameColumns):
         tabs: bool,
     ) -> None:
         self._stream, self._options, self._tabs = stream, options, tabs
-        self.name = stream.name
+        self.name, self.version = stream.name, stream.version
         self.encoding = find_encoding(stream.peek(HEAD_BYTES), options.encoding, self.name)
         # Records of UTF-16 and UTF-32 are found in their UTF-8.
         self._bytes_encoding = "utf-8" if self.encoding in WIDE else self.encoding

@@ -17,7 +17,7 @@ from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
-from batchsent.text import printable
+from batchsent.text import visible
 
 
 def open_csv_sink(
@@ -51,7 +51,7 @@ class CopySink:
             return self._dialect.quote(value.encode(self._encoding))
         except UnicodeEncodeError as error:
             raise UsageError(
-                f"{printable(value)} cannot be written in {self._encoding}",
+                f"{visible(value)} cannot be written in {self._encoding}",
                 hint="convert the input to utf-8",
             ) from error
 

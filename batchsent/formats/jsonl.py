@@ -60,7 +60,7 @@ class JsonLinesSource:
         usual: Usual | None,
     ) -> None:
         self._stream, self._options = stream, options
-        self.name = stream.name
+        self.name, self.version = stream.name, stream.version
         self._longest_line = 4 * max(options.max_field_bytes, 16 << 10)
         self._checks = LineChecks(options, (), self.name)
         head, at_end = self._head()

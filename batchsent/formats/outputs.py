@@ -12,6 +12,11 @@ from batchsent.formats.sentence_columns import sentence_columns, sentence_fields
 from batchsent.formats.streams import compression_of
 from batchsent.options import option
 
+# The folder beside an output that a run keeps its work in, and the file in it that lists what the
+# run is about to give its name.
+WORK_ENDING = ".batchsent"
+COMMITTING = "committing.json"
+
 
 @dataclass(frozen=True)
 class ColumnOptions:

@@ -18,6 +18,7 @@ from batchsent.formats.arrow import (
     rechunk,
     table_chunks,
 )
+from batchsent.formats.objects import RangedFile, find_object
 from batchsent.formats.reading import (
     ReadOptions,
     SameColumns,
@@ -32,6 +33,7 @@ from batchsent.formats.text_column import find_texts
 from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 # Row groups of a Parquet file made of an input that has none: large enough for column statistics to
 # pay.
@@ -71,14 +73,21 @@ class ParquetSource(SameColumns):
         usual: Usual | None,
     ) -> None:
         self._options = options
-        self.name = stream.name
+        self.name, self.version = stream.name, stream.version
         stream.close()  # it was looked at; the library reads here and there in a file of its own
+        file: str | RangedFile = stream.path
+        if is_url(stream.path):
+            file = RangedFile(find_object(stream.path))
+            self.version = file.version
         try:
-            self._file_size = Path(stream.path).stat().st_size
+            if isinstance(file, RangedFile):
+                self._file_size = file.size
+            else:
+                self._file_size = Path(file).stat().st_size
             # Without pre-buffering, a row group streams through buffers of 1 MB a column instead of
             # lying in memory.
             self._file = pq.ParquetFile(
-                stream.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+                file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
             )
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error

@@ -1,13 +1,9 @@
-"""Bytes in and out: files, stdin, stdout, gzip and zstd by suffix, encodings."""
+"""Bytes in and out: files, URLs, stdin, stdout, gzip and zstd by suffix, encodings."""
 
 import codecs
 import contextlib
-import errno
 import gzip
-import hashlib
 import io
-import os
-import sys
 import zlib
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +11,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from batchsent.errors import InputError, UsageError, reason
-from batchsent.standard_streams import check_stdin
+from batchsent.formats.objects import ObjectBytes, find_object
+from batchsent.formats.stored_bytes import StoredBytes, open_file
 from batchsent.text import printable
+from batchsent.urls import file_name, is_url
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
@@ -49,11 +47,11 @@ BOMS = [
 
 def compression_of(path: str | Path) -> str | None:
     """Return gzip or zstd where the last suffix says so."""
-    return COMPRESSIONS.get(Path(path).suffix.lower())
+    return COMPRESSIONS.get(Path(file_name(str(path))).suffix.lower())
 
 
 class InputStream(io.RawIOBase):
-    """A readable file or stdin, decompressed by suffix, hashed as it is stored.
+    """A file, an object named by a URL, or stdin: decompressed by suffix, hashed as it is stored.
 
     `size` and `sha256` are those of the stored bytes read so far. Raises InputError for what cannot
     be read.
@@ -64,9 +62,9 @@ class InputStream(io.RawIOBase):
         self.path = path
         self.name = "stdin" if path == "-" else printable(path)
         self.compression = None if path == "-" else compression_of(path)
-        self._begin(_HashingReader(_open(path, self.name)))
+        self._begin(ObjectBytes(find_object(path)) if is_url(path) else open_file(path, self.name))
 
-    def _begin(self, stored: "_HashingReader") -> None:
+    def _begin(self, stored: StoredBytes) -> None:
         """Read from the start of `stored` from now on."""
         self._stored = stored
         self._peeked = b""  # read to look at, not given to a reader yet
@@ -93,6 +91,11 @@ class InputStream(io.RawIOBase):
     def size(self) -> int:
         """Stored bytes read so far."""
         return self._stored.size
+
+    @property
+    def version(self) -> str | None:
+        """What tells an object from a changed one; None for files, and where a store tells none."""
+        return self._stored.version
 
     @property
     def sha256(self) -> str:
@@ -139,65 +142,16 @@ class InputStream(io.RawIOBase):
         super().close()
 
 
-def _open(path: str, name: str) -> int:
-    """Return a file descriptor of an input. Raises InputError that calls it `name`."""
-    if path == "-":
-        check_stdin()
-        return os.dup(sys.stdin.fileno())
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except ValueError as error:
-        raise InputError(f"{name}: no file can have this name") from error
-    except OSError as error:
-        hint = "check the spelling" if error.errno == errno.ENOENT else None
-        raise InputError(f"{name}: {reason(error)}", hint=hint) from error
-
-
-class _HashingReader(io.RawIOBase):
-    """The stored bytes of a file descriptor: counted and hashed on their way."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self.size = 0
-        self.hash = hashlib.sha256()
-        self._fd = fd
-
-    def reopened(self) -> "_HashingReader":
-        """Return the same file read from its first byte, whatever has its name by now."""
-        fd = os.dup(self._fd)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return _HashingReader(fd)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = os.read(self._fd, size if size >= 0 else 1 << 20)
-        self.hash.update(data)
-        self.size += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
-
-
 def check_compressed_name(head: bytes, stream: InputStream) -> None:
     """Refuse compressed bytes under a name without their suffix. Raises InputError."""
     for magic, suffix in MAGIC.items():
         if head.startswith(magic):
-            raise InputError(
-                f"{stream.name}: these are {COMPRESSIONS[suffix]} bytes",
-                hint="decompress the stream first"
-                if stream.path == "-"
-                else f"rename the file so that it ends in {suffix}",
-            )
+            hint = f"rename the file so that it ends in {suffix}"
+            if stream.path == "-":
+                hint = "decompress the stream first"
+            elif is_url(stream.path):
+                hint = f"download it under a name that ends in {suffix}"
+            raise InputError(f"{stream.name}: these are {COMPRESSIONS[suffix]} bytes", hint=hint)
 
 
 class OutputFile(Protocol):

@@ -63,7 +63,7 @@ def joint_of(options: RowOptions, columns: int) -> str:
     if columns == 1:
         raise UsageError(
             "--text-joint requires several text columns",
-            hint="name them: --text-column title --text-column body",
+            hint="leave it out, or name each column with a --text-column of its own",
         )
     return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from batchsent.text import printable
+from batchsent.text import visible
 
 FOLDER = Path(__file__).with_name("templates")
 
@@ -23,7 +23,7 @@ MOST_SHOWN_LABELS = 30
 def page(template: str, content: Mapping[str, Any]) -> bytes:
     """Fill a template of FOLDER and return the page in UTF-8.
 
-    Values are escaped for HTML and pass through `printable` first; only `Markup`, which charts are,
+    Values are escaped for HTML and pass through `visible` first; only `Markup`, which charts are,
     is taken as it is. The page's policy allows its own style sheet, known by its hash, and nothing
     else.
     """
@@ -36,7 +36,7 @@ def page(template: str, content: Mapping[str, Any]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: (
-            printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+            visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
         ),
     )
     environment.filters |= {
@@ -126,7 +126,7 @@ def bounds(interval: Sequence[float] | None) -> str:
 def unbroken(text: object) -> Markup:
     """Return words in which no option such as --gold is broken at its hyphens."""
     words = []
-    for word in printable(text).split(" "):
+    for word in visible(text).split(" "):
         keep = Markup('<span class="keep">{}</span>') if word.startswith("-") else Markup("{}")
         words.append(keep.format(word))
     return Markup(" ").join(words)

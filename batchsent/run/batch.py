@@ -220,7 +220,9 @@ class Run:
         The files are hashed again for that.
         """
         paths, document = self.paths, earlier.document
-        if document is None or paths.target is None or paths.input == "-" or self.options.restart:
+        if document is None or paths.target is None or self.options.restart:
+            return None
+        if not plan.input_is_known:
             return None
         run = document["run"]
         for recorded, wanted in (("fingerprint", plan.fingerprint), ("writing", plan.writing)):

@@ -17,6 +17,7 @@ from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
 from batchsent.standard_streams import check_stdout
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 
 def check_column_options(options: ColumnOptions) -> None:
@@ -111,12 +112,12 @@ class Checked:
 
 
 def can_be_read_again(path: str) -> bool:
-    """Tell whether an input can be read more than once."""
-    return path != "-" and Path(path).is_file()
+    """Tell whether an input is read twice: a file is; a pipe cannot be, and an object costs."""
+    return path != "-" and not is_url(path) and Path(path).is_file()
 
 
 def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:
-    """Read a regular file for its structure; None for a pipe, which can be read only once.
+    """Read a regular file for its structure; None for a pipe and for an object of a store.
 
     The source that was opened of it is read from its first row afterwards.
 

@@ -1,10 +1,9 @@
-"""Several inputs into one folder: each a run of its own, one summary of the whole beside them."""
+"""Several inputs, and trees of them, into one folder: a run each, and one summary of the whole."""
 
 import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,31 @@ from batchsent.errors import (
     TimeUp,
     UsageError,
 )
-from batchsent.filenames import check_new, exists, is_folder, is_regular
-from batchsent.files.atomic import output_errors, temporary_path, write_file
+from batchsent.filenames import exists, is_folder
+from batchsent.files.atomic import fsync_directory, output_errors, write_file
 from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
-from batchsent.formats.catalog import SUFFIXES
-from batchsent.formats.opening import format_of
-from batchsent.formats.streams import COMPRESSIONS
+from batchsent.formats.dumps import LEFT_OUT, WHOLE_SUMMARY, Found, is_several
+from batchsent.formats.opening import check_read_options
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.again import saying_how_to_go_on
 from batchsent.run.batch import Run
+from batchsent.run.changed_inputs import HINTS, WatchedInputs
 from batchsent.run.checks import check_options
+from batchsent.run.folder_plan import (
+    SCHEMA,
+    check_apart,
+    check_reuse,
+    check_summary,
+    plan_outputs,
+)
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.plan import check_model
 from batchsent.text import printable
 
-SCHEMA = "batchsent.dumps/1"
-SUMMARY_NAME = "batchsent.summary.json"
 # What the summary of the whole adds up of what was reused.
 REUSE_COUNTS = ("reused_rows", "new_rows", "gone_rows")
 
@@ -49,81 +53,98 @@ def batch_all(
     models: Models | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score one input into a file, or several (or a folder of them) into a folder.
+    """Score one input into a file, or several (or a folder, or a pattern) into a folder.
 
-    Every file is a run of its own: what is finished already is skipped, one that fails does not
-    stop the others. The model is loaded once, and only if there is something to score. Returns the
-    summary of the one run, or of the whole with `files` in the order of the inputs; `exit_code` is
-    3 when a file failed, and that of the first failure when all failed. Raises BatchsentError for
-    what is wrong for every file (options, model, device), Interrupted on a signal, TimeUp at
-    the end of the time that the options give.
+    What is below an input folder, or below the part of a pattern without wildcards, has the same
+    place below the output folder. Every file is a run of its own: what is finished already is
+    skipped, one that fails does not stop the others. The model is loaded once, and only if there is
+    something to score. Returns the summary of the one run, or of the whole with `files` in the
+    order of the inputs; `exit_code` is 3 when a file failed, and that of the first failure when all
+    failed. Raises BatchsentError for what is wrong for every file (options, model, device),
+    Interrupted on a signal, TimeUp at the end of the time that the options give.
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
-    several = len(inputs) != 1 or (inputs[0] != "-" and is_folder(inputs[0]))
+    several = len(inputs) != 1 or is_several(inputs[0])
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
-    with saying_how_to_go_on(), Signals(deadline) as signals:
+    with saying_how_to_go_on(inputs), Signals(deadline) as signals:
         if not several and not output.endswith("/") and not is_folder(output):
+            check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
             raise UsageError(
                 "--summary, --rejects and --disagreements name one file, not one for each input",
                 hint="leave them out, or score the inputs one by one",
             )
-        pairs = plan_outputs(inputs, output, settings)
         folder = Path(output)
+        pairs, found = plan_outputs(inputs, output, settings)
         check_apart(pairs, settings)
         check_reuse(settings, folder)
+        check_read_options(settings, [source for source, _ in pairs])
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
         first, target = pairs[0]
         check_options(settings, RunPaths.of(first, str(target), settings))
         check_model(models, settings)
         if not settings.dry_run and not settings.overwrite:
-            check_summary(folder / SUMMARY_NAME)
-        for said in left_out(inputs):
-            reporter.warning(said)
-        with output_errors(folder):
-            made = not exists(folder)
-            folder.mkdir(exist_ok=True)
+            check_summary(folder / WHOLE_SUMMARY)
+        report_left_out(found, reporter)
         files: list[dict[str, Any]] = []
-        try:
-            for source, target in pairs:
-                signals.check()
-                position = (len(files) + 1, len(pairs))
-                files.append(
-                    run_file(source, target, settings, models, reporter, signals, position)
-                )
-        except TimeUp as error:
-            error.message += f"; {len(files)} of {len(pairs)} files are finished"
-            raise
-        finally:
-            if settings.dry_run and made:  # each run looks whether it could write there
-                folder.rmdir()
+        watched = WatchedInputs()
+        written: dict[tuple[int, int], Path] = {}
+        with made_folder(folder):  # in a dry run too: each run looks whether it could write there
+            try:
+                for source, target in pairs:
+                    signals.check()
+                    watched.add(source)
+                    own = with_reused(settings, source, target.relative_to(folder), reporter)
+                    position = (len(files) + 1, len(pairs))
+                    files.append(
+                        run_file(source, target, own, models, reporter, signals, position, written)
+                    )
+            except TimeUp as time_up:
+                done = [file for file in files if file["exit_code"] in {0, EXIT_ROWS_REJECTED}]
+                time_up.message += f"; {len(done)} of {len(pairs)} files are finished"
+                raise
+            for (source, _), file in zip(pairs, files, strict=True):
+                note_change(source, file, watched, reporter)
+            for unread, error in found.unread:
+                entry = {
+                    "input": printable(unread.path),
+                    "output": printable(folder / unread.inside),
+                }
+                files.append(entry | failed_entry(unread.path, error, reporter))
+            document = summary_of(files, found)
+            if settings.reuse:
+                document["reuse"] = {
+                    name: sum(file["reuse"][name] for file in files if file.get("reuse"))
+                    for name in REUSE_COUNTS
+                }
+            if not settings.dry_run:
+                write_file(folder / WHOLE_SUMMARY, (json.dumps(document, indent=1) + "\n").encode())
+    return document
+
+
+def summary_of(files: list[dict[str, Any]], found: Found) -> dict[str, Any]:
+    """Return the summary of the whole from the entries of its files."""
     failed = [file for file in files if file["exit_code"] not in {0, EXIT_ROWS_REJECTED}]
     rejected = [file for file in files if file["exit_code"] == EXIT_ROWS_REJECTED]
     exit_code = EXIT_ROWS_REJECTED if failed or rejected else 0
     if len(failed) == len(files):
         exit_code = failed[0]["exit_code"]
-    document = {
+    changed = [file for file in files if file["change"]]
+    return {
         "schema": SCHEMA,
-        "status": "complete_with_errors" if failed else "complete",
+        "status": "complete_with_errors" if failed or changed else "complete",
         "exit_code": exit_code,
         "rows": {
             name: sum(file["rows"][name] for file in files if file["rows"])
             for name in ("read", "scored", "blank", "rejected", "nonfinite", "written")
         },
+        "left_out": {why: found.left_out[why] for why in LEFT_OUT},
         "files": files,
     }
-    if settings.reuse:
-        document["reuse"] = {
-            name: sum(file["reuse"][name] for file in files if file.get("reuse"))
-            for name in REUSE_COUNTS
-        }
-    if not settings.dry_run:
-        write_file(folder / SUMMARY_NAME, (json.dumps(document, indent=1) + "\n").encode())
-    return document
 
 
 def run_file(
@@ -134,21 +155,18 @@ def run_file(
     reporter: Reporter,
     signals: Signals,
     position: tuple[int, int],
+    written: dict[tuple[int, int], Path],
 ) -> dict[str, Any]:
     """Run file n of m (`position`); what goes wrong with it is reported and kept in its entry.
 
-    It reuses the files of its output's name in the folders to reuse.
+    `written` are the outputs of the files before it, by device and inode.
     """
     entry: dict[str, Any] = {"input": printable(source), "output": printable(target)}
-    if settings.reuse:
-        old = [str(Path(folder) / target.name) for folder in settings.reuse]
-        there = tuple(path for path in old if exists(path))
-        if not there:
-            reporter.notice(f"nothing to reuse for {printable(source)}: no {printable(old[-1])}")
-        settings = dataclasses.replace(settings, reuse=there)
     run = Run(source, str(target), settings, models, reporter, signals, position)
     try:
-        document = run.go()
+        check_not_written(target, written)
+        with made_folder(target.parent):
+            document = run.go()
     except Interrupted:
         raise
     except (ModelError, DeviceError) as error:
@@ -157,6 +175,8 @@ def run_file(
         return entry | failed_entry(source, error, reporter)
     except BatchsentError as error:
         return entry | failed_entry(source, error, reporter)
+    if exists(target):
+        written[identity_of(target)] = target
     reporter.file_finished(document, printable(target))
     rows = document.get("rows") if isinstance(document.get("rows"), dict) else None
     reuse = document.get("run", {}).get("reuse")
@@ -166,163 +186,99 @@ def run_file(
         "status": document["status"],
         "exit_code": document.get("exit_code", 0),
         "rows": rows,
+        "change": None,
         "error": None,
     }
+
+
+def with_reused(
+    settings: BatchOptions, source: str, inside: Path, reporter: Reporter
+) -> BatchOptions:
+    """Return the options of one file: it reuses what has its output's place in the folders."""
+    if not settings.reuse:
+        return settings
+    old = [str(Path(folder) / inside) for folder in settings.reuse]
+    there = tuple(path for path in old if exists(path))
+    if not there:
+        reporter.notice(f"nothing to reuse for {printable(source)}: no {printable(old[-1])}")
+    return dataclasses.replace(settings, reuse=there)
 
 
 def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict[str, Any]:
     """Report that a file failed and return what the summary of the whole says of it."""
     hint = f" ({error.hint})" if error.hint else ""
     reporter.warning(f"{printable(source)}: {error.message}{hint}", exit_code=error.exit_code)
-    failure = {"message": error.message, "hint": error.hint}
-    return {"status": "failed", "exit_code": error.exit_code, "rows": None, "error": failure}
+    return {
+        "status": "failed",
+        "exit_code": error.exit_code,
+        "rows": None,
+        "change": None,
+        "error": {"message": error.message, "hint": error.hint},
+    }
 
 
-def check_summary(path: Path) -> None:
-    """Refuse to replace a file that is not the summary of earlier runs into this folder.
+def note_change(
+    source: str, file: dict[str, Any], watched: WatchedInputs, reporter: Reporter
+) -> None:
+    """Report an input that is not what it was when its run began, and note it in its entry."""
+    change = watched.change(source)
+    if change is None or file["status"] not in {"complete", "up_to_date"}:
+        return  # of a run that failed the reason is known
+    file["change"] = change
+    file["exit_code"] = EXIT_ROWS_REJECTED
+    reporter.warning(
+        f"{printable(source)} {change} after it was scored ({HINTS[change]})",
+        exit_code=EXIT_ROWS_REJECTED,
+    )
 
-    Raises UsageError.
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it that are missing; those that stay empty are removed again.
+
+    Raises OutputError.
     """
-    if not os.path.lexists(path):
-        return
-    own = False
-    if path.is_file() and not path.is_symlink():
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            own = json.loads(path.read_bytes()).get("schema") == SCHEMA
-    if not own:
-        raise UsageError(
-            f"{printable(path)} exists already and is not a summary of batchsent",
-            hint="move it, choose another folder with -o, or add --overwrite to replace it",
-        )
-
-
-def plan_outputs(
-    inputs: Sequence[str], output: str, settings: BatchOptions
-) -> list[tuple[str, Path]]:
-    """Return every input with its output in the folder, named alike.
-
-    Raises UsageError for inputs that would share an output.
-    """
-    folder = Path(output)
-    if output == "-":
-        raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
-    check_new(folder, temporary_path(folder))
-    if exists(folder) and not is_folder(folder):
-        raise UsageError(
-            f"several inputs go into a folder, and {printable(output)} is a file",
-            hint="name a folder with -o",
-        )
-    if not exists(folder) and not output.endswith("/") and is_file_name(output):
-        raise UsageError(
-            f"several inputs go into a folder, and {printable(output)} is the name of a file",
-            hint=f"name a folder with -o; -o {printable(output)}/ makes one of this name",
-        )
-    if not is_folder(folder.parent):
-        raise UsageError(
-            f"the folder {printable(folder.parent)} does not exist", hint="make it first"
-        )
-    paths: list[str] = []
-    for given in inputs:
-        if given == "-":
-            raise UsageError("stdin cannot be one of several inputs", hint="run it on its own")
-        if is_folder(given) and exists(folder) and folder.samefile(given):
-            # The next run would take the outputs of this one for dumps.
-            raise UsageError(
-                f"{printable(given)} is input and output", hint="name another folder with -o"
-            )
-        paths += files_in(Path(given)) if is_folder(given) else [given]
-    if not paths:
-        raise UsageError(
-            "there is no file to score in " + ", ".join(map(printable, inputs)),
-            hint="name the files",
-        )
-    pairs: dict[Path, str] = {}
-    for path in paths:
-        target = folder / output_name(Path(path).name, settings.output_format)
-        if target in pairs:
-            raise UsageError(
-                f"{printable(path)} and {printable(pairs[target])} would both become "
-                f"{printable(target)}",
-                hint="score them into different folders",
-            )
-        pairs[target] = path
-    return [(path, target) for target, path in pairs.items()]
-
-
-def check_apart(pairs: Sequence[tuple[str, Path]], settings: BatchOptions) -> None:
-    """Refuse inputs of which one's output is a file beside another's output. Raises UsageError."""
-    outputs = {target: source for source, target in pairs}
-    for source, target in pairs:
-        beside = RunPaths.of(source, str(target), settings).written
-        for role, path in beside.items():
-            if role != "output" and path in outputs:
-                raise UsageError(
-                    f"{printable(path)} would be both the {role} of {printable(source)} and the "
-                    f"output of {printable(outputs[path])}",
-                    hint="score them into different folders",
-                )
-
-
-def check_reuse(settings: BatchOptions, folder: Path) -> None:
-    """Refuse what no file can reuse: each takes the file of its name in a folder.
-
-    Raises UsageError.
-    """
-    for given in settings.reuse:
-        if not is_folder(given):
-            raise UsageError(
-                f"--reuse {printable(given)} is not a folder, and the outputs go into one",
-                hint="name the folder with the earlier outputs, or score into a file: -o FILE",
-            )
-        if exists(folder) and folder.samefile(given):
-            raise UsageError(
-                f"{printable(given)} is both -o and --reuse", hint="name another folder with -o"
-            )
-
-
-def left_out(inputs: Sequence[str]) -> list[str]:
-    """Say of each folder among the inputs what in it is neither a file nor hidden."""
-    said = []
-    for folder in (Path(given) for given in inputs if is_folder(given)):
-        others = [
-            path.name + ("/" if is_folder(path) else "")
-            for path in sorted(folder.iterdir())
-            if exists(path) and not is_regular(path) and not path.name.startswith(".")
-        ]
-        if others:
-            shown = ", ".join(map(printable, others[:5]))
-            said.append(f"{printable(folder)}: left out {len(others)} that are not files: {shown}")
-    return said
-
-
-def is_file_name(name: str) -> bool:
-    """Tell whether a name has the suffix of a format."""
+    missing = []
+    above = folder
+    while not exists(above):
+        missing.append(above)
+        above = above.parent
     try:
-        return format_of(name, what="output") is not None
-    except UsageError:
-        return False
+        with output_errors(folder):
+            for new in reversed(missing):
+                new.mkdir(exist_ok=True)
+                fsync_directory(new.parent)
+        yield
+    finally:
+        for new in missing:
+            with contextlib.suppress(OSError):
+                new.rmdir()
 
 
-def files_in(folder: Path) -> list[str]:
-    """Return the files of a folder that a format reads, by name, hidden ones left out."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        try:
-            known = format_of(path.name, what="input")
-        except UsageError:
-            continue
-        # A link to nothing is a missing dump, and is reported as such.
-        there = is_regular(path) or not exists(path)
-        if known and there and not path.name.startswith("."):
-            found.append(str(path))
-    return found
+def identity_of(path: Path) -> tuple[int, int]:
+    """Return what two names of one file have in common."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
-def output_name(name: str, output_format: str | None) -> str:
-    """Return an input's name with the suffix of the output format, its own without one."""
-    path = Path(name)
-    packed = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
-    inner = Path(path.stem) if packed else path
-    if output_format is None or SUFFIXES.get(inner.suffix.lower()) == output_format:
-        return name
-    return inner.stem + "." + output_format + ("" if output_format == "parquet" else packed)
+def check_not_written(target: Path, written: dict[tuple[int, int], Path]) -> None:
+    """Refuse an output that is that of a file before it: by a link, or where case is ignored.
+
+    Raises UsageError.
+    """
+    taken = written.get(identity_of(target)) if exists(target) else None
+    if taken is not None:
+        raise UsageError(
+            f"its output {printable(target)} is the same file as {printable(taken)}",
+            hint="score them into different folders",
+        )
+
+
+def report_left_out(found: Found, reporter: Reporter) -> None:
+    """Say what in the folders is not scored."""
+    unusual = found.in_words("not_files", "linked_folders")
+    if unusual:
+        reporter.warning(f"left out {unusual}", left_out=dict(found.left_out))
+    usual = found.in_words("other_formats", "hidden", "own")
+    if usual:
+        reporter.notice(f"left out {usual}", left_out=dict(found.left_out))

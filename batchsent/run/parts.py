@@ -21,10 +21,10 @@ from batchsent.chunk import PENDING, Chunk, Scores
 from batchsent.errors import UsageError
 from batchsent.files.atomic import fault, fsync_directory, output_errors, write_file
 from batchsent.formats import text_table
+from batchsent.formats.outputs import COMMITTING, WORK_ENDING
 from batchsent.text import printable
 
 MANIFEST = "manifest.json"
-COMMITTING = "committing.json"
 FORMAT = 1
 # What a run puts into its work folder, finished or half written (see atomic.temporary_path).
 KEPT = rf"{MANIFEST}|{COMMITTING}|(part|sentences)-\d{{12}}|{text_table.PREFIX}\w+"
@@ -33,7 +33,7 @@ OWN_NAME = re.compile(rf"({KEPT}|\.({KEPT})\.batchsent\.tmp)")
 
 def work_directory(output: Path) -> Path:
     """Return the folder beside an output that holds its finished parts."""
-    return output.with_name(output.name + ".batchsent")
+    return output.with_name(output.name + WORK_ENDING)
 
 
 def digest(chunk: Chunk) -> str:

@@ -10,17 +10,18 @@ from batchsent.errors import UsageError
 from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
 from batchsent.files.atomic import temporary_path
 from batchsent.formats.opening import format_of
-from batchsent.formats.outputs import path_beside, side_table_paths
+from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 
 @dataclass(frozen=True)
 class RunPaths:
     """The files of one run; None where there is none."""
 
-    input: str  # as it was typed, - for stdin
+    input: str  # as it was typed: a path, a URL, - for stdin
     output: str  # as it was typed, - for stdout
     data: Path | None  # the output, where it is a file
     # the file that `data` stands for, symbolic links followed: what is locked and replaced
@@ -76,7 +77,7 @@ class RunPaths:
             "rejects": self.rejects,
             "report": self.report,
             "failed summary": self.failure,
-            "work folder": self.target and path_beside(self.target, ".batchsent"),
+            "work folder": self.target and path_beside(self.target, WORK_ENDING),
             **self.tables,
         }
         return {role: path for role, path in found.items() if path is not None}
@@ -116,6 +117,11 @@ class RunPaths:
 
         Raises UsageError or OutputError.
         """
+        if is_url(self.output):
+            raise UsageError(
+                f"output {printable(self.output)}: outputs are written to files",
+                hint="write a file, and copy it to the store",
+            )
         self._check_names()
         self._check_distinct()
         for what, path in self.written.items():
@@ -133,8 +139,10 @@ class RunPaths:
 
     @property
     def _read(self) -> dict[str, Path]:
-        """The files that are read, by role; not stdin."""
-        found = {} if self.input == "-" else {"input": Path(self.input)}
+        """The files that are read, by role; not stdin, and not what a URL names."""
+        found = {}
+        if self.input != "-" and not is_url(self.input):
+            found["input"] = Path(self.input)
         for path in self.reused:
             found[f"--reuse {printable(path)}"] = Path(path)
             found[f"the summary of --reuse {printable(path)}"] = Path(f"{path}.summary.json")

@@ -42,10 +42,15 @@ class RunPlan:
     reliability: Reliability  # what is known of the scores without gold labels
     sides: Sides | None  # where polarity is written or sentences are judged
     side_tables: SideTables
-    checked: Checked | None  # None for a pipe
+    checked: Checked | None  # None for a pipe and for an object of a store
     # what decides the scores, by the names a person knows the things by
     fingerprint: dict[str, Any]
     writing: dict[str, Any]  # the options that decide how the scores are written down
+
+    @property
+    def input_is_known(self) -> bool:
+        """Whether the fingerprint tells the input from every other: not for a pipe."""
+        return self.checked is not None or self.source.version is not None
 
 
 def check_model(
@@ -164,7 +169,7 @@ def fingerprint(
         reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
     return {
-        "input": checked.sha256 if checked else source.name,
+        "input": checked.sha256 if checked else source.version or source.name,
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,

@@ -7,6 +7,7 @@ in rejected.py, and claims of the summary in claims.py.
 import dataclasses
 from contextlib import closing
 from dataclasses import dataclass
+from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,22 @@ from batchsent.chunk import Chunk
 from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
-from batchsent.filenames import exists, is_regular
+from batchsent.filenames import exists, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
+from batchsent.formats.dumps import is_several
+from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
+from batchsent.urls import is_url
 from batchsent.verification.added import Added
 from batchsent.verification.claims import same, same_file, same_section, same_tables
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.differences import Difference
+from batchsent.verification.folder import verify_folder
 from batchsent.verification.rejected import RejectsFile
 from batchsent.verification.reused import ReusedRows
 
@@ -106,12 +111,42 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
+    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
+    its output there; the verdict has `files`, and GateFailed comes after the last one.
+
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError
     for options that do not fit.
     """
     settings = build(VerifyOptions, options)
-    check = Verification(str(input), str(output), settings, reporter or Reporter())
+    reporter = reporter or Reporter()
+    source, target = fspath(input), fspath(output)
+    if not is_several(source) and not is_folder(target):
+        check_read_options(settings, [source])
+        return verify_file(source, target, settings, reporter)
+    if not is_folder(target):
+        raise UsageError(
+            f"{printable(source)} is several files, and {printable(target)} is no folder",
+            hint="name the folder with their outputs",
+        )
+    if settings.summary or settings.rejects:
+        raise UsageError("--summary and --rejects name one file", hint="leave them out")
+    return verify_folder(
+        source,
+        target,
+        lambda one, its_output: verify_file(one, its_output, settings, reporter),
+        reporter,
+        input_format=settings.input_format,
+        output_format=settings.output_format,
+        prefix=settings.prefix,
+    )
+
+
+def verify_file(
+    source: str, output: str, settings: VerifyOptions, reporter: Reporter
+) -> dict[str, Any]:
+    """Prove that one output has the rows of its input; as `verify`."""
+    check = Verification(source, output, settings, reporter)
     try:
         return check.go()
     except Difference as error:
@@ -380,11 +415,16 @@ class Verification:
             )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
-        if self.input == "-" or not is_regular(self.input):
-            same("sha256 of the input", document["input"]["sha256"], facts["sha256"])
-        elif document["input"]["path"] == "stdin" and self.options.limit is not None:
-            # A run that read a pipe up to a limit hashed what it had read.
-            self.unchecked.append("the hash of the input: the run read a part of it from a pipe")
+        claimed, found = document["input"], facts["sha256"]
+        local = self.input != "-" and not is_url(self.input) and is_regular(self.input)
+        in_order = is_url(str(claimed["path"])) or claimed["path"] == "stdin"
+        if claimed["sha256"] is None or (not local and found is None):
+            self.unchecked.append("the hash of the input: it is in a store and was read by ranges")
+        elif (in_order or is_url(self.input)) and self.options.limit is not None:
+            # What is read in order is hashed as far as it was read.
+            self.unchecked.append("the hash of the input: a part of it was read")
+        elif not local:
+            same("sha256 of the input", claimed["sha256"], found)
         else:
             same_file("the input", document["input"], Path(self.input))
 

@@ -1,0 +1,146 @@
+"""Objects of S3, Google Cloud Storage, Azure and the Hub, through the file systems of fsspec."""
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from batchsent.errors import BatchsentError, InputError, UsageError
+from batchsent.formats.objects import Changed, Lost
+from batchsent.text import first_line, printable
+from batchsent.urls import scheme_of
+
+T = TypeVar("T")
+
+# Scheme -> the package that reads it, and what a user without access does.
+STORES = {
+    "hf": ("huggingface_hub", "log in with: hf auth login, or set HF_TOKEN"),
+    "s3": (
+        "s3fs",
+        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket "
+        "FSSPEC_S3_ANON=true",
+    ),
+    "gs": (
+        "gcsfs",
+        "log in with: gcloud auth application-default login, or set "
+        "GOOGLE_APPLICATION_CREDENTIALS; for a public bucket FSSPEC_GS_TOKEN=anon",
+    ),
+    "abfs": (
+        "adlfs",
+        "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or "
+        "AZURE_STORAGE_CONNECTION_STRING",
+    ),
+}
+# By which name the stores tell the version of an object, the best first.
+VERSIONS = ("ETag", "etag", "generation", "blob_id", "LastModified", "last_modified")
+# A request each; the first is small, for those who look at the beginning only.
+FIRST_BLOCK_BYTES, BLOCK_BYTES = 256 << 10, 8 << 20
+
+
+def open_store_object(url: str) -> "StoreObject":
+    """Return the object that a URL of a store names. Raises UsageError where a package lacks."""
+    import fsspec
+
+    scheme = scheme_of(url)
+    package, _ = STORES[scheme or ""]
+    try:
+        importlib.import_module(package)
+        system, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise UsageError(
+            f"{printable(url)}: {scheme}:// requires {package}",
+            hint='install it: pip install "batchsent[stores]"',
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{printable(url)}: {first_line(error)}", hint="check the URL") from error
+    return StoreObject(url, system, path)
+
+
+class StoreObject:
+    """An object at a path of a file system of fsspec."""
+
+    def __init__(self, url: str, system: Any, path: str) -> None:
+        self.name = printable(url)
+        self._system, self._path = system, path
+        self._hint = STORES[scheme_of(url) or ""][1]
+
+    def connect(self, start: int = 0, end: int | None = None) -> "StoreBody":
+        """Begin to read at `start`, up to `end`. Raises Lost or InputError."""
+        size, version = self.look()
+        return StoreBody(self, start, size if end is None else min(end, size), size, version)
+
+    def look(self) -> tuple[int, str | None]:
+        """Ask for the size and the version of the object. Raises Lost or InputError."""
+
+        def ask() -> Any:
+            self._system.invalidate_cache()
+            return self._system.info(self._path)
+
+        found = self._translated(ask)
+        if found.get("type") == "directory" or found.get("size") is None:
+            raise UsageError(f"{self.name} is a folder", hint="name the files in it")
+        told = next((name for name in VERSIONS if found.get(name)), None)
+        return int(found["size"]), None if told is None else f"{told} {found[told]}"
+
+    def range(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` up to `end`. Raises Lost or InputError."""
+        return bytes(
+            self._translated(lambda: self._system.cat_file(self._path, start=start, end=end))
+        )
+
+    def _translated(self, action: Callable[[], T]) -> T:
+        """Return what an action returns, its errors as those of connections."""
+        try:
+            return action()
+        except BatchsentError:
+            raise
+        except FileNotFoundError as error:
+            # A store that hides what is private says the same of it.
+            raise InputError(
+                f"{self.name}: it is not there",
+                hint=f"check the spelling; if it is private, {self._hint}",
+            ) from error
+        except Exception as error:
+            said = first_line(error)
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            refused = isinstance(error, PermissionError) or status in {401, 403}
+            if refused or "credentials" in said.lower():
+                raise InputError(f"{self.name}: no access: {said}", hint=self._hint) from error
+            if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+                raise UsageError(f"{self.name}: {said}", hint="check the URL") from error
+            raise Lost(said) from error
+
+
+class StoreBody:
+    """The bytes of an object from one place to another, asked for in blocks."""
+
+    def __init__(
+        self, found: StoreObject, start: int, end: int, size: int, version: str | None
+    ) -> None:
+        self.start, self.version = start, version
+        self.size: int | None = size
+        self._object, self._at, self._end = found, start, end
+        self._block, self._block_bytes = memoryview(b""), FIRST_BLOCK_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, `size` at most, none at the end. Raises Lost or Changed."""
+        if not self._block and self._at < self._end:
+            self._block = memoryview(self._next_block())
+        data = bytes(self._block[:size])
+        self._block = self._block[size:]
+        return data
+
+    def _next_block(self) -> bytes:
+        end = min(self._at + self._block_bytes, self._end)
+        block = self._object.range(self._at, end)
+        # Asked for after it was read: what was changed before that is another version now.
+        if self._object.look() != (self.size, self.version):
+            raise Changed
+        if len(block) != end - self._at:
+            raise Lost("the data ends too early")
+        self._at, self._block_bytes = end, min(2 * self._block_bytes, BLOCK_BYTES)
+        return block
+
+    def close(self) -> None:
+        """Forget what was not read."""
+        self._block = memoryview(b"")

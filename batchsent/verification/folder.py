@@ -1,0 +1,175 @@
+"""Proof of a folder of outputs: each input of a tree has its output there, and that is right."""
+
+import collections
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
+from batchsent.evaluation import summary as summaries
+from batchsent.filenames import exists
+from batchsent.formats.dumps import SUMMARY_ENDING, WHOLE_SUMMARY, find_dumps, output_name
+from batchsent.reporting import Reporter
+from batchsent.text import printable
+
+SCHEMA = "batchsent.verifications/1"
+ROWS = ("read", "scored", "blank", "rejected", "nonfinite", "written")
+
+
+def verify_folder(
+    source: str,
+    output: str,
+    prove: Callable[[str, str], dict[str, Any]],
+    reporter: Reporter,
+    *,
+    input_format: str | None,
+    output_format: str | None,
+    prefix: str,
+) -> dict[str, Any]:
+    """Prove with `prove(input, output)` that every dump in `source` has its output in a folder.
+
+    The dumps are those that a run would score. Formats and prefix that are not given are those of
+    the first summary in the folder. Returns the verdict on the whole, with that on each file in
+    `files`. Raises GateFailed, with the verdict as its attribute `document`, after all files have
+    been looked at; UsageError where there is nothing to look at.
+    """
+    folder = Path(output)
+    run = options_of_run(folder)
+    output_format = output_format or run.get("output_format")
+    found = find_dumps(
+        [source],
+        folder,
+        prefix=prefix or run.get("prefix") or "",
+        input_format=input_format or run.get("input_format"),
+    )
+    if not found.dumps and not found.unread:
+        raise UsageError(f"there is no file in {printable(source)}", hint="name another folder")
+    files = []
+    targets = set()
+    for number, dump in enumerate(found.dumps, start=1):
+        reporter.run_started("", printable(dump.path), number, len(found.dumps))
+        inside = dump.inside.with_name(output_name(dump.inside.name, output_format))
+        targets.add(inside)
+        if exists(folder / inside):
+            files.append(verdict_on(dump.path, str(folder / inside), prove))
+        else:
+            missing = "has no output" if exists(dump.path) else "is not there, nor is its output"
+            files.append(
+                not_proven(dump.path, folder / inside, f"{printable(dump.path)} {missing}")
+            )
+    for dump, error in found.unread:
+        files.append(not_proven(dump.path, folder / dump.inside, error.message))
+    bad = [file for file in files if file["status"] != "same"]
+    for file in bad:
+        reporter.warning(file["verdict"])
+    rows = {name: sum(file["rows"][name] for file in files if file["rows"]) for name in ROWS}
+    document = {
+        "schema": SCHEMA,
+        "status": "different" if bad else "same",
+        "verdict": f"{printable(output)} is {printable(source)}, scored: {len(files):,} files",
+        "hint": None,
+        "input": printable(source),
+        "output": printable(output),
+        "rows": rows,
+        "files": files,
+        "checked": [
+            f"{len(files):,} files, each with its output in its place",
+            f"{rows['written']:,} rows, each once, in order; --json has what was checked of each "
+            "file",
+        ],
+        "unchecked": list(not_looked_at(folder, targets, files)),
+    }
+    if not bad:
+        problem = whole_summary_problem(folder, rows, len(files))
+        if problem is None:
+            return document
+        bad = [{"verdict": problem}]
+    document["status"] = "different"
+    document["verdict"] = (
+        f"{printable(output)} is not what it should be, {len(bad):,} of {len(files):,} files: "
+        f"{bad[0]['verdict']}"
+    )
+    document["hint"] = "score the input again: files that are as they should be are skipped"
+    raise GateFailed(str(document["verdict"]), document=document, hint=document["hint"])
+
+
+def verdict_on(
+    source: str, output: str, prove: Callable[[str, str], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the verdict on one file, also where it cannot be read."""
+    try:
+        return prove(source, output)
+    except GateFailed as failed:
+        return failed.document
+    except (InputError, UsageError) as error:
+        return not_proven(source, Path(output), error.message, error)
+
+
+def not_proven(
+    source: str, output: Path, message: str, error: BatchsentError | None = None
+) -> dict[str, Any]:
+    """Return the verdict on a file that could not be held against another."""
+    return {
+        "status": "different",
+        "verdict": message,
+        "hint": error.hint if error else None,
+        "input": printable(source),
+        "output": printable(output),
+        "rows": None,
+    }
+
+
+def options_of_run(folder: Path) -> dict[str, Any]:
+    """Return the options in the first summary of a run that there is in a folder; or none."""
+    for _, document in summaries_in(folder):
+        options = document["run"].get("options")
+        if isinstance(options, dict):
+            return options
+    return {}
+
+
+def summaries_in(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the place of each output with a summary below a folder, and the summary."""
+    for above, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if name.endswith(SUMMARY_ENDING) and name != WHOLE_SUMMARY:
+                path = Path(above) / name
+                with suppress(InputError):
+                    document = summaries.read(path)
+                    yield path.with_name(name.removesuffix(SUMMARY_ENDING)), document
+
+
+def not_looked_at(folder: Path, targets: set[Path], files: list[dict[str, Any]]) -> Iterator[str]:
+    """Say what no file of the input has to do with, and what could not be checked of the files."""
+    others = [path for path, _ in summaries_in(folder) if path.relative_to(folder) not in targets]
+    if others:
+        yield f"{len(others):,} outputs that are of no file of the input: {printable(others[0])}"
+    said: collections.Counter[str] = collections.Counter()
+    for file in files:
+        said.update(file.get("unchecked", ()))
+    for text, count in said.items():
+        yield text if count == 1 else f"{text} ({count:,} files)"
+
+
+def whole_summary_problem(folder: Path, rows: dict[str, int], files: int) -> str | None:
+    """Return how the rows in the summary of the whole differ from those that were found.
+
+    None where they do not, or where it is about other files, or not there.
+    """
+    path = folder / WHOLE_SUMMARY
+    try:
+        document = json.loads(path.read_bytes())
+        if len(document["files"]) != files:
+            return None
+        claimed = {name: document["rows"][name] for name in ROWS}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{printable(path)} is damaged"
+    if claimed == rows:
+        return None
+    return f"{printable(path)} claims the rows {claimed}, and there are {rows}"
