@@ -1,11 +1,15 @@
 """A training on few rows does not make a model worse that has the same labels already."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 import batchsent
-from batchsent.training.few_rows import FEW_ROWS
+from batchsent.training.few_rows import FEW_ROWS, BaseWeights
+from batchsent.training.hf_trainer import Measurements
 from tests.models import weights
 
 
@@ -29,8 +33,8 @@ def base(tmp_path_factory, tiny_model):
     return place / "model"
 
 
-def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path, caplog):
-    """It is right on no more of the rows kept for measuring than its base: the weights stay."""
+def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path):
+    """It is no better on the rows kept for measuring than its base: the weights stay."""
     train = rows(tmp_path / "train.csv", 60, right=False)
     measured = rows(tmp_path / "eval.csv", 20)
     reporter = Lines()
@@ -45,12 +49,38 @@ def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path, caplog):
     assert written["training"]["kept_base"] is True
 
 
-def test_what_is_right_on_more_rows_replaces_the_base(tmp_path, tiny_model):
-    """An untrained model that learns the words is another one afterwards."""
-    train = rows(tmp_path / "train.csv", 400)
-    document = batchsent.finetune(tmp_path / "model", train=train, base_model=str(tiny_model))
-    better = document["comparison"]["difference"] > 0
-    assert document["training"]["kept_base"] is not better
+@pytest.mark.parametrize(
+    ("right_before", "right_after", "kept"),
+    [
+        ([0] * 20, [1] * 20, False),
+        ([1] * 20, [1] * 20, True),
+        ([1] * 19 + [0], [1] * 20, True),  # one row more is chance
+        ([1] * 20, [0] * 20, True),
+    ],
+)
+def test_only_what_is_clearly_better_replaces_the_base(right_before, right_after, kept):
+    """By the 95 % interval of the difference on the same rows."""
+    trainer = Answers(right_before, right_after)
+    base = BaseWeights(trainer, trainer.measurements)
+    trainer.model.load_state_dict({"weight": torch.ones(1)})
+    assert base.restore_unless_better(trainer, trainer.measurements) is kept
+    assert trainer.model.weight.item() == (0.0 if kept else 1.0)
+
+
+class Answers:
+    """A trainer whose model is right on these rows before the training, and on those after it."""
+
+    def __init__(self, before, after):
+        self.before, self.after = before, after
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        self.model.weight = torch.nn.Parameter(torch.zeros(1))
+        self.measurements = Measurements(["NEGATIVE", "POSITIVE"])
+
+    def evaluate(self, metric_key_prefix="eval"):
+        right = self.after if self.model.weight.item() else self.before
+        logits = np.eye(2)[np.array(right)]
+        labels = np.ones(len(right), dtype=np.int64)
+        self.measurements(SimpleNamespace(predictions=logits, label_ids=labels))
 
 
 @pytest.mark.parametrize("pace", [{"learning_rate": 1e-4}, {"epochs": 1}])

@@ -290,9 +290,9 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
         )
     if document["training"]["kept_base"]:
         reporter.warning(
-            f"what was learned from {setup.data['train']['rows']:,} rows is right on no more "
-            "evaluation rows than the base model: the folder has the base model's weights (label "
-            "more rows, or name a --learning-rate)"
+            f"what was learned from {setup.data['train']['rows']:,} rows is not clearly better on "
+            f"{setup.data['eval']['rows']:,} evaluation rows than the base model: the folder has "
+            "the base model's weights (label more rows, or name a --learning-rate)"
         )
     comparison = document.get("comparison")
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
