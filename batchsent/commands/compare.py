@@ -18,7 +18,7 @@ from batchsent.evaluation import flips
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.gates import as_list
 from batchsent.files.atomic import write_file
-from batchsent.formats.opening import format_of
+from batchsent.formats.opening import check_read_options, format_of
 from batchsent.options import build, names_affecting, option
 from batchsent.reporting import Reporter
 from batchsent.run.options import BatchOptions
@@ -65,6 +65,7 @@ def compare(
     settings = build(CompareOptions, options)
     conditions = as_list(settings.fail_on)
     if _are_scored(str(a), str(b), settings):
+        check_read_options(settings, [str(a), str(b)])
         document, failures = _compare_files(str(a), str(b), settings, conditions, reporter)
     else:
         _refuse_row_options(settings)

@@ -15,6 +15,7 @@ from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.summary import text_columns_of_run
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
+from batchsent.formats.opening import check_read_options
 from batchsent.formats.text_names import chosen_by_model
 from batchsent.model.calibration import calibrated
 from batchsent.model.canaries import open_scorer
@@ -107,6 +108,7 @@ def evaluate(
     `fail_under`, with the document as its attribute `document`.
     """
     settings = build(EvaluateOptions, options)
+    check_read_options(settings, [str(file), *([settings.audit] if settings.audit else [])])
     if gates.needs_temperature(settings.fail_under) and settings.model is None:
         raise UsageError(
             f"--fail-under {gates.EXPECTED} requires --model: a scored file does not say whether "

@@ -16,6 +16,7 @@ from batchsent.commands.written_rows import RowWriter, check_added, check_target
 from batchsent.errors import InputError
 from batchsent.evaluation.sampling import Draw, ScoreCounts, Strata
 from batchsent.files.atomic import output_errors
+from batchsent.formats.opening import check_read_options
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.scored_rows import ScoredFile
 from batchsent.options import build, option
@@ -75,6 +76,7 @@ def sample(
     The file is read twice, in constant memory. Raises UsageError, InputError, OutputError.
     """
     settings = build(SampleOptions, options)
+    check_read_options(settings, [str(file)])
     target, reporter = Path(output), reporter or Reporter()
     check_target(target, "-o", str(file), overwrite=settings.overwrite)
     counts = ScoreCounts()

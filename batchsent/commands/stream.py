@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from batchsent.errors import UsageError
 from batchsent.formats import open_source
+from batchsent.formats.opening import check_read_options
 from batchsent.options import build
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import StreamOptions
@@ -37,6 +38,7 @@ def stream(
             f"stream takes a path, not {type(input).__name__}",
             hint="batch(frame) scores a frame; a list of files is streamed one by one",
         )
+    check_read_options(settings, [fspath(input)])
     models = models or OneModel(settings)
     source = open_source(fspath(input), settings, usual=lambda: models.identity().text_columns)
     try:

@@ -58,6 +58,8 @@ class Format:
     begins_with: tuple[bytes, ...] = ()  # its possible first bytes; () where any may come first
     fixed_columns: bool = True  # False: a row may have members that the first rows do not have
     may_be_empty: bool = False  # whether a file without a byte is one without rows
+    # Which options of the group READING_CSV are of use for it; None for all of them.
+    reads: frozenset[str] | None = frozenset()
     # False: the table of contents is at the end, so a pipe cannot be read or written; the format
     # compresses its columns itself.
     streams: bool = True
@@ -94,6 +96,7 @@ FORMATS = {
         write_table=on_call("csv_sinks", "write_csv_table", tabs=False),
         needs_utf8=pa.types.is_nested,  # they become JSON; the bytes of others are copied
         expected="a header line, at least,",
+        reads=None,
     ),
     "tsv": Format(
         title="TSV",
@@ -103,6 +106,7 @@ FORMATS = {
         write_table=on_call("csv_sinks", "write_csv_table", tabs=True),
         needs_utf8=pa.types.is_nested,
         expected="a header line, at least,",
+        reads=None,
     ),
     "parquet": Format(
         title="Parquet",
@@ -139,6 +143,7 @@ FORMATS = {
         begins_with=(b'{"', b'\xef\xbb\xbf{"', b'[{"'),
         fixed_columns=False,
         may_be_empty=True,
+        reads=frozenset({"encoding_errors", "max_field_bytes"}),
     ),
 }
 

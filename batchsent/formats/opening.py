@@ -1,7 +1,10 @@
 """From a path to the entry of FORMATS that reads or writes it."""
 
+import contextlib
+import dataclasses
 import io
 import typing
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +12,16 @@ import pyarrow as pa
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
-from batchsent.formats.reading import ReadOptions, Rows, Sink, Source
-from batchsent.formats.streams import COMPRESSIONS, InputStream, OutputFile, check_compressed_name
+from batchsent.formats.reading import READING_CSV, ReadOptions, Rows, Sink, Source
+from batchsent.formats.streams import (
+    COMPRESSIONS,
+    InputStream,
+    OutputFile,
+    canonical_encoding,
+    check_compressed_name,
+)
 from batchsent.formats.text_names import Usual
+from batchsent.options import flag_of
 from batchsent.text import printable
 from batchsent.urls import file_name
 
@@ -72,10 +82,53 @@ def open_source(
     stream = InputStream(path)
     try:
         known = find_format(name, stream)
+        if path == "-":
+            check_of_use(options, {stream.name: known})
         return known.open_source(stream, options, gold_column, needs_text=needs_text, usual=usual)
     except BaseException:
         stream.close()
         raise
+
+
+def check_read_options(options: ReadOptions, paths: Iterable[str]) -> None:
+    """Refuse an option of how CSV is read that no file at `paths` has a use for.
+
+    Where one of them is CSV the others are read as if the option were not there. Stdin, which has
+    no name that shows its format, is judged when it is opened. Raises UsageError.
+    """
+    formats = {}
+    for path in paths:
+        with contextlib.suppress(UsageError):  # of a name that shows no format: told when opened
+            name = options.input_format or format_of(path, what="input")
+            if name is None:
+                return
+            formats[printable(path)] = FORMATS[name]
+    check_of_use(options, formats)
+
+
+def check_of_use(options: ReadOptions, formats: Mapping[str, Format]) -> None:
+    """Refuse an option of how CSV is read that no file has a use for; `formats` are by its name.
+
+    `auto` asks for nothing, and other formats are UTF-8 anyway. Raises UsageError.
+    """
+    if not formats or any(known.reads is None for known in formats.values()):
+        return
+    name, known = next(iter(formats.items()))
+    for field in dataclasses.fields(ReadOptions):
+        value = getattr(options, field.name)
+        if field.metadata["group"] != READING_CSV or value in {field.default, "auto"}:
+            continue
+        if any(field.name in (one.reads or ()) for one in formats.values()):
+            continue
+        if field.name == "encoding" and canonical_encoding(value) == "utf-8":
+            continue
+        hint = f"leave out {flag_of(field)}"
+        if field.name == "encoding" and known.streams and known.reads:
+            hint += f", or convert the file to utf-8 first: iconv -f {printable(value)} -t utf-8"
+        raise UsageError(
+            f"{name} is {known.title}, and {flag_of(field)} is about CSV",
+            hint=hint,
+        )
 
 
 def find_format(name: str | None, stream: InputStream) -> Format:

@@ -19,6 +19,7 @@ from batchsent.text_columns import TextColumns
 CHUNK_BYTES = 16 << 20
 # A header wider than this is a damaged file, not a table.
 MAX_COLUMNS = 65_536
+READING_CSV = "Reading CSV"  # the group of the options that CSV is read by
 
 
 @dataclass(frozen=True)
@@ -77,42 +78,42 @@ class ReadOptions(RowOptions):
         None,
         "Field delimiter of CSV: one character, or auto [default: comma; tab for .tsv].",
         short="-d",
-        group="Reading CSV",
+        group=READING_CSV,
     )
-    quotechar: str = option('"', "Quote character of CSV.", group="Reading CSV")
+    quotechar: str = option('"', "Quote character of CSV.", group=READING_CSV)
     escapechar: str | None = option(
         None,
         "Escape character of CSV, for instance \\ [default: none, quotes are doubled].",
-        group="Reading CSV",
+        group=READING_CSV,
     )
     skip_initial_space: bool = option(
-        False, "Ignore spaces after a CSV delimiter.", group="Reading CSV"
+        False, "Ignore spaces after a CSV delimiter.", group=READING_CSV
     )
     encoding: str = option(
         "utf-8",
         "Encoding of CSV, or auto (byte order marks, else utf-8, else cp1252).",
-        group="Reading CSV",
+        group=READING_CSV,
     )
     encoding_errors: str = option(
         "replace",
         "Invalid bytes: the model reads U+FFFD and the output keeps them (replace), or they are "
         "bad rows (strict).",
         choices=("replace", "strict"),
-        group="Reading CSV",
+        group=READING_CSV,
     )
     no_header: bool = option(
         False,
         "The CSV has no header line; columns go by --text-column-index.",
-        group="Reading CSV",
+        group=READING_CSV,
     )
     skip_lines: int = option(
-        0, "Lines before the CSV header, copied as they are.", minimum=0, group="Reading CSV"
+        0, "Lines before the CSV header, copied as they are.", minimum=0, group=READING_CSV
     )
     max_field_bytes: int = option(
         16 << 20,
         "Longest field of a CSV, or value of JSON lines; a longer one makes the row a bad row.",
         minimum=1,
-        group="Reading CSV",
+        group=READING_CSV,
     )
     bad_rows: str = option(
         "error",

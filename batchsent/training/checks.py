@@ -5,12 +5,13 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
 from batchsent.files import atomic
+from batchsent.formats.opening import check_read_options
 from batchsent.model.folder import check_replaced
 from batchsent.text import printable
 from batchsent.training import search
 from batchsent.training.adapters import check_peft
 from batchsent.training.options import FinetuneOptions
-from batchsent.training.read_labelled import is_file
+from batchsent.training.read_labelled import is_file, reading_of
 from batchsent.training.trackers import check_reporting
 
 
@@ -25,6 +26,7 @@ def check_inputs(settings: FinetuneOptions) -> None:
     for flag, name in names.items():
         if is_file(name) and not exists(expand(name)):
             raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
+    check_read_options(reading_of(settings), filter(is_file, names.values()))
     if all(is_file(name) for name in names.values()):
         for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
             if getattr(settings, name) != getattr(FinetuneOptions, name):

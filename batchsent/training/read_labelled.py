@@ -1,7 +1,9 @@
 """Labelled files and data sets of the Hub -> texts and label cells."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.filenames import expand, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
@@ -19,14 +21,17 @@ from batchsent.formats.scored_columns import BadCell, filled, probabilities
 from batchsent.formats.streams import COMPRESSIONS
 from batchsent.formats.text_names import find_text_columns, joint_of
 from batchsent.model.loading import COMMIT
+from batchsent.options import flag_of
 from batchsent.text import first_line, printable
 from batchsent.text_columns import join_texts
+from batchsent.training.options import FinetuneOptions
 
 LABEL_NAMES = ("label", "labels", "sentiment")
 PROBABILITY_SLACK = 1e-3  # float16 and cut decimals
 PROBABILITY = "prob_"  # begins the names of a teacher's columns, before the label
 # Names that mean a file, so that a misspelt one is not looked up on the Hub.
 FILE_SUFFIXES = {*SUFFIXES, *COMPRESSIONS}
+OPTION = re.compile(r"(?<!\S)--[a-z-]+")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,16 @@ def is_file(name: str) -> bool:
     return is_regular(path) or (path.suffix.lower() in FILE_SUFFIXES and not is_folder(path))
 
 
+def reading_of(settings: FinetuneOptions) -> ReadOptions:
+    """Return how files of labelled rows are read."""
+    return ReadOptions(
+        text_column=settings.text_column,
+        text_joint=settings.text_joint,
+        delimiter=settings.delimiter,
+        encoding=settings.encoding,
+    )
+
+
 def read_file(
     name: str,
     reading: ReadOptions,
@@ -67,7 +82,7 @@ def read_file(
     path = expand(name)
     texts: list[str | None] = []
     cells: list[Any] = []
-    with closing(open_source(str(path), reading)) as source:
+    with offering_own_options(), closing(open_source(str(path), reading)) as source:
         label = choose_label(source.columns, label_column, source.name)
         each = [column for column in source.columns if column.startswith(PROBABILITY)]
         taught: dict[str, list[Any]] = {column: [] for column in each if with_probabilities}
@@ -88,6 +103,20 @@ def read_file(
         "columns": columns,
     }
     return Table(path.name, texts, cells, known, taught, warnings)
+
+
+@contextmanager
+def offering_own_options() -> Iterator[None]:
+    """Leave out of the hints of errors in the block what needs an option that finetune lacks."""
+    try:
+        yield
+    except BatchsentError as error:
+        own = {flag_of(field) for field in dataclasses.fields(FinetuneOptions)}
+        # Pieces of a hint, each with what joins it to the one before.
+        pieces = re.split(r"(?=, or |; )", error.hint or "")
+        possible = [piece for piece in pieces if own.issuperset(OPTION.findall(piece))]
+        error.hint = re.sub(r"^(, or|;) ", "", "".join(possible)) or None
+        raise
 
 
 def probabilities_of(table: Table, labels: Sequence[str]) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from batchsent.errors import UsageError
 from batchsent.evaluation.gold import GoldRule
-from batchsent.formats.reading import ReadOptions
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.crops import add_crops
@@ -19,6 +18,7 @@ from batchsent.training.read_labelled import (
     probabilities_of,
     read_dataset,
     read_file,
+    reading_of,
 )
 
 
@@ -150,12 +150,7 @@ def evaluation_examples(table: Table, rule: GoldRule) -> Examples:
 
 def read_table(settings: FinetuneOptions, name: str, split: str) -> tuple[Table, list[str]]:
     """Read labelled rows from a file or a data set, with the data set's split names."""
-    reading = ReadOptions(
-        text_column=settings.text_column,
-        text_joint=settings.text_joint,
-        delimiter=settings.delimiter,
-        encoding=settings.encoding,
-    )
+    reading = reading_of(settings)
     label = settings.label_column
     if is_file(name):
         return read_file(name, reading, label, with_probabilities=settings.distill), []

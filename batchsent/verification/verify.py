@@ -21,6 +21,7 @@ from batchsent.filenames import exists, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
 from batchsent.formats.dumps import is_several
+from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.options import build, option
@@ -121,6 +122,7 @@ def verify(
     reporter = reporter or Reporter()
     source, target = fspath(input), fspath(output)
     if not is_several(source) and not is_folder(target):
+        check_read_options(settings, [source])
         return verify_file(source, target, settings, reporter)
     if not is_folder(target):
         raise UsageError(

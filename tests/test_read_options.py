@@ -1,0 +1,139 @@
+"""Options that CSV is read by: refused where no input is CSV, offered only where they exist."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchsent.commands.batch import batch
+from batchsent.commands.compare import compare
+from batchsent.commands.evaluate import evaluate
+from batchsent.commands.finetune import finetune
+from batchsent.commands.sample import sample
+from batchsent.commands.stream import stream
+from batchsent.errors import InputError, UsageError
+from batchsent.formats import ReadOptions, open_source
+from batchsent.verification.verify import verify
+from tests.hash_model import HashModels
+
+ROWS = [{"text": "a good film", "stars": "5"}, {"text": "a bad film", "stars": "1"}]
+CSV_ONLY = [
+    ("delimiter", ";"),
+    ("quotechar", "'"),
+    ("escapechar", "\\"),
+    ("skip_initial_space", True),
+    ("encoding", "cp1252"),
+    ("no_header", True),
+    ("skip_lines", 3),
+]
+
+
+def files(folder):
+    """Write the rows as CSV with semicolons, as JSON lines and as Parquet."""
+    text = "text;stars\n" + "".join(f"{row['text']};{row['stars']}\n" for row in ROWS)
+    (folder / "rows.csv").write_text(text)
+    lines = "".join(f'{{"text": "{row["text"]}", "stars": {row["stars"]}}}\n' for row in ROWS)
+    (folder / "lines.jsonl").write_text(lines)
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "table.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "value"), CSV_ONLY)
+@pytest.mark.parametrize("source", ["lines.jsonl", "table.parquet"])
+def test_an_option_about_csv_is_refused_where_the_input_is_not_csv(tmp_path, name, value, source):
+    """What would do nothing is not taken in silence."""
+    folder = files(tmp_path)
+    with pytest.raises(UsageError, match="is about CSV") as caught:
+        batch(folder / source, folder / "out.csv", models=HashModels(), **{name: value})
+    flag = "--" + name.replace("_", "-")
+    assert flag in caught.value.message
+    assert flag in caught.value.hint
+    assert not (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("encoding", "auto"), ("encoding", "UTF8"), ("delimiter", "auto")]
+)
+def test_what_asks_for_nothing_else_is_taken(tmp_path, name, value):
+    """JSON lines are UTF-8, and there is no delimiter to find."""
+    folder = files(tmp_path)
+    options = {name: value}
+    batch(folder / "lines.jsonl", folder / "out.jsonl", models=HashModels(), **options)
+    assert verify(folder / "lines.jsonl", folder / "out.jsonl")["status"] == "same"
+
+
+def test_json_lines_have_limits_and_invalid_bytes_too(tmp_path):
+    """Two options of that group are about JSON lines as well, and not about Parquet."""
+    folder = files(tmp_path)
+    options = {"encoding_errors": "strict", "max_field_bytes": 100}
+    batch(folder / "lines.jsonl", folder / "out.jsonl", models=HashModels(), **options)
+    with pytest.raises(UsageError, match="--encoding-errors is about CSV"):
+        batch(folder / "table.parquet", folder / "out.csv", models=HashModels(), **options)
+
+
+def test_the_csv_of_a_folder_takes_the_option_and_the_other_files_do_not_mind(tmp_path):
+    """Several inputs with one CSV among them are as before; without one they are refused."""
+    folder = files(tmp_path)
+    inputs = [str(folder / name) for name in ("rows.csv", "lines.jsonl", "table.parquet")]
+    document = batch(inputs, tmp_path / "out", models=HashModels(), delimiter=";")
+    assert document["exit_code"] == 0
+    assert (tmp_path / "out" / "rows.csv").read_text().startswith("text;stars;label;score\n")
+    with pytest.raises(UsageError, match="jsonl is JSON lines"):
+        batch(inputs[1:], tmp_path / "other", models=HashModels(), delimiter=";")
+    assert not (tmp_path / "other").exists()
+
+
+def test_every_command_that_reads_refuses_them(tmp_path):
+    """verify, stream, evaluate, sample and compare do what batch does."""
+    folder = files(tmp_path)
+    out = folder / "out.jsonl"
+    batch(folder / "lines.jsonl", out, models=HashModels())
+    calls = [
+        lambda: verify(folder / "lines.jsonl", out, delimiter=";"),
+        lambda: stream(folder / "lines.jsonl", models=HashModels(), delimiter=";"),
+        lambda: evaluate(out, gold="stars", delimiter=";"),
+        lambda: sample(out, folder / "sample.csv", delimiter=";"),
+        lambda: compare(out, out, delimiter=";"),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="--delimiter is about CSV"):
+            call()
+
+
+def test_json_lines_of_stdin_refuse_them_too(tmp_path, monkeypatch):
+    """What stdin is shows in its first bytes."""
+    lines = files(tmp_path) / "lines.jsonl"
+    with lines.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        with pytest.raises(UsageError, match="stdin is JSON lines, and --skip-lines is about CSV"):
+            open_source("-", ReadOptions(skip_lines=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("bad.jsonl", '{"text": "a", "label": "x"}\nno object\n', "correct the line"),
+        ("bad.csv", "text,label\na,x\nb,y,z\n", "correct the line"),
+        ("bad.csv", '#\ntext,label\n"a",x\n', "name it with --text-column"),
+        ("bad.csv", "text;label\na;x\n", "there is one column only; did you mean --delimiter ';'?"),
+    ],
+)
+def test_finetune_offers_only_the_options_that_it_has(tmp_path, name, content, hint):
+    """It has no --bad-rows and no --skip-lines."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises((InputError, UsageError)) as caught:
+        finetune(output=tmp_path / "model", train=str(tmp_path / name), base_model="embedded")
+    assert caught.value.hint == hint
+
+
+def test_finetune_refuses_a_delimiter_where_nothing_is_csv(tmp_path):
+    """As batch does; with a CSV beside it JSON lines are taken."""
+    folder = files(tmp_path)
+    with pytest.raises(UsageError, match="--delimiter is about CSV"):
+        finetune(
+            output=tmp_path / "model",
+            train=str(folder / "lines.jsonl"),
+            base_model="embedded",
+            delimiter=";",
+        )
