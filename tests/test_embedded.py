@@ -49,8 +49,10 @@ def test_a_dump_is_scored_without_naming_a_model(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(
-        "loading the model\nmodel embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names"
+    said = done.stderr.splitlines()
+    assert said[0] == "loading the model"  # said again where it takes long
+    assert next(line for line in said if line != said[0]).startswith(
+        "model embedded (NEGATIVE, POSITIVE), which comes with batchsent; --model names"
     )
     with (tmp_path / "scored.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["POSITIVE", "NEGATIVE"]

@@ -205,7 +205,7 @@ def test_an_output_folder_inside_the_input_holds_no_dumps(tree):
 def test_outputs_of_earlier_runs_are_no_dumps(tree):
     """An output among the dumps, its rejects and its work folder are left out and counted.
 
-    With another prefix it can be scored once more.
+    Another file under its name is a dump.
     """
     (tree / "a.csv").write_text("id,text\n1\n2,x\n")
     score([tree / "a.csv"], tree / "a scored\n.csv", bad_rows="reject")
@@ -213,9 +213,19 @@ def test_outputs_of_earlier_runs_are_no_dumps(tree):
     found = find_dumps([str(tree)])
     assert inside(found) == ["a.csv", "sub/b.csv", "sub/deep/c.csv"]
     assert found.left_out["own"] == 3
-    assert "a scored\n.csv" in inside(find_dumps([str(tree)], prefix="again_"))
+    assert inside(find_dumps([str(tree)], prefix="again_")) == inside(found)
     (tree / "a scored\n.csv").write_text("text\nanother dump of this name\n")
     assert "a scored\n.csv" in inside(find_dumps([str(tree)]))
+
+
+def test_an_output_folder_can_be_scored_once_more(tree):
+    """With another prefix, sub-folders and all; with the same there is nothing to score."""
+    score([tree])
+    with pytest.raises(UsageError, match=r"no file to score in scored: .* of earlier runs: 3"):
+        score(["scored"], "twice")
+    assert score(["scored"], "twice", prefix="again_")["exit_code"] == 0
+    assert b"label,score,again_label" in Path("twice/sub/deep/c.csv").read_bytes()
+    assert verify("scored", "twice")["status"] == "same"
 
 
 def test_an_output_is_never_an_input(tree):

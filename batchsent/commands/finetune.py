@@ -22,6 +22,7 @@ from batchsent.training.base import find_base
 from batchsent.training.checkpoints import Checkpoints, describe_position
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
+from batchsent.training.few_rows import keeps_base
 from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
@@ -129,6 +130,7 @@ def train_and_publish(
                 resume_from=latest,
                 stop=partial(stop_together, processes, signals),
                 report_to=settings.report_to,
+                keep_base=keeps_base(setup, settings),
             )
         document = describe_model(setup, settings, trained, trials)
         if document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]:
@@ -285,6 +287,12 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
         reporter.warning(
             f"{seen['rows']:,} of {rows:,} evaluation rows are among the texts that the base model "
             "has learned: the figures on all rows are too good"
+        )
+    if document["training"]["kept_base"]:
+        reporter.warning(
+            f"what was learned from {setup.data['train']['rows']:,} rows is right on no more "
+            "evaluation rows than the base model: the folder has the base model's weights (label "
+            "more rows, or name a --learning-rate)"
         )
     comparison = document.get("comparison")
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:

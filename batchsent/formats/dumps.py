@@ -22,6 +22,7 @@ from batchsent.text import printable
 from batchsent.urls import file_name, is_url
 
 SUMMARY_ENDING = ".summary.json"
+WHOLE_SUMMARY = "batchsent.summary.json"  # of all files in an output folder
 NAMES_SHOWN = 5
 # Why something in a folder is left out, as the summary counts it, with the words for a person.
 LEFT_OUT = {
@@ -89,8 +90,9 @@ def find_dumps(
 
     What is left out is counted: hidden files and folders, folders whose names begin with `_` (other
     programs write unfinished files there), other formats, links to folders, outputs of earlier runs
-    with the same `prefix` and their tables and work folders, and the folder `output`. A file that a
-    pattern names is taken whatever its suffix where `input_format` says what it is.
+    with their tables and work folders, and the folder `output`. Where the input is itself the
+    output folder of a run, its outputs with another `prefix` are taken, to be scored once more. A
+    file that a pattern names is taken whatever its suffix where `input_format` says what it is.
 
     A link to a file is read like the file. Raises UsageError for a pattern that nothing matches,
     and where `output` is inside an input and holds anything but outputs.
@@ -106,7 +108,14 @@ def find_dumps(
         top, parts = Path(given), tuple[str, ...]()
         if is_pattern(given):
             top, parts = split_pattern(given)
-        walk = Walk(top, Pattern(parts), found, output, prefix, None if not parts else input_format)
+        walk = Walk(
+            top,
+            Pattern(parts),
+            found,
+            output,
+            prefix if exists(top / WHOLE_SUMMARY) else None,
+            input_format if parts else None,
+        )
         before = len(found.dumps), found.left_out.total(), len(found.unread)
         if is_folder(top):
             walk.go()
@@ -171,6 +180,8 @@ class Walk:
     output: Path | None
     prefix: str | None  # None: outputs are left out whatever their prefix
     input_format: str | None
+    # whether a file with the name of an output is one, whatever has been done to it since
+    any_size: bool = False
 
     def go(self) -> None:
         """Add what is in the folder to what was found. Raises UsageError."""
@@ -197,7 +208,7 @@ class Walk:
             )
             self.found.unread.append((Dump(str(folder), inside), failure))
             return
-        own = own_names(folder, [entry.name for entry in entries], self.prefix)
+        own = own_names(folder, [entry.name for entry in entries], self.prefix, self.any_size)
         for entry in entries:
             after = self.pattern.step(used, entry.name)
             if not after:
@@ -233,7 +244,7 @@ class Walk:
     def _check_output(self, folder: Path) -> None:
         """Refuse an output folder inside the input that holds dumps: they would be left out."""
         inside = Found()
-        Walk(folder, Pattern(()), inside, None, None, None).go()
+        Walk(folder, Pattern(()), inside, None, None, None, any_size=True).go()
         if inside.dumps:
             raise UsageError(
                 f"{printable(folder)} is inside {printable(self.top)} and holds files that are not "
@@ -252,11 +263,11 @@ class Walk:
         return "own" if path.name in own else None
 
 
-def own_names(folder: Path, names: Sequence[str], prefix: str | None) -> set[str]:
+def own_names(folder: Path, names: Sequence[str], prefix: str | None, any_size: bool) -> set[str]:
     """Return what runs have made in a folder: work folders, outputs and the tables beside them.
 
-    An output counts where a summary beside it names it, with the size that it has, and its columns
-    begin with `prefix`: others can be scored once more. Without `prefix` it needs to be named only.
+    An output counts where a summary beside it names it, with the size that it has unless
+    `any_size`, and its columns begin with `prefix` where there is one.
     """
     own = set()
     written: list[dict[str, Any]] = []
@@ -277,7 +288,7 @@ def own_names(folder: Path, names: Sequence[str], prefix: str | None) -> set[str
     shown = {printable(name): name for name in names}  # as a summary has them
     for entry in written:
         name = shown.get(Path(str(entry.get("path"))).name, "")
-        if name and (prefix is None or size_of(folder / name) == entry.get("bytes")):
+        if name and (any_size or size_of(folder / name) == entry.get("bytes")):
             own.add(name)
     return own
 

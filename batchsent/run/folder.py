@@ -20,7 +20,7 @@ from batchsent.filenames import exists, is_folder
 from batchsent.files.atomic import fsync_directory, output_errors, write_file
 from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
-from batchsent.formats.dumps import LEFT_OUT, Found, is_several
+from batchsent.formats.dumps import LEFT_OUT, WHOLE_SUMMARY, Found, is_several
 from batchsent.formats.opening import check_read_options
 from batchsent.options import build
 from batchsent.reporting import Reporter
@@ -30,7 +30,6 @@ from batchsent.run.changed_inputs import HINTS, WatchedInputs
 from batchsent.run.checks import check_options
 from batchsent.run.folder_plan import (
     SCHEMA,
-    SUMMARY_NAME,
     check_apart,
     check_reuse,
     check_summary,
@@ -89,7 +88,7 @@ def batch_all(
         check_options(settings, RunPaths.of(first, str(target), settings))
         check_model(models, settings)
         if not settings.dry_run and not settings.overwrite:
-            check_summary(folder / SUMMARY_NAME)
+            check_summary(folder / WHOLE_SUMMARY)
         report_left_out(found, reporter)
         files: list[dict[str, Any]] = []
         watched = WatchedInputs()
@@ -123,7 +122,7 @@ def batch_all(
                     for name in REUSE_COUNTS
                 }
             if not settings.dry_run:
-                write_file(folder / SUMMARY_NAME, (json.dumps(document, indent=1) + "\n").encode())
+                write_file(folder / WHOLE_SUMMARY, (json.dumps(document, indent=1) + "\n").encode())
     return document
 
 

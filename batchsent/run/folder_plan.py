@@ -16,7 +16,6 @@ from batchsent.run.paths import RunPaths
 from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"
-SUMMARY_NAME = "batchsent.summary.json"
 
 
 def plan_outputs(
@@ -90,23 +89,27 @@ def check_apart(pairs: Sequence[tuple[str, Path]], settings: BatchOptions) -> No
     Neither may it be another input, or a folder that another output is in. Raises UsageError.
     """
     outputs = {target: source for source, target in pairs}
-    folders = {above: source for source, target in pairs for above in target.parents}
+    folders = {}
+    for source, target in pairs:
+        if target.parent not in folders:
+            folders.update(dict.fromkeys((target.parent, *target.parent.parents), source))
     real = functools.cache(lambda above: Path(os.path.realpath(above)))
     inputs = {real(path.parent) / path.name: path for path in map(Path, outputs.values())}
     for source, target in pairs:
         for role, path in RunPaths.of(source, str(target), settings).written.items():
-            what = f"{printable(path)} would be both the {role} of {printable(source)} and"
-            other = ""
+            same = inputs.get(real(path.parent) / path.name)
             if role != "output" and path in outputs:
                 other = f"the output of {printable(outputs[path])}"
             elif path in folders:
                 other = f"a folder with the output of {printable(folders[path])}"
+            elif same is not None:
+                other = f"the input {printable(same)}"
             else:
-                same = inputs.get(real(path.parent) / path.name)
-                if same is not None:
-                    other = f"the input {printable(same)}"
-            if other:
-                raise UsageError(f"{what} {other}", hint="score them into different folders")
+                continue
+            raise UsageError(
+                f"{printable(path)} would be both the {role} of {printable(source)} and {other}",
+                hint="score them into different folders",
+            )
 
 
 def check_reuse(settings: BatchOptions, folder: Path) -> None:

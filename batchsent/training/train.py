@@ -12,6 +12,7 @@ from batchsent.reporting import Reporter
 from batchsent.text import first_line
 from batchsent.training.adapters import merge_adapters
 from batchsent.training.checkpoints import STATE, read_clock, step_of, writing
+from batchsent.training.few_rows import BaseWeights
 from batchsent.training.hf_trainer import (
     Encoded,
     Loss,
@@ -45,11 +46,13 @@ def train(
     resume_from: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     report_to: str = "none",
+    keep_base: bool = False,
 ) -> Trained:
     """Fine-tune the model and measure it on the evaluation rows.
 
     It is measured after every epoch, on the validation rows where there are some: then the weights
-    with the smallest loss there are kept, and the evaluation rows are seen once, at the end.
+    with the smallest loss there are kept, and the evaluation rows are seen once, at the end. With
+    `keep_base` the weights that it began with are kept unless it is right on more of these rows.
     Checkpoints go to `checkpoints`. When `stop` says so, in all processes of a training alike, it
     writes a last checkpoint and returns early: the caller knows that it asked. Raises DeviceError
     when the loss is no longer a number, out of memory, or when another process of the training is
@@ -75,8 +78,12 @@ def train(
     earlier_s = read_clock(resume_from)
     trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop, earlier_s))
     with device_errors(plan), lost_processes():
+        base = BaseWeights(trainer, measurements) if keep_base else None
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
+        kept_base = False
+        if base is not None and not stop():
+            kept_base = base.restore_unless_better(trainer, measurements)
         loss = last_loss(
             trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop()
         )
@@ -86,6 +93,7 @@ def train(
         "resumed_at_step": step_of(resume_from) if resume_from else None,
         "train_rows_cut": training.cut,
         "eval_rows_cut": evaluation.cut,
+        "kept_base": kept_base,
     }
     return collect(trainer, tokenizer, measurements, plan, loss, outcome)
 

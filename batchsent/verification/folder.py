@@ -11,12 +11,11 @@ from typing import Any
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.filenames import exists
-from batchsent.formats.dumps import SUMMARY_ENDING, find_dumps, output_name
+from batchsent.formats.dumps import SUMMARY_ENDING, WHOLE_SUMMARY, find_dumps, output_name
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 
 SCHEMA = "batchsent.verifications/1"
-WHOLE_SUMMARY = "batchsent.summary.json"
 ROWS = ("read", "scored", "blank", "rejected", "nonfinite", "written")
 
 
@@ -57,8 +56,9 @@ def verify_folder(
         if exists(folder / inside):
             files.append(verdict_on(dump.path, str(folder / inside), prove))
         else:
+            missing = "has no output" if exists(dump.path) else "is not there, nor is its output"
             files.append(
-                not_proven(dump.path, folder / inside, f"{printable(dump.path)} has no output")
+                not_proven(dump.path, folder / inside, f"{printable(dump.path)} {missing}")
             )
     for dump, error in found.unread:
         files.append(not_proven(dump.path, folder / dump.inside, error.message))
