@@ -12,8 +12,9 @@ from batchsent.commands.evaluate import evaluate
 from batchsent.commands.finetune import finetune
 from batchsent.commands.sample import sample
 from batchsent.commands.stream import stream
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.formats import ReadOptions, open_source
+from batchsent.reporting import Reporter
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
 
@@ -137,3 +138,72 @@ def test_finetune_refuses_a_delimiter_where_nothing_is_csv(tmp_path):
             base_model="embedded",
             delimiter=";",
         )
+
+
+def test_a_text_column_is_named_in_one_way(tmp_path):
+    """By its name or by its position, not by both."""
+    folder = files(tmp_path)
+    with pytest.raises(UsageError, match="both say which column is the text"):
+        batch(
+            folder / "lines.jsonl",
+            folder / "out.jsonl",
+            models=HashModels(),
+            text_column="text",
+            text_column_index=2,
+        )
+
+
+@pytest.mark.parametrize("typed", [{"text_column": "text"}, {"text_column_index": 2}])
+def test_verify_takes_the_text_column_that_is_typed(tmp_path, typed):
+    """Not the joint that its run had between two columns: the texts are too short then."""
+    (tmp_path / "in.jsonl").write_text('{"title": "a", "text": "b"}\n')
+    two = {"text_column": ("title", "text"), "text_joint": " "}
+    batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", models=HashModels(), **two)
+    with pytest.raises(GateFailed, match="text characters total: '3' in the summary, '1'"):
+        verify(tmp_path / "in.jsonl", tmp_path / "out.jsonl", **typed)
+
+
+def test_a_dry_run_says_how_large_the_input_is(tmp_path):
+    """Text formats too, of which only the structure was read."""
+    folder = files(tmp_path)
+    (folder / "rows.csv").write_text("text\na good film\n")
+    for name in ("rows.csv", "lines.jsonl", "table.parquet"):
+        document = batch(folder / name, folder / "out.jsonl", models=HashModels(), dry_run=True)
+        assert document["input"]["bytes"] == (folder / name).stat().st_size
+
+
+def test_json_lines_of_stdin_with_a_space_after_the_brace(tmp_path, monkeypatch):
+    """Some programs write one."""
+    path = tmp_path / "lines"
+    path.write_text('{ "text": "a" }\n')
+    with path.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        assert open_source("-").format == "jsonl"
+
+
+def test_an_old_output_of_other_text_columns_is_told(tmp_path):
+    """Where nothing could be reused because its texts are others; where they are the same, not."""
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"title": "a", "text": "{name}"}}\n')
+    old, new = tmp_path / "old.out.jsonl", tmp_path / "new.out.jsonl"
+    batch(tmp_path / "old.jsonl", old, models=HashModels(), text_column=("title", "text"))
+    told = Told()
+    batch(tmp_path / "new.jsonl", new, models=HashModels(), reuse=str(old), reporter=told)
+    assert told.warnings == [
+        f"no row is reused of {old}: its texts are title + text, here they are text"
+    ]
+    again = Told()
+    two = {"text_column": ("title", "text"), "overwrite": True}
+    batch(tmp_path / "new.jsonl", new, models=HashModels(), reuse=str(old), reporter=again, **two)
+    assert again.warnings == []
+
+
+class Told(Reporter):
+    """A reporter that keeps the warnings."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warning(self, text, **_):
+        """Keep it."""
+        self.warnings.append(text)

@@ -323,6 +323,16 @@ def test_no_file_and_no_message_holds_a_credential(server, tmp_path, status):
     assert "127.0.0.1" in stderr
 
 
+def test_the_command_that_goes_on_is_not_printed_with_a_credential_in_it(server, tmp_path):
+    """Nor with asterisks in its place, with which it would not work."""
+    url = server.serve("/stopped.csv", b"text\n" + b"fine %d\n" * 400) + f"?sig={SECRET}"
+    command = [url, "-o", "out.csv", "--chunk-rows", 20, "--stop-after", "1s"]
+    code, stderr = run(command, tmp_path, batch_s=0.2)
+    assert code == 12, stderr
+    assert "run the same command again to go on" in stderr
+    assert SECRET not in stderr
+
+
 def test_several_urls_go_into_a_folder_by_their_names(server, tmp_path):
     urls = [server.serve(f"/d/{n}.csv", b"text\nfine\n") + "?v=1" for n in ("mon", "tue")]
     batch(urls, f"{tmp_path}/scored/", models=HashModels())

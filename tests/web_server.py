@@ -71,12 +71,12 @@ class FileHandler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         """Print nothing."""
 
-    def do_GET(self):
-        """Answer; whoever asked may go away before the end."""
+    def handle(self):
+        """Answer until the client goes away, which it may do before the end."""
         with contextlib.suppress(ConnectionError):
-            self.get()
+            super().handle()
 
-    def get(self):
+    def do_GET(self):
         """Answer as the file's faults say."""
         asked = self.headers.get("Range")
         self.owner.requests.append((self.path, asked))

@@ -140,7 +140,7 @@ FORMATS = {
         needs_utf8=lambda kind: pa.types.is_nested(kind) or is_text(kind),
         expected="a line with an object, at least,",
         # An object, or an array of objects, which is refused in words.
-        begins_with=(b'{"', b'\xef\xbb\xbf{"', b'[{"'),
+        begins_with=(b'{"', b'{ "', b'\xef\xbb\xbf{"', b'[{"'),
         fixed_columns=False,
         may_be_empty=True,
         reads=frozenset({"encoding_errors", "max_field_bytes"}),

@@ -63,6 +63,14 @@ class RowOptions:
         group="Common",
     )
 
+    def __post_init__(self) -> None:
+        """Refuse a text column that is named in two ways. Raises UsageError."""
+        if self.text_column is not None and self.text_column_index is not None:
+            raise UsageError(
+                "--text-column and --text-column-index both say which column is the text",
+                hint="leave one of them out",
+            )
+
 
 @dataclass(frozen=True)
 class ReadOptions(RowOptions):

@@ -14,6 +14,16 @@ from batchsent.text import printable
 T = TypeVar("T")
 
 
+def _decided_text(options: Any) -> set[str]:
+    """Return which options on the text columns say nothing more once one of them is given."""
+    if getattr(options, "text_column_index", None) is not None:
+        return {"text_column", "text_joint"}
+    named = getattr(options, "text_column", None)
+    if named is None:
+        return set()
+    return {"text_column_index"} | ({"text_joint"} if isinstance(named, str) else set())
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """A summary, where it is, and what to do where it is damaged."""
@@ -38,6 +48,7 @@ class RunSummary:
         Raises InputError for a damaged summary.
         """
         cls = type(options)
+        but = but | _decided_text(options)
         hints = typing.get_type_hints(cls)
         taken = {}
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass

@@ -62,7 +62,7 @@ from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan, prepare, with_later_options
 from batchsent.run.rejects import check_budget
-from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs
+from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs, other_texts
 from batchsent.run.scoring import Scoring
 from batchsent.run.summary_sections import (
     check_result,
@@ -392,6 +392,11 @@ class Run:
             outputs = files.finish(
                 sections["rows"]["written"], like_held_out=corrected["why_not"] is None
             )
+        reused = None
+        if reuse is not None:
+            reused = reuse.section()
+            for said in other_texts(reuse, reused, plan):
+                self.reporter.warning(said)
         return success(
             plan,
             run_facts(self.id, self.options, self.started, self.clock),
@@ -401,7 +406,7 @@ class Run:
             self.clock,
             resumed_rows=parts.resumed_rows if parts else 0,
             known_rows=known_rows,
-            reuse=None if reuse is None else reuse.section(),
+            reuse=reused,
             fail_under=self.options.fail_under,
         )
 

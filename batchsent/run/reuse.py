@@ -24,6 +24,7 @@ from batchsent.run.device_stamp import DEVICE_FACTS
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import differences
 from batchsent.run.plan import RunPlan, with_later_options
+from batchsent.text import printable
 
 LEAVE_OUT = "leave out --reuse to score every row"
 
@@ -56,6 +57,26 @@ def check_device(known: KnownTexts, stamp: dict[str, Any]) -> None:
                 hint=f"score on that device, or {LEAVE_OUT}",
                 differs=list(different),
             )
+
+
+def other_texts(known: KnownTexts, section: dict[str, Any], plan: RunPlan) -> list[str]:
+    """Say of each output without a score for this run that its texts were those of other columns.
+
+    `section` is what `known` says of its rows.
+    """
+    now = plan.source.text_columns
+    said = []
+    for output, counts in zip(known.outputs, section["outputs"], strict=True):
+        named = output.summary.document["input"]["columns"]["text"]
+        before = tuple(named) if isinstance(named, list) else (named,)
+        gave_nothing = section["new_rows"] and not counts["reused_rows"]
+        if now is not None and gave_nothing and before != now.names:
+            shown = [printable(" + ".join(map(str, names))) for names in (before, now.names)]
+            said.append(
+                f"no row is reused of {output.name}: its texts are {shown[0]}, here they are "
+                f"{shown[1]}"
+            )
+    return said
 
 
 def calibrated_unless_reused(scores: Scores, temperature: float) -> Scores:

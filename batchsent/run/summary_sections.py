@@ -106,7 +106,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
     read = plan.source.facts()
     rows = bad_rows = None  # of a pipe
     if checked:
-        read |= {"sha256": checked.sha256}
+        read |= {"sha256": checked.sha256, "bytes": checked.bytes}
         rows, bad_rows = checked.rows, checked.bad_rows
     return {
         "status": "dry_run",
