@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchsent
+from batchsent.model.loading import identify
 from tests.models import make_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -74,6 +75,8 @@ def test_the_recipe_runs_from_reviews_to_a_model(recipe, reviews, capsys):
     first = make()
     assert "training: " in capsys.readouterr().out
     assert batchsent.load(str(reviews / "model")).predict(["good"])[0].label in labels
+    assert identify(str(reviews / "model")).early_exit.layer == 1
+    assert "after 1 layers" in (reviews / "model" / "README.md").read_text()
     again = make()
     assert "training: " not in capsys.readouterr().out
     for files in (first, again):

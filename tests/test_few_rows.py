@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import batchsent
+from batchsent.model.loading import EMBEDDED_FOLDER
 from batchsent.training.few_rows import FEW_ROWS, BaseWeights
 from batchsent.training.hf_trainer import Measurements
 from tests.models import weights
@@ -47,6 +48,34 @@ def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path):
     assert any("has the base model's weights" in line for line in reporter.lines)
     written = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert written["training"]["kept_base"] is True
+    assert "these are the base model's weights" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_folder_with_the_weights_of_its_base_is_as_good_as_its_base(tmp_path):
+    """It has the early exit, the calibration, the held-out counts and the canaries of these weights,
+    gives the same scores, and does not claim to have learned the rows.
+    """
+    train = rows(tmp_path / "train.csv", 40)
+    document = batchsent.finetune(tmp_path / "model", train=train, base_model="embedded")
+    assert document["training"]["kept_base"] is True
+    texts = ["A great film.", "A boring mess of a film, and too long.", "It was on Tuesday."]
+    ours, base = (
+        batchsent.load(name, device="cpu").predict(texts)
+        for name in (str(tmp_path / "model"), None)
+    )
+    for mine, theirs in zip(ours, base, strict=True):
+        assert mine.label == theirs.label
+        assert mine.score == pytest.approx(theirs.score, abs=1e-5)
+    for name in ("early_exit.json", "held_out.json", "calibration.json", "canaries.json"):
+        found, wanted = (
+            json.loads((place / name).read_text())
+            for place in (tmp_path / "model", EMBEDDED_FOLDER)
+        )
+        assert found.pop("weights_sha256") != wanted.pop("weights_sha256")
+        assert found == wanted
+    hashes = "seen_texts.hashes"
+    assert (tmp_path / "model" / hashes).read_bytes() == (EMBEDDED_FOLDER / hashes).read_bytes()
+    assert batchsent.info(str(tmp_path / "model"))["model"]["canaries"]["label_flips"] == 0
 
 
 @pytest.mark.parametrize(

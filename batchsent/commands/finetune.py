@@ -22,7 +22,7 @@ from batchsent.training.base import find_base
 from batchsent.training.checkpoints import Checkpoints, describe_position
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
-from batchsent.training.few_rows import keeps_base
+from batchsent.training.few_rows import must_beat_base
 from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
@@ -130,7 +130,7 @@ def train_and_publish(
                 resume_from=latest,
                 stop=partial(stop_together, processes, signals),
                 report_to=settings.report_to,
-                keep_base=keeps_base(setup, settings),
+                must_beat_base=must_beat_base(setup, settings),
             )
         document = describe_model(setup, settings, trained, trials)
         if document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]:
@@ -290,9 +290,9 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
         )
     if document["training"]["kept_base"]:
         reporter.warning(
-            f"what was learned from {setup.data['train']['rows']:,} rows is not clearly better on "
-            f"{setup.data['eval']['rows']:,} evaluation rows than the base model: the folder has "
-            "the base model's weights (label more rows, or name a --learning-rate)"
+            f"what was learned from {setup.data['train']['rows']:,} rows is not clearly better "
+            "than the base model on the rows held out: the folder has the base model's weights and "
+            "gives its scores (label more rows; a --learning-rate that you name is obeyed)"
         )
     comparison = document.get("comparison")
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:

@@ -1,7 +1,8 @@
 """Batches through an encoder, in halves where the memory of the device is too small for one.
 
 A batch that does not fit is split in two, and later batches of that size are split before they run.
-The halves give the same numbers as the whole, since no text depends on its neighbours.
+The halves give the same numbers as the whole but for a last digit, since no text depends on its
+neighbours.
 """
 
 import resource

@@ -85,9 +85,11 @@ def _parse(document: Mapping[str, Any], labels: int) -> EarlyExit:
     if found.weight.ndim != 2 or len(found.weight) != labels or found.bias.shape != (labels,):
         raise ValueError(f"it is not about {labels} labels")
     if not (np.isfinite(found.weight).all() and np.isfinite(found.bias).all()):
-        raise ValueError("a weight of it is not a number")
-    if not (found.layer >= 1 and 1 / labels < found.threshold <= 1):
-        raise ValueError("its layer or its threshold cannot be")
+        raise ValueError("a weight or bias is not finite")
+    if found.layer < 1:
+        raise ValueError(f"layer {found.layer} is below 1")
+    if not 1 / labels < found.threshold <= 1:
+        raise ValueError(f"threshold {found.threshold} is not between {1 / labels:g} and 1")
     return found
 
 

@@ -118,17 +118,24 @@ def make_encoder(model: LoadedModel) -> Encoder:
 
 def _check_early_exit(model: LoadedModel) -> None:
     """Raise ModelError where a model has an early exit that does not fit it."""
-    leaving = model.identity.early_exit
-    if leaving is None:
+    rule = model.identity.early_exit
+    if rule is None:
         return
     weights = model.weights or extract_weights(model.module)
-    width, layers = leaving.weight.shape[1], leaving.layer + 1
-    if weights is None or weights.word_embeddings.shape[1] != width or len(weights.layers) < layers:
-        raise ModelError(
-            f"{printable(model.identity.path / early_exit.FILE)} does not fit the model: it is "
-            f"about states of {width:,} numbers after {leaving.layer} of more layers",
-            hint="copy or download the model again, or remove the file",
-        )
+    wanted = rule.weight.shape[1]
+    if weights is None:
+        wrong = f"{printable(model.identity.architecture)} is not one of the architectures with it"
+    elif weights.word_embeddings.shape[1] != wanted:
+        found = weights.word_embeddings.shape[1]
+        wrong = f"it is about states of {wanted:,} numbers, those of the model have {found:,}"
+    elif len(weights.layers) <= rule.layer:
+        wrong = f"it stands after layer {rule.layer:,}, the model has {len(weights.layers)}"
+    else:
+        return
+    raise ModelError(
+        f"{printable(model.identity.path / early_exit.FILE)} does not fit the model: {wrong}",
+        hint="copy or download the model again, or remove the file",
+    )
 
 
 def packed_encoder(model: LoadedModel) -> PackedEncoder:
@@ -369,16 +376,16 @@ class StockEncoder:
         """
         import torch
 
-        leaving = self.early_exit
+        rule = self.early_exit
         with torch.inference_mode():
-            output = self._run(ids, lengths, states=leaving is not None)
+            output = self._run(ids, lengths, states=rule is not None)
             found = torch.softmax(output.logits.float(), dim=-1)
-            if leaving is None:
+            if rule is None:
                 return found
-            early = leaving.probabilities(output.hidden_states[leaving.layer][:, 0])
-            left = leaving.undecided(early)
-            early[left] = found[left]
-            self.early_exits += len(early) - len(left)
+            early = rule.probabilities(output.hidden_states[rule.layer][:, 0])
+            undecided = rule.undecided(early)
+            early[undecided] = found[undecided]
+            self.early_exits += len(early) - len(undecided)
             return early
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from batchsent.errors import ModelError, UsageError
 from batchsent.files import atomic
+from batchsent.model import early_exit
 from batchsent.model.files import check_files, read_json
 from batchsent.model.labels import read_labels
 from batchsent.model.packing import LONG_TEXT
@@ -41,7 +42,7 @@ WRITTEN_FILES = (
     "model.pt2",
     "calibration.json",
     "canaries.json",
-    "early_exit.json",
+    early_exit.FILE,
     "held_out.json",
     "metrics.json",
     "training_curve.csv",

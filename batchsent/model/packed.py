@@ -134,18 +134,19 @@ class PackedEncoder:
         """Return a (texts, labels) float32 tensor on the device."""
         import torch
 
-        leaving = self.early_exit
+        rule = self.early_exit
         with torch.inference_mode():
             pack, states = self._embed(ids, lengths)
-            if leaving is None:
-                return torch.softmax(self._finish(pack, states, 0), dim=-1)
-            states = self._through(pack, states, slice(0, leaving.layer))
-            found = leaving.probabilities(states[pack.starts[:-1]])
-            left = leaving.undecided(found).cpu().numpy()
-            self.early_exits += len(lengths) - len(left)
-            if len(left):
-                pack, states = self._only(left, lengths, states)
-                found[left] = torch.softmax(self._finish(pack, states, leaving.layer), dim=-1)
+            if rule is None:
+                return torch.softmax(self._run_remaining(pack, states, 0), dim=-1)
+            states = self._run_layers(pack, states, slice(0, rule.layer))
+            found = rule.probabilities(states[pack.starts[:-1]])
+            undecided = rule.undecided(found).cpu().numpy()
+            self.early_exits += len(lengths) - len(undecided)
+            if len(undecided):
+                pack, states = self._select_texts(undecided, lengths, states)
+                logits = self._run_remaining(pack, states, rule.layer)
+                found[undecided] = torch.softmax(logits, dim=-1)
             return found
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
@@ -157,7 +158,7 @@ class PackedEncoder:
 
         with torch.inference_mode():
             pack, states = self._embed(ids, lengths)
-            return self._finish(pack, states, 0)
+            return self._run_remaining(pack, states, 0)
 
     def _embed(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[Pack, Any]:
         """Return where the texts are, and the states (tokens, width) that the first layer reads."""
@@ -181,7 +182,7 @@ class PackedEncoder:
             lengths.tolist(), int(lengths.max()), to_device(starts, self.device), query_starts
         )
 
-    def _only(
+    def _select_texts(
         self, texts: NDArray[np.int64], lengths: NDArray[np.int64], states: Any
     ) -> tuple[Pack, Any]:
         """Return where some of the texts are without the others, and their states."""
@@ -190,15 +191,15 @@ class PackedEncoder:
         tokens = np.flatnonzero(np.repeat(kept, lengths))
         return self._pack(lengths[texts]), states[to_device(tokens, self.device)]
 
-    def _through(self, pack: Pack, states: Any, layers: slice) -> Any:
+    def _run_layers(self, pack: Pack, states: Any, layers: slice) -> Any:
         """Return the states (tokens, width) after some of the layers but the last."""
         for layer in self.layers[layers]:
             states = layer.run(states, self.heads, self.attention, pack)
         return states
 
-    def _finish(self, pack: Pack, states: Any, done: int) -> Any:
+    def _run_remaining(self, pack: Pack, states: Any, layers_done: int) -> Any:
         """Return logits (texts, labels) float32 of the states after so many layers."""
-        states = self._through(pack, states, slice(done, None))
+        states = self._run_layers(pack, states, slice(layers_done, None))
         return self.head(self.last.run(states, self.heads, self.attention, pack)).float()
 
 

@@ -151,12 +151,19 @@ def comparison(document: dict[str, Any]) -> list[str]:
     rows = "the same rows"
     if document["seen"]["rows"]:
         rows = f"the {found['rows']:,} rows that the base model has not seen"
+    kept = []
+    if document["training"]["kept_base"]:
+        kept = [
+            "What was learned was not clearly better than the base model on the rows held out: "
+            "these are the base model's weights."
+        ]
     return [
         "## Beside its base model",
         table(
             (f"on {rows}", "base model", "this model"),
             [(name, f"{before:.4f}", f"{after:.4f}") for name, before, after in figures],
         ),
+        *kept,
         f"The accuracy differs by {found['difference']:+.4f} "
         f"(95 %: {bounds(found['difference_interval'], signed=True)}).",
     ]

@@ -15,7 +15,7 @@ from batchsent.errors import DeviceError, ModelError, OutputError, UsageError
 from batchsent.files import atomic
 from batchsent.formats import ReadOptions
 from batchsent.formats.text_names import joint_of, names_of_text
-from batchsent.model import calibration, held_out
+from batchsent.model import calibration, canaries, held_out
 from batchsent.model.calibration import softmax
 from batchsent.model.canaries import write_canaries
 from batchsent.model.files import sha256_of_all
@@ -27,6 +27,7 @@ from batchsent.training import seen
 from batchsent.training.card import make_card
 from batchsent.training.card_metadata import BaseCard, read_base_card
 from batchsent.training.checkpoints import writing
+from batchsent.training.few_rows import carry_over
 from batchsent.training.held_out import count_held_out, odd_pieces_limit
 from batchsent.training.plan import Setup, Trained
 from batchsent.training.train import CURVE_COLUMNS
@@ -71,6 +72,10 @@ def write_folder(
     try:
         with writing(final):
             write_model(temporary, trained, document)
+            if trained.facts["kept_base"]:
+                carry_over(temporary, setup)
+                if (found := calibration.read(temporary)) is not None:
+                    document["calibration"] = dataclasses.asdict(found)
             write_papers(temporary, trained, document, setup, model_name(final, document))
         if save is not None:
             save_state_dict(trained, Path(save))
@@ -117,10 +122,12 @@ def write_papers(
     folder: Path, trained: Trained, document: dict[str, Any], setup: Setup, name: str
 ) -> None:
     """Write what describes the model: metrics, curve, card, page, canaries, hashes and counts."""
-    write_held_out_rows(folder, trained, document, setup)
-    with suppress(ModelError, DeviceError):  # a folder without canaries is a model all the same
-        write_canaries(folder)
-    learned = setup.seen_afterwards
+    if not (folder / held_out.FILE).exists():
+        write_held_out_rows(folder, trained, document, setup)
+    if not (folder / canaries.FILE).exists():
+        with suppress(ModelError, DeviceError):  # a folder without canaries is a model all the same
+            write_canaries(folder)
+    learned = setup.seen if trained.facts["kept_base"] else setup.seen_afterwards
     if learned.texts <= seen.MOST_TEXTS:
         (folder / seen.FILE).write_bytes(seen.dumps(learned))
     files = {

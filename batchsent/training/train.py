@@ -18,6 +18,7 @@ from batchsent.training.hf_trainer import (
     Loss,
     Measurements,
     balanced_weights,
+    cross_entropy,
     encode,
     make_trainer,
 )
@@ -46,13 +47,14 @@ def train(
     resume_from: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     report_to: str = "none",
-    keep_base: bool = False,
+    must_beat_base: bool = False,
 ) -> Trained:
     """Fine-tune the model and measure it on the evaluation rows.
 
     It is measured after every epoch, on the validation rows where there are some: then the weights
     with the smallest loss there are kept, and the evaluation rows are seen once, at the end. With
-    `keep_base` the weights that it began with are kept unless it is right on more of these rows.
+    `must_beat_base` the base's weights are kept unless the trained ones are clearly better on the
+    rows that are measured after every epoch (few_rows.py).
     Checkpoints go to `checkpoints`. When `stop` says so, in all processes of a training alike, it
     writes a last checkpoint and returns early: the caller knows that it asked. Raises DeviceError
     when the loss is no longer a number, out of memory, or when another process of the training is
@@ -78,7 +80,7 @@ def train(
     earlier_s = read_clock(resume_from)
     trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop, earlier_s))
     with device_errors(plan), lost_processes():
-        base = BaseWeights(trainer, measurements) if keep_base else None
+        base = BaseWeights(trainer, measurements) if must_beat_base else None
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
         kept_base = False
@@ -87,6 +89,9 @@ def train(
         loss = last_loss(
             trainer, evaluation, measurements, final=splits.validation is not None, stopped=stop()
         )
+        if kept_base:  # the curve ends with what was learned
+            assert measurements.outputs is not None
+            loss = cross_entropy(*measurements.outputs)
     outcome = {
         "train_loss": train_loss,
         "runtime_s": round(earlier_s + runtime_s, 3),
