@@ -17,9 +17,9 @@ from batchsent.model.encoder import PackedEncoder, StockEncoder, _check_against_
 from batchsent.model.loading import LoadedModel, identify, load_model, load_module
 from batchsent.model.packed import attention_by_length
 from batchsent.model.weights import extract_weights
+from tests.character_model import FirstCharacter, InFloat32, score, scorer_of
+from tests.hash_model import Models
 from tests.models import make_model
-from tests.test_endings import Models
-from tests.test_scorer import FirstCharacter, InFloat32, score, scorer_of
 
 # Chunks of 20 rows, each in batches of 40 tokens: three or more a chunk.
 ROWS = 60

@@ -11,6 +11,7 @@ import transformers
 import batchsent
 from batchsent.errors import ModelError
 from batchsent.model import early_exit
+from batchsent.model.canaries import write_canaries
 from batchsent.model.encoder import StockEncoder
 from batchsent.model.loading import identify, load_model
 from tests.models import make_model
@@ -125,6 +126,9 @@ def test_the_summary_counts_the_texts_that_ended_early(folder, tmp_path):
         ({"schema": "other"}, "its schema is 'other'"),
         ({"threshold": 0.2}, "threshold 0.2 is not between 0.5 and 1"),
         ({"layer": 0}, "layer 0 is below 1"),
+        ({"layer": True}, "layer True or threshold 0.9 is no number"),
+        ({"threshold": "0.9"}, "layer 1 or threshold '0.9' is no number"),
+        ({"bias": [1e300, 0.0]}, "a weight or bias is not finite"),
         ({"bias": [0.0]}, "not about 2 labels"),
         ({"bias": [0.0, float("nan")]}, "a weight or bias is not finite"),
         ({"weight": [[1.0]]}, "not about 2 labels"),
@@ -158,6 +162,23 @@ def test_another_rule_is_another_configuration(tmp_path):
     with_rule = identify(str(place)).config_sha256
     add_exit(place, 0.95)
     assert len({without, with_rule, identify(str(place)).config_sha256}) == 3
+
+
+def test_canaries_run_through_all_layers(tmp_path):
+    """So that they tell of the machine and not of the threshold: without the file they are right
+    too, and the message of a damaged one may say to remove it.
+    """
+    place = make_model(tmp_path / "model", "distilbert")
+    add_exit(place, 0.5001)
+    write_canaries(place)
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "\n".join(TEXTS) + "\n")
+    summary = batchsent.batch(source, tmp_path / "out.csv", model=str(place), device="cpu")
+    assert summary["model"]["canaries"]["largest_difference"] < 1e-4
+    assert summary["model"]["early_exit"]["texts"] == len(set(TEXTS))
+    (place / early_exit.FILE).unlink()
+    summary = batchsent.batch(source, tmp_path / "all.csv", model=str(place), device="cpu")
+    assert summary["model"]["canaries"]["largest_difference"] < 1e-4
 
 
 def test_a_text_without_a_number_ends_nothing():

@@ -20,9 +20,8 @@ from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import extract_weights
-from tests.models import WORDS, change_weights, make_model
-
-KINDS = ("distilbert", "bert", "roberta")
+from tests.encoders import KINDS, alone, reference_varlen, texts_of_many_lengths, through
+from tests.models import change_weights, make_model
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -43,48 +42,6 @@ def texts():
 def wanted(model, texts):
     """Ask transformers about each text by itself."""
     return alone(model, texts)
-
-
-def texts_of_many_lengths(count=40, seed=3):
-    """Make texts of 1 to 70 words, so that some are cut and neighbours in a batch differ."""
-    random = np.random.default_rng(seed)
-    words = [word for word in WORDS if not word.startswith("##")]
-    return [" ".join(random.choice(words, size=n)) for n in random.integers(1, 70, count)]
-
-
-def alone(model, texts):
-    """Ask transformers for the logits of each text by itself."""
-    rows = []
-    with torch.inference_mode():
-        for text in texts:
-            inputs = model.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
-            rows.append(torch.softmax(model.module(**inputs).logits, dim=-1).numpy())
-    return np.concatenate(rows)
-
-
-def through(encoder, model, texts, budget, shape):
-    """Run texts in batches and put the results back by row number."""
-    tokens = make_text_encoder(model.tokenizer, 64).encode(texts)
-    results = np.full((len(texts), 3), np.nan, dtype=np.float32)
-    for rows in plan_batches(tokens.lengths, budget, shape):
-        results[rows] = encoder.probabilities(tokens.take(rows), tokens.lengths[rows]).numpy()
-    return results
-
-
-def reference_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
-    """Do what torch.nn.attention.varlen.varlen_attn does: text i attends to itself only."""
-    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
-    assert int(cu_seq_q.diff().max()) == max_q
-    assert int(cu_seq_k.diff().max()) == max_k
-    assert int(cu_seq_q[-1]) == len(query)
-    assert int(cu_seq_k[-1]) == len(key) == len(value)
-    out = torch.empty_like(query)
-    for i in range(len(cu_seq_q) - 1):
-        q = query[cu_seq_q[i] : cu_seq_q[i + 1]].transpose(0, 1)
-        k, v = (part[cu_seq_k[i] : cu_seq_k[i + 1]].transpose(0, 1) for part in (key, value))
-        weights = torch.softmax(q @ k.transpose(1, 2) * query.shape[-1] ** -0.5, dim=-1)
-        out[cu_seq_q[i] : cu_seq_q[i + 1]] = (weights @ v).transpose(0, 1)
-    return out
 
 
 @pytest.mark.parametrize("budget", [1, 64, 500, 100_000])

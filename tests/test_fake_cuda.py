@@ -16,8 +16,8 @@ from batchsent.model.encoder import StockEncoder, _packed
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify, load_model
 from batchsent.model.packed import PackedEncoder, VarlenAttention, has_varlen
 from batchsent.model.weights import extract_weights
+from tests.encoders import KINDS, alone, reference_varlen, texts_of_many_lengths, through
 from tests.models import make_model
-from tests.test_encoder import KINDS, alone, reference_varlen, texts_of_many_lengths, through
 
 GPU = Device("cuda:1", "NVIDIA H200", "float16", "a test", (9, 0), 10**11)
 LENGTHS = np.array([64, 30, 17, 3])

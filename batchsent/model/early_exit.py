@@ -76,12 +76,13 @@ def read(folder: Path, labels: int, *, weights_sha256: str) -> EarlyExit | None:
 
 def _parse(document: Mapping[str, Any], labels: int) -> EarlyExit:
     """Return what a document says. Raises a built-in error for one that cannot be."""
-    found = EarlyExit(
-        int(document["layer"]),
-        float(document["threshold"]),
-        np.array(document["weight"], dtype=np.float32),
-        np.array(document["bias"], dtype=np.float32),
-    )
+    layer, threshold = document["layer"], document["threshold"]
+    if type(layer) is not int or type(threshold) not in {int, float}:
+        raise TypeError(f"layer {layer!r} or threshold {threshold!r} is no number")
+    with np.errstate(over="ignore"):  # told below
+        weight = np.array(document["weight"], dtype=np.float32)
+        bias = np.array(document["bias"], dtype=np.float32)
+    found = EarlyExit(layer, float(threshold), weight, bias)
     if found.weight.ndim != 2 or len(found.weight) != labels or found.bias.shape != (labels,):
         raise ValueError(f"it is not about {labels} labels")
     if not (np.isfinite(found.weight).all() and np.isfinite(found.bias).all()):

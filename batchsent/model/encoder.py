@@ -67,6 +67,7 @@ class Encoder(Protocol):
     path: str  # its name in the summary
     reason: str  # why this one, for people
     warning: str | None  # why it is slower than it should be
+    early_exit: early_exit.EarlyExit | None  # the rule by which texts skip layers
     early_exits: int  # texts and windows so far that skipped layers
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:

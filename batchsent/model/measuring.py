@@ -24,6 +24,7 @@ from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
 from batchsent.model.canaries import TEXTS, open_scorer
+from batchsent.model.early_exit import EarlyExit
 from batchsent.model.encoder import (
     TOLERANCE,
     CheckedEncoder,
@@ -71,7 +72,8 @@ class LogitsOf:
     def __init__(self, encoder: CheckedEncoder) -> None:
         self.shape, self.path = encoder.shape, encoder.path
         self.reason, self.warning = encoder.reason, encoder.warning
-        self.early_exits = 0  # logits are those after all layers
+        self.early_exit: EarlyExit | None = None  # logits are those after all layers
+        self.early_exits = 0
         self.probabilities = encoder.logits
 
 

@@ -218,13 +218,19 @@ class ModelScorer:
         return self._scatter(distinct, results)
 
     def score_apart(self, texts: Sequence[str]) -> Scores:
-        """Score texts that are not the user's: no figure of `facts` counts them."""
-        counted = self.reference, self.retried, self.runner
+        """Score texts that are not the user's: no figure of `facts` counts them.
+
+        All of them run through all layers. With an early exit, one at its threshold would get quite
+        another score in a number format that changes its last digits.
+        """
+        counted, rule = (self.reference, self.retried, self.runner), self.encoder.early_exit
         self.reference, self.runner = None, BatchRunner(self.device)
+        self.encoder.early_exit = None
         try:
             return self.score(self.prepare(list(texts)))
         finally:
             self.reference, self.retried, self.runner = counted
+            self.encoder.early_exit = rule
 
     def _begin(self, distinct: _Distinct, done: Scores | None) -> _Results:
         """Return what `done` says of the distinct texts; without it all are pending."""
