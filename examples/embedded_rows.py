@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import crops
 import numpy as np
 import pyarrow.parquet as pq
 
+from batchsent.training.crops import SENTENCES, crops_of
+
 # Of a crop's target so much is that of its review, the rest an even chance.
 CROP_SHARE = 0.95
-# Lengths of crops, in sentences, and how often each.
-SENTENCES, SHARES = (1, 2, 3), (0.45, 0.3, 0.25)
+# How often each length of crops, SENTENCES, in that order.
+SHARES = (0.45, 0.3, 0.25)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Rows:
     ) -> None:
         """Add a crop of a review for each of these numbers of sentences."""
         for sentences in lengths:
-            for crop in crops.crops_of(text, sentences, 1, random):
+            for crop in crops_of(text, sentences, 1, random):
                 self.add(crop, CROP_SHARE * chance + (1 - CROP_SHARE) / 2)
 
 

@@ -29,7 +29,7 @@ from batchsent.formats.reading import (
 )
 from batchsent.formats.splitting import scan_records
 from batchsent.formats.streams import BOMS, InputStream
-from batchsent.formats.text_chunks import cut, limited
+from batchsent.formats.text_chunks import cut, limited, structure_of
 from batchsent.formats.text_names import (
     Usual,
     find_text_columns,
@@ -246,16 +246,7 @@ class JsonLinesSource:
         Every cell is UTF-8, so `utf8_columns` does not matter. Raises InputError for the first bad
         row unless they are to be left out.
         """
-        good = bad = 0
-        for piece in self._pieces(frozenset()):
-            if isinstance(piece, Reject):
-                bad += 1
-            else:
-                good += len(piece)
-        while self._stream.read(1 << 20):  # rows after a limit, for the hash
-            pass
-        structure = Structure(good, bad, self._stream.sha256)
-        self._stream.rewind()
+        structure = structure_of(self._pieces(frozenset()), self._stream)
         self._runs = self._begin()
         return structure
 

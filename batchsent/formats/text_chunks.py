@@ -7,8 +7,9 @@ from typing import TypeVar
 import numpy as np
 
 from batchsent.chunk import Reject
-from batchsent.formats.reading import CHUNK_BYTES
+from batchsent.formats.reading import CHUNK_BYTES, Structure
 from batchsent.formats.records import Records
+from batchsent.formats.streams import InputStream
 
 R = TypeVar("R", bound=Records)
 
@@ -23,6 +24,21 @@ def limited(pieces: Iterator[R | Reject], limit: int | None) -> Iterator[R | Rej
                 return
             left -= len(piece)
         yield piece
+
+
+def structure_of(pieces: Iterator[R | Reject], stream: InputStream) -> Structure:
+    """Count the good and the bad rows of a regular file, read from its start, and rewind it."""
+    good = bad = 0
+    for piece in pieces:
+        if isinstance(piece, Reject):
+            bad += 1
+        else:
+            good += len(piece)
+    while stream.read(1 << 20):  # rows after a limit, for the hash
+        pass
+    structure = Structure(good, bad, stream.sha256)
+    stream.rewind()
+    return structure
 
 
 def cut(pieces: Iterator[R | Reject], chunk_rows: int) -> Iterator[list[R | Reject]]:

@@ -10,7 +10,7 @@ Source: Schwartz et al., "The Right Tool for the Job: Matching Model and Instanc
 2020, https://arxiv.org/abs/2004.07453.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,18 @@ class EarlyExit:
             )
         weight, bias = self._tensors[device]
         return torch.softmax(torch.nn.functional.linear(first.float(), weight, bias), dim=-1)
+
+    def decide(self, first: Any, others: Callable[[Any], Any]) -> tuple[Any, int]:
+        """Return the probabilities (texts, labels) of all texts, and how many of them exit.
+
+        `first` (texts, width) are the first tokens' states after `layer` layers. `others` gives the
+        probabilities of the other texts, by their numbers, after all layers.
+        """
+        found = self.probabilities(first)
+        undecided = self.undecided(found)
+        if len(undecided):
+            found[undecided] = others(undecided)
+        return found, len(found) - len(undecided)
 
     def undecided(self, probabilities: Any) -> Any:
         """Return the numbers of the texts that need the other layers; NaN decides nothing."""

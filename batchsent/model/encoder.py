@@ -383,11 +383,10 @@ class StockEncoder:
             found = torch.softmax(output.logits.float(), dim=-1)
             if rule is None:
                 return found
-            early = rule.probabilities(output.hidden_states[rule.layer][:, 0])
-            undecided = rule.undecided(early)
-            early[undecided] = found[undecided]
-            self.early_exits += len(early) - len(undecided)
-            return early
+            first = output.hidden_states[rule.layer][:, 0]
+            found, exits = rule.decide(first, found.__getitem__)
+            self.early_exits += exits
+            return found
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return what softmax makes the probabilities of after all layers.

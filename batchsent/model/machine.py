@@ -10,7 +10,7 @@ from batchsent.model.nvidia import DriverFiles
 
 # Instruction sets that decide which kernels run, on x86 and on ARM.
 FLAGS = re.compile(r"(sse4|avx|amx|fma|f16c|asimd|sve|i8mm|bf16)")
-# Settings that change how fast a model runs, or its last digits. None of them holds a path.
+# Settings that change how fast a model runs, or its last digits. No path stands in them.
 SETTINGS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

@@ -140,13 +140,14 @@ class PackedEncoder:
             if rule is None:
                 return torch.softmax(self._run_remaining(pack, states, 0), dim=-1)
             states = self._run_layers(pack, states, slice(0, rule.layer))
-            found = rule.probabilities(states[pack.starts[:-1]])
-            undecided = rule.undecided(found).cpu().numpy()
-            self.early_exits += len(lengths) - len(undecided)
-            if len(undecided):
-                pack, states = self._select_texts(undecided, lengths, states)
-                logits = self._run_remaining(pack, states, rule.layer)
-                found[undecided] = torch.softmax(logits, dim=-1)
+
+            def others(texts: Any) -> Any:
+                """Return the probabilities of some of the texts after all layers."""
+                left = self._select_texts(texts.cpu().numpy(), lengths, states)
+                return torch.softmax(self._run_remaining(*left, rule.layer), dim=-1)
+
+            found, exits = rule.decide(states[pack.starts[:-1]], others)
+            self.early_exits += exits
             return found
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:

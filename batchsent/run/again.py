@@ -1,4 +1,4 @@
-"""What to type to go on with a run that stopped with its work kept."""
+"""How a run that stopped with its work kept is resumed: what to type."""
 
 import shlex
 import sys

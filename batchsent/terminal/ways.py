@@ -65,20 +65,22 @@ def agreement(rows: list[dict[str, Any]]) -> Table:
     """Return the table of agreement; a difference is a share of the spread of the logits."""
     table = empty("", "logits", "flips", "again", "beside", "alone")
     for row in rows:
-        found = row["figures"]
-        cells = (
-            [row["status"]]
-            if found is None
-            else [
-                share(found["largest_difference"]),
-                "-" if found["label_flips"] is None else str(found["label_flips"]),
-                "same" if found["same_bits_again"] else "DIFFERS",
-                bits(found, "beside_others"),
-                bits(found, "alone"),
-            ]
-        )
-        table.add_row(*map(Text, (name_of(row), *cells)))
+        table.add_row(*map(Text, (name_of(row), *agreement_cells(row))))
     return table
+
+
+def agreement_cells(row: dict[str, Any]) -> list[str]:
+    """Return the cells of a way after its name: its status alone where it has no figures."""
+    found = row["figures"]
+    if found is None:
+        return [row["status"]]
+    return [
+        share(found["largest_difference"]),
+        "-" if found["label_flips"] is None else str(found["label_flips"]),
+        "same" if found["same_bits_again"] else "DIFFERS",
+        bits(found, "beside_others"),
+        bits(found, "alone"),
+    ]
 
 
 def speed(rows: list[dict[str, Any]]) -> Table:
@@ -88,13 +90,17 @@ def speed(rows: list[dict[str, Any]]) -> Table:
     table = empty("tokens/s in packs of", *(f"{size:,}" for size in sizes), "memory", "took")
     for row in measured:
         found = row["figures"]
-        cells = []
-        for size in map(str, sizes):
-            value = found["tokens_per_s"].get(size, 0)
-            cells.append("no room" if value is None else f"{value:,}" if value else "")
+        cells = [rate(found["tokens_per_s"].get(str(size), 0)) for size in sizes]
         memory = f"{found['peak_memory_bytes'] / 1e6:,.0f} MB"
         table.add_row(*map(Text, (name_of(row), *cells, memory, elapsed(found["seconds"]))))
     return table
+
+
+def rate(tokens_per_s: int | None) -> str:
+    """Return a speed as a cell; None says that there was no room for it, 0 that it was not run."""
+    if tokens_per_s is None:
+        return "no room"
+    return f"{tokens_per_s:,}" if tokens_per_s else ""
 
 
 def empty(name: str, *columns: str) -> Table:

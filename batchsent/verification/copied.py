@@ -52,6 +52,34 @@ class Cursor(Generic[R]):
         yield from self._runs
 
 
+class BytesBetween:
+    """The bytes of input and output, the added ones left out, held against each other."""
+
+    def __init__(self) -> None:
+        self._ahead = b"", b""  # those that the other side has not shown yet
+
+    def same(self, given: bytes, found: bytes) -> bool:
+        """Take the next bytes of both; tell whether they are the same as far as both go.
+
+        Blank lines at the edge of a piece may come with the next one on the other side.
+        """
+        given, found = self._ahead[0] + given, self._ahead[1] + found
+        n = min(len(given), len(found))
+        self._ahead = given[n:], found[n:]
+        return given[:n] == found[:n]
+
+    def finish(self, output: Cursor[R], rows: int) -> None:
+        """Raise Difference if the output has more than these rows, or other bytes at its end."""
+        rest = self._ahead[1]
+        with as_difference():
+            for piece in output.left():
+                if len(piece):
+                    raise Difference("a row that the input does not have", Location(rows + 1))
+                rest += piece.data[piece.begin : piece.stop]
+        if rest != self._ahead[0]:
+            raise Difference("blank lines or line ends differ after the last row")
+
+
 class CopiedCsv:
     """A CSV that should be its input with fields appended to every record."""
 
@@ -81,7 +109,7 @@ class CopiedCsv:
             )
         )
         self._rows = 0
-        self._ahead = b"", b""  # bytes of input and output that the other side has not shown yet
+        self._between = BytesBetween()
         self.added: list[str] | None = None
         self._count: int | None = None
         if source.header is not None:
@@ -120,14 +148,10 @@ class CopiedCsv:
             (p.field_counts == self._width + count).all() and not p.problems for p in pieces
         )
         if right:
-            given = self._ahead[0] + b"".join(run.data[run.begin : run.stop] for run in runs)
-            found = self._ahead[1] + b"".join(
-                without_fields(piece, self._width) for piece in pieces
+            right = self._between.same(
+                b"".join(run.data[run.begin : run.stop] for run in runs),
+                b"".join(without_fields(piece, self._width) for piece in pieces),
             )
-            n = min(len(given), len(found))
-            # Blank lines at the edge of a piece may come with the next one on the other side.
-            right = given[:n] == found[:n]
-            self._ahead = given[n:], found[n:]
         if not right:
             raise self._difference(runs, pieces, start_row, count)
 
@@ -169,14 +193,7 @@ class CopiedCsv:
 
     def finish(self) -> None:
         """Raise Difference if the output has more rows."""
-        rest = self._ahead[1]
-        with as_difference():
-            for piece in self._records.left():
-                if len(piece):
-                    raise Difference("a row that the input does not have", Location(self._rows + 1))
-                rest += piece.data[piece.begin : piece.stop]
-        if rest != self._ahead[0]:
-            raise Difference("blank lines or line ends differ after the last row")
+        self._between.finish(self._records, self._rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -27,7 +27,7 @@ from batchsent.formats.sentence_columns import STRONGEST
 from batchsent.formats.splitting import scan_records
 from batchsent.formats.streams import InputStream
 from batchsent.text import printable
-from batchsent.verification.copied import Cursor, longest_record, numbered
+from batchsent.verification.copied import BytesBetween, Cursor, longest_record, numbered
 from batchsent.verification.differences import Difference, Location, as_difference, differs
 
 # The added columns that are strings; the others are numbers and truth values.
@@ -56,7 +56,7 @@ class AddedMembers:
             )
         )
         self._rows = 0
-        self._ahead = b"", b""  # bytes of input and output that the other side has not shown yet
+        self._between = BytesBetween()
         self.added: list[str] | None = self._names(label)
         source.restrict(self.added or [], fixed_columns=False)
 
@@ -93,7 +93,9 @@ class AddedMembers:
                 f"the output ends before this row: it has {rows} rows", Location(rows + 1)
             )
         before = b"".join(run.data[run.begin : run.stop] for run in runs)
-        self._compare_between(chunk, before, b"".join(without))
+        if not self._between.same(before, b"".join(without)):
+            first, last = chunk.start_row + 1, chunk.start_row + chunk.rows
+            raise Difference(f"blank lines or line ends differ in rows {first:,} to {last:,}")
         self._rows += chunk.rows
         return self._table(added, chunk.start_row)
 
@@ -103,16 +105,6 @@ class AddedMembers:
             return chunk.carried.runs
         table = chunk.carried.table(self._source.schema)
         return [split_lines(objects(table.columns, table.column_names), at_end=True)]
-
-    def _compare_between(self, chunk: Chunk, given: bytes, found: bytes) -> None:
-        """Compare what stands between the rows. Raises Difference."""
-        given, found = self._ahead[0] + given, self._ahead[1] + found
-        n = min(len(given), len(found))
-        # Blank lines at the edge of a piece may come with the next one on the other side.
-        if given[:n] != found[:n]:
-            first, last = chunk.start_row + 1, chunk.start_row + chunk.rows
-            raise Difference(f"blank lines or line ends differ in rows {first:,} to {last:,}")
-        self._ahead = given[n:], found[n:]
 
     def _table(self, added: Sequence[str], start: int) -> pa.Table:
         """Return the added members as columns. Raises Difference for other names or strings."""
@@ -141,14 +133,7 @@ class AddedMembers:
 
     def finish(self) -> None:
         """Raise Difference if the output has more rows."""
-        rest = self._ahead[1]
-        with as_difference():
-            for piece in self._lines.left():
-                if len(piece):
-                    raise Difference("a row that the input does not have", Location(self._rows + 1))
-                rest += piece.data[piece.begin : piece.stop]
-        if rest != self._ahead[0]:
-            raise Difference("blank lines or line ends differ after the last row")
+        self._between.finish(self._lines, self._rows)
 
     def close(self) -> None:
         """Close the file."""
