@@ -71,6 +71,59 @@ WORDS = [
 ]
 
 
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+# Positions that count from the padding id on.
+FROM_PADDING = {
+    "max_position_embeddings": 66,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
+# transformers' name of each kind of model, and its sizes and settings.
+ARCHITECTURES = {
+    "distilbert": ("DistilBert", {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}),
+    "bert": ("Bert", SIZES),
+    "roberta": ("Roberta", SIZES | FROM_PADDING),
+    "electra": ("Electra", SIZES | {"embedding_size": 16}),
+    "albert": (
+        "Albert",
+        SIZES | {"embedding_size": 16, "num_hidden_layers": 4, "num_hidden_groups": 2},
+    ),
+    "mpnet": ("MPNet", SIZES | FROM_PADDING),
+    "deberta": (
+        "DebertaV2",
+        SIZES
+        | {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        },
+    ),
+    "modernbert": (
+        "ModernBert",
+        SIZES
+        | {
+            "num_hidden_layers": 3,
+            "global_attn_every_n_layers": 2,
+            "local_attention": 16,
+            "pad_token_id": 0,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+        },
+    ),
+}
+
+
 def make_model(
     folder: Path,
     kind: str = "distilbert",
@@ -80,51 +133,28 @@ def make_model(
 ):
     """Write a seeded random model and its tokenizer to `folder` and return the folder.
 
-    `kind` is distilbert, bert or roberta. Weights are scaled up so that different texts get clearly
+    `kind` is one of ARCHITECTURES. Weights are scaled up so that different texts get clearly
     different scores.
     """
     import torch
     import transformers
 
     folder = Path(folder)
+    name, own = ARCHITECTURES[kind]
+    tokenizer = roberta_tokenizer() if own.get("pad_token_id") == 1 else bert_tokenizer()
     id2label = dict(enumerate(labels))
-    shared = {
+    settings = {
         "id2label": id2label,
         "label2id": {name: i for i, name in id2label.items()},
-        "vocab_size": None,
+        "vocab_size": len(tokenizer),
         "max_position_embeddings": 64,
+        **own,
+        **config,
     }
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    if kind == "roberta":
-        tokenizer = roberta_tokenizer()
-        shared |= {
-            "max_position_embeddings": 66,
-            "pad_token_id": 1,
-            "bos_token_id": 0,
-            "eos_token_id": 2,
-        }
-    else:
-        tokenizer = bert_tokenizer()
-    shared["vocab_size"] = len(tokenizer)
-    if kind == "distilbert":
-        settings = transformers.DistilBertConfig(
-            **{**shared, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64} | config
-        )
-        model_class = transformers.DistilBertForSequenceClassification
-    elif kind == "bert":
-        settings = transformers.BertConfig(**{**shared, **sizes} | config)
-        model_class = transformers.BertForSequenceClassification
-    else:
-        settings = transformers.RobertaConfig(**{**shared, **sizes} | config)
-        model_class = transformers.RobertaForSequenceClassification
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(7)
-    model = model_class(settings).eval()
+    configuration = getattr(transformers, f"{name}Config")(**settings)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(configuration).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2 and "embeddings" not in name:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from batchsent.errors import DeviceError, ModelError, UsageError
+from batchsent.model.attention import VarlenAttention, attention_by_length
 from batchsent.model.batches import plan_batches
 from batchsent.model.encoder import (
     CHECK_LENGTHS,
@@ -17,20 +18,28 @@ from batchsent.model.encoder import (
 )
 from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
-from batchsent.model.packed import PackedEncoder, VarlenAttention, attention_by_length
+from batchsent.model.packed import PackedEncoder
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import extract_weights
-from tests.encoders import KINDS, alone, reference_varlen, texts_of_many_lengths, through
+from tests.encoders import (
+    BIASED,
+    KINDS,
+    VARLEN,
+    alone,
+    distinct,
+    reference_varlen,
+    texts_of_many_lengths,
+    through,
+)
 from tests.models import change_weights, make_model
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def model(request, tmp_path_factory):
     """Load a tiny model of each architecture that runs packed."""
-    folder = make_model(
-        tmp_path_factory.mktemp(request.param), request.param, labels=("a", "b", "c")
-    )
-    return load_model(identify(str(folder)), device="cpu")
+    folder = tmp_path_factory.mktemp(request.param)
+    make_model(folder, request.param, labels=("a", "b", "c"))
+    return load_model(identify(str(distinct(folder))), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +89,13 @@ def test_a_score_does_not_depend_on_the_neighbours(model):
     np.testing.assert_allclose(scores, np.tile(scores[0], (4, 1)), atol=1e-6)
 
 
-def leaking(queries, keys, values, pack, *, first_only):
+def leaking(queries, keys, values, pack, positions, *, first_only):
     """Let every text see its neighbours, as SDPA does when it is given a pack."""
     q, k, v = (part.transpose(0, 1) for part in (queries, keys, values))
     return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(0, 1)
 
 
-def failing(queries, keys, values, pack, *, first_only):
+def failing(queries, keys, values, pack, positions, *, first_only):
     raise NotImplementedError("no kernel for this GPU")
 
 
@@ -111,11 +120,11 @@ def test_the_check_at_load_accepts_the_right_way(model):
 def wrong_beyond(tokens):
     """Attention that forgets the first token of texts longer than this."""
 
-    def attend(queries, keys, values, pack, *, first_only):
+    def attend(queries, keys, values, pack, positions, *, first_only):
         if pack.longest > tokens:
             values = values.clone()
             values[pack.starts[:-1].long()] = 0
-        return attention_by_length(queries, keys, values, pack, first_only=first_only)
+        return attention_by_length(queries, keys, values, pack, positions, first_only=first_only)
 
     return attend
 
@@ -153,7 +162,7 @@ def test_the_check_at_load_compares_logits(model):
     assert _check_against_reference(Says(0.00101), Says(0.001), model) is None
 
 
-def no_memory(queries, keys, values, pack, *, first_only):
+def no_memory(queries, keys, values, pack, positions, *, first_only):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
 

@@ -11,10 +11,11 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import varlen
 
+from batchsent.model.attention import VarlenAttention, has_varlen
 from batchsent.model.device import Device
 from batchsent.model.encoder import StockEncoder, _packed
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify, load_model
-from batchsent.model.packed import PackedEncoder, VarlenAttention, has_varlen
+from batchsent.model.packed import PackedEncoder
 from batchsent.model.weights import extract_weights
 from tests.encoders import KINDS, alone, reference_varlen, texts_of_many_lengths, through
 from tests.models import make_model
@@ -142,7 +143,9 @@ def test_transformers_own_way_stays_on_the_gpu(kind, lengths, fake_cuda):
 def test_a_tensor_left_on_the_cpu_is_found(fake_cuda):
     """The tests above can fail: fake tensors of two devices do not go together."""
     encoder = _packed(model_of(module_of("distilbert")))
-    encoder.positions = torch.empty(encoder.positions.shape, dtype=torch.float16, device="cpu")
+    encoder.position_embeddings = torch.empty(
+        encoder.position_embeddings.shape, dtype=torch.float16, device="cpu"
+    )
     with pytest.raises(RuntimeError, match="device"):
         encoder.probabilities(ids_of(LENGTHS), LENGTHS)
 

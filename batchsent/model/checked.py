@@ -22,8 +22,9 @@ from batchsent.model.cpu import cpu_flags
 from batchsent.model.device import Device, device_errors
 from batchsent.model.files import read_file, sha256_of_all
 from batchsent.model.loading import LoadedModel, ModelIdentity, loading_errors, stdout_discarded
+from batchsent.model.parts import EncoderWeights, NotPacked
 from batchsent.model.weight_files import weight_files
-from batchsent.model.weights import EncoderWeights, assemble_weights, read_tensors
+from batchsent.model.weights import assemble_weights, read_tensors
 from batchsent.versions import SCORING, versions
 
 # A record is as large as a tokenizer.json: 0.3 to 17 MB. Those used last are kept.
@@ -138,7 +139,7 @@ def read_weights(
 
     files = weight_files(identity.path)
     tensors = read_tensors(files, device.name, getattr(torch, device.weights))
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, NotPacked):
         return assemble_weights(architecture, config, tensors)
     return None
 

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.evaluation import summary
+from batchsent.model.dense import fastest_dense
 from batchsent.model.files import read_own_json
+from batchsent.model.parts import Dense
 
 FILE = "early_exit.json"
 SCHEMA = "batchsent.early_exit/1"
@@ -40,7 +42,7 @@ class EarlyExit:
     bias: NDArray[np.float32]  # (labels,)
 
     @cached_property
-    def _tensors(self) -> dict[str, tuple[Any, Any]]:
+    def _dense(self) -> dict[str, Callable[[Any], Any]]:
         return {}
 
     def probabilities(self, first: Any) -> Any:
@@ -48,13 +50,12 @@ class EarlyExit:
         import torch
 
         device = str(first.device)
-        if device not in self._tensors:
-            self._tensors[device] = (
-                torch.from_numpy(self.weight).to(device),
-                torch.from_numpy(self.bias).to(device),
-            )
-        weight, bias = self._tensors[device]
-        return torch.softmax(torch.nn.functional.linear(first.float(), weight, bias), dim=-1)
+        if device not in self._dense:
+            weight = torch.from_numpy(self.weight).to(device)
+            bias = torch.from_numpy(self.bias).to(device)
+            make = fastest_dense(torch.float32, device)
+            self._dense[device] = make([Dense(weight, bias)], None)
+        return torch.softmax(self._dense[device](first.float()), dim=-1)
 
     def decide(self, first: Any, others: Callable[[Any], Any]) -> tuple[Any, int]:
         """Return the probabilities (texts, labels) of all texts, and how many of them exit.

@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, DeviceError, ModelError, UsageError
 from batchsent.model import early_exit
-from batchsent.model.batches import Shape, plan_batches
-from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
-from batchsent.model.files import sha256_of_all
-from batchsent.model.int8 import FLOAT32_HINT, int8_dense
-from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
-from batchsent.model.packed import (
-    MakeDense,
-    PackedEncoder,
+from batchsent.model.attention import (
     VarlenAttention,
     attention_by_length,
     has_varlen,
     to_device,
 )
+from batchsent.model.batches import Shape, plan_batches
+from batchsent.model.dense import MakeDense
+from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
+from batchsent.model.files import sha256_of_all
+from batchsent.model.int8 import FLOAT32_HINT, int8_dense
+from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
+from batchsent.model.packed import PackedEncoder
+from batchsent.model.parts import EncoderWeights, NotPacked
 from batchsent.model.weight_files import weight_files
-from batchsent.model.weights import EncoderWeights, extract_weights
+from batchsent.model.weights import extract_weights
 from batchsent.text import first_line, printable
 
 # Largest difference of a logit between the forward pass without padding and transformers' own, as a
@@ -122,17 +123,17 @@ def _check_early_exit(model: LoadedModel) -> None:
     rule = model.identity.early_exit
     if rule is None:
         return
-    weights = model.weights or extract_weights(model.module)
     wanted = rule.weight.shape[1]
-    if weights is None:
-        wrong = f"{printable(model.identity.architecture)} is not one of the architectures with it"
-    elif weights.word_embeddings.shape[1] != wanted:
-        found = weights.word_embeddings.shape[1]
-        wrong = f"it is about states of {wanted:,} numbers, those of the model have {found:,}"
-    elif len(weights.layers) <= rule.layer:
+    try:
+        weights = _weights(model)
+        if weights.width == wanted and rule.layer < len(weights.layers):
+            return
         wrong = f"it stands after layer {rule.layer:,}, the model has {len(weights.layers)}"
-    else:
-        return
+        if weights.width != wanted:
+            wrong = f"it is about states of {wanted:,} numbers, those of the model have "
+            wrong += f"{weights.width:,}"
+    except NotPacked:
+        wrong = f"{printable(model.identity.architecture)} is not one of the architectures with it"
     raise ModelError(
         f"{printable(model.identity.path / early_exit.FILE)} does not fit the model: {wrong}",
         hint="copy or download the model again, or remove the file",
@@ -199,9 +200,7 @@ def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> Packed
 
 
 def _weights(model: LoadedModel) -> EncoderWeights:
-    weights = model.weights or extract_weights(model.module)
-    assert weights is not None
-    return weights
+    return model.weights or extract_weights(model.module)
 
 
 def _packed(model: LoadedModel) -> PackedEncoder:
@@ -226,8 +225,10 @@ def _packed(model: LoadedModel) -> PackedEncoder:
 def _why_not_packed(model: LoadedModel) -> str | None:
     """Say why a model cannot run packed, or None."""
     device = model.device
-    if extract_weights(model.module) is None:
-        return f"{type(model.module).__name__} is not one of the architectures taken apart"
+    try:
+        weights = extract_weights(model.module)
+    except NotPacked as reason:
+        return str(reason)
     if device.kind == "cpu":
         return None
     if device.kind != "cuda":
@@ -238,6 +239,8 @@ def _why_not_packed(model: LoadedModel) -> str | None:
         return "attention over packed texts needs float16 or bfloat16"
     if not has_varlen():
         return "this version of PyTorch has no attention over packed texts"
+    if any(layer.positions.bias is not None for layer in weights.layers):
+        return "attention over packed texts cannot add a bias for the distance of tokens"
     return None
 
 

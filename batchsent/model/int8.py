@@ -16,7 +16,7 @@ from typing import Any
 
 from batchsent.errors import UsageError
 from batchsent.model.cpu import cpu_flags
-from batchsent.model.packed import find_activation, join_linears
+from batchsent.model.dense import find_activation, join_linears
 
 FLOAT32_HINT = "use --precision float32"
 # Inputs are unsigned bytes around 128, since VNNI's instructions are for unsigned inputs.
@@ -87,7 +87,10 @@ def int8_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
             [],
             "",
         )
-        torch.addcmul(bias, product, scale, out=product)
+        if bias is None:
+            product.mul_(scale)
+        else:
+            torch.addcmul(bias, product, scale, out=product)
         return product if activate is None else activate(product)
 
     return run

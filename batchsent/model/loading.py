@@ -30,9 +30,9 @@ from batchsent.model.early_exit import EarlyExit
 from batchsent.model.files import sha256_of_all
 from batchsent.model.folder import inspect
 from batchsent.model.options import check_max_length
+from batchsent.model.parts import EncoderWeights
 from batchsent.model.tokenizer_files import TOKENIZER_FILES
 from batchsent.model.weight_files import weight_files
-from batchsent.model.weights import EncoderWeights
 from batchsent.standard_streams import is_command
 from batchsent.text import first_line, printable
 from batchsent.text_columns import TextColumns
@@ -306,22 +306,28 @@ def classifier_from(
     Nothing but the folder is read, and no code of it is run. `config` replaces parts of its
     configuration. Weights that are stored in 8 bits are widened here.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        AutoConfig,
+        AutoModelForSequenceClassification,
+    )
 
     # A conversion service must not be asked about a folder that is already safetensors.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     local = {"local_files_only": True, "trust_remote_code": False}
-    settings |= {"attn_implementation": "sdpa", "output_loading_info": True}
     configuration = AutoConfig.from_pretrained(path, **local, **(config or {}))
+    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(
+        type(configuration), AutoModelForSequenceClassification
+    )
+    # Never as config.json has it: it may name code of the Hub. DeBERTa and MPNet have eager only.
+    attention = "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
+    settings |= {"attn_implementation": attention, "output_loading_info": True}
     files = weight_files(path)
     if files[0].name != int8_storage.FILE:
         module, info = AutoModelForSequenceClassification.from_pretrained(
             path, config=configuration, use_safetensors=True, **local, **settings
         )
         return module, info
-    with torch.device("meta"):  # only to know the class
-        architecture = type(AutoModelForSequenceClassification.from_config(configuration))
     weights = dict(int8_storage.read(files[0]))
     module, info = architecture.from_pretrained(
         None, config=configuration, state_dict=weights, **settings

@@ -1,98 +1,28 @@
 """The forward pass without padding: the tokens of many texts in one sequence.
 
-Everything but attention treats tokens one by one, so that it runs over the whole pack at once. Of
-the last layer the head reads the first token only: keys and values are computed for all tokens,
-everything else for the first. That is exact, and 1.16 times faster with six layers.
+Everything but attention treats tokens one by one, so that it runs over the whole pack at once.
+Where the head reads the first token of the last block only, keys and values are computed for all
+tokens there, everything else for the first. That is exact, and 1.16 times faster with six blocks.
 """
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchsent.model.attention import (
+    Attention,
+    Pack,
+    make_pack,
+    take_first_tokens,
+    take_texts,
+    to_device,
+)
 from batchsent.model.batches import Shape
+from batchsent.model.dense import MakeDense, fastest_dense
 from batchsent.model.early_exit import EarlyExit
-from batchsent.model.weights import EncoderWeights, Layer
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Where the texts of a batch are in their pack."""
-
-    lengths: list[int]  # tokens of each text
-    longest: int
-    starts: Any  # (texts + 1,) int32 on the device: text i has tokens starts[i]:starts[i + 1]
-    query_starts: Any  # (texts + 1,) int32 on the device: 0, 1, 2, ...: one query a text
-
-
-class Attention(Protocol):
-    """Computes attention within each text."""
-
-    def __call__(
-        self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
-    ) -> Any:
-        """Return (queries, heads, width) of that and twice (tokens, heads, width).
-
-        There is a query for every token or, with `first_only`, one for each text.
-        """
-
-
-def attention_by_length(
-    queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
-) -> Any:
-    """Attend text by text, neighbours of equal length together; on any device, made for CPUs."""
-    import torch
-    from torch.nn.functional import scaled_dot_product_attention
-
-    results, token, text = [], 0, 0
-    for length, run in groupby(pack.lengths):
-        texts = len(list(run))
-        here = slice(token, token + texts * length)
-        with_query = slice(text, text + texts) if first_only else here
-        q = by_head(queries[with_query], texts)
-        k, v = by_head(keys[here], texts), by_head(values[here], texts)
-        results.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
-        token += texts * length
-        text += texts
-    if len(results) == 1:
-        return results[0]
-    return torch.cat(results)
-
-
-def by_head(states: Any, texts: int) -> Any:
-    """Return (texts, heads, tokens, width) of (texts * tokens, heads, width), as a view."""
-    return states.unflatten(0, (texts, -1)).transpose(1, 2)
-
-
-class VarlenAttention:
-    """Attend in one CUDA kernel over the whole pack: float16 or bfloat16, capability 8.0 up."""
-
-    def __init__(self, kernel: Callable[..., Any] | None = None) -> None:
-        """Take a `kernel` with the signature of torch's varlen_attn, which is the default."""
-        if kernel is None:
-            from torch.nn.attention.varlen import varlen_attn
-
-            kernel = varlen_attn
-        self.kernel = kernel
-
-    def __call__(
-        self, queries: Any, keys: Any, values: Any, pack: Pack, *, first_only: bool
-    ) -> Any:
-        """Return (queries, heads, width)."""
-        query_starts, longest_query = pack.starts, pack.longest
-        if first_only:
-            query_starts, longest_query = pack.query_starts, 1
-        return self.kernel(
-            queries, keys, values, query_starts, pack.starts, longest_query, pack.longest
-        )
-
-
-# Makes one function of linear modules with the same input, and the activation after them (or None).
-MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
+from batchsent.model.parts import EncoderWeights, Head, Layer
 
 
 class PackedEncoder:
@@ -120,15 +50,24 @@ class PackedEncoder:
         self.reason = reason
         self.heads = weights.heads
         self.word_embeddings = weights.word_embeddings
-        self.positions = weights.positions
+        self.position_embeddings = weights.position_embeddings
         self.norm = weights.norm
         self.first_position = weights.first_position
-        self.head = weights.head
-        dense = dense or fastest_dense(weights, device)
-        self.layers = [
-            TransformerLayer(layer, weights.activation, dense) for layer in weights.layers[:-1]
-        ]
-        self.last = _LastLayer(weights.layers[-1], weights.activation, dense)
+        self.final_norm = weights.final_norm or unchanged
+        exact = fastest_dense(weights.word_embeddings.dtype, device)
+        self.head = _Head(weights.head, exact)
+        dense = dense or exact
+        self.projection: Callable[[Any], Any] = unchanged
+        if weights.projection is not None:
+            self.projection = dense([weights.projection], None)
+        made = {}  # blocks that share their weights are made once
+        for layer in weights.layers[:-1]:
+            if layer not in made:
+                made[layer] = TransformerLayer(layer, weights.activation, dense)
+        self.layers = [made[layer] for layer in weights.layers[:-1]]
+        self.mean = weights.pooling == "mean"
+        last_layer = TransformerLayer if self.mean else _LastLayer
+        self.last = last_layer(weights.layers[-1], weights.activation, dense)
 
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device."""
@@ -143,7 +82,7 @@ class PackedEncoder:
 
             def others(texts: Any) -> Any:
                 """Return the probabilities of some of the texts after all layers."""
-                left = self._select_texts(texts.cpu().numpy(), lengths, states)
+                left = take_texts(pack, states, texts.cpu().numpy())
                 return torch.softmax(self._run_remaining(*left, rule.layer), dim=-1)
 
             found, exits = rule.decide(states[pack.starts[:-1]], others)
@@ -163,34 +102,11 @@ class PackedEncoder:
 
     def _embed(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[Pack, Any]:
         """Return where the texts are, and the states (tokens, width) that the first layer reads."""
-        pack = self._pack(lengths)
-        begins = np.cumsum(lengths) - lengths
-        positions = np.arange(len(ids), dtype=np.int32) - np.repeat(begins, lengths).astype(
-            np.int32
-        )
-        positions += np.int32(self.first_position)
-        words = self.word_embeddings[to_device(ids, self.device)]
-        return pack, self.norm(words + self.positions[to_device(positions, self.device)])
-
-    def _pack(self, lengths: NDArray[np.int64]) -> Pack:
-        """Return where texts of these lengths are, one after the other."""
-        import torch
-
-        starts = np.zeros(len(lengths) + 1, dtype=np.int32)
-        np.cumsum(lengths, out=starts[1:])
-        query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=self.device)
-        return Pack(
-            lengths.tolist(), int(lengths.max()), to_device(starts, self.device), query_starts
-        )
-
-    def _select_texts(
-        self, texts: NDArray[np.int64], lengths: NDArray[np.int64], states: Any
-    ) -> tuple[Pack, Any]:
-        """Return where some of the texts are without the others, and their states."""
-        kept = np.zeros(len(lengths), dtype=bool)
-        kept[texts] = True
-        tokens = np.flatnonzero(np.repeat(kept, lengths))
-        return self._pack(lengths[texts]), states[to_device(tokens, self.device)]
+        pack = make_pack(lengths, self.device)
+        states = self.word_embeddings[to_device(ids, self.device)]
+        if self.position_embeddings is not None:
+            states = states + self.position_embeddings[pack.places + self.first_position]
+        return pack, self.projection(self.norm(states))
 
     def _run_layers(self, pack: Pack, states: Any, layers: slice) -> Any:
         """Return the states (tokens, width) after some of the layers but the last."""
@@ -201,39 +117,64 @@ class PackedEncoder:
     def _run_remaining(self, pack: Pack, states: Any, layers_done: int) -> Any:
         """Return logits (texts, labels) float32 of the states after so many layers."""
         states = self._run_layers(pack, states, slice(layers_done, None))
-        return self.head(self.last.run(states, self.heads, self.attention, pack)).float()
+        read = self.final_norm(self.last.run(states, self.heads, self.attention, pack))
+        return self.head.run(mean_by_text(read, pack) if self.mean else read).float()
+
+
+def unchanged(states: Any) -> Any:
+    """Return what is given: the part that an architecture lacks."""
+    return states
+
+
+def mean_by_text(states: Any, pack: Pack) -> Any:
+    """Return (texts, width) of (tokens, width)."""
+    import torch
+
+    return torch.segment_reduce(states, "mean", offsets=pack.starts, axis=0)
 
 
 class TransformerLayer:
     """A block that computes every token."""
 
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
+        self.norm_before = layer.norm_before_attention or unchanged
         self.query_key_value = dense([layer.query, layer.key, layer.value], None)
+        self.positions = layer.positions
         self.feed_forward = FeedForward(layer, activation, dense)
 
     def run(self, states: Any, heads: int, attention: Attention, pack: Pack) -> Any:
         """Return (tokens, width) of (tokens, width)."""
-        mixed = self.query_key_value(states).unflatten(-1, (3, heads, -1))
-        query, key, value = mixed.unbind(1)
-        attended = attention(query, key, value, pack, first_only=False).flatten(1)
-        return self.feed_forward.run(attended, states)
+        mixed = self.query_key_value(self.norm_before(states)).unflatten(-1, (3, heads, -1))
+        query_key, value = mixed[:, :2], mixed[:, 2]
+        if self.positions.rotary is not None:
+            query_key = self.positions.rotary(query_key, pack.places)
+        query, key = query_key.unbind(1)
+        attended = attention(query, key, value, pack, self.positions, first_only=False)
+        return self.feed_forward.run(attended.flatten(1), states)
 
 
 class _LastLayer:
     """A block that computes the first token of each text."""
 
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
+        self.norm_before = layer.norm_before_attention or unchanged
         self.query = dense([layer.query], None)
         self.key_value = dense([layer.key, layer.value], None)
+        self.positions = layer.positions
         self.feed_forward = FeedForward(layer, activation, dense)
 
     def run(self, states: Any, heads: int, attention: Attention, pack: Pack) -> Any:
         """Return (texts, width) of (tokens, width)."""
+        if self.positions.window is not None:
+            pack, states = take_first_tokens(pack, states, self.positions.window + 1)
         first = states[pack.starts[:-1]]
-        query = self.query(first).unflatten(-1, (heads, -1))
-        key, value = self.key_value(states).unflatten(-1, (2, heads, -1)).unbind(1)
-        attended = attention(query, key, value, pack, first_only=True).flatten(1)
-        return self.feed_forward.run(attended, first)
+        query = self.query(self.norm_before(first)).unflatten(-1, (heads, -1))
+        mixed = self.key_value(self.norm_before(states)).unflatten(-1, (2, heads, -1))
+        key, value = mixed[:, :1], mixed[:, 1]
+        if self.positions.rotary is not None:  # which leaves the first token's query as it is
+            key = self.positions.rotary(key, pack.places)
+        attended = attention(query, key[:, 0], value, pack, self.positions, first_only=True)
+        return self.feed_forward.run(attended.flatten(1), first)
 
 
 class FeedForward:
@@ -241,107 +182,31 @@ class FeedForward:
 
     def __init__(self, layer: Layer, activation: str, dense: MakeDense) -> None:
         self.attention_output = dense([layer.attention_output], None)
-        self.attention_norm = layer.attention_norm
+        self.norm_after_attention = layer.norm_after_attention or unchanged
+        self.norm_before_dense = layer.norm_before_dense or unchanged
         self.intermediate = dense([layer.intermediate], activation)
+        self.gate = None if layer.gate is None else dense([layer.gate], None)
         self.output = dense([layer.output], None)
-        self.output_norm = layer.output_norm
+        self.norm_after_dense = layer.norm_after_dense or unchanged
 
     def run(self, attended: Any, states: Any) -> Any:
         """Return (tokens, width)."""
-        states = self.attention_norm(self.attention_output(attended).add_(states))
-        return self.output_norm(self.output(self.intermediate(states)).add_(states))
+        states = self.norm_after_attention(self.attention_output(attended).add_(states))
+        read = self.norm_before_dense(states)
+        hidden = self.intermediate(read)
+        if self.gate is not None:
+            hidden.mul_(self.gate(read))
+        return self.norm_after_dense(self.output(hidden).add_(states))
 
 
-def join_linears(modules: list[Any]) -> tuple[Any, Any]:
-    """Return the weights and biases of linear modules with the same input, concatenated."""
-    import torch
+class _Head:
+    """What makes logits of one vector a text."""
 
-    weight = torch.cat([module.weight for module in modules]).contiguous()
-    bias = torch.cat([module.bias for module in modules]).contiguous()
-    return weight, bias
+    def __init__(self, head: Head, dense: MakeDense) -> None:
+        self.hidden = dense([head.hidden], head.activation)
+        self.norm = head.norm or unchanged
+        self.output = dense([head.output], None)
 
-
-def find_activation(name: str) -> Callable[[Any], Any]:
-    """Return an activation by its name in config.json.
-
-    The usual ones are torch's own: importing transformers' takes a second.
-    """
-    from torch.nn import functional
-
-    usual: dict[str, Callable[[Any], Any]] = {"gelu": functional.gelu, "relu": functional.relu}
-    if name in usual:
-        return usual[name]
-    from transformers.activations import ACT2FN
-
-    activation: Callable[[Any], Any] = ACT2FN[name]
-    return activation
-
-
-def _dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
-    """Make a dense layer of torch's own parts."""
-    from torch.nn.functional import linear
-
-    weight, bias = join_linears(modules)
-    if activation is None:
-        return lambda states: linear(states, weight, bias)
-    act = find_activation(activation)
-    return lambda states: act(linear(states, weight, bias))
-
-
-def fastest_dense(weights: EncoderWeights, device: str) -> MakeDense:
-    """Choose how dense layers run in the model's own number format."""
-    import torch
-
-    is_float32 = weights.word_embeddings.dtype == torch.float32
-    if device == "cpu" and is_float32 and _has_onednn():
-        return _onednn_dense
-    return _dense
-
-
-def _has_onednn() -> bool:
-    """Tell whether torch has oneDNN's prepacked linear layer, which torch.compile uses."""
-    import torch
-
-    has_reorder = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    has_pointwise = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and has_reorder and has_pointwise
-
-
-def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
-    """Make a dense layer with weights laid out for oneDNN and GELU inside of it.
-
-    On an AMD EPYC (Zen 4, 2 cores) 224 GFLOP/s where torch.nn.functional.linear gives 195, and 216
-    against 185 with GELU (1024 tokens, 768 to 3072).
-    """
-    import torch
-
-    weight, bias = join_linears(modules)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    run = torch.ops.mkldnn._linear_pointwise
-    fused = {None: "none", "gelu": "gelu", "relu": "relu"}.get(activation)
-    if activation is not None and fused is None:
-        act = find_activation(activation)
-        return lambda states: act(run(states, packed, bias, "none", [], ""))
-    # Of oneDNN's two GELUs "none" is the exact one, as torch.nn.functional.gelu calls it.
-    algorithm = "none" if fused == "gelu" else ""
-    return lambda states: run(states, packed, bias, fused, [], algorithm)
-
-
-def to_device(array: NDArray[Any], device: str) -> Any:
-    """Copy an array to the device; on CUDA from pinned memory, without waiting for kernels."""
-    import torch
-
-    tensor = torch.from_numpy(array)
-    if device.startswith("cuda"):
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def has_varlen() -> bool:
-    """Tell whether this torch has attention over packed sequences, with the arguments used here."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    wanted = ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
-    return list(inspect.signature(varlen_attn).parameters)[:7] == wanted
+    def run(self, read: Any) -> Any:
+        """Return (texts, labels) of (texts, width)."""
+        return self.output(self.norm(self.hidden(read)))
