@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
