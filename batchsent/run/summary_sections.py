@@ -24,7 +24,6 @@ from batchsent.text import printable
 from batchsent.versions import SCORING, versions
 
 
-
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
     """Tell whether a file still has the size and hash that a summary gives."""
     try:
