@@ -379,6 +379,7 @@ class ModelScorer(LocalScorer):
                 "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self.runner.peak_memory_bytes(),
                 "padding_share": self.runner.padding_share(),
+                "busy_share": self.runner.time.busy_share(),
             },
         }
 
