@@ -167,7 +167,7 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
     if named:
         lines.append(("model", Text(", ".join(named))))
     if document["performance"].get("bottleneck"):
-        lines.append(("bottleneck", Text(printable(document["performance"]["bottleneck"]))))
+        lines.append(("bound by", Text(printable(document["performance"]["bottleneck"]))))
     lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]
     return lines
 
