@@ -1,5 +1,6 @@
 """Several inputs, and trees of them, into one folder: a run each, and one summary of the whole."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,12 +66,16 @@ def batch_all(
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     models = models or OneModel(settings)
-    if settings.engine == "ray":
-        models = ClusterModels(models, settings)
     several = len(inputs) != 1 or is_several(inputs[0])
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     check_engine(settings)
-    with saying_how_to_go_on(inputs), Signals(deadline) as signals:
+    with (
+        saying_how_to_go_on(inputs),
+        Signals(deadline) as signals,
+        contextlib.ExitStack() as stack,
+    ):
+        if settings.engine == "ray":
+            models = stack.enter_context(ClusterModels(models, settings, reporter))
         if not several and not output.endswith("/") and not is_folder(output):
             check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class ThreadSafeModel(OneModel):
         """Load the model, once. Raises ModelError or DeviceError."""
         with self._lock:
             if self._shared is None:
-                self._shared = SharedScorer(super().open())
+                self._shared = SharedScorer(cast(ModelScorer, super().open()))
             return self._shared
 
 

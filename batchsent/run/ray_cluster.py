@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from batchsent.text import printable
 
 # Ray of this machine: the chunks in flight are there, 10 MB each.
 OBJECT_STORE_BYTES = 512 << 20
-# Before Ray is imported: nothing is sent home, and GPUs are hidden from workers that have none.
+# Before Ray is imported: it sends nothing home, and warns of no variables of GPUs.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# How long a node has to answer: Ray itself would try for minutes.
+ANSWER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Cluster:
     def device(self) -> str:
         """What a worker takes, in words."""
         return "a GPU" if "num_gpus" in self.needs else "a CPU"
+
+    def describe(self, workers: int) -> str:
+        """Return on what so many workers score, in words."""
+        of = "worker" if workers == 1 else "workers"
+        return f"scoring on {workers} {of} of the cluster, with {self.device} each"
 
     def has_room(self) -> bool:
         """Tell whether any node that is there could hold a worker, busy or not."""
@@ -51,6 +59,11 @@ def check_engine(options: BatchOptions) -> None:
             f"--device {options.device} cannot be used with --engine ray, which gives each worker "
             "a GPU of its own",
             hint="use --device cuda, or leave it out",
+        )
+    if "://" in (options.address or ""):
+        raise UsageError(
+            f"--address {printable(options.address)} is not HOST:PORT",
+            hint="run the command on a machine of the cluster, with --address auto",
         )
     if find_spec("ray") is None:
         raise UsageError(
@@ -85,14 +98,22 @@ def joined_cluster(options: BatchOptions) -> Iterator[Cluster]:
             stack.callback(ray.shutdown)
             with own_handlers():
                 try:
+                    knock(address)
                     ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
-                except (ConnectionError, ValueError, RuntimeError) as error:
+                except (OSError, ValueError, RuntimeError) as error:
                     said = printable(str(error).splitlines()[0])
                     raise DeviceError(
                         f"no Ray cluster at {printable(address)}: {said}",
                         hint="start one with `ray start --head`, and name it: --address HOST:PORT",
                     ) from error
         yield cluster_of(options)
+
+
+def knock(address: str) -> None:
+    """See that something answers at HOST:PORT. Raises OSError."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
 
 
 def cluster_of(options: BatchOptions) -> Cluster:

@@ -1,4 +1,4 @@
-"""A tree of files on a cluster: each file is the ordinary run of one file, on one of the workers."""
+"""A tree of files on a cluster: each is the ordinary run of one file, on one of the workers."""
 
 import contextlib
 import dataclasses
@@ -46,7 +46,8 @@ def run_on_cluster(files: FolderFiles, models: ClusterModels, signals: Signals) 
     ):
         workers = min(cluster.workers, number_of)
         reporter = FilesReporter(files.reporter, number_of)
-        reporter.stage(f"scoring on {workers} worker{'s' if workers > 1 else ''} of the cluster")
+        files.reporter.notice(cluster.describe(workers))
+        reporter.stage(f"scoring {number_of} files")
         needs = Needs.of(models.of_worker, files.settings.model, shared)
         pool = Pool(cluster, FileWorker, needs, reporter, workers=workers, stop=signals.stop)
         try:
@@ -81,6 +82,10 @@ class FileTask:
     ) -> None:
         self.number, self._files, self._reporter, self._pool = number, files, reporter, pool
         self._run: FileRun | None = None
+
+    def stops(self) -> bool:
+        """Tell that it stops when all do."""
+        return False
 
     def send(self, worker: Any) -> Any:
         """Have the file run; None where it is refused."""
@@ -214,7 +219,8 @@ class FileWorker(Worker):
 
         # In a thread of its own: it speaks while it works.
         threading.Thread(target=work, daemon=True).start()
-        yield from iter(said.get, None)
+        while (one := said.get()) is not None:
+            yield one
 
     def identity(self) -> ModelIdentity:
         """Return which model it is."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -10,14 +11,14 @@ from typing import Any, Protocol
 from batchsent.errors import BatchsentError, DeviceError
 from batchsent.reporting import Reporter
 from batchsent.run.ray_cluster import Cluster
-from batchsent.run.ray_worker import Needs, Worker, actor_class, first_line, lost
+from batchsent.run.ray_worker import Bug, Needs, Worker, actor_class, first_line, lost
 
 POLL_S = 0.25
 # Work whose worker is lost so often is not given to another: it may be what kills them.
 MAX_LOSSES = 3
 # How long to wait for a first worker, or for another one when all were lost: on a cluster that is
 # busy or grows by itself, and on one that has no node to hold a worker.
-BUSY_S, NO_ROOM_S = 900.0, 15.0
+BUSY_S, NO_ROOM_S = 900.0, 10.0
 # How long work may take to stop; one batch is run to its end.
 STOP_S = 120.0
 
@@ -26,6 +27,9 @@ class Task(Protocol):
     """A piece of work for a worker; its methods are called in one thread at a time."""
 
     number: int  # tasks of lower numbers come first
+
+    def stops(self) -> bool:
+        """Tell whether it is to stop, with its work kept."""
 
     def send(self, worker: Any) -> Any:
         """Give it to an actor; return the stream of what that says of it.
@@ -53,9 +57,14 @@ class Pool:
         workers: int,
         at_once: int = 1,
         stop: Callable[[], bool] = lambda: False,
+        on_start: Callable[[Any], None] = lambda worker: None,
     ) -> None:
-        """Begin to start the workers; `stop` tells when tasks are to stop with their work kept."""
-        self._cluster, self._needs, self._reporter, self._stop = cluster, needs, reporter, stop
+        """Begin to start the workers, each of which is given to `on_start`.
+
+        `stop` tells when all tasks are to stop with their work kept.
+        """
+        self._cluster, self._needs, self._reporter = cluster, needs, reporter
+        self._stop, self._on_start = stop, on_start
         self._actor = actor_class(kind, at_once).options(**cluster.needs)
         self._tasks: queue.PriorityQueue[tuple[int, int, Task]] = queue.PriorityQueue()
         self._closed = threading.Event()
@@ -85,6 +94,18 @@ class Pool:
         with self._lock:
             self.error = self.error or error
 
+    def ask(self, method: str) -> list[Any]:
+        """Return what a method of each worker returns that can be asked."""
+        import ray
+
+        workers = [seat.there() for seat in self._seats]
+        answers = [getattr(worker, method).remote() for worker in workers if worker is not None]
+        found = []
+        for answer in answers:
+            with contextlib.suppress(ray.exceptions.RayError):
+                found.append(ray.get(answer))
+        return found
+
     def close(self) -> None:
         """Stop what is being worked on, and end the workers."""
         self._closed.set()
@@ -97,11 +118,12 @@ class Pool:
         """Work on one task after another with the worker of a seat."""
         try:
             while not self.stops():
+                worker = seat.worker()
                 try:
-                    number, losses, task = self._tasks.get(timeout=POLL_S)
+                    _, losses, task = self._tasks.get(timeout=POLL_S)
                 except queue.Empty:
                     continue
-                self._work_on(seat, task, losses)
+                self._work_on(seat, worker, task, losses)
         except BatchsentError as error:
             self.fail(error)
         finally:
@@ -116,17 +138,16 @@ class Pool:
                 return
             task.end(self.error)
 
-    def _work_on(self, seat: "Seat", task: Task, losses: int) -> None:
+    def _work_on(self, seat: "Seat", worker: Any, task: Task, losses: int) -> None:
         import ray
 
         error: BatchsentError | None = None
-        worker = None
         try:
-            worker = seat.worker()
-            if worker is not None:
+            if worker is not None and not self.stops() and not task.stops():
                 self._follow(worker, task)
         except ray.exceptions.RayTaskError as found:
-            error = DeviceError(f"a worker failed: {first_line(found)}")
+            error = Bug(f"a bug in batchsent on a worker:\n{found}")
+            self.fail(error)
         except ray.exceptions.RayError as found:
             seat.lose(worker)
             if losses + 1 < MAX_LOSSES:
@@ -140,6 +161,10 @@ class Pool:
         except BatchsentError as found:
             self.fail(found)
             error = found
+        except Exception as found:  # noqa: BLE001 (a thread that dies in silence is waited for)
+            error = Bug(f"a bug in batchsent: {first_line(found)}")
+            error.__cause__ = found
+            self.fail(error)
         task.end(error)
 
     def _follow(self, worker: Any, task: Task) -> None:
@@ -152,9 +177,9 @@ class Pool:
         stopping: float | None = None
         while True:
             ready, _ = ray.wait([stream], timeout=POLL_S)
-            if stopping is None and self.stops():
+            if stopping is None and (self.stops() or task.stops()):
                 stopping = time.monotonic()
-                worker.stop.options(concurrency_group="control").remote()
+                worker.stop.options(concurrency_group="control").remote(signal.SIGTERM)
             if not ready:
                 if stopping is not None and time.monotonic() - stopping > STOP_S:
                     return
@@ -184,6 +209,7 @@ class Pool:
                 continue
             if lacking is not None:
                 raise lacking
+            self._on_start(actor)
             return actor
         raise DeviceError(
             f"no worker can be started: {first_line(error)}",
@@ -226,6 +252,10 @@ class Seat:
                 if self._worker is not None:
                     self._pool.count(1)
             return self._worker
+
+    def there(self) -> Any:
+        """Return the worker; None where there is none now."""
+        return self._worker
 
     def lose(self, worker: Any) -> None:
         """Take that a worker was lost, whichever thread has seen it."""

@@ -86,15 +86,24 @@ class Worker:
         # Without a handler: the process that the command runs in says when to stop.
         self.signals = Signals()
         self.models: Models | None = None
+        self.name = node_name()
 
     def start(self, needs: Needs) -> BatchsentError | None:
         """Check that this node has what the run needs; return what it lacks."""
         try:
             needs.check()
-        except BatchsentError as error:
+            self.models = needs.models
+            self.load()
+        except BaseException as error:  # noqa: BLE001 (it goes to the process of the command)
             return self.from_here(error)
-        self.models = needs.models
         return None
+
+    def load(self) -> None:
+        """Make ready for the work."""
+
+    def is_stopped(self) -> bool:
+        """Tell whether the work is to stop."""
+        return self.signals.received is not None
 
     def stop(self, signal_number: int) -> None:
         """Have the work stop and be kept, as after a signal."""
@@ -103,10 +112,10 @@ class Worker:
     def from_here(self, error: BaseException) -> BatchsentError:
         """Return an error with the name of this node in its message; a bug with its traceback."""
         if isinstance(error, BatchsentError):
-            error.message = f"node {node_name()}: {error.message}"
+            error.message = f"node {self.name}: {error.message}"
             return error
         said = "".join(traceback.format_exception(error))
-        return Bug(f"a bug in batchsent on node {node_name()}:\n{said}")
+        return Bug(f"a bug in batchsent on node {self.name}:\n{said}")
 
 
 class Bug(BatchsentError):
