@@ -99,6 +99,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
