@@ -14,7 +14,7 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.files.hashing import sha256_of
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
 from batchsent.run.bottleneck import STAGES, bottleneck
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
