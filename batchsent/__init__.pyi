@@ -476,7 +476,7 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
-    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
+    Where `output` is a folder, each file of the folder, or of the pattern, `input` is compared with
     its output there; the verdict has `files`, and GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;

@@ -345,7 +345,7 @@ def verify_command(input_file: str, output_file: str, as_json: bool, **options: 
 
     Options that are not given are those of the run, from the summary beside OUTPUT; without a
     summary they have the defaults below. Exits with 8 at the first difference. Of two folders each
-    file of INPUT is held against its output at the same place; INPUT may be a quoted pattern.
+    file of INPUT is compared with its output at the same path; INPUT may be a quoted pattern.
     """
     from batchsent.verification.verify import verify
 

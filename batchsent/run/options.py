@@ -97,7 +97,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     )
     reuse: tuple[str, ...] = option(
         (),
-        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "Take the scores of all rows whose text is in this output of an earlier run with the "
         "same model and options; may be repeated.",
         metavar="OLD_OUTPUT",
         multiple=True,
@@ -146,7 +146,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     stop_after: str | None = option(
         None,
         "Stop after so long, such as 3h, 90m or 1h30m, with the work kept (exit code 12); run the "
-        "same command again to go on.",
+        "same command again to resume.",
         metavar="DURATION",
         affects="nothing",
         group="Run",
