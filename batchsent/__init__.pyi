@@ -347,7 +347,8 @@ def report(
 
     Without `output` the page is written beside the summary, as OUTPUT.report.html, and replaces the
     page of any run. With `output` it replaces only a page of the same run. Raises InputError for a
-    summary that cannot be read or is damaged, UsageError where the page would replace another file,
+    summary that cannot be read or is damaged, UsageError where the page would replace another file
+    or the examples that the run put on it,
     OutputError where it cannot be written.
     """
 

@@ -53,7 +53,9 @@ class RowOptions(ReadOptions):
         group="Common",
     )
     prefix: str = option(
-        "", "What stands in front of the names of the label and score columns.", group="Common"
+        "",
+        "What the names of the label and score columns begin with [default: as in the run].",
+        group="Common",
     )
     overwrite: bool = option(False, "Replace the file of --flips where it exists.", group="Common")
     gold_map: str | None = option(

@@ -4,23 +4,25 @@ The life of a row, from top to bottom:
 
     stage     thread      work                                                 code
     read      reading     file -> Chunk: 8,192 rows, or fewer long ones        formats/
-    tokenize  tokenizing  Chunk -> its kept part, or tokens in batches         scoring.py, model/
-    score     scoring     tokens -> Scores, kept as a part                     scoring.py, parts.py
+    submit    submitting  Chunk -> its kept part, or tokens in batches         scoring.py, model/
+    collect   collecting  tokens -> Scores, kept as a part                     scoring.py, parts.py
     write     main        Chunk and Scores -> output, rejects, tables, counts  writing.py
     commit    main        the files get their names, the summary last          writing.py
 
 Each of the first three stages is a Prefetch (pipeline.py): a thread, and a queue of two chunks
 between it and the next stage. So at most ten chunks are in memory at once: one at each of the first
-four stages, and six in the queues.
+four stages, and six in the queues. A scorer with several workers (model/submission.py) has a chunk
+when it is submitted; the queue after that stage is so long that one more is submitted than there
+are workers.
 
 How a run ends:
 
 - At the end of the input each stage ends after the one before it; then the files are committed.
 - An error of a stage passes through the queues and is raised in the main thread, once the chunks
   before it are written.
-- A signal sets a flag, and so does the end of the time that --stop-after gives. The scoring thread
-  looks at it after each batch, keeps the scores that its chunk has so far, and ends. The main
-  thread then raises Interrupted.
+- A signal sets a flag, and so does the end of the time that --stop-after gives. The scorer looks
+  at it after each batch and keeps the scores that its chunk has so far, and the collecting thread
+  ends. The main thread then raises Interrupted.
 - In every case the stages are closed, the last one first. A thread that is blocked reading a
   pipe is left to end with the process.
 """
@@ -51,7 +53,7 @@ from batchsent.formats.several import SeveralSource
 from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
 from batchsent.reporting import Reporter
 from batchsent.run.checks import check_options, ensure_unchanged
 from batchsent.run.counting import make_tally

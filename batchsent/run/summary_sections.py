@@ -14,21 +14,14 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.files.hashing import sha256_of
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
+from batchsent.run.bottleneck import STAGES, bottleneck
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
-
-# The stages of a run whose time grows with the input, and what the summary calls the slowest one.
-STAGES = {
-    "read": "reading the input",
-    "tokenize": "the tokenizer",
-    "score": "the model",
-    "write": "writing the output",
-}
 
 
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
@@ -63,7 +56,6 @@ def performance(
     # The speed is that of the stages in STAGES: checking and loading take as long for few rows.
     span = max(clock.elapsed_s - busy.get("check", 0.0) - busy.get("load", 0.0), 1e-9)
     streaming = {name: busy.get(name, 0.0) for name in STAGES}
-    slowest = max(streaming, key=lambda name: streaming[name])
     rows_read = sections["rows"]["read"]
     fresh = max(rows_read - known, 0)
     fresh_tokens = 0.0
@@ -77,7 +69,8 @@ def performance(
         "busy_share": {
             name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
         },
-        "bottleneck": STAGES[slowest],
+        "device_busy_share": device.get("busy_share"),
+        "bottleneck": bottleneck(streaming, device.get("busy_share")),
         "padding_share": device.get("padding_share"),
     }
 

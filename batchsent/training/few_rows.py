@@ -19,11 +19,9 @@ from batchsent.model.files import sha256_of_all
 from batchsent.model.weight_files import weight_files
 from batchsent.training.hf_trainer import Measurements
 from batchsent.training.measure import paired_difference, why_not_compared
-from batchsent.training.options import FinetuneOptions
+from batchsent.training.options import FEW_ROWS, FinetuneOptions
 from batchsent.training.plan import Setup
 
-# Measured with 50 and 200 rows.
-FEW_ROWS = 250
 # What a model folder says of weights that are its own; the weights stay, so it stays true.
 ABOUT_WEIGHTS = (early_exit.FILE, calibration.FILE, held_out.FILE, canaries.FILE)
 
