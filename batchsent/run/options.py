@@ -104,6 +104,14 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="nothing",
         group="Run",
     )
+    source_column: str | None = option(
+        None,
+        "Write several inputs into one output file, with a column of this name that has the path "
+        "of each row's input.",
+        metavar="NAME",
+        affects="writing",
+        group="Run",
+    )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",

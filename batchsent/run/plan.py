@@ -107,7 +107,7 @@ def prepare(
     side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates, sides)
     with clock.busy("check"):
         decoded = columns_to_decode(paths.output, source, options.output_format)
-        checked = check_input(paths.input, source, decoded)
+        checked = check_input(paths.inputs, source, decoded)
     if checked:
         check_budget(
             options.max_bad_rows,
