@@ -117,8 +117,14 @@ def describe(scorer: Scorer) -> list[str]:
     model_line = f"model {printable(model.get('source'))} ({labels})"
     if model.get("source") == EMBEDDED:
         model_line += ", which comes with batchsent; --model names another"
+    lines = [model_line]
+    if rule := model.get("early_exit"):
+        lines.append(
+            f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
+            f"{rule['layer']} layers skips the others"
+        )
     device_line = (
         f"device {printable(device.get('description', device.get('name')))}; "
         f"precision {model.get('precision')} ({model.get('precision_reason')})"
     )
-    return [model_line, device_line]
+    return [*lines, device_line]
