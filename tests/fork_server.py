@@ -54,7 +54,7 @@ class ForkServer:
             "env": {key: str(value) for key, value in env.items()},
         }
         with (
-            open(os.devnull) as stdin,
+            Path(os.devnull).open() as stdin,
             (folder / f"{name}.out").open("w") as stdout,
             (folder / f"{name}.err").open("w") as stderr,
             socket.socket(socket.AF_UNIX) as server,
