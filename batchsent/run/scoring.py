@@ -82,11 +82,11 @@ class Scoring:
         On leaving the threads end, the last stage first.
         """
         with contextlib.ExitStack() as stack:
-            read = Prefetch(self._clock.each("read", chunks), 2, self.stop)
+            read = Prefetch(self._clock.each("read", chunks), 2, self.stop, "read")
             stack.callback(read.close)
-            tokenized = Prefetch(self.tokenize(read), 2, self.stop)
+            tokenized = Prefetch(self.tokenize(read), 2, self.stop, "tokenize")
             stack.callback(tokenized.close)
-            scored = Prefetch(self.score(tokenized), 2)
+            scored = Prefetch(self.score(tokenized), 2, name="score")
             stack.callback(scored.close)
             stack.callback(self.close)
             yield scored
