@@ -51,7 +51,7 @@ _CLASSES = {
 
 
 def __getattr__(name: str) -> Any:
-    # `import batchsent` costs nothing: what stands behind a name comes when it is first used.
+    # `import batchsent` costs nothing: what a name refers to is imported when it is first used.
     if name not in __all__:
         raise AttributeError(f"module 'batchsent' has no attribute {name!r}")
     found: Any = None

@@ -25,7 +25,8 @@ from batchsent.commands.batch import batch
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.device_time import share
 from batchsent.model.loading import EMBEDDED
-from batchsent.model.scorer import ModelScorer, Scorer
+from batchsent.model.scorer import ModelScorer
+from batchsent.model.submission import Scorer
 from batchsent.run.models import OneModel
 from batchsent.run.options import BatchOptions
 

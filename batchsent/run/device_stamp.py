@@ -3,7 +3,7 @@
 from typing import Any
 
 from batchsent.errors import DeviceError
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
 from batchsent.text import printable
 
 # Of the sections that `Scorer.facts` returns.

@@ -22,6 +22,7 @@ from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
 from batchsent.formats.dumps import LEFT_OUT, WHOLE_SUMMARY, Found, is_several
 from batchsent.formats.opening import check_read_options
+from batchsent.formats.several import find_files, name_of
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.run.again import saying_how_to_go_on
@@ -55,6 +56,8 @@ def batch_all(
 ) -> dict[str, Any]:
     """Score one input into a file, or several (or a folder, or a pattern) into a folder.
 
+    With `source_column` several go into one file too.
+
     What is below an input folder, or below the part of a pattern without wildcards, has the same
     place below the output folder. Every file is a run of its own: what is finished already is
     skipped, one that fails does not stop the others. The model is loaded once, and only if there is
@@ -69,6 +72,8 @@ def batch_all(
     several = len(inputs) != 1 or is_several(inputs[0])
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     with saying_how_to_go_on(inputs), Signals(deadline) as signals:
+        if settings.source_column is not None:
+            return batch_into_one(inputs, output, settings, models, reporter, signals)
         if not several and not output.endswith("/") and not is_folder(output):
             check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
@@ -124,6 +129,27 @@ def batch_all(
             if not settings.dry_run:
                 write_file(folder / WHOLE_SUMMARY, (json.dumps(document, indent=1) + "\n").encode())
     return document
+
+
+def batch_into_one(
+    inputs: Sequence[str],
+    output: str,
+    settings: BatchOptions,
+    models: Models,
+    reporter: Reporter,
+    signals: Signals,
+) -> dict[str, Any]:
+    """Score several inputs into one file, in the order of their paths; return its summary."""
+    if output.endswith("/") or is_folder(output):
+        raise UsageError(
+            f"--source-column is for one output file, and {printable(output)} is a folder",
+            hint="name a file with -o, or leave out --source-column",
+        )
+    files, found = find_files(inputs, prefix=settings.prefix, input_format=settings.input_format)
+    check_read_options(settings, [file.path for file in files])
+    report_left_out(found, reporter)
+    run = Run(name_of(inputs), output, settings, models, reporter, signals, files=files)
+    return run.go()
 
 
 def summary_of(files: list[dict[str, Any]], found: Found) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from batchsent.chunk import Scores
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
 from batchsent.model.options import NamedModelOptions, check_model_options
-from batchsent.model.scorer import ModelScorer, Prepared, Scorer
+from batchsent.model.scorer import ModelScorer
+from batchsent.model.submission import LocalScorer, Prepared, Scorer
 from batchsent.text import printable
 
 
@@ -74,18 +75,13 @@ class OpenModel:
         return self._shared
 
 
-class SharedScorer:
+class SharedScorer(LocalScorer):
     """A scorer that several threads use: a reader is scored while the program asks for more."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: ModelScorer) -> None:
+        self._scorer, self.labels = scorer, scorer.labels
         # Two, because texts are tokenized while those before them are scored.
         self._preparing, self._scoring = threading.Lock(), threading.Lock()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Label names, in the order of the probabilities."""
-        return self._scorer.labels
 
     def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk."""
@@ -121,8 +117,14 @@ def describe(scorer: Scorer) -> list[str]:
     model_line = f"model {printable(model.get('source'))} ({labels})"
     if model.get("source") == EMBEDDED:
         model_line += ", which comes with batchsent; --model names another"
+    lines = [model_line]
+    if rule := model.get("early_exit"):
+        lines.append(
+            f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
+            f"{rule['layer']} layers skips the others"
+        )
     device_line = (
         f"device {printable(device.get('description', device.get('name')))}; "
         f"precision {model.get('precision')} ({model.get('precision_reason')})"
     )
-    return [model_line, device_line]
+    return [*lines, device_line]

@@ -97,11 +97,19 @@ class BatchOptions(OutputOptions, StreamOptions):
     )
     reuse: tuple[str, ...] = option(
         (),
-        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "Take the scores of all rows whose text is in this output of an earlier run with the "
         "same model and options; may be repeated.",
         metavar="OLD_OUTPUT",
         multiple=True,
         affects="nothing",
+        group="Run",
+    )
+    source_column: str | None = option(
+        None,
+        "Write several inputs into one output file, with a column of this name that has the path "
+        "of each row's input.",
+        metavar="NAME",
+        affects="writing",
         group="Run",
     )
     output_format: str | None = option(
@@ -146,7 +154,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     stop_after: str | None = option(
         None,
         "Stop after so long, such as 3h, 90m or 1h30m, with the work kept (exit code 12); run the "
-        "same command again to go on.",
+        "same command again to resume.",
         metavar="DURATION",
         affects="nothing",
         group="Run",
