@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -97,6 +100,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
@@ -480,7 +486,7 @@ def verify(
 
     Where a run has read several files as one input (`source_column`), `input` is the folder, the
     pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
-    of the pattern, `input` is held against its output there; the verdict has `files`, and
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
     GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
