@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -97,6 +100,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.

@@ -166,6 +166,28 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="nothing",
         group="Run",
     )
+    engine: str | None = option(
+        None,
+        "Score on the workers of a cluster: each input file on one, a single one on all.",
+        choices=("ray",),
+        affects="nothing",
+        group="Run",
+    )
+    workers: int | None = option(
+        None,
+        "Workers on the cluster [default: one for each of its GPUs, or CPUs where it has none].",
+        metavar="N",
+        minimum=1,
+        affects="nothing",
+        group="Run",
+    )
+    address: str | None = option(
+        None,
+        "The cluster [default: RAY_ADDRESS, or one on this machine for this run].",
+        metavar="auto|HOST:PORT",
+        affects="nothing",
+        group="Run",
+    )
     dry_run: bool = option(
         False,
         "Check everything that can be checked, print what would be done, write nothing.",
