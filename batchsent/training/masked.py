@@ -4,8 +4,8 @@ Masks are drawn for each row and pass from the seed alone, so a training that re
 ones.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ def same_encoder(masked: Any, classifier: Any) -> bool:
     return names[0] == names[1]
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise UsageError for a tokenizer without a mask token."""
+    if tokenizer.mask_token is None:
+        raise UsageError("--pretrain-on: the base model's tokenizer has no mask token", hint=OTHERS)
+
+
 def load_masked_model(path: Path) -> tuple[Any, bool]:
     """Load a base model with a head for masked tokens, and tell whether that is new.
 
@@ -89,6 +95,31 @@ def load_masked_model(path: Path) -> tuple[Any, bool]:
     return model, bool(missing)
 
 
+def check_head(model: Any, loss: "MaskedLoss") -> None:
+    """Refuse a head that reads other tokens than the one it guesses. Raises UsageError.
+
+    Its logits of two tokens must be the same, whether it sees their states alone or all.
+    """
+    import torch
+
+    words = torch.arange(8)[None] + 1
+    labels = torch.full_like(words, IGNORED)
+    labels[0, [2, 5]] = 1
+    model.eval()
+    found = None
+    with torch.no_grad(), contextlib.suppress(RuntimeError, IndexError, ValueError):
+        whole = model(input_ids=words).logits[:, [2, 5]]
+        with loss.masking(labels):
+            found = model(input_ids=words).logits
+    model.train()
+    if found is None or found.shape != whole.shape or not torch.allclose(found, whole, atol=1e-3):
+        raise UsageError(
+            f"--pretrain-on: the head of {type(model).__name__} does not guess each masked token "
+            "from its own state",
+            hint=OTHERS,
+        )
+
+
 def encode_texts(texts: Sequence[str], text_encoder: TextEncoder) -> list[NDArray[np.int32]]:
     """Return the token ids of each text, as long as scoring reads them."""
     tokens = text_encoder.encode(list(texts))
@@ -110,15 +141,9 @@ class MaskedRows:
 
 
 def make_collator(tokenizer: Any, seed: int) -> Any:
-    """Return what makes a batch of rows and masks 15 % of its tokens, drawn for its first row.
-
-    Raises UsageError for a tokenizer without a mask token.
-    """
+    """Return what makes a batch of rows and masks 15 % of its tokens, drawn for its first row."""
     import torch
     import transformers
-
-    if tokenizer.mask_token is None:
-        raise UsageError("--pretrain-on: the base model's tokenizer has no mask token", hint=OTHERS)
 
     class Collator(transformers.DataCollatorForLanguageModeling):  # type: ignore[misc]  # transformers is untyped here
         """The library's collator, whose random numbers do not depend on the batches before."""
@@ -162,7 +187,7 @@ class MaskedLoss:
         count = len(losses) if num_items_in_batch is None else num_items_in_batch
         return losses.sum() / max(count, 1)
 
-    @contextmanager
+    @contextlib.contextmanager
     def masking(self, labels: Any) -> Iterator[None]:
         """Compute the masked tokens of a batch only while the block runs."""
         self.mask = labels != IGNORED
@@ -181,8 +206,6 @@ def measure_tokens(prediction: Any) -> dict[str, float]:
 
 def masked_trainer_class() -> Any:
     """Return the Trainer of a pre-training."""
-    import contextlib
-
     import torch
     import transformers
 
@@ -266,9 +289,11 @@ def make_masked_trainer(
     arguments.warmup_steps = round(plan.warmup * steps)
     arguments.logging_steps = max(1, steps // 50)
     arguments.remove_unused_columns = False  # the number of a draw is no input of a model
+    loss = MaskedLoss(model.base_model)
+    check_head(model, loss)
     trainer = masked_trainer_class()(
         lengths=list(map(len, train)),
-        training_loss=MaskedLoss(model.base_model),
+        training_loss=loss,
         model=model,
         args=arguments,
         train_dataset=MaskedRows(train),

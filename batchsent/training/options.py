@@ -24,7 +24,7 @@ LORA_LEARNING_RATE = 2e-4
 EPOCHS, SCRATCH_EPOCHS = 2.0, 4.0
 SAVE_STRATEGIES, DEVICES = ("epoch", "steps", "no"), ("auto", "cpu", "cuda", "mps")
 # Of a larger dump so many random reviews are learned from, where no number of steps is given.
-MOST_TEXTS = 200_000
+PRETRAINING_TEXTS = 200_000
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Not window: a window of a review need not say what the whole of it does.
@@ -194,7 +194,7 @@ class FinetuneOptions:
     pretrain_steps: int | None = option(
         None,
         "Steps of --pretrain-on, each of --batch-size random reviews. Without it: one pass over "
-        f"the dump, of {MOST_TEXTS:,} reviews at most.",
+        f"the dump, of {PRETRAINING_TEXTS:,} reviews at most.",
         metavar="N",
         group="Training",
     )

@@ -32,6 +32,7 @@ from batchsent.training.checkpoints import (
 )
 from batchsent.training.masked import (
     HEAD_RATE,
+    check_tokenizer,
     encode_texts,
     load_masked_model,
     make_masked_trainer,
@@ -103,6 +104,7 @@ def pretrain(
     if setup.unlabelled is None:
         return None
     assert setup.base is not None
+    check_tokenizer(tokenizer)
     steps, plan = steps_and_plan(setup, settings)
     found = processes.broadcast(read_result(folder))
     if found is not None:

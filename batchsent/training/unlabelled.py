@@ -14,7 +14,7 @@ from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.deduplicate import plain
 from batchsent.training.examples import encodable
-from batchsent.training.options import MOST_TEXTS, FinetuneOptions
+from batchsent.training.options import PRETRAINING_TEXTS, FinetuneOptions
 from batchsent.training.plan import Plan, Splits, Unlabelled
 from batchsent.training.read_labelled import offering_own_options, reading_of
 from batchsent.urls import file_name
@@ -63,7 +63,11 @@ def find_unlabelled(
     measured = [splits.evaluation] + ([splits.validation] if splits.validation else [])
     known = {plain(text) for side in measured for text in side.texts}
     step_rows = plan.batch_size * plan.accumulate * plan.processes
-    wanted = MOST_TEXTS if settings.pretrain_steps is None else settings.pretrain_steps * step_rows
+    wanted = (
+        PRETRAINING_TEXTS
+        if settings.pretrain_steps is None
+        else settings.pretrain_steps * step_rows
+    )
     draw = Draw(wanted + HELD_OUT, settings.seed)
     dumps = dumps_of(settings.pretrain_on)
     rows = 0
