@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -50,6 +53,8 @@ def batch(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,
@@ -87,6 +92,7 @@ def batch(
     report: bool = False,
     report_examples: int = 0,
     reuse: str | Sequence[str] = (),
+    source_column: str | None = None,
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -96,6 +102,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
@@ -348,7 +357,8 @@ def report(
 
     Without `output` the page is written beside the summary, as OUTPUT.report.html, and replaces the
     page of any run. With `output` it replaces only a page of the same run. Raises InputError for a
-    summary that cannot be read or is damaged, UsageError where the page would replace another file,
+    summary that cannot be read or is damaged, UsageError where the page would replace another file
+    or the examples that the run put on it,
     OutputError where it cannot be written.
     """
 
@@ -401,6 +411,8 @@ def stream(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,
@@ -441,7 +453,7 @@ def stream(
     """
 
 def verify(
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     reporter: Reporter | None = None,
@@ -463,6 +475,7 @@ def verify(
     max_field_bytes: int = 16777216,
     bad_rows: Literal["error", "reject"] = "error",
     prefix: str = "",
+    source_column: str | None = None,
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -477,8 +490,10 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
-    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
-    its output there; the verdict has `files`, and GateFailed comes after the last one.
+    Where a run has read several files as one input (`source_column`), `input` is the folder, the
+    pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
+    GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError

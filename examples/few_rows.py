@@ -46,7 +46,11 @@ def main(
         f"{'rows':>5} {'TF-IDF':>7} {'tuned':>6} {'least':>6} {'change':>16} {'worse':>8} kept as it came"
     )
     for count in counts or ROWS:
-        found = [measure(pool, measured, count, seed, model, pace) for seed in range(seeds)]
+        found = []
+        for seed in range(seeds):
+            found.append(measure(pool, measured, count, seed, model, pace))
+            tfidf, tuned, _ = found[-1]
+            click.echo(f"{count:,} rows, seed {seed}: {tfidf:.3f} {tuned:.3f}", err=True)
         tfidf, tuned, kept = map(np.array, zip(*found, strict=True))
         change = tuned - base
         click.echo(

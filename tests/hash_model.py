@@ -14,7 +14,7 @@ import numpy as np
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Scores, is_blank
 from batchsent.model.loading import ModelIdentity
-from batchsent.model.scorer import Prepared
+from batchsent.model.submission import LocalScorer, Prepared
 
 LABELS = ("NEGATIVE", "POSITIVE")
 
@@ -38,7 +38,7 @@ def expected(text):
     )
 
 
-class HashScorer:
+class HashScorer(LocalScorer):
     """Scores by hash, in batches of `batch_rows`, each taking `batch_s` seconds."""
 
     labels = LABELS

@@ -70,14 +70,30 @@ def test_flips_by_hand():
         "label_gained": 1,
     }
     assert document["flips"] == 0.5
-    assert document["score_change"]["mean"] == pytest.approx((0.01 + 0.1 + 0) / 3, abs=1e-6)
-    assert document["score_change"]["largest"] == pytest.approx(0.1, abs=1e-6)
     assert [(d["old"], d["new"], d["rows"]) for d in document["directions"]] == [
         ("P", "N", 2),
         ("N", "P", 1),
     ]
     assert document["directions"][0]["mean_old_score"] == pytest.approx(0.6)
     assert document["directions"][0]["mean_new_score"] == pytest.approx(0.65)
+
+
+def test_how_far_scores_moved():
+    """Of two labels p(P) counts on every row that has a label in both files, also where the label
+    changed; of more labels only rows that keep theirs tell.
+    """
+    change = counted(ROWS)["score_change"]
+    # p(P): 0.99 to 0.98, 0.55 to 0.40, 0.05 to 0.51, 0.30 to 0.20, 0.10 to 0.10, 0.65 to 0.30
+    assert (change["rows"], change["all_rows"]) == (6, True)
+    assert change["mean"] == pytest.approx((0.01 + 0.15 + 0.46 + 0.1 + 0 + 0.35) / 6, abs=1e-6)
+    assert change["p50"] == pytest.approx(0.1, rel=1e-3)
+    assert change["max"] == pytest.approx(0.46, abs=1e-6)
+    change = counted([*ROWS, ("neither", "P", 0.4, 0.8, None, None)])["score_change"]
+    assert (change["rows"], change["all_rows"]) == (3, False)
+    assert change["mean"] == pytest.approx((0.01 + 0.1 + 0) / 3, abs=1e-6)
+    out = io.StringIO()
+    show_flips(counted(ROWS) | {"flipped_rows": None}, out)
+    assert "0.1783" in out.getvalue()
 
 
 def test_shares_move_by_what_left_and_joined():

@@ -29,7 +29,8 @@ def scored():
         "rows_per_s": 17.0,
         "tokens_per_s": 4_000.0,
         "seconds": {"read": 0.5, "tokenize": 3.0, "score": 170.0, "write": 0.4},
-        "bottleneck": "the model",
+        "bottleneck": "reading the input (the device waits 59% of the time)",
+        "device_busy_share": 0.412,
         "padding_share": 0.01,
     }
     run = {
@@ -61,7 +62,8 @@ def test_the_page_says_what_the_summary_says(scored):
         "0.7 unsure below",
         "By length of the text",
         "cut by the model",
-        "the slowest was the model",
+        "what bounded their speed was reading the input (the device waits 59% of the time)",
+        "The device ran a batch for 41.2% of the time",
         "batchsent batch 'a b.csv'",
         "0" * 64,
         "have a score under 0.7 and count as unsure",

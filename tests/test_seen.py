@@ -1,14 +1,17 @@
 """Rows that a base model has learned are told from rows that are new to it."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 
+from batchsent.commands.evaluate import evaluate
 from batchsent.commands.finetune import finetune
 from batchsent.errors import ModelError
 from batchsent.model import held_out
 from batchsent.model.loading import EMBEDDED_FOLDER
+from batchsent.terminal.tables import show_evaluation
 from batchsent.training import seen
 from batchsent.training.options import BASE_MODEL
 from batchsent.training.seen import SeenTexts, seen_by
@@ -84,6 +87,22 @@ def test_rows_that_the_base_has_learned_are_counted(tmp_path, files):
     assert not afterwards.complete
     counted = held_out.read(tmp_path / "out")
     assert counted.confusion.tolist() == found["evaluation_of_others"]["confusion"]["counts"]
+
+
+def test_evaluate_with_a_model_says_which_rows_it_has_learned(tmp_path, files):
+    """Rows that the model has learned are counted in a warning, and the table has the accuracy on
+    the others.
+    """
+    document = evaluate(tmp_path / "mixed.csv", gold="label", model=files["base_model"])
+    assert document["seen"]["rows"] == 20
+    others = document["seen"]["evaluation_of_others"]
+    assert others["rows"] == 8
+    out = io.StringIO()
+    show_evaluation(document, out)
+    assert "! 20 of 28 evaluation rows are among the texts that the model has learned" in (
+        out.getvalue()
+    )
+    assert f"accuracy on the other 8 rows: {others['accuracy']:.4f}" in out.getvalue()
 
 
 def test_figures_on_seen_rows_alone_are_marked(tmp_path, files):

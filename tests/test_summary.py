@@ -425,6 +425,9 @@ def test_the_summary_of_a_real_run(validator, tmp_path, tiny_model):
     ]
     assert [group["judged"] for group in written["outputs"][1]["largest"]] == [1, 0, 0]
     assert written["evaluation"]["gold"]["unmatched_values"] == [{"value": "bad", "count": 1}]
+    busy = written["performance"]["device_busy_share"]
+    assert busy == 1.0  # there was one batch
+    assert b"The device ran a batch for 100.0% of the time" in render(written)
     assert b"Scores of reviews.csv" in render(written)
 
 

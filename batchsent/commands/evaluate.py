@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from batchsent.chunk import SCORED, Chunk, Scores
 from batchsent.commands.audit import audit
 from batchsent.commands.scored_file import ScoredColumns, find_labels
 from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation import gates
-from batchsent.evaluation.advice import advise
+from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule, check_judged
-from batchsent.evaluation.summary import text_columns_of_run
+from batchsent.evaluation.quality import Quality
+from batchsent.evaluation.summary import prefix_of_run, text_columns_of_run
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.opening import check_read_options
@@ -24,6 +28,8 @@ from batchsent.model.options import ModelOptions
 from batchsent.model.reliability import reliability_of
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
+from batchsent.training.measure import seen_section
+from batchsent.training.seen import SeenTexts, say_seen, seen_by
 
 SCHEMA = "batchsent.evaluation/1"
 
@@ -54,7 +60,9 @@ class EvaluateOptions(ReadOptions, ModelOptions):
         group="Quality",
     )
     prefix: str = option(
-        "", "What stands in front of the names of the label and score columns.", group="Common"
+        "",
+        "What the names of the label and score columns begin with [default: as in the run].",
+        group="Common",
     )
     labels: str | None = option(
         None,
@@ -159,8 +167,8 @@ def _by_audit(
     for name in ("model", "gold_stars", "stars", "unsure_below"):
         if getattr(settings, name) is not None:
             raise UsageError(
-                f"--{name.replace('_', '-')} does not go with --audit",
-                hint="leave it out: an audit holds the label column against the sample",
+                f"--{name.replace('_', '-')} cannot be used with --audit",
+                hint="leave it out: an audit compares the label column with the sample",
             )
     # Of these figures an audit has the accuracy only.
     figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}
@@ -196,9 +204,11 @@ def _of_model(
         if text is not None and chosen_by_model(settings, text, identity.text_columns):
             reporter.notice(text.as_chosen_by_model())
         known = reliability_of(identity, settings)
+        gold = _gold_rule(identity.labels, settings)
+        new_rows = NewRows(seen_by(identity.path), identity.labels, gold)
         tally = Tally(
             identity.labels,
-            _gold_rule(identity.labels, settings),
+            gold,
             unsure_below=settings.unsure_below,
             without_labels=known.counts(identity.labels),
         )
@@ -211,12 +221,39 @@ def _of_model(
                 if known.temperature is not None:
                     likely = calibrated(scores, known.temperature)
                 tally.add(chunk, scores, likely)
+                new_rows.add(chunk, scores)
                 tally.reject(len(chunk.rejected))
                 reporter.progress(chunk.start_row + chunk.rows, None)
             facts = scorer.facts()["model"]
         sections = tally.sections()
+        judged = sections["evaluation"]["rows"]
+        seen = seen_section(new_rows.seen, judged, new_rows.quality)
         warnings = [*source.warnings(), *advise(sections, facts)]
-        return _document(source, facts, sections, warnings)
+        if seen["rows"]:
+            warnings.append(warning("seen", say_seen(seen["rows"], judged, "model")))
+        return _document(source, facts, sections, warnings, seen)
+
+
+class NewRows:
+    """Judges the rows whose texts the model has not learned, as far as its folder tells."""
+
+    def __init__(self, seen: SeenTexts, labels: tuple[str, ...], gold: GoldRule) -> None:
+        self.seen, self.gold = seen, gold
+        self.quality = Quality(labels)
+
+    def add(self, chunk: Chunk, scores: Scores) -> None:
+        """Judge the rows of a chunk that are scored, have a gold label and are new to the model."""
+        assert chunk.gold is not None
+        gold = self.gold.numbers(chunk.gold)
+        new = (scores.status == SCORED) & (gold >= 0)
+        new &= ~self.seen.contains(text or "" for text in chunk.texts)
+        self.quality.add(
+            gold[new],
+            scores.winners[new],
+            scores.probabilities[new],
+            np.zeros(int(new.sum()), dtype=np.int64),  # figures by length are not asked for here
+            scores.truncated_tokens[new] > 0,
+        )
 
 
 def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict[str, Any]:
@@ -236,7 +273,8 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
         usual=lambda: text_columns_of_run(path),
     )
     with closing(opened) as source:
-        columns = ScoredColumns.find(source, labels, settings.prefix)
+        prefix = prefix_of_run(path, source.columns, settings.prefix)
+        columns = ScoredColumns.find(source, labels, prefix)
         tally = Tally(
             labels,
             gold,
@@ -257,10 +295,22 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
 
 
 def _document(
-    source: Source, model: dict[str, Any] | None, sections: dict[str, Any], warnings: list[Any]
+    source: Source,
+    model: dict[str, Any] | None,
+    sections: dict[str, Any],
+    warnings: list[Any],
+    seen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """Return what evaluate says; `seen` is for a model, as a scored file does not hold its own."""
     kept = {name: sections[name] for name in ("rows", "predictions", "evaluation")}
-    return {"schema": SCHEMA, "input": source.facts(), "model": model, "warnings": warnings, **kept}
+    return {
+        "schema": SCHEMA,
+        "input": source.facts(),
+        "model": model,
+        "warnings": warnings,
+        **kept,
+        "seen": seen,
+    }
 
 
 def _gold_column(settings: EvaluateOptions) -> str | None:

@@ -37,7 +37,7 @@ from batchsent.training.pretraining import Pretrained, describe_kept, pretrain
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, write_folder
 from batchsent.training.rows import find_rows
-from batchsent.training.seen import seen_by
+from batchsent.training.seen import say_seen, seen_by
 from batchsent.training.trackers import tensorboard_folder
 from batchsent.training.unlabelled import find_unlabelled
 from batchsent.versions import TRAINING, versions
@@ -323,10 +323,7 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
     """Say what a person should look at: rows that the base model has seen, the surest mistakes."""
     seen, rows = document.get("seen"), setup.data["eval"]["rows"]
     if seen is not None and seen["rows"]:
-        reporter.warning(
-            f"{seen['rows']:,} of {rows:,} evaluation rows are among the texts that the base model "
-            "has learned: the figures on all rows are too good"
-        )
+        reporter.warning(say_seen(seen["rows"], rows, "base model"))
     if document["training"]["kept_base"]:
         without = "" if setup.unlabelled is None else ", without the pre-training,"
         reporter.warning(

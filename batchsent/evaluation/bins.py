@@ -68,6 +68,12 @@ class Lengths:
         self.total += int(lengths.sum())
         self.longest = max(self.longest, longest)
 
+    def merge(self, others: "Lengths") -> None:
+        """Add the lengths that were added to others."""
+        self.counts += others.counts
+        self.total += others.total
+        self.longest = max(self.longest, others.longest)
+
     def section(self) -> dict[str, Any]:
         """Return count, mean, quantiles (nearest rank), longest and a histogram on SHOWN_EDGES."""
         rows = int(self.counts.sum())

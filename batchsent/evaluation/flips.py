@@ -1,4 +1,4 @@
-"""What a new model or precision changes: labels of the same rows held against each other.
+"""What a new model or precision changes: labels of the same rows compared.
 
 Counts as the rows pass, in constant memory. A row flips where both files give it a label and the
 two differ.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.evaluation import gates
-from batchsent.evaluation.bins import FIXED, fixed
+from batchsent.evaluation.bins import FIXED, Lengths, fixed
 from batchsent.evaluation.quality import Z, interval
 
 SCHEMA = "batchsent.flips/1"
@@ -53,7 +53,7 @@ class Flips:
     """Counts the rows of two scored files; `document` may be asked at any time.
 
     `group_by` is the name of the column of groups, None without one. With `gold`, each file's
-    labels are held against gold labels as well.
+    labels are compared with gold labels as well.
     """
 
     def __init__(self, *, group_by: str | None = None, gold: bool = False) -> None:
@@ -64,8 +64,9 @@ class Flips:
         self._new_scores: Counter[Pair] = Counter()
         self._bands = np.zeros((2, len(BANDS)), dtype=np.int64)  # rows, flips
         self._sure = 0
-        self._score_change = 0  # of rows that keep their label, in 1 / FIXED
-        self._largest_change = 0.0
+        # How far scores moved, in 1 / FIXED: rows that keep their label, then rows that flip.
+        self._changes = (Lengths(), Lengths())
+        self._least_score = math.inf
         self._groups: dict[str | None, list[int]] = {}  # rows, flips
         self._other_groups = [0, 0]
         # rows with a gold label, by whether the old and the new label are right
@@ -95,9 +96,12 @@ class Flips:
         self._bands[1] += np.bincount(flipped_bands, minlength=len(BANDS))
         self._sure += int((old_scores[flipped] >= SURE).sum())
         kept = both & ~flipped
-        changes = np.abs(new_scores[kept].astype(np.float64) - old_scores[kept])
-        self._score_change += int(fixed(changes).sum())
-        self._largest_change = max(self._largest_change, float(changes.max(initial=0)))
+        first, second = old_scores.astype(np.float64), new_scores.astype(np.float64)
+        self._changes[0].add(fixed(np.abs(second - first)[kept]))
+        # Of two labels the one that wins now had one minus the old score before.
+        self._changes[1].add(fixed(np.abs(first + second - 1)[flipped]))
+        for scores in (first[both], second[both]):
+            self._least_score = min(self._least_score, float(scores.min(initial=math.inf)))
         if groups is not None:
             self._count_groups(groups, both, flipped)
         if gold is not None:
@@ -153,10 +157,7 @@ class Flips:
                 "label_gained": sum(n for (old, new), n in self._pairs.items() if new and not old),
             },
             "flips": _ratio(flips, compared),
-            "score_change": {
-                "mean": _ratio(self._score_change / FIXED, compared - flips),
-                "largest": self._largest_change if compared > flips else None,
-            },
+            "score_change": self._score_change(),
             "labels": self._labels(compared),
             "directions": self._directions(compared),
             "bands": self._band_section(),
@@ -165,6 +166,25 @@ class Flips:
         }
         document["gates"] = _gates(document)
         return {**document, "verdict": _verdict(document)}
+
+    def _score_change(self) -> dict[str, Any]:
+        """Return how far scores moved, whichever way: mean, quantiles and largest change.
+
+        Of two labels it is the change of the probability of either, on every row compared. Of more
+        only rows that keep their label are counted: the other probabilities need not be in a file.
+        """
+        labels = {label for pair in self._pairs if all(pair) for label in pair}
+        all_rows = len(labels) <= 2 and self._least_score >= 0.5
+        counted = Lengths()
+        for changes in self._changes if all_rows else self._changes[:1]:
+            counted.merge(changes)
+        found = counted.section()
+        figures = {name: found[name] for name in ("mean", "p50", "p95", "p99", "max")}
+        return {
+            "rows": found["count"],
+            "all_rows": all_rows,
+            **{name: None if value is None else value / FIXED for name, value in figures.items()},
+        }
 
     def _labels(self, compared: int) -> list[dict[str, Any]]:
         """Return the share of each label in both files, of the rows that both give a label.

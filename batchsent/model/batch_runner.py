@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from batchsent.errors import DeviceError
 from batchsent.model.batches import halve
 from batchsent.model.device import Device, device_error, is_out_of_memory, lacks_memory
+from batchsent.model.device_time import device_time
 from batchsent.model.early_exit import EarlyExit
 from batchsent.model.encoder import Encoder
 from batchsent.model.packing import Tokens
@@ -27,6 +28,7 @@ class BatchRunner:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.time = device_time(device)
         # largest batch known to fit, once memory has run out
         self.largest_batch_tokens: int | None = None
         self.backoffs = 0  # batches that were split because memory ran out
@@ -83,9 +85,11 @@ class BatchRunner:
     def fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
         """Copy outputs from the device, as one array; nothing is allocated there."""
         try:
-            return np.concatenate([output.cpu().numpy() for output in outputs])
+            found = np.concatenate([output.cpu().numpy() for output in outputs])
+            self.time.read()
         except (RuntimeError, MemoryError) as error:
             raise self._device_error(error) from error
+        return found
 
     def free(self) -> None:
         """Give the memory that PyTorch holds free back to the device."""
@@ -129,7 +133,8 @@ class BatchRunner:
     def _attempt(self, encoder: Encoder, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Run an encoder once; None where memory ran out."""
         try:
-            return encoder.probabilities(ids, lengths)
+            with self.time.batch():
+                return encoder.probabilities(ids, lengths)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 return None

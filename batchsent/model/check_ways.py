@@ -8,13 +8,11 @@ import json
 import math
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +23,7 @@ from batchsent.model.encoder import TOLERANCE
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.machine import machine_facts, usable_cores
 from batchsent.model.options import ModelOptions
+from batchsent.model.spawned import end, environment, last_line, name_of_signal
 from batchsent.model.ways import REFERENCE, Way
 from batchsent.model.weight_files import read_header, weight_files
 from batchsent.reporting import Reporter
@@ -34,9 +33,7 @@ CHILD = (sys.executable, "-P", "-m", "batchsent.model.measuring")
 # A way that takes longer than both is ended: this, and so many times what was expected of it. On
 # two cores with twelve busy processes a way of the embedded model takes 150 s in place of 13.
 LEAST_LIMIT_S, LIMIT_FACTOR = 300.0, 10.0
-# How long a killed process may take to end: one that waits for a broken driver never does.
-KILL_S = 10.0
-MOST_ANSWER_BYTES, MOST_STDERR_BYTES = 64 << 20, 16_384
+MOST_ANSWER_BYTES = 64 << 20
 MESSAGE_CHARACTERS = 300
 # The time of a way before the first was measured: what a process needs to import and load, and
 # then some 30,000 tokens (of texts up to 512 tokens) at so many operations a second and core.
@@ -108,10 +105,9 @@ class Checker:
             error = kind(said["message"], hint=said["hint"]) if kind else None
             return Answer(None, message, error)
         except (ValueError, KeyError, TypeError):
-            err.seek(max(0, err.seek(0, os.SEEK_END) - MOST_STDERR_BYTES))
-            lines = err.read().decode(errors="replace").strip().splitlines()
-            last = f": {lines[-1]}" if lines else ""
-            return Answer(None, self._without_paths(f"ended with exit code {code}{last}"))
+            last = last_line(err)
+            said = f": {last}" if last else ""
+            return Answer(None, self._without_paths(f"ended with exit code {code}{said}"))
 
     def _without_paths(self, text: str) -> str:
         """Return a message without the folders in it: they may name the user."""
@@ -292,26 +288,3 @@ def in_words(seconds: float) -> str:
     if seconds < 100:
         return f"about {max(10, round(seconds, -1)):.0f} s"
     return f"about {seconds / 60:.0f} min"
-
-
-def name_of_signal(number: int) -> str:
-    """Return a signal's name; of the one that ends a process when memory is full, with that."""
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    return f"{name}, as where memory is full" if number == signal.SIGKILL else name
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a child, which imports what this process does and nothing else."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process that may still run, and wait for it some time."""
-    if process.poll() is not None:
-        return
-    process.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(KILL_S)

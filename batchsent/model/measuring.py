@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from batchsent.model.loading import ModelIdentity, identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.packing import Tokens, join, pack
 from batchsent.model.scorer import rows_are_finite
+from batchsent.model.spawned import end_with
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.ways import PACKED, find_ways
 from batchsent.text import first_line
@@ -49,8 +49,6 @@ MOST_REPEATS, REPEATS_S = 10, 0.5
 SPEED_TOKENS = 256
 PACK_SHARES = (16, 4, 1)
 MOST_TIMINGS, TIMINGS_S = 5, 0.5
-# How often a child looks whether its parent is still there.
-WATCH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -324,14 +322,7 @@ def end_with_parent(limit_s: float) -> None:
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(limit_s) + 30)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(os.getppid())
 
 
 if __name__ == "__main__":

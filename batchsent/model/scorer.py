@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
+from batchsent.model.submission import LocalScorer, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
 
 # How many texts of an int8 run are scored in float32 too, to measure how far the two agree: at most
@@ -28,50 +29,6 @@ from batchsent.model.tokens import TextEncoder, make_text_encoder
 COMPARED_TEXTS, COMPARED_ONE_IN = 50, 150
 # One model is loaded at a time: transformers' first import fails in several threads at once.
 ONE_LOAD = threading.RLock()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A chunk ready for the device; only the scorer reads `content`."""
-
-    rows: int
-    content: Any
-
-
-class Scorer(Protocol):
-    """Scores the chunks of a run.
-
-    `prepare` may run in another thread, while `score` is busy with an earlier chunk.
-    """
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Label names, in the order of the probabilities."""
-
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
-        """Tokenize a chunk. Rows that are `known` (rows,) go through no model.
-
-        Their scores must be given to `score` as `done`; other rows of the same text are known too.
-        """
-
-    def score(
-        self,
-        prepared: Prepared,
-        *,
-        done: Scores | None = None,
-        stop: Callable[[], bool] | None = None,
-        on_batch: Callable[[float], None] | None = None,
-    ) -> Scores:
-        """Score a chunk; rows that `stop` left undone are PENDING.
-
-        `on_batch` is called after each batch with the share of the tokens that has been run.
-        """
-
-    def facts(self) -> dict[str, Any]:
-        """Return the summary's sections "model" and "device"."""
-
-    def close(self) -> None:
-        """Free the device."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +49,7 @@ class _Results:
     status: NDArray[np.uint8]  # (texts,)
 
 
-class ModelScorer:
+class ModelScorer(LocalScorer):
     """A transformers model as a Scorer."""
 
     def __init__(
@@ -422,6 +379,7 @@ class ModelScorer:
                 "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self.runner.peak_memory_bytes(),
                 "padding_share": self.runner.padding_share(),
+                "busy_share": self.runner.time.busy_share(),
             },
         }
 

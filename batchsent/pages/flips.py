@@ -63,7 +63,11 @@ def _tiles(document: Document) -> list[tuple[str, str, str]]:
         tiles.append(("of them sure before", f"{rows['sure_flipped']:,}", "score of 0.9 or more"))
     change = document["score_change"]
     if change["mean"] is not None:
-        note = f"largest {change['largest']:.3f}, of rows that keep their label"
+        of = "of all rows" if change["all_rows"] else "of rows that keep their label"
+        note = (
+            f"half of them {change['p50']:.4f} or less, 95 % {change['p95']:.4f}, 99 % "
+            f"{change['p99']:.4f}, largest {change['max']:.4f}, {of}"
+        )
         tiles.append(("mean change of scores", f"{change['mean']:.4f}", note))
     if rows["label_lost"] or rows["label_gained"]:
         note = f"{rows['label_gained']:,} got one"

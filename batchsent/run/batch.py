@@ -4,23 +4,25 @@ The life of a row, from top to bottom:
 
     stage     thread      work                                                 code
     read      reading     file -> Chunk: 8,192 rows, or fewer long ones        formats/
-    tokenize  tokenizing  Chunk -> its kept part, or tokens in batches         scoring.py, model/
-    score     scoring     tokens -> Scores, kept as a part                     scoring.py, parts.py
+    submit    submitting  Chunk -> its kept part, or tokens in batches         scoring.py, model/
+    collect   collecting  tokens -> Scores, kept as a part                     scoring.py, parts.py
     write     main        Chunk and Scores -> output, rejects, tables, counts  writing.py
     commit    main        the files get their names, the summary last          writing.py
 
 Each of the first three stages is a Prefetch (pipeline.py): a thread, and a queue of two chunks
 between it and the next stage. So at most ten chunks are in memory at once: one at each of the first
-four stages, and six in the queues.
+four stages, and six in the queues. A scorer with several workers (model/submission.py) has a chunk
+when it is submitted; the queue after that stage is so long that one more is submitted than there
+are workers.
 
 How a run ends:
 
 - At the end of the input each stage ends after the one before it; then the files are committed.
 - An error of a stage passes through the queues and is raised in the main thread, once the chunks
   before it are written.
-- A signal sets a flag, and so does the end of the time that --stop-after gives. The scoring thread
-  looks at it after each batch, keeps the scores that its chunk has so far, and ends. The main
-  thread then raises Interrupted.
+- A signal sets a flag, and so does the end of the time that --stop-after gives. The scorer looks
+  at it after each batch and keeps the scores that its chunk has so far, and the collecting thread
+  ends. The main thread then raises Interrupted.
 - In every case the stages are closed, the last one first. A thread that is blocked reading a
   pipe is left to end with the process.
 """
@@ -45,11 +47,13 @@ from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
+from batchsent.formats.dumps import Dump
 from batchsent.formats.known_texts import KnownTexts
+from batchsent.formats.several import SeveralSource
 from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
 from batchsent.reporting import Reporter
 from batchsent.run.checks import check_options, ensure_unchanged
 from batchsent.run.counting import make_tally
@@ -76,10 +80,11 @@ from batchsent.run.summary_sections import (
 )
 from batchsent.run.writing import RunFiles
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 
 class Run:
-    """One input, one output."""
+    """One input, or several files that are read as one, and one output."""
 
     def __init__(
         self,
@@ -90,10 +95,14 @@ class Run:
         reporter: Reporter,
         signals: Signals,
         position: tuple[int, int] = (1, 1),
+        files: tuple[Dump, ...] = (),
     ) -> None:
-        """Take what the run needs; it is number n of m inputs (`position`)."""
+        """Take what the run needs; it is number n of m inputs (`position`).
+
+        With `files` these are the input, and `input_path` what they are called together.
+        """
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
-        self.paths = RunPaths.of(input_path, output_path, options)
+        self.paths = RunPaths.of(input_path, output_path, options, files)
         self.position = position
         self.id = uuid.uuid4().hex
         self.name = "stdin" if input_path == "-" else printable(input_path)
@@ -155,12 +164,7 @@ class Run:
         """
         options = self.options
         self.reporter.stage(f"checking {self.name}")
-        source = open_source(
-            self.paths.input,
-            options,
-            gold_column=options.gold or options.gold_stars,
-            usual=lambda: self.models.identity().text_columns,
-        )
+        source = self.open()
         try:
             options = self.options = self.with_text_of(source)
             plan = prepare(source, self.models, options, self.paths, self.clock)
@@ -194,6 +198,21 @@ class Run:
                 raise
         finally:
             source.close()
+
+    def open(self) -> Source:
+        """Open the input. Raises InputError and UsageError."""
+        options, files = self.options, self.paths.files
+        gold = options.gold or options.gold_stars
+
+        def usual() -> TextColumns | None:
+            return self.models.identity().text_columns
+
+        if not files:
+            return open_source(self.paths.input, options, gold_column=gold, usual=usual)
+        assert options.source_column is not None
+        return SeveralSource(
+            files, self.name, options.source_column, options, gold_column=gold, usual=usual
+        )
 
     def describe_kept(self, plan: RunPlan, parts: Parts | None) -> str:
         """Return how much of the input is scored where a run stops."""
@@ -348,7 +367,9 @@ class Run:
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     likely = None
                     if plan.temperature is not None:
-                        scores = calibrated_unless_reused(scores, plan.temperature)
+                        scores = calibrated_unless_reused(
+                            scores, plan.temperature, plan.fast_temperature
+                        )
                     if plan.reliability.temperature is not None:
                         likely = scores
                         if plan.temperature is None:
@@ -381,7 +402,7 @@ class Run:
         self.check_bad_rows(sections["rows"]["read"])
         check_result(sections, self.paths)
         if plan.checked:
-            ensure_unchanged(self.paths.input, plan.checked)
+            ensure_unchanged(plan.checked)
         if parts and parts.mismatched:
             self.reporter.warning(
                 "the input is not what the earlier run read: only unchanged chunks keep "
@@ -407,6 +428,7 @@ class Run:
             resumed_rows=parts.resumed_rows if parts else 0,
             known_rows=known_rows,
             reuse=reused,
+            escalated=self.tally.escalated,
             fail_under=self.options.fail_under,
         )
 

@@ -1,7 +1,8 @@
-"""The two middle stages of a run: chunks to tokens, and tokens to scores kept as parts."""
+"""The two middle stages of a run: chunks are submitted to the model, and their scores collected."""
 
 import contextlib
 import ctypes
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,12 +13,10 @@ from numpy.typing import NDArray
 from batchsent.chunk import PENDING, Chunk, Scores, Sentences, SentenceScores
 from batchsent.errors import ModelError
 from batchsent.formats.known_texts import KnownTexts
-from batchsent.model.scorer import Prepared, Scorer
+from batchsent.model.submission import Callbacks, Scorer, Submission
 from batchsent.run.parts import Parts
 from batchsent.run.pipeline import Clock, Prefetch
 
-# How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
-KEEP_S = 60.0
 # How often memory is given back: it takes 15 ms, and page faults when the memory is used again.
 # Between the batches of a chunk too: without that 1,000 IMDB reviews took 1,503 MB instead of 942.
 TRIM_S = 2.0
@@ -28,7 +27,7 @@ class Work:
     """Texts to score: those of a chunk, or its sentences."""
 
     chunk: Chunk
-    ready: Prepared | None  # their tokens; None where all scores are kept in a part
+    submission: Submission | None  # None where all scores are kept in a part
     known: Scores | None  # what is known of them, from a part or from an output to reuse
     kept: bool = False  # whether it is from a part
     # (rows,) whose scores are those of an output to reuse; None for none
@@ -43,11 +42,11 @@ class SentenceWork:
     work: Work  # its chunk has a row for each sentence
 
 
-Tokenized = tuple[Work, SentenceWork | None]
+Submitted = tuple[Work, SentenceWork | None]
 
 
 class Scoring:
-    """Tokenizes and scores the chunks of a run. Each of both runs in a thread of its own."""
+    """Submits the chunks of a run and collects their scores. Each runs in a thread of its own."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Scoring:
         Within a chunk they are estimated by the share of its tokens, since long texts come first.
         """
         self._scorer, self._parts, self._clock = scorer, parts, clock
-        self._interrupted, self._progress = interrupted, progress
+        self._interrupted, self._progress = interrupted, RowsDone(progress)
         self._reuse, self._with_sentences = reuse, sentences
         self.known_rows = 0  # rows so far that needed no model
         self._sentence_parts = parts.of_sentences() if parts else None
@@ -77,72 +76,80 @@ class Scoring:
 
     @contextlib.contextmanager
     def stages(self, chunks: Iterable[Chunk]) -> Iterator[Iterable[tuple[Chunk, Scores]]]:
-        """Read, tokenize and score in three threads; gives chunks with their scores, in order.
+        """Read, submit and collect in three threads; gives chunks with their scores, in order.
 
-        On leaving the threads end, the last stage first.
+        On leaving the threads end, the last stage first, and nothing is scored any more.
         """
+        # One chunk waits for its place in the queue and one is collected, so there is one more in
+        # flight than there are workers.
+        in_flight = max(2, self._scorer.workers - 1)
         with contextlib.ExitStack() as stack:
-            read = Prefetch(self._clock.each("read", chunks), 2, self.stop)
+            read = Prefetch(self._clock.each("read", chunks), 2, self.stop, "read")
             stack.callback(read.close)
-            tokenized = Prefetch(self.tokenize(read), 2, self.stop)
-            stack.callback(tokenized.close)
-            scored = Prefetch(self.score(tokenized), 2)
+            stack.callback(self._scorer.drain)
+            submitted = Prefetch(self.submit(read), in_flight, self.stop, "tokenize")
+            stack.callback(submitted.close)
+            scored = Prefetch(self.collect(submitted), 2, name="score")
             stack.callback(scored.close)
             stack.callback(self.close)
             yield scored
 
     def close(self) -> None:
-        """Make the score stage end at its next batch: the output is being discarded."""
+        """Make scoring end at its next batch: the output is being discarded."""
         self._closing = True
 
     def stop(self) -> bool:
         """Tell whether to stop: a signal came, or the output is being discarded."""
         return self._closing or self._interrupted()
 
-    def score(self, tokenized: Iterable[Tokenized]) -> Iterator[tuple[Chunk, Scores]]:
+    def submit(self, chunks: Iterable[Chunk]) -> Iterator[Submitted]:
+        """Submit the chunks that have no part with all of their scores; yield all of them."""
+        for chunk in chunks:
+            # Texts and sentences have about as many tokens.
+            rows = chunk.rows / 2 if self._with_sentences else chunk.rows
+            texts = self._submit(chunk, self._parts, rows, self._reuse)
+            sentences = None
+            if self._with_sentences:
+                with self._clock.busy("tokenize"):
+                    found = Sentences.of(chunk.texts)
+                of_sentences = Chunk(chunk.start_row, list(found.texts), chunk.carried)
+                work = self._submit(of_sentences, self._sentence_parts, rows)
+                sentences = SentenceWork(found, work)
+            yield texts, sentences
+
+    def collect(self, submitted: Iterable[Submitted]) -> Iterator[tuple[Chunk, Scores]]:
         """Yield chunks with their scores, in order.
 
-        Ends early when `stop` is true; the scores of the unfinished chunk are kept then.
+        Ends early when `stop` is true; the scores of unfinished chunks are kept then.
         """
-        for texts, sentences in tokenized:
+        for texts, sentences in submitted:
             chunk, known = texts.chunk, texts.known
             if known is not None:
                 rows = int((known.status != PENDING).sum())
                 self.known_rows += rows
                 if self._parts and texts.kept:
                     self._parts.resumed_rows += rows
-            # Texts and sentences have about as many tokens.
-            share = 1.0 if sentences is None else 0.5
-            scores = self._score(texts, self._parts, chunk, 0, share)
+            scores = self._collect(texts)
             if scores is None:
                 return
             if sentences is not None:
-                judged = self._score(sentences.work, self._sentence_parts, chunk, share, share)
+                judged = self._collect(sentences.work)
                 if judged is None:
                     return
                 scores = replace(scores, sentences=SentenceScores(sentences.sentences, judged))
             if texts.reused is not None:
                 scores = replace(scores, reused=texts.reused)
-            self._progress(chunk.start_row + chunk.rows)
+            self._progress.finish(chunk)
             yield chunk, scores
             self._trim()
 
-    def tokenize(self, chunks: Iterable[Chunk]) -> Iterator[Tokenized]:
-        """Yield chunks with their tokens; without them where a part has all of the scores."""
-        for chunk in chunks:
-            texts = self._prepare(chunk, self._parts, self._reuse)
-            sentences = None
-            if self._with_sentences:
-                with self._clock.busy("tokenize"):
-                    found = Sentences.of(chunk.texts)
-                of_sentences = Chunk(chunk.start_row, list(found.texts), chunk.carried)
-                sentences = SentenceWork(found, self._prepare(of_sentences, self._sentence_parts))
-            yield texts, sentences
+    def _submit(
+        self, chunk: Chunk, parts: Parts | None, rows: float, reuse: KnownTexts | None = None
+    ) -> Work:
+        """Submit the texts of a chunk with what is known of them, unless a part has all scores.
 
-    def _prepare(self, chunk: Chunk, parts: Parts | None, reuse: KnownTexts | None = None) -> Work:
-        """Return the texts of a chunk with what is known of them, and tokens unless a part has all.
-
-        Texts whose scores are reused are tokenized too: their tokens are counted in the summary.
+        They are the work on so many `rows` of the input, for the progress that is shown. Texts
+        whose scores are reused are tokenized too: their tokens are counted in the summary.
         """
         labels = len(self._scorer.labels)
         known = parts.load(chunk, labels) if parts else None
@@ -156,54 +163,68 @@ class Scoring:
         kept = known is not None
         if known is not None and not (known.status == PENDING).any():
             return Work(chunk, None, known, kept, reused)
+        if not kept:
+            known = found
+        progress = self._progress.work_on(chunk.start_row)
+
+        def on_batch(done: float) -> None:
+            progress(done * rows)
+            self._trim()
+
+        def keep(scores: Scores) -> None:
+            if parts:
+                parts.save(chunk, scores)
+
+        callbacks = Callbacks(self.stop, keep, on_batch)
         with self._clock.busy("tokenize"):
-            ready = self._scorer.prepare(chunk.texts, reused)
-        return Work(chunk, ready, known if kept else found, kept, reused)
+            submission = self._scorer.submit(chunk.texts, callbacks, done=known, known=reused)
+        return Work(chunk, submission, known, kept, reused)
 
-    def _score(
-        self, work: Work, parts: Parts | None, chunk: Chunk, begin: float, share: float
-    ) -> Scores | None:
-        """Score texts and keep their part; None when `stop` was true before they were finished.
-
-        Of the work on `chunk` this is the `share` after `begin`, for the progress that is shown.
-        """
-        known, ready, rows = work.known, work.ready, work.chunk.rows
-        if ready is None:
-            return known
-        keep_s, pending = KEEP_S, rows + 1
-        while True:
-            since = Clock()
-            with self._clock.busy("score"):
-                known = self._scorer.score(
-                    ready,
-                    done=known,
-                    stop=lambda: self.stop() or since.elapsed_s > keep_s,  # noqa: B023 (called at once)
-                    on_batch=lambda done: self._after_batch(
-                        chunk.start_row + int((begin + done * share) * chunk.rows)
-                    ),
-                )
-            before, pending = pending, int((known.status == PENDING).sum())
-            finished = not pending
-            if pending == before:
-                # The windows of a text are kept together. One text of many windows takes longer.
-                keep_s *= 2
-            if parts and pending < rows:
-                parts.save(work.chunk, known)
-            if finished:
-                return known
-            if self.stop():
-                return None
-
-    def _after_batch(self, rows: int) -> None:
-        """Report the rows done."""
-        self._progress(rows)
-        self._trim()
+    def _collect(self, work: Work) -> Scores | None:
+        """Return the scores of texts; None when `stop` was true before they were finished."""
+        if work.submission is None:
+            return work.known
+        with self._clock.busy("score"):
+            scores = work.submission.result()
+        return None if (scores.status == PENDING).any() else scores
 
     def _trim(self) -> None:
         """Give memory back to the system, now and then."""
         if time.monotonic() - self._trimmed > TRIM_S:
-            give_back_memory()
             self._trimmed = time.monotonic()
+            give_back_memory()
+
+
+class RowsDone:
+    """Counts the rows done, of finished chunks and of those in flight, and reports each change."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        """`report` is called with the rows, in any thread but never in two at once."""
+        self._report = report
+        self._lock = threading.Lock()
+        self._finished = 0
+        # of the work in flight: first row of its chunk, and rows done
+        self._in_flight: list[list[float]] = []
+
+    def work_on(self, start_row: int) -> Callable[[float], None]:
+        """Return a function that takes how many rows are done of some work on a chunk."""
+        entry: list[float] = [start_row, 0.0]
+        with self._lock:
+            self._in_flight.append(entry)
+
+        def advance(rows: float) -> None:
+            with self._lock:
+                entry[1] = rows
+                self._report(self._finished + int(sum(done for _, done in self._in_flight)))
+
+        return advance
+
+    def finish(self, chunk: Chunk) -> None:
+        """Take a finished chunk; all before it are finished too."""
+        with self._lock:
+            self._finished = chunk.start_row + chunk.rows
+            self._in_flight = [work for work in self._in_flight if work[0] >= self._finished]
+            self._report(self._finished + int(sum(done for _, done in self._in_flight)))
 
 
 def score_chunks(

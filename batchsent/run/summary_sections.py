@@ -11,24 +11,18 @@ from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, Mod
 from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.advice import warning
+from batchsent.evaluation.bins import share
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.files.hashing import sha256_of
-from batchsent.model.scorer import Scorer
+from batchsent.model.submission import Scorer
+from batchsent.run.bottleneck import STAGES, bottleneck
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
-
-# The stages of a run whose time grows with the input, and what the summary calls the slowest one.
-STAGES = {
-    "read": "reading the input",
-    "tokenize": "the tokenizer",
-    "score": "the model",
-    "write": "writing the output",
-}
 
 
 def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
@@ -63,7 +57,6 @@ def performance(
     # The speed is that of the stages in STAGES: checking and loading take as long for few rows.
     span = max(clock.elapsed_s - busy.get("check", 0.0) - busy.get("load", 0.0), 1e-9)
     streaming = {name: busy.get(name, 0.0) for name in STAGES}
-    slowest = max(streaming, key=lambda name: streaming[name])
     rows_read = sections["rows"]["read"]
     fresh = max(rows_read - known, 0)
     fresh_tokens = 0.0
@@ -77,7 +70,8 @@ def performance(
         "busy_share": {
             name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
         },
-        "bottleneck": STAGES[slowest],
+        "device_busy_share": device.get("busy_share"),
+        "bottleneck": bottleneck(streaming, device.get("busy_share")),
         "padding_share": device.get("padding_share"),
     }
 
@@ -105,6 +99,8 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
     identity, checked = plan.identity, plan.checked
     read = plan.source.facts()
     rows = bad_rows = None  # of a pipe
+    # Only the texts of both could tell how many rows, and a dry run does not hash them.
+    reuse = {"outputs": list(plan.reuse), "reused_rows": "not checked"} if plan.reuse else None
     if checked:
         read |= {"sha256": checked.sha256, "bytes": checked.bytes}
         rows, bad_rows = checked.rows, checked.bad_rows
@@ -116,6 +112,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "bad_rows": bad_rows,
         "output": paths.output,
         "summary": None if paths.summary is None else str(paths.summary),
+        "reuse": reuse,
         "new_columns": list(plan.added.names),
         "model": {
             "source": identity.source,
@@ -156,15 +153,28 @@ def success(
     resumed_rows: int,
     known_rows: int,
     reuse: dict[str, Any] | None,
+    escalated: int | None,
     fail_under: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the summary of a finished run; `sections` are the tally's."""
+    """Return the summary of a finished run; `sections` are the tally's.
+
+    `escalated` is how many rows the second model of a cascade scored.
+    """
     facts, read = scorer.facts(), plan.source.facts()
     if plan.checked:
         read |= {"bytes": plan.checked.bytes, "sha256": plan.checked.sha256}
     exit_code = exit_code_of(sections["rows"])
     if gates.failed_minimums(sections["evaluation"], fail_under, sections["predictions"]):
         exit_code = GateFailed.exit_code
+    if cascade := facts["model"].get("cascade"):
+        rows, escalated = sections["rows"]["scored"], escalated or 0
+        counts = {
+            "decided_rows": rows - escalated,
+            "escalated_rows": escalated,
+            "escalated_share": share(escalated, rows),
+            "temperature": plan.fast_temperature,
+        }
+        facts["model"] = facts["model"] | {"cascade": cascade | counts}
     calibration = {
         "scores": "softmax" if plan.temperature is None else "calibrated",
         "temperature": plan.temperature,

@@ -21,6 +21,7 @@ def show_flips(document: Mapping[str, Any], target: Console | TextIO) -> None:
         _labels(document),
         _directions(document),
         _bands(document),
+        _changes(document),
         _groups(document),
         _gold(document),
     ):
@@ -80,6 +81,20 @@ def _bands(document: Mapping[str, Any]) -> Table:
         if band["rows"]:
             values = (f"{band['rows']:,}", f"{band['flipped']:,}", f"{band['flips']:.2%}")
             table.add_row(*map(Text, (f"{band['from']:g} to {band['to']:g}", *values)))
+    return table
+
+
+def _changes(document: Mapping[str, Any]) -> Table | None:
+    change = document["score_change"]
+    if change["mean"] is None:
+        return None
+    rows = "rows" if change["all_rows"] else "rows that keep their label"
+    names = {"mean": "mean", "p50": "half up to", "p95": "95 % up to", "p99": "99 % up to"}
+    names["max"] = "largest"
+    table = _table("change of the score", rows, *names.values())
+    table.add_row(
+        *map(Text, ("", f"{change['rows']:,}", *(f"{change[name]:.4f}" for name in names)))
+    )
     return table
 
 

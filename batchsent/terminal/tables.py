@@ -53,6 +53,8 @@ def show_evaluation(document: Mapping[str, Any], target: Console | TextIO) -> No
         )
     for warning in document["warnings"]:
         show_warning(warning, console)
+    for line in _others_lines(document["seen"]):
+        console.print(Text(line), soft_wrap=True)
 
 
 def show_facts(sections: Mapping[str, Mapping[str, Any]], target: TextIO) -> None:
@@ -117,14 +119,21 @@ def _seen_lines(document: Mapping[str, Any]) -> list[str]:
     seen, rows = document["seen"], document["evaluation"]["rows"]
     if not seen["rows"]:
         return []
-    lines = [f"{seen['rows']:,} of these {rows:,} rows were seen by the base model in its training"]
-    others = seen["evaluation_of_others"]
-    if others is not None:
-        lines.append(
-            f"accuracy on the other {others['rows']:,} rows: {others['accuracy']:.4f} "
-            f"({_interval(others['accuracy_interval'])})"
-        )
-    return lines
+    return [
+        f"{seen['rows']:,} of these {rows:,} rows were seen by the base model in its training",
+        *_others_lines(seen),
+    ]
+
+
+def _others_lines(seen: Mapping[str, Any] | None) -> list[str]:
+    """Say how good a model is on the rows that it has not learned, where it has learned some."""
+    others = None if seen is None else seen["evaluation_of_others"]
+    if others is None:
+        return []
+    return [
+        f"accuracy on the other {others['rows']:,} rows: {others['accuracy']:.4f} "
+        f"({_interval(others['accuracy_interval'])})"
+    ]
 
 
 def _base_lines(document: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from batchsent.model.scorer import ModelScorer
 from batchsent.reporting import Reporter
 from batchsent.training.examples import Examples
 from batchsent.training.plan import Setup
+from batchsent.training.seen import SeenTexts
 
 Probabilities = NDArray[np.float32]  # (rows, labels)
 
@@ -39,19 +40,10 @@ def measure(setup: Setup, logits: NDArray[Any], reporter: Reporter) -> dict[str,
     seen = setup.seen
     known = seen.contains(examples.texts)
     new = np.flatnonzero(~known)
-    evaluation = evaluate_rows(setup.names, gold, tuned)
-    on_new_rows = (
-        evaluate_rows(setup.names, gold[new], tuned[new]) if known.any() and len(new) else None
-    )
+    others = quality_of(setup.names, gold[new], tuned[new])
     return {
-        "evaluation": evaluation,
-        "seen": {
-            "texts": seen.texts,
-            "complete": seen.complete,
-            "rows": int(known.sum()),
-            "rows_by_chance": round(seen.false_positive_rate * len(gold), 4),
-            "evaluation_of_others": on_new_rows,
-        },
+        "evaluation": evaluate_rows(setup.names, gold, tuned),
+        "seen": seen_section(seen, len(gold), others),
         "comparison": compare(
             setup, gold[new], tuned[new], [examples.texts[i] for i in new], reporter
         ),
@@ -63,14 +55,41 @@ def evaluate_rows(
     names: Sequence[str], gold: NDArray[np.int64], probabilities: Probabilities
 ) -> dict[str, Any]:
     """Return the figures of REPORTED, with 95 % intervals, as `batchsent evaluate` counts them."""
+    return reported(quality_of(names, gold, probabilities))
+
+
+def quality_of(
+    names: Sequence[str], gold: NDArray[np.int64], probabilities: Probabilities
+) -> Quality:
+    """Judge rows (rows,) by their probabilities (rows, labels)."""
     quality = Quality(names)
     # Quality also counts by text length and truncation, which REPORTED does not contain.
     nothing = np.zeros(len(gold), dtype=np.int64)
     quality.add(
         gold, probabilities.argmax(axis=1), probabilities, nothing, nothing.astype(np.bool_)
     )
+    return quality
+
+
+def reported(quality: Quality) -> dict[str, Any]:
+    """Return the figures of REPORTED."""
     section = quality.section()
     return {name: section[name] for name in REPORTED}
+
+
+def seen_section(seen: SeenTexts, rows: int, others: Quality) -> dict[str, Any]:
+    """Return how many of `rows` judged rows a model has learned, and its figures on the others.
+
+    `others` has judged the rows that are new to the model.
+    """
+    new = int(others.confusion.sum())
+    return {
+        "texts": seen.texts,
+        "complete": seen.complete,
+        "rows": rows - new,
+        "rows_by_chance": round(seen.false_positive_rate * rows, 4),
+        "evaluation_of_others": reported(others) if 0 < new < rows else None,
+    }
 
 
 def compare(

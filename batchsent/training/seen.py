@@ -63,6 +63,14 @@ class SeenTexts:
         return SeenTexts(np.union1d(self.hashes, hash_texts(texts)), self.complete)
 
 
+def say_seen(rows: int, judged: int, model: str) -> str:
+    """Say that `rows` of the judged rows tell little, as `model` has learned them."""
+    return (
+        f"{rows:,} of {judged:,} evaluation rows are among the texts that the {model} has learned: "
+        "the figures on all rows are too good"
+    )
+
+
 def seen_by(folder: Path | None) -> SeenTexts:
     """Return what a base model was fine-tuned on; nothing where there is no base model.
 

@@ -1,0 +1,48 @@
+"""What the spawned processes of the tests do."""
+
+import os
+import sys
+import time
+
+from batchsent.errors import ModelError
+
+
+def double(channel):
+    """Answer each number with its double."""
+    while True:
+        channel.send(2 * channel.receive())
+
+
+def refuse(channel, hint):
+    """Fail as a model does that cannot be loaded."""
+    raise ModelError("no such model", hint=hint, folder="there")
+
+
+def stumble(channel):
+    """Fail by a mistake of ours."""
+    channel.send("before")
+    return {}["missing"]
+
+
+def leave(channel, code):
+    """End in the middle of the work, as a library may."""
+    print("on stdout")
+    print("the driver is gone", file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def work(channel):
+    """Say that the work has begun, and work for ever."""
+    channel.send("begun")
+    while True:
+        time.sleep(0.01)
+
+
+def parent():
+    """Spawn a process that works for ever, and print its number."""
+    from batchsent.model.spawned import SpawnedProcess
+
+    process = SpawnedProcess(work)
+    process.receive()
+    print(process.pid, flush=True)
+    time.sleep(60)
