@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 __all__ = [
+    "BatchScorer",
     "BatchsentError",
     "DeviceError",
     "GateFailed",
@@ -45,6 +46,7 @@ _CLASSES = {
     ),
     "batchsent.reporting": ("Reporter",),
     "batchsent.terminal.reporters": ("JsonReporter", "TerminalReporter"),
+    "batchsent.commands.batch_scorer": ("BatchScorer",),
     "batchsent.commands.predict": ("Model", "Prediction"),
     "batchsent.commands.summary": ("Summary",),
 }

@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -50,6 +53,8 @@ def batch(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,
@@ -97,6 +102,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
@@ -401,6 +409,8 @@ def stream(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,

@@ -69,6 +69,15 @@ class ModelIdentity:
     # which columns its training texts were made of, where they were named
     text_columns: TextColumns | None = None
     early_exit: EarlyExit | None = None  # where texts may skip layers
+    cascade: "Cascade | None" = None  # a faster model that scores texts first
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The fast model of a cascade, and below which score of it the other model runs."""
+
+    identity: ModelIdentity
+    below: float
 
 
 @dataclass(frozen=True)

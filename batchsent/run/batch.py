@@ -369,7 +369,9 @@ class Run:
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     likely = None
                     if plan.temperature is not None:
-                        scores = calibrated_unless_reused(scores, plan.temperature)
+                        scores = calibrated_unless_reused(
+                            scores, plan.temperature, plan.fast_temperature
+                        )
                     if plan.reliability.temperature is not None:
                         likely = scores
                         if plan.temperature is None:
@@ -428,6 +430,7 @@ class Run:
             resumed_rows=parts.resumed_rows if parts else 0,
             known_rows=known_rows,
             reuse=reused,
+            escalated=self.tally.escalated,
             fail_under=self.options.fail_under,
         )
 
