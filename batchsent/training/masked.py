@@ -22,8 +22,8 @@ from batchsent.training.plan import Plan
 
 IGNORED = -100  # transformers' label of a token that is not to be guessed
 # A new head has everything to learn: with this factor the loss of all-MiniLM-L6-v2 on held-out
-# tokens fell from 10.9 to 5.6 in 120 steps of 16 texts, at the encoder's rate to 6.2, and to 5.9 where
-# the head learned alone for the first 40 steps.
+# tokens fell from 10.9 to 5.6 in 120 steps of 16 texts, at the encoder's rate to 6.2, and to 5.9
+# where the head learned alone for the first 40 steps.
 HEAD_RATE = 10.0
 OTHERS = "leave it out, or take another base model: BERT, RoBERTa, DistilBERT and most encoders can"
 
