@@ -67,6 +67,18 @@ class WordCache:
         self.pool_ids, self.block_bytes = pool_ids, block_bytes
         self._reset()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the words that are known: another process learns its own."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in {"low", "high", "start", "count", "long", "pool", "pooled"}
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset()
+
     def _reset(self) -> None:
         slots = 1 << self.slot_bits
         # A key is never 0: its top byte is the length of the word.

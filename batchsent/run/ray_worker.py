@@ -1,6 +1,7 @@
 """What runs on the nodes of a cluster: a worker that checks that it has what the run needs."""
 
 import os
+import re
 import socket
 import traceback
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from batchsent.files.signals import Signals
 from batchsent.run.models import Models
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
+
+# What Ray colours its errors with.
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,16 @@ def node_name() -> str:
 def lost(error: BaseException) -> DeviceError:
     """Return the error for work whose worker was lost."""
     return DeviceError(
-        f"its worker was lost: {first_line(error)}", hint="run the same command again to resume"
+        f"its worker was lost: {reason_of(error)}", hint="run the same command again to resume"
     )
 
 
-def first_line(error: BaseException) -> str:
-    """Return what Ray says of an error, in one line."""
-    words = " ".join(str(error).split())
-    return printable(words[:300]) or type(error).__name__
+def reason_of(error: BaseException) -> str:
+    """Return the gist of an error of Ray, whose last line says why, in one line."""
+    lines = ANSI.sub("", str(error)).strip().splitlines() or [type(error).__name__]
+    where = [line.strip() for line in lines if line.strip().startswith(("pid: ", "ip: "))]
+    words = " ".join(lines[-1].partition("Some common causes")[0].split())
+    return printable(f"{words} ({', '.join(where)})" if where else words)
 
 
 def actor_class(worker: type[Worker], at_once: int) -> Any:
