@@ -22,11 +22,12 @@ from batchsent.training.base import find_base
 from batchsent.training.checkpoints import PRETRAINING, Checkpoints, describe_position
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
-from batchsent.training.few_rows import FEW_ROWS, must_beat_base
+from batchsent.training.few_rows import must_beat_base
 from batchsent.training.masked import check_family
 from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
+    FEW_ROWS,
     OUTPUT,
     FinetuneOptions,
     check_options,
