@@ -1,7 +1,7 @@
 """Reviews a second beside the alternatives, on the same reviews and the same model, in one run.
 
     python examples/bench.py --texts reviews.parquet --rows 500          (make bench)
-    python examples/bench.py --device cuda --rows 20000                  (make bench-gpu)
+    python examples/bench.py --device cuda --rows 20000                  the same on a GPU (see bench_gpu.py too)
 
 Without --model it is a random model of DistilBERT's size, without --texts made-up reviews as long
 as IMDB's. Each alternative runs in a process of its own, so that its peak memory is its own. All of

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_up_reviews import made_up_reviews
+from made_up_reviews import write_reviews
 
 from batchsent.commands.batch import batch
 from batchsent.model.batch_runner import BatchRunner
@@ -170,7 +170,10 @@ def measure(options: argparse.Namespace) -> Iterator[str]:
     """Run the command and yield what it took, line by line."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with tempfile.TemporaryDirectory() as name:
-        source = options.input or write_reviews(Path(name), options.rows, as_csv=options.csv)
+        source = options.input
+        if source is None:
+            source = str(Path(name, "in.csv" if options.csv else "in.parquet"))
+            write_reviews(Path(source), options.rows)
         target = Path(name, "out" + "".join(Path(source).suffixes[-1:]))
         settings = {"prefix": "stand_in_", "limit": options.rows}
         model = StandInModel(
@@ -216,21 +219,6 @@ def lines(summary: dict[str, Any], watch: Watch, rate: float, children_s: float)
     for title, value in (("the rest", rest), ("all", whole), ("tokenizers", children_s)):
         yield f"{title:12}{'':8}{value / rows * 1e6:>14.1f}"
     yield watch.held()
-
-
-def write_reviews(folder: Path, rows: int, *, as_csv: bool) -> str:
-    """Write made-up reviews with IMDB's lengths, with a number each, and return the path."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    table = pa.table({"id": range(rows), "text": made_up_reviews(rows)})
-    path = str(folder / ("in.csv" if as_csv else "in.parquet"))
-    if as_csv:
-        pyarrow.csv.write_csv(table, path)
-    else:
-        pyarrow.parquet.write_table(table, path)
-    return path
 
 
 if __name__ == "__main__":

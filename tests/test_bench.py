@@ -177,3 +177,29 @@ def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
     assert {"read", "tokenize", "score", "write", "all"} <= set(figures)
     assert float(figures["tokenize"][1]) > float(figures["read"][1]) / 1_000
     assert lines[-1].startswith("Python's lock was ")
+
+
+def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
+    """Seconds of the command and of its stages, the device's share, the limit and pipeline."""
+    script = BENCH.with_name("bench_gpu.py")
+    words = [
+        "--device=cpu",
+        f"--model={tiny_model}",
+        "--rows=60",
+        "--pipeline-rows=10",
+        "--pipeline-batches=8",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(script), *words, "--times=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0].startswith("60 reviews of ")
+    beginnings = ("whole command: ", "scoring alone: ", "seconds of ", "device busy: ", "limit: ")
+    for line, beginning in zip(told[1:], beginnings, strict=False):
+        assert line.startswith(beginning)
+    assert "tokenize" in told[3]
+    assert "the whole command is" in told[6]
