@@ -10,7 +10,7 @@ import torch
 
 from batchsent.model.cpu import KERNEL_CACHES, bound_kernel_caches
 from batchsent.model.packed import SLICE_VALUES, FeedForward
-from batchsent.model.weights import Layer
+from batchsent.model.parts import Layer
 
 # Runs dense layers of 150 sizes, as batches of 150 numbers of tokens do, and prints how many MB of
 # the process they left.
@@ -57,7 +57,11 @@ def test_a_long_batch_in_slices_has_the_same_result():
     torch.manual_seed(0)
     width = 768
     linear, norm = torch.nn.Linear(width, width), torch.nn.LayerNorm(width)
-    layer = Layer(linear, linear, linear, linear, norm, linear, linear, norm)
+    layer = Layer(
+        **dict.fromkeys(("query", "key", "value", "attention_output"), linear),
+        **dict.fromkeys(("intermediate", "output"), linear),
+        **dict.fromkeys(("norm_after_attention", "norm_after_dense"), norm),
+    )
 
     def dense(modules, activation):
         return modules[0]

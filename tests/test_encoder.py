@@ -22,9 +22,7 @@ from batchsent.model.packed import PackedEncoder
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import extract_weights
 from tests.encoders import (
-    BIASED,
     KINDS,
-    VARLEN,
     alone,
     distinct,
     reference_varlen,

@@ -85,8 +85,9 @@ def _has_onednn() -> bool:
 def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make a dense layer with weights laid out for oneDNN and GELU inside of it.
 
-    A row of the result has the same bits whatever the other rows are. With torch.nn.functional.linear
-    products of fewer than 16 rows have other bits, on two threads those of up to 384.
+    A row of the result has the same bits whatever the other rows are. With
+    torch.nn.functional.linear products of fewer than 16 rows have other bits, on two threads those
+    of up to 384.
 
     On an AMD EPYC (Zen 4, 2 cores) 224 GFLOP/s where torch.nn.functional.linear gives 195, and 216
     against 185 with GELU (1024 tokens, 768 to 3072).

@@ -288,7 +288,7 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
 
     path = identity.path
     with loading_errors(path), _quiet(transformers):
-        module, info = classifier_from(path, dtype=getattr(torch, device.weights))
+        module, info = model_from(path, dtype=getattr(torch, device.weights))
     if info["missing_keys"]:
         missing = printable(", ".join(sorted(info["missing_keys"])[:3]))
         raise ModelError(
@@ -307,33 +307,40 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
         raise device_error(device.description, error) from error
 
 
-def classifier_from(
-    path: Path, *, config: dict[str, Any] | None = None, **settings: Any
-) -> tuple[Any, dict[str, Any]]:
-    """Return the classifier of a folder, as transformers makes it, and what it says of its weights.
+# Which class transformers has for a configuration and the last part of the class's name.
+CLASSES = {
+    "SequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "MaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
+}
 
-    Nothing but the folder is read, and no code of it is run. `config` replaces parts of its
-    configuration. Weights that are stored in 8 bits are widened here.
+
+def model_from(
+    path: Path,
+    *,
+    head: str = "SequenceClassification",
+    config: dict[str, Any] | None = None,
+    **settings: Any,
+) -> tuple[Any, dict[str, Any]]:
+    """Return the model of a folder, as transformers makes it, and what it says of its weights.
+
+    `head` is the last part of the name of its class. Nothing but the folder is read, and no code of
+    it is run. `config` replaces parts of its configuration. Weights that are stored in 8 bits are
+    widened here.
     """
-    from transformers import (
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-        AutoConfig,
-        AutoModelForSequenceClassification,
-    )
+    import transformers
 
     # A conversion service must not be asked about a folder that is already safetensors.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     local = {"local_files_only": True, "trust_remote_code": False}
-    configuration = AutoConfig.from_pretrained(path, **local, **(config or {}))
-    architecture = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(
-        type(configuration), AutoModelForSequenceClassification
-    )
+    configuration = transformers.AutoConfig.from_pretrained(path, **local, **(config or {}))
+    kind = getattr(transformers, f"AutoModelFor{head}")
+    architecture = getattr(transformers, CLASSES[head]).get(type(configuration), kind)
     # Never as config.json has it: it may name code of the Hub. DeBERTa and MPNet have eager only.
     attention = "sdpa" if getattr(architecture, "_supports_sdpa", False) else "eager"
     settings |= {"attn_implementation": attention, "output_loading_info": True}
     files = weight_files(path)
     if files[0].name != int8_storage.FILE:
-        module, info = AutoModelForSequenceClassification.from_pretrained(
+        module, info = kind.from_pretrained(
             path, config=configuration, use_safetensors=True, **local, **settings
         )
         return module, info

@@ -114,7 +114,7 @@ class LocalScorer:
         *,
         done: Scores | None = None,
         known: NDArray[np.bool_] | None = None,
-    ) -> Submission:
+    ) -> "LocalSubmission":
         """Tokenize a chunk; its scores are computed by `result`."""
         return LocalSubmission(self, self.prepare(texts, known), done, callbacks)
 

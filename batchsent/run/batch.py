@@ -78,6 +78,7 @@ from batchsent.run.summary_sections import (
     run_facts,
     success,
 )
+from batchsent.run.tokenizing import tokenizing_elsewhere
 from batchsent.run.writing import RunFiles
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns
@@ -353,6 +354,7 @@ class Run:
                     reuse.read(parts.folder)
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
+            stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,
