@@ -61,9 +61,10 @@ def test_packed_equals_transformers_to_five_digits(model, texts, wanted, budget)
 
 def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model, texts, wanted):
     """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
-    encoder = PackedEncoder(
-        extract_weights(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test"
-    )
+    weights = extract_weights(model.module)
+    if any(layer.positions.bias is not None for layer in weights.layers):
+        pytest.skip("the kernel cannot add a bias for the distance of tokens")
+    encoder = PackedEncoder(weights, "cpu", VarlenAttention(reference_varlen), "packed", "test")
     np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), wanted, atol=1e-5)
 
 

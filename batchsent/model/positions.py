@@ -27,7 +27,7 @@ class Rotary:
         """Return (tokens, any, heads, width) turned by the angles of their `places` (tokens,)."""
         import torch
 
-        cosines, sines = self.cosines[places, None, None], self.sines[places, None, None]
+        cosines, sines = self.cosines[places][:, None, None], self.sines[places][:, None, None]
         exact = states.float()
         turned = torch.empty(exact.shape, dtype=exact.dtype, device=exact.device)
         first, second = exact.chunk(2, dim=-1)
