@@ -18,7 +18,7 @@ from batchsent.model.int8 import require_int8
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
-from tests.models import change_weights, make_model
+from tests.models import change_weights, make_model, not_taken_apart
 
 KINDS = ("distilbert", "bert", "roberta")
 TEXTS = ["a great film", "bad", "the plot was boring and the cast too " * 9, "[SEP] \u20ac \udc80"]
@@ -170,17 +170,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 
 def test_what_does_not_run_packed_is_not_recorded(tmp_path):
     """Such a model needs transformers to run."""
-    import transformers
-
-    folder = make_model(tmp_path / "model", "bert")
-    config = transformers.ElectraConfig(
-        vocab_size=200,
-        hidden_size=32,
-        embedding_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
+    folder = not_taken_apart(tmp_path / "model")
     load(str(folder), device="cpu")
     assert not recorded(folder)
 

@@ -29,7 +29,7 @@ from tests.encoders import (
     texts_of_many_lengths,
     through,
 )
-from tests.models import change_weights, make_model
+from tests.models import change_weights, make_model, not_taken_apart
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -191,10 +191,18 @@ def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
 # --- models that are not finite
 
 
+def test_what_packing_cannot_do_is_said(tmp_path):
+    """A DeBERTa with a convolution runs as transformers runs it, with the reason."""
+    folder = make_model(tmp_path / "model", "deberta", conv_kernel_size=3, conv_act="gelu")
+    encoder = make_encoder(load_model(identify(str(folder)), device="cpu"))
+    assert encoder.path == "transformers, equal lengths"
+    assert "its first block has a convolution over neighbouring tokens" in encoder.reason
+
+
 def load_spoilt(folder, value, precision="float32"):
     """Put a number into every row of the first dense layer and load the model."""
     names = {"distilbert": "distilbert.transformer.layer.0.ffn.lin1.weight"}
-    name = names.get(folder.name, "electra.encoder.layer.0.intermediate.dense.weight")
+    name = names.get(folder.name, "bert.encoder.layer.0.intermediate.dense.weight")
     change_weights(folder, name, lambda weight: weight[:, 0].fill_(value))
     return load_model(identify(str(folder)), device="cpu", precision=precision)
 
@@ -215,17 +223,7 @@ def test_k04_a_model_of_nan_is_refused_when_it_loads(tmp_path, value, precision)
 
 def test_k04_a_model_of_nan_is_refused_as_transformers_runs_it(tmp_path):
     """K04: an architecture that is not taken apart is checked like the others."""
-    import transformers
-
-    folder = make_model(tmp_path / "electra", "bert")
-    config = transformers.ElectraConfig(
-        vocab_size=200,
-        hidden_size=32,
-        embedding_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
+    folder = not_taken_apart(tmp_path / "megatron")
     with pytest.raises(ModelError, match="gives no finite number"):
         make_encoder(load_spoilt(folder, float("nan")))
 
@@ -261,29 +259,12 @@ def test_one_layer_is_enough(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["Electra", "Albert"])
-def test_other_architectures_run_as_transformers_runs_them(tmp_path, name):
+def test_other_architectures_run_as_transformers_runs_them(tmp_path):
     """An architecture that is not taken apart still scores right, and the reason is said."""
-    import transformers
-
-    folder = make_model(tmp_path / "model", "bert", labels=("a", "b", "c"))
-    vocabulary = load_model(identify(str(folder))).tokenizer
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        embedding_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        num_labels=3,
-    )
-    torch.manual_seed(1)
-    getattr(transformers, f"{name}ForSequenceClassification")(config).save_pretrained(folder)
-    model = load_model(identify(str(folder)), device="cpu")
+    model = load_model(identify(str(not_taken_apart(tmp_path / "model"))), device="cpu")
     encoder = make_encoder(model)
     assert encoder.path == "transformers, equal lengths"
-    assert "not packed" in encoder.reason
+    assert "not packed: MegatronBertForSequenceClassification is not one of" in encoder.reason
     texts = texts_of_many_lengths(12)
     np.testing.assert_allclose(
         through(encoder, model, texts, 300, "equal"), alone(model, texts), atol=1e-5
@@ -359,17 +340,7 @@ def test_int8_stays_near_float32_and_apart_from_neighbours(int8_possible, tmp_pa
 
 def test_int8_of_an_architecture_that_is_not_taken_apart_is_refused(int8_possible, tmp_path):
     """Asked for by name, int8 is refused rather than replaced."""
-    import transformers
-
-    folder = make_model(tmp_path / "model", "bert")
-    config = transformers.ElectraConfig(
-        vocab_size=200,
-        hidden_size=32,
-        embedding_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    transformers.ElectraForSequenceClassification(config).save_pretrained(folder)
+    folder = not_taken_apart(tmp_path / "model")
     model = load_model(identify(str(folder)), precision="int8")
     with pytest.raises(UsageError, match="does not run in int8"):
         make_encoder(model)

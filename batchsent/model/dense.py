@@ -6,10 +6,10 @@ from typing import Any
 
 # Makes one function of linear modules with the same input, and the activation after them (or None).
 MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
-# How oneDNN calls an activation: its name, and which of its two GELUs it is.
+# How oneDNN calls an activation: its name, and which of its two GELUs it is. Its ReLU makes 0 of
+# NaN and would hide that a model is damaged.
 ONEDNN_ACTIVATIONS = {
     None: ("none", ""),
-    "relu": ("relu", ""),
     "gelu": ("gelu", "none"),
     "gelu_new": ("gelu", "tanh"),
     "gelu_pytorch_tanh": ("gelu", "tanh"),
