@@ -265,6 +265,8 @@ def finetune(
     long_text: Literal["head", "tail", "head-tail"] | None = None,
     distill: bool = False,
     crops: int = 0,
+    pretrain_on: str | None = None,
+    pretrain_steps: int | None = None,
     learning_rate: float | None = None,
     batch_size: int = 16,
     accumulate: int = 1,

@@ -16,6 +16,7 @@ import pytest
 
 from batchsent.errors import DeviceError, UsageError
 from batchsent.run.folder import batch_all
+from batchsent.run.ray_chunks import merged
 from tests.children import Child, run, wait_for
 from tests.hash_model import HashModels
 
@@ -160,28 +161,27 @@ def test_ctrl_c_keeps_the_work_of_all_workers(cluster, tree):
 def test_one_file_is_scored_chunk_by_chunk_with_a_real_model(cluster, tmp_path, tiny_model):
     """The bytes are those of one machine."""
     reviews(tmp_path / "in.csv", rows=300)
+    options = {"model": str(tiny_model), "device": "cpu", "chunk_rows": 40}
+    batch_all([str(tmp_path / "in.csv")], str(tmp_path / "plain.csv"), **options)
     command = [
         sys.executable,
         "-m",
         "batchsent",
         "batch",
-        "in.csv",
-        "--model",
-        tiny_model,
-        "--chunk-rows",
-        "40",
-        "--device",
-        "cpu",
+        *["in.csv", "-o", "out.csv", "--chunk-rows", "40"],
     ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for more in (["-o", "plain.csv"], ["-o", "out.csv", *RAY, "--address", cluster.address]):
-        done = subprocess.run(
-            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert not done.stdout
+    command += ["--model", tiny_model, "--device", "cpu", *RAY, "--workers", "1"]
+    done = subprocess.run(
+        [*command, "--address", cluster.address],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "scoring on 1 worker of the cluster, with a CPU each" in done.stderr
     assert same(tmp_path)
-    assert "scoring on 2 workers" in done.stderr
 
 
 def test_a_lost_node_is_survived_and_a_killed_driver_resumed_without_ray(cluster, dump):
@@ -259,6 +259,16 @@ def test_the_ray_data_recipe_runs(cluster, tmp_path, tiny_model):
     expected = pd.read_csv(ROOT / "examples/reviews.csv")
     assert sorted(scored["id"]) == sorted(expected["id"])
     assert scored["label"].isin(["NEGATIVE", "POSITIVE"]).any()
+
+
+def test_the_figures_of_workers_are_added_up():
+    """Counts are sums, memory is that of the largest; what is known of one only is its own."""
+    one = {"model": {"early_exit": {"layer": 2, "texts": 10}}, "device": {"peak_memory_bytes": 5}}
+    two = {"model": {"early_exit": {"layer": 2, "texts": 7}}, "device": {"peak_memory_bytes": None}}
+    assert merged([one, two]) == {
+        "model": {"early_exit": {"layer": 2, "texts": 17}},
+        "device": {"peak_memory_bytes": 5},
+    }
 
 
 def test_where_ray_is_missing_the_command_says_what_to_install(monkeypatch, tmp_path):
