@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -50,6 +53,8 @@ def batch(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,
@@ -98,6 +103,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
@@ -258,6 +266,8 @@ def finetune(
     long_text: Literal["head", "tail", "head-tail"] | None = None,
     distill: bool = False,
     crops: int = 0,
+    pretrain_on: str | None = None,
+    pretrain_steps: int | None = None,
     learning_rate: float | None = None,
     batch_size: int = 16,
     accumulate: int = 1,
@@ -402,6 +412,8 @@ def stream(
     batch_tokens: int | None = None,
     model: str | PathLike[str] | None = None,
     revision: str | None = None,
+    cascade: str | PathLike[str] | None = None,
+    cascade_below: float | None = None,
     text_column: str | Sequence[str] | None = None,
     text_joint: str | None = None,
     text_column_index: int | None = None,
@@ -481,7 +493,7 @@ def verify(
 
     Where a run has read several files as one input (`source_column`), `input` is the folder, the
     pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
-    of the pattern, `input` is held against its output there; the verdict has `files`, and
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
     GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;

@@ -346,7 +346,7 @@ def verify_command(inputs: tuple[str, ...], output_file: str, as_json: bool, **o
 
     Options that are not given are those of the run, from the summary beside OUTPUT; without a
     summary they have the defaults below. Exits with 8 at the first difference. Of two folders each
-    file of INPUT is held against its output at the same place; INPUT may be a quoted pattern.
+    file of INPUT is compared with its output at the same path; INPUT may be a quoted pattern.
     Several inputs, or a folder, and one OUTPUT: what batch wrote with --source-column.
     """
     from batchsent.verification.verify import verify

@@ -79,7 +79,7 @@ class RowOptions(ReadOptions):
 def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -> dict[str, Any]:
     """Return what `new` changed of the labels of `old`, and write the rows that did.
 
-    Both files are read in constant memory, and their texts are held against each other.
+    Both files are read in constant memory, and their texts are compared.
     Raises InputError where they are not of the same rows, UsageError for columns that are not
     there, OutputError.
     """

@@ -167,8 +167,8 @@ def _by_audit(
     for name in ("model", "gold_stars", "stars", "unsure_below"):
         if getattr(settings, name) is not None:
             raise UsageError(
-                f"--{name.replace('_', '-')} does not go with --audit",
-                hint="leave it out: an audit holds the label column against the sample",
+                f"--{name.replace('_', '-')} cannot be used with --audit",
+                hint="leave it out: an audit compares the label column with the sample",
             )
     # Of these figures an audit has the accuracy only.
     figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}

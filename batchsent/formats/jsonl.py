@@ -139,12 +139,13 @@ class JsonLinesSource:
         if len(head) > self._longest_line:
             raise InputError(
                 f"{self.name}, line 1: a record longer than {self._longest_line:,} bytes",
-                hint="objects stand on one line each",
+                hint="write each object on one line",
             )
         found = "there are only blank lines" if head else "empty input"
         raise InputError(
             f"{self.name}: {found}",
-            hint="a line with an object, at least, is expected",
+            hint="without a line there are no columns: at least one object is needed, such as "
+            '{"text": "..."}',
         )
 
     def _find_texts(

@@ -75,8 +75,8 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     if (options.stop_after or options.stop_at) and paths.target is None:
         raise UsageError(
-            "--stop-after and --stop-at require an output file: what went into a pipe cannot be "
-            "gone on with",
+            "--stop-after and --stop-at require an output file: a run into a pipe cannot be "
+            "resumed",
             hint="write to a file: -o FILE",
         )
     if (options.group_by or options.disagreements) and paths.data is None:

@@ -1,16 +1,18 @@
 """The model of a run, which is loaded only when there is something to score."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
 from batchsent.model.canaries import open_scorer
-from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
-from batchsent.model.options import NamedModelOptions, check_model_options
+from batchsent.model.cascade import check_cascade, open_cascade, threshold_of
+from batchsent.model.loading import EMBEDDED, Cascade, ModelIdentity, identify
+from batchsent.model.options import CascadeOptions, NamedModelOptions, check_model_options
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.submission import LocalScorer, Prepared, Scorer
 from batchsent.text import printable
@@ -37,10 +39,20 @@ class OneModel:
         self._identity: ModelIdentity | None = None
         self._scorer: Scorer | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process looks at the model's files itself.
+        return type(self), (self._options,)
+
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it. Raises ModelError."""
         if self._identity is None:
-            self._identity = identify(self._options.model, self._options.revision)
+            options = self._options
+            self._identity = identify(options.model, options.revision)
+            if isinstance(options, CascadeOptions):
+                below = threshold_of(options)
+                if options.cascade is not None:
+                    cascade = Cascade(identify(options.cascade), below)
+                    self._identity = dataclasses.replace(self._identity, cascade=cascade)
         return self._identity
 
     def check(self) -> None:
@@ -49,12 +61,31 @@ class OneModel:
         Raises UsageError or DeviceError.
         """
         check_model_options(self.identity(), self._options)
+        if self.identity().cascade is not None:
+            check_cascade(self.identity(), self._options)
 
     def open(self) -> Scorer:
         """Load the model, once. Raises ModelError or DeviceError."""
         if self._scorer is None:
-            self._scorer = open_scorer(self.identity(), self._options)
+            opened = open_scorer if self.identity().cascade is None else open_cascade
+            self._scorer = opened(self.identity(), self._options)
         return self._scorer
+
+
+class ThreadSafeModel(OneModel):
+    """The model that the options name, for all threads of a process."""
+
+    def __init__(self, options: NamedModelOptions) -> None:
+        super().__init__(options)
+        self._lock = threading.Lock()
+        self._shared: SharedScorer | None = None
+
+    def open(self) -> Scorer:
+        """Load the model, once. Raises ModelError or DeviceError."""
+        with self._lock:
+            if self._shared is None:
+                self._shared = SharedScorer(cast(LocalScorer, super().open()))
+            return self._shared
 
 
 class OpenModel:
@@ -78,7 +109,7 @@ class OpenModel:
 class SharedScorer(LocalScorer):
     """A scorer that several threads use: a reader is scored while the program asks for more."""
 
-    def __init__(self, scorer: ModelScorer) -> None:
+    def __init__(self, scorer: LocalScorer) -> None:
         self._scorer, self.labels = scorer, scorer.labels
         # Two, because texts are tokenized while those before them are scored.
         self._preparing, self._scoring = threading.Lock(), threading.Lock()
@@ -122,6 +153,11 @@ def describe(scorer: Scorer) -> list[str]:
         lines.append(
             f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
             f"{rule['layer']} layers skips the others"
+        )
+    if cascade := model.get("cascade"):
+        lines.append(
+            f"cascade: {printable(cascade['source'])} scores every text, the model those that get "
+            f"less than {cascade['below']:g}"
         )
     device_line = (
         f"device {printable(device.get('description', device.get('name')))}; "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from batchsent.formats import FORMATS, ReadOptions
 from batchsent.formats.outputs import ColumnOptions, OutputOptions
 from batchsent.formats.reading import RowOptions
-from batchsent.model.options import NamedModelOptions
+from batchsent.model.options import CascadeOptions
 from batchsent.options import option
 
 
@@ -23,12 +23,12 @@ class FrameOptions(ColumnOptions, RowOptions):
 
 
 @dataclass(frozen=True)
-class NamedFrameOptions(FrameOptions, NamedModelOptions):
+class NamedFrameOptions(FrameOptions, CascadeOptions):
     """How rows in memory are scored, and by which model."""
 
 
 @dataclass(frozen=True)
-class StreamOptions(FrameOptions, ReadOptions, NamedModelOptions):
+class StreamOptions(FrameOptions, ReadOptions, CascadeOptions):
     """How a file is read and scored where nothing is written."""
 
 
@@ -97,7 +97,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     )
     reuse: tuple[str, ...] = option(
         (),
-        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "Take the scores of all rows whose text is in this output of an earlier run with the "
         "same model and options; may be repeated.",
         metavar="OLD_OUTPUT",
         multiple=True,
@@ -162,7 +162,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     stop_after: str | None = option(
         None,
         "Stop after so long, such as 3h, 90m or 1h30m, with the work kept (exit code 12); run the "
-        "same command again to go on.",
+        "same command again to resume.",
         metavar="DURATION",
         affects="nothing",
         group="Run",
@@ -171,6 +171,28 @@ class BatchOptions(OutputOptions, StreamOptions):
         None,
         "The same at the next such time of this machine's clock, such as 06:00.",
         metavar="HH:MM",
+        affects="nothing",
+        group="Run",
+    )
+    engine: str | None = option(
+        None,
+        "Score on the workers of a cluster: each input file on one, a single one on all.",
+        choices=("ray",),
+        affects="nothing",
+        group="Run",
+    )
+    workers: int | None = option(
+        None,
+        "Workers on the cluster [default: one for each of its GPUs, or CPUs where it has none].",
+        metavar="N",
+        minimum=1,
+        affects="nothing",
+        group="Run",
+    )
+    address: str | None = option(
+        None,
+        "The cluster [default: RAY_ADDRESS, or one on this machine for this run].",
+        metavar="auto|HOST:PORT",
         affects="nothing",
         group="Run",
     )

@@ -99,6 +99,8 @@ def line(document: Mapping[str, Any]) -> str:
         parts.append(_timing(document))
     if document["run"].get("reuse"):
         parts.append(_reuse(document["run"]["reuse"]))
+    if cascade := document["model"].get("cascade"):
+        parts.append(f"{cascade['escalated_share'] or 0:.1%} escalated")
     given = [label for label in _commonest(document) if label["count"]]
     shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in given]
     if shares:
@@ -166,6 +168,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         named.append(path_of(device["name"]))
     if named:
         lines.append(("model", Text(", ".join(named))))
+    if cascade := model.get("cascade"):
+        lines.append(("cascade", Text(_cascade(cascade))))
     exits = model.get("early_exit")
     if exits and exits["texts"]:
         said = (
@@ -176,6 +180,19 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         lines.append(("bound by", Text(printable(document["performance"]["bottleneck"]))))
     lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]
     return lines
+
+
+def _cascade(cascade: Mapping[str, Any]) -> str:
+    """Return how many rows each model of a cascade decided, and how far both agree."""
+    sample = cascade["sample"]
+    said = (
+        f"{path_of(cascade['source'])} decided {cascade['decided_rows']:,} rows, the model scored "
+        f"{cascade['escalated_rows']:,} ({cascade['escalated_share'] or 0:.1%}) below "
+        f"{cascade['below']:g}"
+    )
+    if sample["texts"]:
+        said += f"; same label for {sample['same_label']:,} of {sample['texts']:,} decided texts"
+    return said
 
 
 def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:

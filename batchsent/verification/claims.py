@@ -1,4 +1,4 @@
-"""What a summary claims, held against what the files are."""
+"""What a summary claims, compared with what the files are."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,10 +75,10 @@ def same_tables(
     output: Path,
     output_format: str | None,
 ) -> Iterator[tuple[Path, int]]:
-    """Yield path and rows of each table beside an output, held against the summary's `outputs`.
+    """Yield path and rows of each table beside an output, compared with the summary's `outputs`.
 
     Raises Difference. `paths` say by role where a run writes its tables. One that is not there is
-    looked for where it stood as seen from the output: the files may have been moved together, or
+    looked for at its old path relative to the output: the files may have been moved together, or
     this be another working directory.
     """
     entries = {entry["role"]: entry for entry in outputs}

@@ -52,7 +52,7 @@ SCHEMA = "batchsent.verification/1"
 
 @dataclass(frozen=True)
 class VerifyOptions(ReadOptions):
-    """How two files are held against each other.
+    """How two files are compared with each other.
 
     What is not given is taken from the summary, where there is one.
     """
@@ -131,7 +131,7 @@ def verify(
 
     Where a run has read several files as one input (`source_column`), `input` is the folder, the
     pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
-    of the pattern, `input` is held against its output there; the verdict has `files`, and
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
     GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
