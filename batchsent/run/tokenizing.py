@@ -27,7 +27,7 @@ def tokenizing_elsewhere(scorer: Scorer, rows: int | None, reporter: Reporter) -
         return
     processes = scorer.tokenizer_processes
     if processes is None:
-        processes = useful_processes(scorer.device.kind, rows, len(os.sched_getaffinity(0)))
+        processes = useful_processes(scorer.device.kind, rows, usable_cores())
     if not processes:
         yield
         return
@@ -41,6 +41,13 @@ def tokenizing_elsewhere(scorer: Scorer, rows: int | None, reporter: Reporter) -
             yield
         finally:
             scorer.text_encoder = own
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use; those of the machine where the system hides it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def useful_processes(device_kind: str, rows: int | None, cores: int) -> int:
