@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 __all__ = [
+    "BatchScorer",
     "BatchsentError",
     "DeviceError",
     "GateFailed",
@@ -45,13 +46,14 @@ _CLASSES = {
     ),
     "batchsent.reporting": ("Reporter",),
     "batchsent.terminal.reporters": ("JsonReporter", "TerminalReporter"),
+    "batchsent.commands.batch_scorer": ("BatchScorer",),
     "batchsent.commands.predict": ("Model", "Prediction"),
     "batchsent.commands.summary": ("Summary",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    # `import batchsent` costs nothing: what stands behind a name comes when it is first used.
+    # `import batchsent` costs nothing: what a name refers to is imported when it is first used.
     if name not in __all__:
         raise AttributeError(f"module 'batchsent' has no attribute {name!r}")
     found: Any = None

@@ -25,6 +25,9 @@ from batchsent.terminal.reporters import (
     JsonReporter as JsonReporter,
     TerminalReporter as TerminalReporter,
 )
+from batchsent.commands.batch_scorer import (
+    BatchScorer as BatchScorer,
+)
 from batchsent.commands.predict import (
     Model as Model,
     Prediction as Prediction,
@@ -87,6 +90,7 @@ def batch(
     report: bool = False,
     report_examples: int = 0,
     reuse: str | Sequence[str] = (),
+    source_column: str | None = None,
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -96,6 +100,9 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    engine: Literal["ray"] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
     dry_run: bool = False,
 ) -> Any:
     """Score the reviews of a file and write the same rows with a label and a score each.
@@ -346,7 +353,8 @@ def report(
 
     Without `output` the page is written beside the summary, as OUTPUT.report.html, and replaces the
     page of any run. With `output` it replaces only a page of the same run. Raises InputError for a
-    summary that cannot be read or is damaged, UsageError where the page would replace another file,
+    summary that cannot be read or is damaged, UsageError where the page would replace another file
+    or the examples that the run put on it,
     OutputError where it cannot be written.
     """
 
@@ -439,7 +447,7 @@ def stream(
     """
 
 def verify(
-    input: str | Path,
+    input: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     reporter: Reporter | None = None,
@@ -461,6 +469,7 @@ def verify(
     max_field_bytes: int = 16777216,
     bad_rows: Literal["error", "reject"] = "error",
     prefix: str = "",
+    source_column: str | None = None,
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,
@@ -475,8 +484,10 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
-    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
-    its output there; the verdict has `files`, and GateFailed comes after the last one.
+    Where a run has read several files as one input (`source_column`), `input` is the folder, the
+    pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
+    GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError

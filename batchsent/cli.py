@@ -335,23 +335,25 @@ def predict_command(texts: tuple[str, ...], as_json: bool, **options: Any) -> in
     batchsent verify reviews.csv scored.csv --json
     batchsent verify reviews.csv scored.parquet --text-column review --bad-rows reject
     batchsent verify dumps/ scored/
+    batchsent verify dumps/ all.parquet
     """,
 )
-@click.argument("input_file", metavar="INPUT", type=click.Path())
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
 @click.argument("output_file", metavar="OUTPUT", type=click.Path())
 @json_option("the verdict")
-def verify_command(input_file: str, output_file: str, as_json: bool, **options: Any) -> int:
+def verify_command(inputs: tuple[str, ...], output_file: str, as_json: bool, **options: Any) -> int:
     """Prove that OUTPUT holds the rows of INPUT, untouched and in order, with their scores.
 
     Options that are not given are those of the run, from the summary beside OUTPUT; without a
     summary they have the defaults below. Exits with 8 at the first difference. Of two folders each
-    file of INPUT is held against its output at the same place; INPUT may be a quoted pattern.
+    file of INPUT is compared with its output at the same path; INPUT may be a quoted pattern.
+    Several inputs, or a folder, and one OUTPUT: what batch wrote with --source-column.
     """
     from batchsent.verification.verify import verify
 
     with TerminalReporter() as reporter:
         document, failure = with_gates(
-            lambda: verify(input_file, output_file, reporter=reporter, **options)
+            lambda: verify(inputs, output_file, reporter=reporter, **options)
         )
 
     def show(verdict: Document, out: TextIO) -> None:

@@ -42,6 +42,10 @@ class BatchsentError(Exception):
         self.hint = hint
         self.details = details
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors come back from other processes, whatever their __init__ requires.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
     def __str__(self) -> str:
         if self.hint is None:
             return self.message

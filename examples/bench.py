@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_up_reviews import made_up_reviews
 
 CPU = [
     "batchsent",
@@ -54,37 +55,6 @@ def read_column(path: Path, column: str) -> list[Any]:
         return pq.read_table(path, columns=[column])[column].to_pylist()
     with path.open(newline="", encoding="utf-8") as file:
         return [row[column] for row in csv.DictReader(file)]
-
-
-def made_up_reviews(rows: int) -> list[str]:
-    """Make texts with IMDB's lengths (log-normal, 230 words on average) and a natural spread of
-    words.
-    """
-    random = np.random.default_rng(0)
-    syllables = [
-        "ba",
-        "ter",
-        "mo",
-        "vie",
-        "plo",
-        "ta",
-        "gre",
-        "act",
-        "ing",
-        "s",
-        "lo",
-        "ve",
-        "li",
-        "ne",
-        "ed",
-        "er",
-    ]
-    words = ["".join(random.choice(syllables, size=random.integers(1, 4))) for _ in range(8_000)]
-    lengths = np.clip(random.lognormal(5.2, 0.62, rows), 8, 2_000).astype(int)
-    return [
-        " ".join(words[i] for i in np.minimum(random.zipf(1.2, n), len(words)) - 1) + "."
-        for n in lengths
-    ]
 
 
 def made_up_model(folder: Path, texts: list[str]) -> None:

@@ -1,9 +1,11 @@
 """What a run costs beside its model: processor seconds a stage for short rows, peak memory for
-inputs of any size.
+inputs of any size, and how many reviews a second the processor can give a fast device.
 
     python examples/bench_rows.py --short-rows 1000000               a tiny DistilBERT, CSV to CSV
     python examples/bench_rows.py --memory 10MB 1GB 10GB             a hash for a model, CSV from a pipe to a pipe
     python examples/bench_rows.py --memory 10MB 1GB --parquet        the same from a Parquet file to another
+    python examples/bench_rows.py --device-rate 5e6                  reviews as long as IMDB's, a device that only
+                                                                     takes time: 5 million tokens a second
 
 Each run is a process of its own, on one thread, so that its seconds and its memory are its own. The
 seconds are those of the run's own summary.
@@ -262,14 +264,32 @@ def main() -> None:
     parser.add_argument(
         "--parquet", action="store_true", help="measure the memory from Parquet to Parquet"
     )
+    parser.add_argument(
+        "--device-rate",
+        type=float,
+        metavar="TOKENS_PER_S",
+        help="the processor's limit beside a device that only takes time",
+    )
+    parser.add_argument(
+        "--rows", type=int, default=50_000, metavar="N", help="reviews for --device-rate"
+    )
+    parser.add_argument(
+        "--input", metavar="FILE", help="for --device-rate: take the reviews from this file"
+    )
+    parser.add_argument("--csv", action="store_true", help="for --device-rate: make them up as CSV")
     options = parser.parse_args()
     if options.short_rows:
         print(short_rows(options.short_rows))
     if options.memory:
         for line in memory(options.memory, parquet_memory if options.parquet else pipe_memory):
             print(line, flush=True)
-    if not (options.short_rows or options.memory):
-        parser.error("nothing to measure: give --short-rows or --memory")
+    if options.device_rate:
+        import stand_in_device
+
+        for line in stand_in_device.measure(options):
+            print(line, flush=True)
+    if not (options.short_rows or options.memory or options.device_rate):
+        parser.error("nothing to measure: give --short-rows, --memory or --device-rate")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ import pytest
 from hypothesis import settings
 
 from batchsent.commands.predict import load
+from tests.fork_server import ForkServer
 from tests.models import change_weights, make_model
 from tests.scored_rows import TWO, Rows
 from tests.summaries import summary_of
-from tests.trainings import ForkServer
 
 # No test asserts a time.
 settings.register_profile("without deadlines", deadline=None)
@@ -56,9 +56,9 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def fork_server():
-    """Where trainings are forked from."""
-    made = ForkServer()
+def fork_server(tmp_path_factory):
+    """Where `batchsent` processes are forked from."""
+    made = ForkServer(tmp_path_factory.mktemp("fork-server"))
     yield made
     made.close()
 

@@ -392,7 +392,7 @@ def test_the_accuracy_of_an_audit_is_a_gate(dump, labelled):
 )
 def test_what_does_not_go_with_an_audit_is_refused(dump, labelled, options):
     """Rather than left out in silence."""
-    with pytest.raises(UsageError, match="does not go with --audit"):
+    with pytest.raises(UsageError, match="cannot be used with --audit"):
         evaluated(dump, labelled, **options)
 
 

@@ -1,4 +1,4 @@
-"""Rows that cannot be taken: left out, written down with where and why, and held against a budget."""
+"""Rows that cannot be taken: left out, written down with where and why, and compared with a budget."""
 
 import csv
 import io

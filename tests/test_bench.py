@@ -22,11 +22,14 @@ TEXTS = [f"{'great ' * n}film" for n in range(1, 15)] + [
 
 @pytest.fixture(scope="module")
 def bench():
-    """Load the script as a module."""
+    """Load the script as a module, with those beside it."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(str(BENCH.parent))
     spec = importlib.util.spec_from_file_location("bench", BENCH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(
@@ -160,3 +163,17 @@ def test_memory_is_flat_from_ten_megabytes_to_two_gigabytes():
     """The peak of a pipe of 2 GB is that of a pipe of 100 MB."""
     lines = run_rows("--memory", "100MB", "2GB")
     assert float(lines[-1].split()[4]) < 1.2
+
+
+def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
+    """Reviews a second, how long the device waits, microseconds of each stage, and who holds the
+    lock.
+    """
+    lines = run_rows("--device-rate", "2e6", "--rows", "300", "--csv")
+    assert lines[0].startswith("300 reviews of ")
+    assert "the device waits" in lines[1]
+    assert lines[2].startswith("bound by: ")
+    figures = {line.split()[0]: line.split()[1:] for line in lines[4:-1]}
+    assert {"read", "tokenize", "score", "write", "all"} <= set(figures)
+    assert float(figures["tokenize"][1]) > float(figures["read"][1]) / 1_000
+    assert lines[-1].startswith("Python's lock was ")

@@ -183,6 +183,16 @@ def test_predict_reads_lines_of_stdin(tiny_model, capsys, monkeypatch):
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
 
 
+def test_predict_says_that_json_lines_are_scored_as_they_stand(tiny_model, capsys, monkeypatch):
+    """With the command that reads their texts; a review that only begins like JSON is a review."""
+    for line, warned in ((b'{"text": "a great film"}', True), (b"{sigh} awful", False)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line + b"\n")))
+        command("predict", "-m", tiny_model)
+        captured = capsys.readouterr()
+        assert ("batchsent batch - --input-format jsonl -o -" in captured.err) is warned
+        assert line.decode() in captured.out
+
+
 def test_predict_of_a_file_names_the_command_for_files(tiny_model, tmp_path, monkeypatch, capsys):
     """The name of a file is no text: nothing is loaded or printed."""
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """Texts of which a model is sure after its first layers skip the others, by a rule for each text."""
 
+import io
 import json
 import re
 
@@ -7,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from click.testing import CliRunner
 
 import batchsent
+from batchsent.cli import cli
 from batchsent.errors import ModelError
 from batchsent.model import early_exit
 from batchsent.model.canaries import write_canaries
 from batchsent.model.encoder import StockEncoder
 from batchsent.model.loading import identify, load_model
+from batchsent.terminal.summaries import show
 from tests.models import make_model
 
 TEXTS = [
@@ -67,6 +71,25 @@ def first_layer(place, texts):
         logits = np.array(rule["weight"]) @ states + np.array(rule["bias"])
         found.append(np.exp(logits) / np.exp(logits).sum())
     return np.array(found)
+
+
+def test_a_run_says_that_the_model_has_one(folder, tmp_path):
+    """Before the rows are scored, and in the summary how many texts took it; an export says that it
+    is gone.
+    """
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "\n".join(TEXTS) + "\n")
+    output = tmp_path / "out.csv"
+    command = ["batch", str(source), "-o", str(output), "--model", str(folder), "--device", "cpu"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0
+    assert "after 1 layers skips the others" in done.stderr
+    document = json.loads((tmp_path / "out.csv.summary.json").read_text())
+    found, shown = document["model"]["early_exit"], io.StringIO()
+    show(document, shown)
+    assert f"{found['exited']} of {found['texts']} texts ended after 1 layers" in shown.getvalue()
+    plain = ["export", str(folder), "-o", str(tmp_path / "plain"), "--to", "transformers"]
+    assert "the early exit is not in it" in CliRunner().invoke(cli, plain).stderr
 
 
 def probabilities(place, texts, **options):

@@ -3,6 +3,11 @@ the disk.
 """
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -277,3 +282,37 @@ def test_an_evaluation_by_stars_without_a_row_points_to_the_ranges(folder):
     assert "--gold-map" not in caught.value.hint
     with pytest.raises(InputError, match="no scored row has a gold value to compare with"):
         batch(source, folder / "two.csv", models=HashModels(), gold="gold")
+
+
+# A run that is busy with one batch for ever.
+HANGING = """
+import time
+from batchsent.files.signals import Signals
+with Signals() as signals, signals.deferred():
+    print("busy", flush=True)
+    while True:
+        time.sleep(1)
+"""
+
+
+def test_ctrl_c_during_a_batch_says_that_the_next_one_ends_at_once():
+    """SIGTERM is as patient the second time as the first: `timeout` sends it twice."""
+    terminal, stderr = pty.openpty()
+    command = [sys.executable, "-c", HANGING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as child:
+        assert child.stdout.readline() == b"busy\n"
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)
+        os.close(stderr)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 130
+        os.close(terminal)
+    terminal, stderr = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as child:
+        assert child.stdout.readline() == b"busy\n"
+        child.send_signal(signal.SIGINT)
+        assert b"Ctrl-C again ends at once" in os.read(terminal, 1000)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 130
+    os.close(stderr)
+    os.close(terminal)

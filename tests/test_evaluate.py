@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchsent.commands.batch import batch
+from batchsent.commands.compare import compare
 from batchsent.commands.evaluate import evaluate
+from batchsent.commands.sample import sample
 from batchsent.errors import GateFailed, InputError, UsageError
 from batchsent.terminal.tables import show_evaluation
 from tests.hash_model import HashModels
@@ -52,6 +54,20 @@ def test_the_same_figures_as_while_scoring(reviews, tmp_path, suffix, options):
     assert document["rows"]["blank"] == while_scoring["rows"]["blank"]
     # Shares are corrected by the model's own folder, which a scored file does not name.
     assert document["predictions"] == while_scoring["predictions"] | {"corrected": None}
+
+
+def test_the_prefix_of_the_run_is_found(reviews, tmp_path):
+    """Evaluate, sample and compare take the names of the label columns from the summary beside the
+    file; two files may have different ones, and a prefix that is given counts.
+    """
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    run = scored(reviews, old, gold="gold", prefix="a_")
+    scored(reviews, new, prefix="b_")
+    assert evaluate(old, gold="gold")["evaluation"]["accuracy"] == run["evaluation"]["accuracy"]
+    assert sample(old, tmp_path / "drawn.csv", rows=20)["rows"] == 20
+    assert compare(old, new, gold="gold")["gold"]["accuracy_old"] == run["evaluation"]["accuracy"]
+    with pytest.raises(UsageError, match="c_label"):
+        evaluate(old, gold="gold", prefix="c_")
 
 
 def test_without_a_text_column_there_are_no_figures_by_length(tmp_path):
@@ -245,9 +261,12 @@ def test_scores_that_are_none_are_refused(tmp_path, row, said):
 
 
 def test_columns_under_a_prefix_are_asked_for(reviews, tmp_path):
-    """A file scored with --prefix and judged without it: the error names the option."""
+    """A file scored with --prefix and judged without it or its summary: the error names the
+    option.
+    """
     out = tmp_path / "scored.csv"
     scored(reviews, out, prefix="p_")
+    (tmp_path / "scored.csv.summary.json").unlink()
     with pytest.raises(UsageError, match="no column called") as caught:
         evaluate(out, gold="gold")
     assert "--prefix" in caught.value.hint

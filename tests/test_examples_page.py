@@ -99,11 +99,14 @@ def test_the_page_shows_rows_with_their_columns_and_says_that_it_holds_texts(dum
 
 
 def test_a_page_drawn_from_the_summary_says_why_it_has_none(dump, tmp_path):
-    """The summary holds no texts."""
-    out = tmp_path / "out.csv"
+    """The summary holds no texts, so the page of the run, which has them, is not replaced."""
+    out, again = tmp_path / "out.csv", tmp_path / "again.html"
     batch(dump, out, models=HashModels(), report_examples=3)
-    report(f"{out}.summary.json")
-    page = (tmp_path / "out.csv.report.html").read_text()
+    with pytest.raises(UsageError, match="which the summary does not hold"):
+        report(f"{out}.summary.json")
+    assert "review number" in (tmp_path / "out.csv.report.html").read_text()
+    report(f"{out}.summary.json", again)
+    page = again.read_text()
     assert "review number" not in page
     assert "The summary holds no texts" in page
 

@@ -55,6 +55,10 @@ def test_a_dump_in_another_language_is_warned_of(tmp_path):
     (said,) = [one for one in summary["warnings"] if one["code"] == "unfamiliar"]
     assert f"{found['rows']} of {len(GERMAN)} longer texts" in said["message"]
     assert "a model for their language" in said["hint"]
+    # A row that is too short to be judged counts as a row.
+    summary = scored(tmp_path, ["Great!", *ENGLISH[:3], *GERMAN])
+    assert summary["text"]["unfamiliar"]["first_rows"] == [5, 6, 7]
+    assert "the first are in rows 5, 6, 7" in str(summary["warnings"])
 
 
 def test_some_rows_are_counted_without_a_warning(tmp_path):

@@ -1,16 +1,20 @@
 """A training on few rows does not make a model worse that has the same labels already."""
 
+import html
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import batchsent
+from batchsent.cli import cli
 from batchsent.model.loading import EMBEDDED_FOLDER
-from batchsent.training.few_rows import FEW_ROWS, BaseWeights
+from batchsent.training.few_rows import BaseWeights, must_beat_base
 from batchsent.training.hf_trainer import Measurements
+from batchsent.training.options import FEW_ROWS, FinetuneOptions
 from tests.models import weights
 
 
@@ -48,7 +52,12 @@ def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path):
     assert any("has the base model's weights" in line for line in reporter.lines)
     written = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert written["training"]["kept_base"] is True
-    assert "these are the base model's weights" in (tmp_path / "model" / "README.md").read_text()
+    for name in ("README.md", "report.html"):
+        page = html.unescape((tmp_path / "model" / name).read_text())
+        assert "40 rows was not clearly better than the base model" in page
+        assert "these are the base model's weights" in page
+    shown = CliRunner().invoke(cli, ["finetune", "-h"]).output
+    assert f"Fewer than {FEW_ROWS} rows" in " ".join(shown.split())
 
 
 def test_a_folder_with_the_weights_of_its_base_is_as_good_as_its_base(tmp_path):
@@ -126,6 +135,42 @@ def test_many_rows_are_learned_as_they_are(base, tmp_path):
     train = rows(tmp_path / "train.csv", FEW_ROWS * 2, right=False)
     document = batchsent.finetune(tmp_path / "model", train=train, base_model=str(base))
     assert document["training"]["kept_base"] is False
+
+
+@pytest.mark.parametrize(
+    ("rows_to_train", "crops", "few"),
+    [(249, 0, True), (250, 0, False), (249, 500, True), (250, 500, False)],
+)
+def test_few_rows_are_fewer_than_250_reviews(rows_to_train, crops, few):
+    """A crop is no row of its own, and rows held out to choose by are not trained on."""
+    labels = ("NEGATIVE", "POSITIVE")
+    train = SimpleNamespace(labels=[0] * (rows_to_train + crops), facts={"crops": crops})
+    if not crops:
+        train.facts = {}
+    setup = SimpleNamespace(
+        base=SimpleNamespace(labels=labels),
+        names=list(labels),
+        splits=SimpleNamespace(train=train, validation=SimpleNamespace(labels=[0] * 50)),
+    )
+    assert must_beat_base(setup, FinetuneOptions()) is few
+
+
+def test_the_rows_that_choose_decide_whether_the_base_stays(base, tmp_path):
+    """With --early-stopping there are validation rows: the base is beaten there or it stays, and
+    the figures on the evaluation rows are of the weights that are kept.
+    """
+    train = rows(tmp_path / "train.csv", 60, right=False)
+    measured = rows(tmp_path / "eval.csv", 20)
+    document = batchsent.finetune(
+        tmp_path / "model",
+        train=train,
+        eval=measured,
+        base_model=str(base),
+        early_stopping=1,
+        crops=1,
+    )
+    assert document["training"]["kept_base"] is (weights(tmp_path / "model") == weights(base))
+    assert document["metrics"]["accuracy"] == document["comparison"]["tuned"]["accuracy"]
 
 
 class Lines(batchsent.Reporter):

@@ -340,9 +340,9 @@ def test_a_value_beyond_the_cap_is_a_bad_row(tmp_path):
         (b'[{"text":"a"},\n{"text":"b"}]\n', "a JSON array, not JSON lines", "jq -c '.[]' "),
         (b'[\n  {\n    "text": "a"\n  }\n]\n', "a JSON array, not JSON lines", "jq -c '.[]' "),
         (b'{\n  "text": "a"\n}\n', "line 1: not a JSON object", "jq -c . "),
-        (b"", "empty input", "a line with an object"),
+        (b"", "empty input", "at least one object is needed"),
         (b"{}\n{ }\n", "have no members", "a member text"),
-        (b"\n \r\n", "only blank lines", "a line with an object"),
+        (b"\n \r\n", "only blank lines", "at least one object is needed"),
         ('{"text":"a"}\n'.encode("utf-16"), "looks like UTF-16", "iconv"),
         ('{"text":"a"}\n'.encode("utf-16-le"), "looks like UTF-16", "iconv"),
         (b"id,text\n1,a\n", "line 1: not a JSON object", "correct the line"),
@@ -500,7 +500,7 @@ def test_a_changed_output_does_not_verify(tmp_path, before, after, with_summary)
 
 
 def test_rows_missing_added_or_exchanged_do_not_verify(tmp_path):
-    """Rows are held against each other one by one, in order."""
+    """Rows are compared with each other one by one, in order."""
     found = score(tmp_path, b'{"text":"a"}\n{"text":"b"}\n{"text":"c"}\n').splitlines(keepends=True)
     (tmp_path / "out.jsonl.summary.json").unlink()
     for lines_now in (found[:2], [*found, found[2]], found[::-1], []):

@@ -22,6 +22,7 @@ HEAVY = {
     "pandas",
     "accelerate",
     "tokenizers",
+    "ray",
 }
 
 # Layer of each module, by the longest prefix that fits.
@@ -45,6 +46,7 @@ LAYERS = {
     "batchsent.errors": 0,
     "batchsent.options": 0,
     "batchsent.python_api": 6,
+    "batchsent.ray": 6,
     "batchsent.python_words": 0,
     "batchsent.reporting": 0,
     "batchsent.sentences": 0,

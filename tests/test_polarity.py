@@ -155,6 +155,20 @@ def test_what_reads_the_file_later_takes_the_label_that_the_model_gave(dump, tmp
     assert compare(plain, out)["flips"] == 0
 
 
+def test_groups_count_their_neutral_rows(dump, tmp_path):
+    """The table, the summary and the page have the rows of each group within the band."""
+    out = tmp_path / "out.csv"
+    document = batch(dump, out, models=HashModels(), neutral_band=0.4, group_by="gold", report=True)
+    rows = pd.read_csv(out)
+    wanted = (rows["label"] == "NEUTRAL").groupby(rows["gold"]).sum()
+    assert wanted.sum() == document["predictions"]["neutral"]["rows"] > 0
+    groups = pd.read_csv(tmp_path / "out.groups.csv", index_col="gold")
+    assert groups["neutral"].to_dict() == wanted.to_dict()
+    (section,) = (entry for entry in document["outputs"] if entry["role"] == "groups")
+    assert [entry["neutral"] for entry in section["largest"]] == wanted.tolist()
+    assert "<th>NEUTRAL</th>" in (tmp_path / "out.csv.report.html").read_text()
+
+
 def test_a_neutral_label_of_the_models_own_is_left_as_it_is():
     """Its score is its own probability, which does not fit the polarity."""
     score = np.array([0.9, 0.8, 0.6], dtype=np.float32)

@@ -119,13 +119,13 @@ def test_every_block_runs_as_it_is_printed(tmp_path, path_with_batchsent):
 
 
 @pytest.fixture
-def path_with_batchsent(tmp_path, monkeypatch):
+def path_with_batchsent(tmp_path, monkeypatch, fork_server):
     """A PATH on which `batchsent` and `python3` are this environment's."""
     (tmp_path / "bin").mkdir()
-    for name, module in (("python3", ""), ("batchsent", "-m batchsent ")):
-        script = tmp_path / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
-        script.chmod(0o755)
+    script = tmp_path / "bin" / "python3"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    script.chmod(0o755)
+    fork_server.write_program(tmp_path / "bin" / "batchsent")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 

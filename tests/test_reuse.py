@@ -381,6 +381,24 @@ def test_it_requires_an_output_file(score, tmp_path):
         batch(source, "-", models=HashModels(), reuse=[old])
 
 
+def test_a_frame_is_no_output_to_reuse(score, tmp_path):
+    """Its columns are not taken for the names of files."""
+    old, _ = score(OLD, "old.csv")
+    source = write(tmp_path / "one.csv", NEW)
+    with pytest.raises(UsageError, match="not a frame"):
+        batch(source, tmp_path / "new.csv", models=HashModels(), reuse=pd.read_csv(old))
+
+
+def test_a_dry_run_names_what_it_would_reuse(score, tmp_path):
+    """And says that the rows were not looked for; without --reuse there is nothing of it."""
+    old, _ = score(OLD, "old.csv")
+    source = write(tmp_path / "one.csv", NEW)
+    plain = {"models": HashModels(), "dry_run": True}
+    document = batch(source, tmp_path / "new.csv", **plain, reuse=[old])
+    assert document["reuse"] == {"outputs": [str(old)], "reused_rows": "not checked"}
+    assert batch(source, tmp_path / "new.csv", **plain)["reuse"] is None
+
+
 def test_a_folder_reuses_the_outputs_of_the_same_names_in_another_folder(tmp_path):
     """A file that was not there before is scored in full; the counts of all files are added up."""
     monday, tuesday = tmp_path / "monday-in", tmp_path / "tuesday-in"

@@ -330,7 +330,7 @@ def test_k04_a_model_that_does_not_fit_into_bfloat16_scores_as_float32(tmp_path)
 @pytest.mark.parametrize("long_text", ["head", "window"])
 @pytest.mark.parametrize("after", range(8))
 def test_a_chunk_in_two_sittings_gives_the_bytes_of_one(tiny_model, after, long_text):
-    """Stopped after any batch and gone on with, a chunk has the same scores to the last bit, by
+    """Stopped after any batch and resumed, a chunk has the same scores to the last bit, by
     whole batches.
     """
     texts = [" ".join(["great bad movie plot"[: 4 + i % 9]] * (i % 37 + 1)) for i in range(60)]

@@ -332,7 +332,7 @@ def test_a_signal_among_the_sentences_keeps_those_that_are_scored(tmp_path):
 
 
 def test_calibrated_scores_decide_which_sentences_are_clear():
-    """The threshold is held against the probabilities that the columns would show."""
+    """The threshold is compared with the probabilities that the columns would show."""
     sentences = Sentences.of(["Good. Bad."])
     p = np.array([[0.1, 0.9], [0.15, 0.85]], np.float32)
     nothing = np.zeros(2, np.int32)

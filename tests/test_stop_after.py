@@ -249,7 +249,7 @@ def test_what_is_no_time_is_refused(tmp_path, options, said, hint):
 
 @pytest.mark.parametrize("option", [("--stop-after", "3h"), ("--stop-at", "06:00")])
 def test_what_goes_into_a_pipe_cannot_be_stopped_so(tmp_path, option):
-    """Half an output on stdout could not be gone on with: refused, nothing is written."""
+    """Half an output on stdout could not be resumed: refused, nothing is written."""
     (tmp_path / "in.csv").write_text("text\nx\n")
     out = tmp_path / "stdout"
     code, stderr = run(["in.csv", "-o", "-", *option], tmp_path, stdout=str(out))

@@ -13,7 +13,6 @@ from batchsent.training.search import choose
 from tests.listener import Listener
 from tests.models import weights
 from tests.reviews import write_reviews
-from tests.trainings import ForkServer
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
@@ -103,11 +102,12 @@ def test_another_seed_tries_other_settings(tmp_path, searched, settings):
     assert tried[0][1:] != tried[1][1:]
 
 
-def test_a_killed_search_goes_on_with_the_next_trial(tmp_path, folder, searched, settings):
+def test_a_killed_search_goes_on_with_the_next_trial(
+    tmp_path, fork_server, folder, searched, settings
+):
     """Finished trials are not done again after SIGKILL, and the outcome is that of a search left
     alone.
     """
-    fork_server = ForkServer()
     command = ["finetune", "-o", "killed"]
     for name, value in settings.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
@@ -123,7 +123,6 @@ def test_a_killed_search_goes_on_with_the_next_trial(tmp_path, folder, searched,
         tmp_path / "run.err"
     ).read_text()
     assert "of 3 trials are done already" in (tmp_path / "run.err").read_text()
-    fork_server.close()
     assert weights(tmp_path / "killed") == weights(folder / "out")
     document = json.loads((tmp_path / "killed" / "metrics.json").read_text())
     assert document["trials"]["chosen"] == searched[0]["trials"]["chosen"]

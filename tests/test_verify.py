@@ -398,7 +398,7 @@ CLAIMS = [
     ("path", "value"), CLAIMS, ids=[".".join(map(str, p)) + f"={v}"[:20] for p, v in CLAIMS]
 )
 def test_a_summary_that_claims_something_else_is_found(tmp_path, path, value):
-    """Every count, hash and label of the summary is held against the files."""
+    """Every count, hash and label of the summary is compared with the files."""
     source, target = scored(tmp_path)
     document = json.loads(summary_of(target).read_bytes())
     inner = document
@@ -442,7 +442,7 @@ def with_tables(folder, out="out.csv", **options):
     "out", ["out.csv", "out.tsv.gz", "out.parquet", "out.arrow.zst", "out.ndjson"]
 )
 def test_tables_beside_the_output_are_proven(tmp_path, out):
-    """The roll-up and the disagreements are held against the summary, in every format, and named."""
+    """The roll-up and the disagreements are compared with the summary, in every format, and named."""
     source, target, groups, worst = with_tables(tmp_path, out)
     checked = " ".join(verify(source, target)["checked"])
     assert f"the table {groups}: size, SHA-256 and 6 rows" in checked

@@ -53,6 +53,11 @@ def batch(
             "the files need an output",
             hint="name it: batch(input, output); stream(input) gives the rows to your program",
         )
+    if is_frame(options.get("reuse")):
+        raise UsageError(
+            "reuse takes the path of an earlier run's output, not a frame",
+            hint="give the path of the file that batch wrote; its summary must be beside it",
+        )
     document = batch_all(
         [fspath(path) for path in paths],
         fspath(output),

@@ -53,7 +53,9 @@ class RowOptions(ReadOptions):
         group="Common",
     )
     prefix: str = option(
-        "", "What stands in front of the names of the label and score columns.", group="Common"
+        "",
+        "What the names of the label and score columns begin with [default: as in the run].",
+        group="Common",
     )
     overwrite: bool = option(False, "Replace the file of --flips where it exists.", group="Common")
     gold_map: str | None = option(
@@ -77,7 +79,7 @@ class RowOptions(ReadOptions):
 def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -> dict[str, Any]:
     """Return what `new` changed of the labels of `old`, and write the rows that did.
 
-    Both files are read in constant memory, and their texts are held against each other.
+    Both files are read in constant memory, and their texts are compared.
     Raises InputError where they are not of the same rows, UsageError for columns that are not
     there, OutputError.
     """

@@ -16,7 +16,7 @@ from batchsent.evaluation import gates
 from batchsent.evaluation.advice import advise, warning
 from batchsent.evaluation.gold import GoldRule, check_judged
 from batchsent.evaluation.quality import Quality
-from batchsent.evaluation.summary import text_columns_of_run
+from batchsent.evaluation.summary import prefix_of_run, text_columns_of_run
 from batchsent.evaluation.tally import Tally
 from batchsent.formats import ReadOptions, Source, open_source
 from batchsent.formats.opening import check_read_options
@@ -60,7 +60,9 @@ class EvaluateOptions(ReadOptions, ModelOptions):
         group="Quality",
     )
     prefix: str = option(
-        "", "What stands in front of the names of the label and score columns.", group="Common"
+        "",
+        "What the names of the label and score columns begin with [default: as in the run].",
+        group="Common",
     )
     labels: str | None = option(
         None,
@@ -165,8 +167,8 @@ def _by_audit(
     for name in ("model", "gold_stars", "stars", "unsure_below"):
         if getattr(settings, name) is not None:
             raise UsageError(
-                f"--{name.replace('_', '-')} does not go with --audit",
-                hint="leave it out: an audit holds the label column against the sample",
+                f"--{name.replace('_', '-')} cannot be used with --audit",
+                hint="leave it out: an audit compares the label column with the sample",
             )
     # Of these figures an audit has the accuracy only.
     figures: dict[str, Any] = {place[0]: None for place in gates.FLOORS.values()}
@@ -271,7 +273,8 @@ def _of_scored(path: str, settings: EvaluateOptions, reporter: Reporter) -> dict
         usual=lambda: text_columns_of_run(path),
     )
     with closing(opened) as source:
-        columns = ScoredColumns.find(source, labels, settings.prefix)
+        prefix = prefix_of_run(path, source.columns, settings.prefix)
+        columns = ScoredColumns.find(source, labels, prefix)
         tally = Tally(
             labels,
             gold,

@@ -103,6 +103,11 @@ def export(
         f"checked: {texts} texts of 1 to {tokens} tokens, logits within {difference:.1e} of the "
         "largest"
     )
+    if identity.early_exit is not None:
+        reporter.notice(
+            "the early exit is not in it: every text runs through all layers, so scores of texts "
+            "that exit early differ from those of batchsent"
+        )
     return {
         "format": settings.to,
         "path": str(final),

@@ -1,5 +1,6 @@
 """`batchsent predict`: label and score of a few texts, or of each line of stdin."""
 
+import json
 import re
 import shlex
 import sys
@@ -74,7 +75,15 @@ def predictions(
         reporter.warning(said)
     counts = dict.fromkeys(STATUS.values(), 0)
     batches = [list(texts)] if texts else arrived_lines(sys.stdin.buffer)
+    first = not texts
     for batch in batches:
+        if first and is_json_object(batch[0]):
+            reporter.warning(
+                "the lines are JSON objects, and each is scored as it stands, names and quotes "
+                "included: to score their texts, pipe them into batchsent batch - --input-format "
+                "jsonl -o -"
+            )
+        first = False
         found = model.predict(
             batch, sentences=settings.sentences, polarity_labels=settings.polarity_labels
         )
@@ -84,6 +93,14 @@ def predictions(
     lacking = describe_nonfinite(counts["nonfinite"], counts["scored"], "texts")
     if lacking is not None:
         reporter.warning(lacking)
+
+
+def is_json_object(line: str) -> bool:
+    """Tell whether a line is a JSON object, which a person does not write as a review."""
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def check_no_file(text: str, model: str | None) -> None:

@@ -15,6 +15,8 @@ from batchsent.text import printable
 # Every page has this in its head; a file without it belongs to the user.
 GENERATOR = b'<meta name="generator" content="batchsent'
 HEAD_BYTES = 4096
+# Only a page that a run wrote with --report-examples says this.
+HOLDS_TEXTS = b"This page holds texts of the input."
 
 
 def report(summary: str | PathLike[str], output: str | PathLike[str] | None = None) -> Path:
@@ -22,7 +24,8 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
 
     Without `output` the page is written beside the summary, as OUTPUT.report.html, and replaces the
     page of any run. With `output` it replaces only a page of the same run. Raises InputError for a
-    summary that cannot be read or is damaged, UsageError where the page would replace another file,
+    summary that cannot be read or is damaged, UsageError where the page would replace another file
+    or the examples that the run put on it,
     OutputError where it cannot be written.
     """
     from batchsent.pages.report import render
@@ -32,6 +35,12 @@ def report(summary: str | PathLike[str], output: str | PathLike[str] | None = No
         path = page_path(default_page(Path(summary)), summary)
     else:
         path = page_path(output, summary, runs=(str(document["run"].get("id")),))
+    if is_regular(path) and HOLDS_TEXTS in path.read_bytes():
+        raise UsageError(
+            f"{printable(path)} shows rows of the input, which the summary does not hold: a page "
+            "drawn from it would lose them",
+            hint="give the new page another name with -o, or remove this one first",
+        )
     with summaries.as_input_error():
         folder = output_folder(document, Path(summary), path)
     write_file(path, render(document, folder))

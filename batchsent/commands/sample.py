@@ -50,7 +50,9 @@ class SampleOptions(ReadOptions):
         0, "Seed of the draw: the same seed draws the same rows.", minimum=0, group="Common"
     )
     prefix: str = option(
-        "", "What stands in front of the names of the label and score columns.", group="Common"
+        "",
+        "What the names of the label and score columns begin with [default: as in the run].",
+        group="Common",
     )
     overwrite: bool = option(False, "Replace OUTPUT where it exists.", group="Common")
     limit: int | None = option(

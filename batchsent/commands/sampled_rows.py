@@ -80,7 +80,7 @@ def read_sampled(path: str, gold: str, options: ReadOptions) -> Sampled:
     if len(repeated):
         raise InputError(
             f"{source.name}: {ROW} {int(row[order[repeated[0]]]):,} is there twice",
-            hint="leave each row that batchsent sample wrote in the file once",
+            hint="keep each row that batchsent sample wrote, once",
         )
     names, numbers = np.unique(stratum, return_inverse=True)
     sizes = np.zeros(len(names), dtype=np.int64)

@@ -49,8 +49,9 @@ def find_labels(
     known: list[tuple[str, ...]] = []
     for path in paths:
         with closing(open_source(path, options, needs_text=False)) as source:
-            found |= _distinct_labels(source, prefix)
-            known += [_labels_of_summary(path), _labels_of_columns(source.columns, prefix)]
+            own = summary.prefix_of_run(path, source.columns, prefix)
+            found |= _distinct_labels(source, own)
+            known += [_labels_of_summary(path), _labels_of_columns(source.columns, own)]
     for labels in known:
         if found <= set(labels):
             return labels

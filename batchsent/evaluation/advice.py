@@ -43,11 +43,13 @@ def advise(
 def _about_unfamiliar(found: Mapping[str, Any] | None) -> list[dict[str, str | None]]:
     if not found or found["judged"] < ENOUGH_UNFAMILIAR or found["share"] <= MANY_UNFAMILIAR:
         return []
+    rows = ", ".join(f"{row:,}" for row in found.get("first_rows", []))
+    first = f" (the first are in rows {rows})" if rows else ""
     return [
         warning(
             "unfamiliar",
             f"{found['rows']:,} of {found['judged']:,} longer texts ({found['share']:.1%}) do not "
-            "look like what the model has learned: another language, code or noise",
+            f"look like what the model has learned{first}: another language, code or noise",
             "their labels are guesses: use a model for their language, or leave them out",
         )
     ]

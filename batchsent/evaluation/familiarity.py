@@ -2,7 +2,7 @@
 
 A WordPiece vocabulary has the common words of what it was made from as one piece each. Of other
 languages, codes and noise it makes many continuation pieces (##) and unknown ones. Their share of a
-text, held against that of the model's held-out rows, tells such texts without another model.
+text, compared with that of the model's held-out rows, tells such texts without another model.
 """
 
 from typing import Any
@@ -18,6 +18,8 @@ LEAST_PIECES = 8
 BEYOND = 0.001
 # Room for texts that are shorter than the held-out ones, whose shares are spread more widely.
 MARGIN = 0.05
+# So many rows are named, for a person to look at.
+FIRST_ROWS = 3
 
 
 def limit_of(odd: NDArray[Any], pieces: NDArray[Any]) -> float | None:
@@ -45,13 +47,18 @@ class FamiliarityTally:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._judged = self._unfamiliar = 0
+        self._rows = self._judged = self._unfamiliar = 0
+        self._first: list[int] = []  # numbers of the first unfamiliar rows, counted from 1
 
     def add(self, odd: NDArray[np.int32], pieces: NDArray[np.int32]) -> None:
-        """Count rows (rows,) by their odd pieces and all of their pieces; blank ones have none."""
+        """Count the next rows (rows,) by their odd pieces and all pieces; blank ones have none."""
         shares = odd_shares(odd, pieces)
+        unfamiliar = np.flatnonzero(pieces >= LEAST_PIECES)[shares > self._limit]
         self._judged += len(shares)
-        self._unfamiliar += int((shares > self._limit).sum())
+        self._unfamiliar += len(unfamiliar)
+        wanted = FIRST_ROWS - len(self._first)
+        self._first += [self._rows + row + 1 for row in unfamiliar[:wanted].tolist()]
+        self._rows += len(pieces)
 
     def section(self) -> dict[str, Any]:
         """Return the section."""
@@ -59,6 +66,7 @@ class FamiliarityTally:
             "rows": self._unfamiliar,
             "judged": self._judged,
             "share": share(self._unfamiliar, self._judged),
+            "first_rows": list(self._first),
             "odd_pieces_above": self._limit,
             "least_pieces": LEAST_PIECES,
         }

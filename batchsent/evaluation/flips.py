@@ -1,4 +1,4 @@
-"""What a new model or precision changes: labels of the same rows held against each other.
+"""What a new model or precision changes: labels of the same rows compared.
 
 Counts as the rows pass, in constant memory. A row flips where both files give it a label and the
 two differ.
@@ -53,7 +53,7 @@ class Flips:
     """Counts the rows of two scored files; `document` may be asked at any time.
 
     `group_by` is the name of the column of groups, None without one. With `gold`, each file's
-    labels are held against gold labels as well.
+    labels are compared with gold labels as well.
     """
 
     def __init__(self, *, group_by: str | None = None, gold: bool = False) -> None:

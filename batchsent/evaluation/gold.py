@@ -1,6 +1,7 @@
 """Gold values -> label numbers: by name, by number, by a mapping or by star ranges."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ MISSING, UNMATCHED, LEFT_OUT = -1, -2, -3
 
 # Words that mean the same label in any model. Nothing else is guessed: LABEL_0 may mean anything.
 SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
+
+# What may follow the number of a rating, as in "4 stars".
+STARS = re.compile(r"\s*(stars?|★)\s*$", re.IGNORECASE)
 
 # How the labels 0 and 1 are written too.
 TRUTH_VALUES = {"false": "0", "true": "1"}
@@ -102,7 +106,7 @@ class GoldRule:
         return self._by_name(name, key)
 
     def _by_stars(self, name: str) -> int:
-        rating = _as_number(name)
+        rating = _as_number(STARS.sub("", name))
         if rating is None:
             return UNMATCHED
         for low, high, label in self.ranges:

@@ -1,5 +1,6 @@
 """Scores rolled up by the values of a column, in bounded memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from batchsent.text import printable, visible
 MOST_GROUPS = 1_000_000
 MOST_COUNTS = 16 << 20
 MOST_VALUE_BYTES = 256 << 20
+BEFORE_LABELS = 7  # counts of a group before those of its labels
 
 OTHERS = "(other groups)"
 
 # The columns of the table after the group, as far as their names do not depend on the labels.
 ROWS, SCORED_ROWS, MEAN, UNSURE, TRUNCATED = "n", "scored", "mean_score", "unsure", "truncated"
+NEUTRAL_ROWS = "neutral"
 JUDGED, ACCURACY, LOW, HIGH = "judged", "accuracy", "accuracy_low", "accuracy_high"
 
 # The summary, whose size does not depend on the input, has this many groups, their values cut.
@@ -39,7 +42,8 @@ class Groups:
     Chunks are added in order; `table` may be asked at any time. `name` is that of the user's
     column. Rows whose score is under `unsure_below` count as unsure. With `judged` every row comes
     with a gold label, and each group has an accuracy. With the error `rates` of the model
-    each group of enough rows has corrected shares. Once there are `cap` groups, rows of further
+    each group of enough rows has corrected shares. `neutral` tells of each row (rows,) whether it
+    is within the neutral band. Once there are `cap` groups, rows of further
     ones are counted in one that is called "(other groups)": `warnings` says how many.
     """
 
@@ -51,13 +55,15 @@ class Groups:
         unsure_below: float | None = None,
         judged: bool = False,
         rates: ErrorRates | None = None,
+        neutral: Callable[[Scores], NDArray[np.bool_]] | None = None,
         cap: int = MOST_GROUPS,
     ) -> None:
         self.labels, self.name, self.unsure_below = tuple(labels), name, unsure_below
         self.judged = judged
-        self.rates = rates
-        # rows, sum of scores in 1 / FIXED, unsure, truncated, judged, right, then a column a label
-        self._width = 6 + len(self.labels)
+        self.rates, self.neutral = rates, neutral
+        # rows, sum of scores in 1 / FIXED, unsure, truncated, judged, right, neutral, then a column
+        # a label
+        self._width = BEFORE_LABELS + len(self.labels)
         self.cap = max(1, min(cap, MOST_COUNTS // self._width))
         # (groups and room for more, counts)
         self._counts = np.zeros((1024, self._width), dtype=np.int64)
@@ -111,8 +117,12 @@ class Groups:
             judged = scored & (gold >= 0)
             found[:, 4] = count(places[judged], len(present))
             found[:, 5] = count(places[judged & (winners == gold)], len(present))
+        if self.neutral is not None:
+            found[:, 6] = count(places[self.neutral(scores)], len(present))
         n = len(self.labels)
-        found[:, 6:] = count(places[scored] * n + winners[scored], len(present) * n).reshape(-1, n)
+        found[:, BEFORE_LABELS:] = count(
+            places[scored] * n + winners[scored], len(present) * n
+        ).reshape(-1, n)
         known = present >= 0
         self._counts[present[known]] += found[known]
         self._others += found[~known].sum(axis=0)
@@ -150,9 +160,11 @@ class Groups:
         Columns: the group, under the user's name for it (`group`, where that is one of the
         following) and in the user's type; n, its rows; scored, those with a label; share_<label> of
         each label among the scored; mean_score of the labels given; unsure, null without a
-        threshold; truncated. With error rates share_<label> is followed by corrected_<label> and
-        its 95 % interval corrected_<label>_low and _high, null for small groups, and for all unless
-        `correct`. With gold labels also judged, rows with both a label and a gold label; accuracy
+        threshold; truncated; with a neutral band neutral, the rows within it, which the shares
+        count by the label that they lean to. With error rates share_<label> is followed by
+        corrected_<label> and its 95 % interval corrected_<label>_low and _high, null for small
+        groups, and for all unless `correct`. With gold labels also judged, rows with both a label
+        and a gold label; accuracy
         among them; accuracy_low and accuracy_high, its 95 % interval. Last comes the row of the
         other groups, if there is one; the values are text then.
         """
@@ -167,7 +179,7 @@ class Groups:
         if self.other_rows:
             values = pa.concat_arrays([_words(values), pa.array([OTHERS], pa.string())])
             counts = np.concatenate([counts, self._others[None]])
-        by_label = counts[:, 6:]
+        by_label = counts[:, BEFORE_LABELS:]
         scored = by_label.sum(axis=1)
         columns: dict[str, Any] = {ROWS: counts[:, 0], SCORED_ROWS: scored}
         for i, label in enumerate(self.labels):
@@ -179,6 +191,8 @@ class Groups:
             pa.nulls(len(counts), pa.int64()) if self.unsure_below is None else counts[:, 2]
         )
         columns[TRUNCATED] = counts[:, 3]
+        if self.neutral is not None:
+            columns[NEUTRAL_ROWS] = counts[:, 6]
         if self.judged:
             judged, right = counts[:, 4], counts[:, 5]
             columns |= {JUDGED: judged, ACCURACY: _ratio(right, judged)}
@@ -231,6 +245,8 @@ class Groups:
             "unsure": row[UNSURE],
             "truncated": row[TRUNCATED],
         }
+        if self.neutral is not None:
+            entry["neutral"] = row[NEUTRAL_ROWS]
         if len(self.labels) <= LABELS_IN_FULL:
             entry["shares"] = [row[f"share_{label}"] for label in self.labels]
             if self.rates is not None:

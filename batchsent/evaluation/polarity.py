@@ -96,6 +96,13 @@ def is_neutral(values: NDArray[np.float32], band: float) -> NDArray[np.bool_]:
     return found
 
 
+def neutral_rows(scores: Scores, sides: Sides, band: float) -> NDArray[np.bool_]:
+    """Return (rows,) whether a row has a score and its polarity is within the band."""
+    found = is_neutral(polarity(scores.probabilities, sides), band)
+    found &= scores.status == SCORED
+    return found
+
+
 def _listed(labels: Sequence[str]) -> str:
     return ", ".join(map(printable, labels[:6]))
 
@@ -122,7 +129,7 @@ class NeutralTally:
     def add(self, scores: Scores, gold: NDArray[np.int64] | None) -> None:
         """Count a finished chunk; `gold` (rows,) are label numbers, below 0 where there is none."""
         scored = scores.status == SCORED
-        neutral = scored & is_neutral(polarity(scores.probabilities, self._sides), self._band)
+        neutral = neutral_rows(scores, self._sides, self._band)
         self._by_label += count(scores.winners[neutral], len(self._labels))
         if gold is not None:
             judged = scored & (gold >= 0)

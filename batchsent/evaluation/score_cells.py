@@ -1,6 +1,6 @@
 """Rows counted by the label given and the bin of its probability, streamed in constant memory.
 
-Held-out rows and a dump are counted alike, to be held against each other. A cell is one label and
+Held-out rows and a dump are counted alike, to be compared with each other. A cell is one label and
 one bin; the counts of all cells give the share of each label, and the rows above each of EDGES.
 """
 

@@ -177,6 +177,21 @@ def text_columns_of_run(output: str) -> TextColumns | None:
         return None
 
 
+def prefix_of_run(output: str, columns: Sequence[str], given: str) -> str:
+    """Return what the names of the columns that a run added begin with.
+
+    It is what was `given`; else what the summary beside the output says, where the output has such
+    `columns`.
+    """
+    if given:
+        return given
+    try:
+        found = read(f"{output}.summary.json")["run"]["options"]["prefix"]
+    except (InputError, LookupError, TypeError):
+        return given
+    return found if isinstance(found, str) and f"{found}label" in columns else given
+
+
 @contextmanager
 def as_input_error(what: str = "the summary", command: str = "batchsent batch") -> Iterator[None]:
     """Turn the errors of a damaged document inside the block into InputError."""

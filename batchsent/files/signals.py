@@ -1,13 +1,14 @@
 """What stops a run with its work kept: the first signal, and the end of its time.
 
-A second SIGINT ends it at once.
+A second SIGINT ends it at once. A second SIGTERM does not: `timeout` sends two, one to the process
+and one to its group.
 """
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,6 +16,9 @@ from batchsent.errors import Interrupted, TimeUp
 from batchsent.files.deadline import Deadline
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+STOPPING = b"\nstopping once the work in hand is done; Ctrl-C again ends at once\n"
 
 
 class Signals:
@@ -61,6 +65,8 @@ class Signals:
         self.received = number
         if not self._deferred:
             self.raise_if_received()
+        elif number == signal.SIGINT:
+            say_that_it_stops()
 
     def stop(self) -> bool:
         """Tell whether a signal came or the time is up; may be called in any thread."""
@@ -99,3 +105,10 @@ class Signals:
             self._deferred -= 1
         if not self._deferred:
             self.raise_if_received()
+
+
+def say_that_it_stops() -> None:
+    """Tell the person who pressed Ctrl-C that it was noticed; a log or a pipe gets nothing here."""
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, STOPPING)

@@ -103,10 +103,18 @@ def table_chunks(
     texts: TableTexts | None,
     gold: int | None,
     columns: Sequence[str],
+    extension: tuple[str, str] | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the chunks of a source whose rows come as tables; `gold` is a position."""
+    """Yield the chunks of a source whose rows come as tables.
+
+    `gold` is a position, `extension` name and value of a column that the tables get.
+    """
     start = 0
-    for table in tables:
+    for read in tables:
+        table = read
+        if extension is not None:
+            name, value = extension
+            table = read.append_column(name, pa.repeat(pa.scalar(value), read.num_rows))
         carried = TableRows(table)
         yield Chunk(
             start_row=start,
@@ -118,7 +126,21 @@ def table_chunks(
         start += table.num_rows
 
 
-class ArrowSource(SameColumns):
+class TypedSource(SameColumns):
+    """A source whose rows come as Arrow tables."""
+
+    columns: list[str]
+    schema: pa.Schema
+    _extension: tuple[str, str] | None = None  # name and value of the column of `extend`
+
+    def extend(self, column: str, value: str) -> None:
+        """Add a column of text that has the same value in every row."""
+        self._extension = column, value
+        self.columns = [*self.columns, column]
+        self.schema = self.schema.append(pa.field(column, pa.string()))
+
+
+class ArrowSource(TypedSource):
     """An Arrow IPC stream whose schema has been read."""
 
     format = "arrow"
@@ -182,8 +204,8 @@ class ArrowSource(SameColumns):
         Raises InputError for a damaged stream.
         """
         options = self._options
-        tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self._texts, self._gold, columns)
+        tables = rechunk(self._batches(), self._reader.schema, options.chunk_rows, options.limit)
+        return table_chunks(tables, self, self._texts, self._gold, columns, self._extension)
 
     def facts(self) -> dict[str, Any]:
         """Return the input section of the summary."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from batchsent.formats.reading import ReadOptions, Sink, Source
+    from batchsent.formats.reading import FileSource, ReadOptions, Sink, Source
     from batchsent.formats.streams import InputStream, OutputFile
     from batchsent.formats.text_names import Usual
 
@@ -28,7 +28,7 @@ class OpenSource(Protocol):
         *,
         needs_text: bool,
         usual: "Usual | None",
-    ) -> "Source":
+    ) -> "FileSource":
         """Read the header from the start of a stream and find the columns.
 
         The source closes the stream. Without `needs_text` a file without a known text column is

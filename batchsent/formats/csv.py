@@ -34,6 +34,7 @@ from batchsent.formats.text_names import (
     joint_of,
     with_usual,
 )
+from batchsent.text import visible
 from batchsent.text_columns import TextColumns, join_texts
 
 
@@ -78,6 +79,8 @@ class CsvSource(SameColumns):
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
+        # The field of `extend` with the delimiter before it, and the line end of the file.
+        self._extension: tuple[bytes, bytes] | None = None
 
     def _begin(self) -> Records:
         """Read the start of the stream up to its first records, and return these.
@@ -162,6 +165,30 @@ class CsvSource(SameColumns):
         self.text_columns = TextColumns(names, joint_of(options, len(names)))
         self._text_positions = found
 
+    def raw(self, value: str) -> bytes:
+        """Return a value as a field of this file. Raises UsageError where its encoding has none."""
+        try:
+            return self.dialect.quote(value.encode(self._bytes_encoding))
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{visible(value)} cannot be written in {self._bytes_encoding}",
+                hint="convert the input to utf-8",
+            ) from error
+
+    def extend(self, column: str, value: str) -> None:
+        """Add a column that has the same value in every row; its last row gets a line end too."""
+        example = self._first if self.header is None else self.header
+        line_end = b""
+        if len(example):
+            line_end = example.data[example.ends[0] : example.line_ends[0]]
+        line_end = line_end or b"\n"
+        delimiter = self.dialect.delimiter
+        if self.header is not None:
+            self.header = self.header.with_field(delimiter + self.raw(column), line_end)
+        self.columns = [*self.columns, column]
+        self.schema = self.schema.append(pa.field(column, pa.string()))
+        self._extension = delimiter + self.raw(value), line_end
+
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order, with the cells of `columns`.
 
@@ -170,6 +197,8 @@ class CsvSource(SameColumns):
         start = 0
         for pieces in cut(self._pieces(), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Records)]
+            if self._extension is not None:
+                runs = [run.with_field(*self._extension) for run in runs]
             carried = CsvRows(tuple(runs), self._cells_decoder)
             chunk = Chunk(
                 start_row=start,

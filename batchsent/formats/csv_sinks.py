@@ -10,22 +10,21 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from batchsent.chunk import Chunk
-from batchsent.errors import UsageError
 from batchsent.formats.csv import CsvSource
 from batchsent.formats.csv_rows import CsvRows
 from batchsent.formats.csv_types import as_csv_type
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.records import Dialect, Records
 from batchsent.formats.streams import WIDE, Compressed, OutputFile
-from batchsent.text import visible
 
 
 def open_csv_sink(
     file: OutputFile, path: str, source: Source, added: pa.Schema, *, tabs: bool
 ) -> Sink:
     """Return the sink that copies bytes where both sides are written alike, else values."""
-    if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
-        return CopySink(file, path, source, added)
+    first = source.first
+    if isinstance(first, CsvSource) and tabs == (first.dialect.delimiter == b"\t"):
+        return CopySink(file, path, first, added)
     return ValueSink(file, path, source, added, tabs=tabs)
 
 
@@ -34,8 +33,7 @@ class CopySink:
 
     def __init__(self, file: OutputFile, path: str, source: CsvSource, added: pa.Schema) -> None:
         self._file = Compressed(file, path)
-        self._dialect = source.dialect
-        self._encoding = "utf-8" if source.encoding in WIDE else source.encoding
+        self._dialect, self._raw = source.dialect, source.raw
         self._wide = source.encoding if source.encoding in WIDE else None
         self._write(source.preamble)
         if source.header is not None:
@@ -44,16 +42,6 @@ class CopySink:
 
     def _write(self, data: bytes) -> None:
         self._file.write(data if self._wide is None else data.decode("utf-8").encode(self._wide))
-
-    def _raw(self, value: str) -> bytes:
-        """Return a new value as a field of this file."""
-        try:
-            return self._dialect.quote(value.encode(self._encoding))
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"{visible(value)} cannot be written in {self._encoding}",
-                hint="convert the input to utf-8",
-            ) from error
 
     def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
         """Write the rows of a chunk with the added columns after the user's."""

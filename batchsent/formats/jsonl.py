@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from batchsent.formats.jsonl_rows import (
     decoded,
     is_text,
     jq_hint,
+    with_member,
 )
 from batchsent.formats.lines import Lines, split_lines
 from batchsent.formats.reading import (
@@ -88,6 +89,7 @@ class JsonLinesSource:
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
         self._invalid = 0
+        self._extension: tuple[str, str] | None = None  # name and value of the member of `extend`
         self._runs = self._begin()
 
     def _head(self) -> tuple[bytes, bool]:
@@ -137,12 +139,13 @@ class JsonLinesSource:
         if len(head) > self._longest_line:
             raise InputError(
                 f"{self.name}, line 1: a record longer than {self._longest_line:,} bytes",
-                hint="objects stand on one line each",
+                hint="write each object on one line",
             )
         found = "there are only blank lines" if head else "empty input"
         raise InputError(
             f"{self.name}: {found}",
-            hint="a line with an object, at least, is expected",
+            hint="without a line there are no columns: at least one object is needed, such as "
+            '{"text": "..."}',
         )
 
     def _find_texts(
@@ -207,11 +210,30 @@ class JsonLinesSource:
             name=self.name,
         )
 
+    @property
+    def first(self) -> Self:
+        """The source itself: it reads one file."""
+        return self
+
+    def extend(self, column: str, value: str) -> None:
+        """Add a member that has the same value in every line; the last line gets its end too."""
+        self._extension = column, value
+        self._names = (*self._names, column)
+        self.columns = [*self.columns, column]
+        self.schema = self.schema.append(pa.field(column, pa.string()))
+
+    def take_columns_of(self, other: "JsonLinesSource") -> None:
+        """Have the columns of another source: a member that is none of them has no column."""
+        gold = None if self._gold is None else self.columns[self._gold]
+        self._names, self.columns, self.schema = other._names, other.columns, other.schema
+        if gold is not None:
+            self._gold = self.columns.index(gold)
+
     def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
         """Take rows that an output cannot hold as bad rows, before any row is read."""
         self._checks = replace(
             self._checks,
-            added=frozenset(added),
+            added=frozenset(added) | frozenset(self._extension[:1] if self._extension else ()),
             columns=frozenset(self._names) if fixed_columns else None,
         )
 
@@ -228,6 +250,8 @@ class JsonLinesSource:
         kept.update(member.path[0] for member in self._text_members)
         for pieces in cut(self._pieces(frozenset(kept)), self._options.chunk_rows):
             runs = [piece for piece in pieces if isinstance(piece, Lines)]
+            if self._extension is not None:
+                runs = [with_member(run, *self._extension) for run in runs]
             carried = JsonRows(tuple(runs), self._names, frozenset(kept))
             chunk = Chunk(
                 start_row=start,

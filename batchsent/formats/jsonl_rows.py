@@ -10,7 +10,8 @@ import pyarrow as pa
 from batchsent.chunk import Reject
 from batchsent.formats.bad_rows import BadRow, or_leave_out, sort_out
 from batchsent.formats.json_members import KINDS, BadLine, Number, member_texts, read_object
-from batchsent.formats.lines import Lines
+from batchsent.formats.json_values import quote
+from batchsent.formats.lines import Lines, insert, split_lines
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.text_chunks import take_rows
 from batchsent.text import printable, without_surrogates
@@ -198,3 +199,12 @@ def cell(row: Row, name: str, raw: bytes) -> str | None:
         return "true" if value else "false"
     # An object or an array, as it stands in the line.
     return member_texts(raw.decode("utf-8", "replace"))[name]
+
+
+def with_member(run: Lines, name: str, value: str) -> Lines:
+    """Return lines with one member more, a string; the last of them gets a line end."""
+    data = insert(run, [f"{quote(name)}: {quote(value)}"] * len(run))
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    lines = split_lines(data, at_end=True, first_line=run.line(run.begin))
+    return replace(lines, members=tuple({**row, name: value} for row in run.members))

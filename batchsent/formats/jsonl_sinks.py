@@ -4,17 +4,15 @@ Rows of other formats are written as objects of their values.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
-from batchsent.formats.json_members import closing_brace, has_members
 from batchsent.formats.json_values import joined_members
 from batchsent.formats.jsonl import JsonLinesSource
 from batchsent.formats.jsonl_rows import JsonRows
-from batchsent.formats.lines import Lines
+from batchsent.formats.lines import insert
 from batchsent.formats.reading import Sink, Source
 from batchsent.formats.streams import Compressed, OutputFile
 from batchsent.text import printable
@@ -25,8 +23,8 @@ def open_jsonl_sink(file: OutputFile, path: str, source: Source, added: pa.Schem
 
     Raises UsageError for columns of the same name.
     """
-    if isinstance(source, JsonLinesSource):
-        return CopySink(file, path, source)
+    if isinstance(source.first, JsonLinesSource):
+        return CopySink(file, path, source.first)
     repeated = [name for name, count in Counter(source.columns).items() if count > 1]
     if repeated:
         raise UsageError(
@@ -56,19 +54,6 @@ class CopySink:
     def finish(self) -> None:
         """Write what the compressor holds back."""
         self._file.finish()
-
-
-def insert(run: Lines, members: Iterable[str]) -> bytes:
-    """Return the bytes of a run with members, given as text, at the end of each line's object."""
-    data, at = run.data, run.begin
-    pieces: list[bytes] = []
-    for start, raw, new in zip(run.starts.tolist(), run.fields(0), members, strict=True):
-        brace = closing_brace(raw)
-        comma = ", " if has_members(raw, brace) else ""
-        pieces += (data[at : start + brace], (comma + new).encode())
-        at = start + brace
-    pieces.append(data[at : run.stop])
-    return b"".join(pieces)
 
 
 class ValueSink:

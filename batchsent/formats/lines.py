@@ -1,10 +1,12 @@
 """Lines of a file as records of one field each: how JSON lines are read and copied."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
+from batchsent.formats.json_members import closing_brace, has_members
 from batchsent.formats.records import Records
 
 LF, CR = 10, 13
@@ -60,3 +62,16 @@ def split_lines(data: bytes, *, at_end: bool, first_byte: int = 0, first_line: i
         first_byte=first_byte,
         first_line=first_line,
     )
+
+
+def insert(run: Lines, members: Iterable[str]) -> bytes:
+    """Return the bytes of a run with members, given as text, at the end of each line's object."""
+    data, at = run.data, run.begin
+    pieces: list[bytes] = []
+    for start, raw, new in zip(run.starts.tolist(), run.fields(0), members, strict=True):
+        brace = closing_brace(raw)
+        comma = ", " if has_members(raw, brace) else ""
+        pieces += (data[at : start + brace], (comma + new).encode())
+        at = start + brace
+    pieces.append(data[at : run.stop])
+    return b"".join(pieces)

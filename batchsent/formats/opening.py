@@ -12,7 +12,7 @@ import pyarrow as pa
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import is_folder
 from batchsent.formats.catalog import FORMATS, SUFFIXES, Format, recognize
-from batchsent.formats.reading import READING_CSV, ReadOptions, Rows, Sink, Source
+from batchsent.formats.reading import READING_CSV, FileSource, ReadOptions, Rows, Sink, Source
 from batchsent.formats.streams import (
     COMPRESSIONS,
     InputStream,
@@ -61,7 +61,7 @@ def open_source(
     gold_column: str | None = None,
     needs_text: bool = True,
     usual: Usual | None = None,
-) -> Source:
+) -> FileSource:
     """Open an input (a path, a URL, `-` for stdin), read its header and find its columns.
 
     Without `needs_text` a file without a known text column is opened too: its texts are None.

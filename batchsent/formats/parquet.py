@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from batchsent.chunk import Chunk
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.arrow import (
+    TypedSource,
     joined_schema,
     joined_table,
     rechunk,
@@ -21,7 +22,6 @@ from batchsent.formats.arrow import (
 from batchsent.formats.objects import RangedFile, find_object
 from batchsent.formats.reading import (
     ReadOptions,
-    SameColumns,
     Source,
     Structure,
     facts_of,
@@ -57,7 +57,7 @@ WRITTEN_CODECS = ("NONE", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4")
 LZ4_RAW = "LZ4"
 
 
-class ParquetSource(SameColumns):
+class ParquetSource(TypedSource):
     """A Parquet file whose footer has been read."""
 
     format = "parquet"
@@ -166,6 +166,8 @@ class ParquetSource(SameColumns):
         for column in (group.column(n) for n in range(group.num_columns)):
             codec = "NONE" if column.compression == "UNCOMPRESSED" else column.compression
             found[column.path_in_schema] = codec if codec in WRITTEN_CODECS else LZ4_RAW
+        if self._extension is not None and found:
+            found[self._extension[0]] = next(iter(found.values()))
         return found
 
     def _deprecated_codecs(self) -> list[str]:
@@ -191,8 +193,9 @@ class ParquetSource(SameColumns):
         Raises InputError for a damaged page.
         """
         options = self._options
-        tables = rechunk(self._batches(), self.schema, options.chunk_rows, options.limit)
-        return table_chunks(tables, self, self._texts, self._gold, columns)
+        read = self._file.schema_arrow
+        tables = rechunk(self._batches(), read, options.chunk_rows, options.limit)
+        return table_chunks(tables, self, self._texts, self._gold, columns, self._extension)
 
     def check(self, utf8_columns: list[str]) -> Structure:
         """Return the rows that will be read, by the footer, and no bad rows.
@@ -200,7 +203,8 @@ class ParquetSource(SameColumns):
         Parquet does not enforce UTF-8: the columns named are read to see. Raises InputError that
         names the first row and column where text is not UTF-8.
         """
-        self._check_utf8(utf8_columns)
+        there = set(self._file.schema_arrow.names)
+        self._check_utf8([column for column in utf8_columns if column in there])
         limit = self._options.limit
         return Structure(self.rows if limit is None else min(self.rows, limit), 0, None)
 
@@ -291,7 +295,8 @@ class ParquetSink:
     def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
         self._source_schema = source.schema
         repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
-        if repeated and not isinstance(source, ParquetSource):
+        first = source.first
+        if repeated and not isinstance(first, ParquetSource):
             raise UsageError(
                 f"{source.name} has more than one column called {list_columns(repeated)}, which "
                 "few read from Parquet",
@@ -300,8 +305,8 @@ class ParquetSink:
         self._schema = joined_schema(source.schema, added)
         self._groups = iter(source.row_groups) if isinstance(source, ParquetSource) else None
         codecs: Any = "snappy"
-        if isinstance(source, ParquetSource) and source.codecs:
-            codecs = source.codecs | dict.fromkeys(added.names, next(iter(source.codecs.values())))
+        if isinstance(first, ParquetSource) and first.codecs:
+            codecs = first.codecs | dict.fromkeys(added.names, next(iter(first.codecs.values())))
         try:
             self._writer = pq.ParquetWriter(
                 pa.PythonFile(file, mode="w"), self._schema, compression=codecs

@@ -4,7 +4,7 @@ import difflib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
@@ -166,6 +166,10 @@ class Source(Rows, Protocol):
     # what a store says that tells the object from a changed one; None for files and pipes
     version: str | None
 
+    @property
+    def first(self) -> "FileSource":
+        """The source of the first of several files; itself where it reads one."""
+
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows once, in order; the chunks depend on the content and the options alone.
 
@@ -190,8 +194,20 @@ class Source(Rows, Protocol):
         """
 
 
+class FileSource(Source, Protocol):
+    """An opened input that is one file, object or pipe."""
+
+    def extend(self, column: str, value: str) -> None:
+        """Add a column after the others, before any row is read: it has `value` in every row."""
+
+
 class SameColumns:
-    """A source whose rows all have the columns of its header."""
+    """A source of one file, whose rows all have the columns of its header."""
+
+    @property
+    def first(self) -> Self:
+        """The source itself: it reads one file."""
+        return self
 
     def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
         """Do nothing: `check_new_columns` has refused what does not fit."""

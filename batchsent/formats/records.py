@@ -159,6 +159,43 @@ class Records:
         """Return the line that an offset lies on, counted from 1."""
         return self.first_line + count_lines(self.data[:offset])
 
+    def with_field(self, raw: bytes, line_end: bytes) -> Self:
+        """Return the records with one field more at the end of each.
+
+        `raw` is the field with the delimiter before it; a last record without a line end gets
+        `line_end`.
+        """
+        rows, width = len(self), len(raw)
+        if not rows:
+            return self
+        data, at = self.data, self.begin
+        pieces: list[bytes] = []
+        for end in self.ends.tolist():
+            pieces += (data[at:end], raw)
+            at = end
+        pieces.append(data[at : self.stop] if self.stop > at else line_end)
+        whole = b"".join(pieces)
+        # Record n moves by the n fields before it, and all by the bytes before the run.
+        moved = width * np.arange(rows) - self.begin
+        counts = self.field_counts
+        inner = self.field_ends[self.field_offsets[0] : self.field_offsets[-1]]
+        ends = self.ends + moved + width
+        line_ends = self.line_ends + moved + width
+        line_ends[-1] = max(line_ends[-1], ends[-1] + (len(line_end) if self.stop == at else 0))
+        return replace(
+            self,
+            data=whole,
+            begin=0,
+            stop=len(whole),
+            starts=self.starts + moved,
+            ends=ends,
+            line_ends=line_ends,
+            field_offsets=np.append(0, np.cumsum(counts + 1)),
+            field_ends=np.insert(inner + np.repeat(moved, counts), np.cumsum(counts), ends),
+            first_byte=self.first_byte + self.begin,
+            first_line=self.line(self.begin),
+        )
+
 
 def count_lines(data: bytes) -> int:
     """Count line ends: LF, CR LF or a lone CR."""

@@ -61,7 +61,7 @@ class ScoredOutput:
         document = summary.document
         if document["status"] != "complete":
             raise InputError(
-                f"{printable(summary.path)} is that of a run that did not finish", hint=hint
+                f"{printable(summary.path)} is the summary of a run that did not finish", hint=hint
             )
         try:
             (data,) = (entry for entry in document["outputs"] if entry["role"] == "data")

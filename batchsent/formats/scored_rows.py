@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import Chunk
 from batchsent.errors import InputError, UsageError
-from batchsent.evaluation.summary import text_columns_of_run
+from batchsent.evaluation.summary import prefix_of_run, text_columns_of_run
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import ReadOptions, Source, find_column
 from batchsent.formats.scored_columns import BadCell, NeutralRows, label_texts, probabilities
@@ -73,6 +73,7 @@ class ScoredFile:
             )
         self.source = open_source(path, options, usual=lambda: text_columns_of_run(path))
         self.name, self._found = self.source.name, set[str]()
+        prefix = prefix_of_run(path, self.source.columns, prefix)
         self._label, self._score = prefix + "label", prefix + "score"
         self._polarity = prefix + "polarity"
         self._neutral = NeutralRows() if self._polarity in self.source.columns else None

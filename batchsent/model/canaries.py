@@ -127,7 +127,7 @@ def _parse(document: Mapping[str, Any], labels: Sequence[str]) -> Canaries:
     if not 0 < len(texts) == len(rows) <= TEXTS_MOST or len(labels) > LABELS_MOST:
         raise ValueError(f"it has {len(texts)} texts and {len(rows)} rows of logits")
     if not all(isinstance(text, str) and len(text) <= CHARACTERS_MOST for text in texts):
-        raise ValueError("a text of it is none, or too long")
+        raise ValueError("one of its texts is missing or too long")
     if document["labels"] != list(labels):
         raise ValueError("it is about other labels than the model's")
     logits = np.full((len(texts), len(labels)), np.nan)

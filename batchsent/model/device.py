@@ -8,7 +8,7 @@ from typing import Any
 
 from batchsent.errors import BatchsentError, DeviceError, UsageError
 from batchsent.memory import check_room, shortage
-from batchsent.model.cpu import has_fast_bfloat16
+from batchsent.model.cpu import bound_kernel_caches, has_fast_bfloat16
 from batchsent.model.int8 import has_int8, require_int8
 from batchsent.model.nvidia import (
     DriverFiles,
@@ -278,6 +278,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def _import_torch() -> Any:
+    bound_kernel_caches()
     try:
         import torch
     except (ImportError, OSError, MemoryError) as error:

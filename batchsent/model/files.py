@@ -149,7 +149,7 @@ def read_own_json(
         found = parse(document)
         weights = document["weights_sha256"]
         if weights is not None and not isinstance(weights, str):
-            raise TypeError("weights_sha256 is no text")
+            raise TypeError("weights_sha256 is not text")
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{name} is damaged: {printable(error)[:200]}", hint=hint) from error
     if None not in {weights, weights_sha256} and weights != weights_sha256:

@@ -40,7 +40,7 @@ def read_labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     if doubles:
         raise ModelError(
             f"{where}: the label name {printable(repr(doubles[0]))} is that of several outputs",
-            hint="give every label in id2label a name of its own",
+            hint="give each label in id2label another name",
         )
     return labels
 

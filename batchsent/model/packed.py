@@ -18,6 +18,11 @@ from batchsent.model.batches import Shape
 from batchsent.model.early_exit import EarlyExit
 from batchsent.model.weights import EncoderWeights, Layer
 
+# On a CPU the part of a block that treats tokens one by one runs over so many numbers at a time:
+# 1,024 tokens of the embedded model. Its widest states then take 6 MB instead of 25, and a run of
+# IMDB reviews 160 MB less, at the same speed.
+SLICE_VALUES = 1_024 * 384
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -248,6 +253,21 @@ class FeedForward:
 
     def run(self, attended: Any, states: Any) -> Any:
         """Return (tokens, width)."""
+        import torch
+
+        tokens = len(states)
+        if states.is_cpu:
+            tokens = max(1, SLICE_VALUES // states.shape[1])
+        if len(states) <= tokens:
+            return self._run_slice(attended, states)
+        result = torch.empty_like(states)
+        for start in range(0, len(states), tokens):
+            here = slice(start, start + tokens)
+            result[here] = self._run_slice(attended[here], states[here])
+        return result
+
+    def _run_slice(self, attended: Any, states: Any) -> Any:
+        """Return (tokens, width) of some of the tokens."""
         states = self.attention_norm(self.attention_output(attended).add_(states))
         return self.output_norm(self.output(self.intermediate(states)).add_(states))
 

@@ -228,6 +228,6 @@ def find_special_tokens(backend: Any) -> SpecialTokens:
 def unknown_special_tokens() -> ModelError:
     """Return the error for special tokens that do not stand around the text."""
     return ModelError(
-        "the special tokens of the model's tokenizer do not stand before and after the text",
+        "the special tokens of the model's tokenizer are not before and after the text",
         hint="choose a model with a BERT, RoBERTa or SentencePiece tokenizer",
     )

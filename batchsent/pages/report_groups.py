@@ -41,6 +41,7 @@ def groups_content(document: Document, link: str | None) -> dict[str, Any] | Non
         "width": "two" if len(shown) + judged <= 2 else "many",
         "start": start,
         "unsure": document["predictions"]["unsure_below"] is not None,
+        "neutral": "neutral" in entries[0],
         "rows": [_row(entry, labels, shown, start) for entry in entries],
     }
 

@@ -23,6 +23,12 @@ MEASURED = (
     ("eval_mcc", "Matthews correlation"),
 )
 
+# What the page and the card say of a training that changed no weight.
+KEPT_BASE = (
+    "What was learned from {rows:,} rows was not clearly better than the base model on the rows "
+    "held out: these are the base model's weights, and it gives the base model's scores."
+)
+
 Document = Mapping[str, Any]
 Line = tuple[list[float], list[float]]
 
@@ -128,6 +134,14 @@ def _labels(document: Document) -> list[dict[str, Any]]:
 
 
 def _notes(document: Document) -> list[str]:
+    """Say what a reader should know first of the weights and of the figures."""
+    kept = []
+    if document["training"].get("kept_base"):
+        kept = [KEPT_BASE.format(rows=document["data"]["train"]["rows"])]
+    return [*kept, *_about_seen(document)]
+
+
+def _about_seen(document: Document) -> list[str]:
     """Say how far the figures on all rows can be believed, where the base has seen some of them."""
     seen, rows = document.get("seen"), document["data"]["eval"]["rows"]
     if seen is None or not seen["rows"]:

@@ -47,7 +47,9 @@ from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
+from batchsent.formats.dumps import Dump
 from batchsent.formats.known_texts import KnownTexts
+from batchsent.formats.several import SeveralSource
 from batchsent.formats.text_names import chosen_by_model
 from batchsent.memory import memory_errors
 from batchsent.model.calibration import calibrated
@@ -78,10 +80,11 @@ from batchsent.run.summary_sections import (
 )
 from batchsent.run.writing import RunFiles
 from batchsent.text import printable
+from batchsent.text_columns import TextColumns
 
 
 class Run:
-    """One input, one output."""
+    """One input, or several files that are read as one, and one output."""
 
     def __init__(
         self,
@@ -92,10 +95,14 @@ class Run:
         reporter: Reporter,
         signals: Signals,
         position: tuple[int, int] = (1, 1),
+        files: tuple[Dump, ...] = (),
     ) -> None:
-        """Take what the run needs; it is number n of m inputs (`position`)."""
+        """Take what the run needs; it is number n of m inputs (`position`).
+
+        With `files` these are the input, and `input_path` what they are called together.
+        """
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
-        self.paths = RunPaths.of(input_path, output_path, options)
+        self.paths = RunPaths.of(input_path, output_path, options, files)
         self.position = position
         self.id = uuid.uuid4().hex
         self.name = "stdin" if input_path == "-" else printable(input_path)
@@ -157,12 +164,7 @@ class Run:
         """
         options = self.options
         self.reporter.stage(f"checking {self.name}")
-        source = open_source(
-            self.paths.input,
-            options,
-            gold_column=options.gold or options.gold_stars,
-            usual=lambda: self.models.identity().text_columns,
-        )
+        source = self.open()
         try:
             options = self.options = self.with_text_of(source)
             plan = prepare(source, self.models, options, self.paths, self.clock)
@@ -196,6 +198,21 @@ class Run:
                 raise
         finally:
             source.close()
+
+    def open(self) -> Source:
+        """Open the input. Raises InputError and UsageError."""
+        options, files = self.options, self.paths.files
+        gold = options.gold or options.gold_stars
+
+        def usual() -> TextColumns | None:
+            return self.models.identity().text_columns
+
+        if not files:
+            return open_source(self.paths.input, options, gold_column=gold, usual=usual)
+        assert options.source_column is not None
+        return SeveralSource(
+            files, self.name, options.source_column, options, gold_column=gold, usual=usual
+        )
 
     def describe_kept(self, plan: RunPlan, parts: Parts | None) -> str:
         """Return how much of the input is scored where a run stops."""
@@ -383,7 +400,7 @@ class Run:
         self.check_bad_rows(sections["rows"]["read"])
         check_result(sections, self.paths)
         if plan.checked:
-            ensure_unchanged(self.paths.input, plan.checked)
+            ensure_unchanged(plan.checked)
         if parts and parts.mismatched:
             self.reporter.warning(
                 "the input is not what the earlier run read: only unchanged chunks keep "

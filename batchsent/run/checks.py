@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         )
     if (options.stop_after or options.stop_at) and paths.target is None:
         raise UsageError(
-            "--stop-after and --stop-at require an output file: what went into a pipe cannot be "
-            "gone on with",
+            "--stop-after and --stop-at require an output file: a run into a pipe cannot be "
+            "resumed",
             hint="write to a file: -o FILE",
         )
     if (options.group_by or options.disagreements) and paths.data is None:
@@ -100,6 +101,9 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
     over_budget(options.max_bad_rows, 0, 1)
 
 
+Stamp = tuple[int, int, int]  # inode, size and time of change
+
+
 @dataclass(frozen=True)
 class Checked:
     """An input that has been read once for its structure alone."""
@@ -108,7 +112,7 @@ class Checked:
     bad_rows: int
     bytes: int
     sha256: str
-    stamp: tuple[int, int, int]  # inode, size and time of change: whether it is still the same file
+    stamps: dict[str, Stamp]  # by path: whether it is still the same file
 
 
 def can_be_read_again(path: str) -> bool:
@@ -116,35 +120,37 @@ def can_be_read_again(path: str) -> bool:
     return path != "-" and not is_url(path) and Path(path).is_file()
 
 
-def check_input(path: str, source: Source, decoded: list[str]) -> Checked | None:
-    """Read a regular file for its structure; None for a pipe and for an object of a store.
+def check_input(paths: Sequence[str], source: Source, decoded: list[str]) -> Checked | None:
+    """Read regular files for their structure; None for a pipe and for an object of a store.
 
-    The source that was opened of it is read from its first row afterwards.
+    The source that was opened of them is read from its first row afterwards.
 
     In the columns `decoded` of a Parquet file all text must be UTF-8. Raises InputError for a row
     that cannot be taken (unless bad rows are to be rejected): within seconds instead of after hours
     of scoring.
     """
-    if not can_be_read_again(path):
+    if not all(map(can_be_read_again, paths)):
         return None
-    before = stamp(path)
+    stamps = {path: stamp(path) for path in paths}
     found = source.check(decoded)
     # A source that is read from end to end has hashed its bytes on the way.
-    sha256 = found.sha256 or sha256_of(Path(path))
-    checked = Checked(found.rows, found.bad_rows, before[1], sha256, before)
-    ensure_unchanged(path, checked)
+    sha256 = found.sha256 or sha256_of(Path(paths[0]))
+    size = sum(size for _, size, _ in stamps.values())
+    checked = Checked(found.rows, found.bad_rows, size, sha256, stamps)
+    ensure_unchanged(checked)
     return checked
 
 
-def ensure_unchanged(path: str, checked: Checked) -> None:
-    """Raise InputError if the file is no longer the one that was checked."""
-    try:
-        same = stamp(path) == checked.stamp
-    except OSError:
-        same = False
-    if not same:
-        raise InputError(
-            f"{printable(path)} changed while it was read",
-            hint="run the command again with --restart once no program writes to it; no output was "
-            "written",
-        )
+def ensure_unchanged(checked: Checked) -> None:
+    """Raise InputError if a file is no longer the one that was checked."""
+    for path, before in checked.stamps.items():
+        try:
+            same = stamp(path) == before
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                f"{printable(path)} changed while it was read",
+                hint="run the command again with --restart once no program writes to it; no "
+                "output was written",
+            )

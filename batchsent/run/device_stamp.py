@@ -12,7 +12,11 @@ DEVICE_FACTS = ("name", "description", "capability", "path", "batch_tokens", "to
 
 def stamp_of(scorer: Scorer) -> dict[str, Any]:
     """Return the stamp of the scores that a model computes; equal stamps mean equal bytes."""
-    facts = scorer.facts()
+    return stamp_of_facts(scorer.facts())
+
+
+def stamp_of_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the stamp of the scores of a model, by its sections "model" and "device"."""
     stamp = {name: facts["device"].get(name) for name in DEVICE_FACTS}
     return stamp | {"precision": facts["model"].get("precision")}
 

@@ -16,6 +16,7 @@ from batchsent.run.paths import RunPaths
 from batchsent.text import printable
 
 SCHEMA = "batchsent.dumps/1"
+INTO_ONE = "add --source-column source to write one file, with the path of each row's input"
 
 
 def plan_outputs(
@@ -70,12 +71,13 @@ def check_output_folder(folder: Path, output: str) -> None:
     if exists(folder) and not is_folder(folder):
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is a file",
-            hint="name a folder with -o",
+            hint=f"name a folder with -o, or {INTO_ONE}",
         )
     if not exists(folder) and not output.endswith("/") and has_format(output, "output"):
         raise UsageError(
             f"several inputs go into a folder, and {printable(output)} is the name of a file",
-            hint=f"name a folder with -o; -o {printable(output)}/ makes one of this name",
+            hint=f"name a folder with -o; -o {printable(output)}/ makes one of this name; or "
+            f"{INTO_ONE}",
         )
     if not is_folder(folder.parent):
         raise UsageError(

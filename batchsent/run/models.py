@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class OneModel:
         self._identity: ModelIdentity | None = None
         self._scorer: Scorer | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process looks at the model's files itself.
+        return type(self), (self._options,)
+
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it. Raises ModelError."""
         if self._identity is None:
@@ -55,6 +59,22 @@ class OneModel:
         if self._scorer is None:
             self._scorer = open_scorer(self.identity(), self._options)
         return self._scorer
+
+
+class ThreadSafeModel(OneModel):
+    """The model that the options name, for all threads of a process."""
+
+    def __init__(self, options: NamedModelOptions) -> None:
+        super().__init__(options)
+        self._lock = threading.Lock()
+        self._shared: SharedScorer | None = None
+
+    def open(self) -> Scorer:
+        """Load the model, once. Raises ModelError or DeviceError."""
+        with self._lock:
+            if self._shared is None:
+                self._shared = SharedScorer(cast(ModelScorer, super().open()))
+            return self._shared
 
 
 class OpenModel:
@@ -117,8 +137,14 @@ def describe(scorer: Scorer) -> list[str]:
     model_line = f"model {printable(model.get('source'))} ({labels})"
     if model.get("source") == EMBEDDED:
         model_line += ", which comes with batchsent; --model names another"
+    lines = [model_line]
+    if rule := model.get("early_exit"):
+        lines.append(
+            f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
+            f"{rule['layer']} layers skips the others"
+        )
     device_line = (
         f"device {printable(device.get('description', device.get('name')))}; "
         f"precision {model.get('precision')} ({model.get('precision_reason')})"
     )
-    return [model_line, device_line]
+    return [*lines, device_line]

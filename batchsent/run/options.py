@@ -97,11 +97,19 @@ class BatchOptions(OutputOptions, StreamOptions):
     )
     reuse: tuple[str, ...] = option(
         (),
-        "Take the scores of all rows whose text stands in this output of an earlier run with the "
+        "Take the scores of all rows whose text is in this output of an earlier run with the "
         "same model and options; may be repeated.",
         metavar="OLD_OUTPUT",
         multiple=True,
         affects="nothing",
+        group="Run",
+    )
+    source_column: str | None = option(
+        None,
+        "Write several inputs into one output file, with a column of this name that has the path "
+        "of each row's input.",
+        metavar="NAME",
+        affects="writing",
         group="Run",
     )
     output_format: str | None = option(
@@ -146,7 +154,7 @@ class BatchOptions(OutputOptions, StreamOptions):
     stop_after: str | None = option(
         None,
         "Stop after so long, such as 3h, 90m or 1h30m, with the work kept (exit code 12); run the "
-        "same command again to go on.",
+        "same command again to resume.",
         metavar="DURATION",
         affects="nothing",
         group="Run",
@@ -155,6 +163,28 @@ class BatchOptions(OutputOptions, StreamOptions):
         None,
         "The same at the next such time of this machine's clock, such as 06:00.",
         metavar="HH:MM",
+        affects="nothing",
+        group="Run",
+    )
+    engine: str | None = option(
+        None,
+        "Score on the workers of a cluster: each input file on one, a single one on all.",
+        choices=("ray",),
+        affects="nothing",
+        group="Run",
+    )
+    workers: int | None = option(
+        None,
+        "Workers on the cluster [default: one for each of its GPUs, or CPUs where it has none].",
+        metavar="N",
+        minimum=1,
+        affects="nothing",
+        group="Run",
+    )
+    address: str | None = option(
+        None,
+        "The cluster [default: RAY_ADDRESS, or one on this machine for this run].",
+        metavar="auto|HOST:PORT",
         affects="nothing",
         group="Run",
     )

@@ -1,7 +1,6 @@
 """Where the files of one run are, and what may not be at these places."""
 
 import fnmatch
-import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from batchsent.errors import UsageError
 from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
 from batchsent.files.atomic import temporary_path
+from batchsent.formats.dumps import Dump
 from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
@@ -32,9 +32,17 @@ class RunPaths:
     failure: Path | None  # the summary of a run that failed
     tables: dict[str, Path]  # by role
     reused: tuple[str, ...]  # the outputs of earlier runs that are read, as they were typed
+    # the files that are read into one output; () where `input` is one
+    files: tuple[Dump, ...] = ()
 
     @classmethod
-    def of(cls, input_path: str, output_path: str, options: BatchOptions) -> "RunPaths":
+    def of(
+        cls,
+        input_path: str,
+        output_path: str,
+        options: BatchOptions,
+        files: tuple[Dump, ...] = (),
+    ) -> "RunPaths":
         """Return where the options put the files; beside the output what they do not name."""
         summary = Path(options.summary) if options.summary else None
         rejects = Path(options.rejects) if options.rejects else None
@@ -50,6 +58,7 @@ class RunPaths:
                 None,
                 {},
                 options.reuse,
+                files,
             )
         data = Path(output_path)
         target = data
@@ -66,7 +75,13 @@ class RunPaths:
             failure=path_beside(data, ".summary.failed.json"),
             tables=side_table_paths(data, options),
             reused=options.reuse,
+            files=files,
         )
+
+    @property
+    def inputs(self) -> list[str]:
+        """The paths of what is read."""
+        return [file.path for file in self.files] or [self.input]
 
     @property
     def written(self) -> dict[str, Path]:
@@ -141,8 +156,9 @@ class RunPaths:
     def _read(self) -> dict[str, Path]:
         """The files that are read, by role; not stdin, and not what a URL names."""
         found = {}
-        if self.input != "-" and not is_url(self.input):
-            found["input"] = Path(self.input)
+        for path in self.inputs:
+            if path != "-" and not is_url(path):
+                found[f"input {printable(path)}" if self.files else "input"] = Path(path)
         for path in self.reused:
             found[f"--reuse {printable(path)}"] = Path(path)
             found[f"the summary of --reuse {printable(path)}"] = Path(f"{path}.summary.json")
@@ -163,19 +179,26 @@ class RunPaths:
             check_new(path, temporary_path(final))
 
     def _check_distinct(self) -> None:
-        """Refuse two names of the same file."""
-        written = self.written.items()
-        pairs = [
-            *itertools.product(self._read.items(), written),
-            *itertools.combinations(written, 2),
-        ]
-        for (what, path), (other, taken) in pairs:
-            same = os.path.realpath(path) == os.path.realpath(taken)
-            if same or (exists(path) and exists(taken) and path.samefile(taken)):
-                raise UsageError(
-                    f"{what} and {other} are the same file",
-                    hint=f"choose another name for the {other}",
-                )
+        """Refuse to write over a file that is read, or twice to one."""
+        known = {name: what for what, path in self._read.items() for name in _identity(path)}
+        for what, path in self.written.items():
+            names = _identity(path)
+            for name in names:
+                if name in known:
+                    raise UsageError(
+                        f"{known[name]} and {what} are the same file",
+                        hint=f"choose another name for the {what}",
+                    )
+            known.update(dict.fromkeys(names, what))
+
+
+def _identity(path: Path) -> list[str | tuple[int, int]]:
+    """Return what all names of one file have in common: where links lead, device and inode."""
+    real = os.path.realpath(path)
+    if not exists(path):
+        return [real]
+    found = path.stat()
+    return [real, (found.st_dev, found.st_ino)]
 
 
 def _final(what: str, path: Path) -> Path:

@@ -22,13 +22,17 @@ class Prefetch(Generic[T]):
     """
 
     def __init__(
-        self, items: Iterable[T], depth: int = 2, stop: Callable[[], bool] | None = None
+        self,
+        items: Iterable[T],
+        depth: int = 2,
+        stop: Callable[[], bool] | None = None,
+        name: str | None = None,
     ) -> None:
         self._items = items
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
         self._closing = threading.Event()
         self._stop = stop
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

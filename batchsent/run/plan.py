@@ -1,4 +1,4 @@
-"""What is known of a run before its model is loaded: input and model, held against the options."""
+"""What is known of a run before its model is loaded: input and model, compared with the options."""
 
 import contextlib
 import dataclasses
@@ -46,6 +46,7 @@ class RunPlan:
     # what decides the scores, by the names a person knows the things by
     fingerprint: dict[str, Any]
     writing: dict[str, Any]  # the options that decide how the scores are written down
+    reuse: tuple[str, ...]  # the earlier outputs whose scores may be taken
 
     @property
     def input_is_known(self) -> bool:
@@ -106,7 +107,7 @@ def prepare(
     side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates, sides)
     with clock.busy("check"):
         decoded = columns_to_decode(paths.output, source, options.output_format)
-        checked = check_input(paths.input, source, decoded)
+        checked = check_input(paths.inputs, source, decoded)
     if checked:
         check_budget(
             options.max_bad_rows,
@@ -131,6 +132,7 @@ def prepare(
         checked=checked,
         fingerprint=deciding,
         writing=writing,
+        reuse=options.reuse,
     )
 
 

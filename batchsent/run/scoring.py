@@ -84,12 +84,12 @@ class Scoring:
         # flight than there are workers.
         in_flight = max(2, self._scorer.workers - 1)
         with contextlib.ExitStack() as stack:
-            read = Prefetch(self._clock.each("read", chunks), 2, self.stop)
+            read = Prefetch(self._clock.each("read", chunks), 2, self.stop, "read")
             stack.callback(read.close)
             stack.callback(self._scorer.drain)
-            submitted = Prefetch(self.submit(read), in_flight, self.stop)
+            submitted = Prefetch(self.submit(read), in_flight, self.stop, "tokenize")
             stack.callback(submitted.close)
-            scored = Prefetch(self.collect(submitted), 2)
+            scored = Prefetch(self.collect(submitted), 2, name="score")
             stack.callback(scored.close)
             stack.callback(self.close)
             yield scored

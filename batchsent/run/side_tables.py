@@ -2,7 +2,7 @@
 
 import csv
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from batchsent.evaluation.disagreements import Disagreements
 from batchsent.evaluation.examples import Examples, ShownExamples
 from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.groups import Groups
-from batchsent.evaluation.polarity import Sides
+from batchsent.evaluation.polarity import Sides, neutral_rows
 from batchsent.files.atomic import PendingFile
 from batchsent.formats import Source
 from batchsent.formats.csv_types import as_csv_type
@@ -65,6 +65,7 @@ class SideTables:
                 unsure_below=options.unsure_below,
                 judged=gold is not None,
                 rates=rates,
+                neutral=_neutral(options, sides),
             )
             # The summary holds no review text.
             text = source.text_columns
@@ -148,6 +149,15 @@ class SideTables:
     def warnings(self) -> list[dict[str, str | None]]:
         """Return what a person should know of the tables."""
         return [] if self._groups is None else self._groups.warnings()
+
+
+def _neutral(
+    options: BatchOptions, sides: Sides | None
+) -> Callable[[Scores], NDArray[np.bool_]] | None:
+    """Return what tells which rows are within the neutral band; None without a band."""
+    if options.neutral_band is None or sides is None:
+        return None
+    return functools.partial(neutral_rows, sides=sides, band=options.neutral_band)
 
 
 def column_names(text: str) -> list[str]:

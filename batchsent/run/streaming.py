@@ -162,6 +162,21 @@ class Outcome:
             warnings.warn(one, stacklevel=3)
 
 
+def without_rows(frame: Any, models: Models, options: FrameOptions) -> Any:
+    """Return a frame without rows with the new columns after its own; no model is loaded.
+
+    Raises UsageError or ModelError.
+    """
+    opened = open_frame(frame)
+    assert not isinstance(opened, pa.RecordBatchReader)  # a reader has no length
+    check_column_options(options)
+    identity = models.identity()
+    check_columns(identity, options)
+    added = added_schema(identity.labels, options)
+    check_new_columns(FrameRows(opened, options, usual=lambda: identity.text_columns), added.names)
+    return opened.joined(added.empty_table())
+
+
 def score_frame(
     frame: Any, models: Models, options: FrameOptions, reporter: Reporter | None = None
 ) -> Any:

@@ -98,6 +98,8 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
     identity, checked = plan.identity, plan.checked
     read = plan.source.facts()
     rows = bad_rows = None  # of a pipe
+    # Only the texts of both could tell how many rows, and a dry run does not hash them.
+    reuse = {"outputs": list(plan.reuse), "reused_rows": "not checked"} if plan.reuse else None
     if checked:
         read |= {"sha256": checked.sha256, "bytes": checked.bytes}
         rows, bad_rows = checked.rows, checked.bad_rows
@@ -109,6 +111,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "bad_rows": bad_rows,
         "output": paths.output,
         "summary": None if paths.summary is None else str(paths.summary),
+        "reuse": reuse,
         "new_columns": list(plan.added.names),
         "model": {
             "source": identity.source,

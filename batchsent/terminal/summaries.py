@@ -166,6 +166,12 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         named.append(path_of(device["name"]))
     if named:
         lines.append(("model", Text(", ".join(named))))
+    exits = model.get("early_exit")
+    if exits and exits["texts"]:
+        said = (
+            f"{exits['exited']:,} of {exits['texts']:,} texts ended after {exits['layer']} layers"
+        )
+        lines.append(("early exit", Text(said)))
     if document["performance"].get("bottleneck"):
         lines.append(("bound by", Text(printable(document["performance"]["bottleneck"]))))
     lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]

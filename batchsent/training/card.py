@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from batchsent.pages.training import KEPT_BASE
 from batchsent.text import printable
 from batchsent.training.card_metadata import BaseCard, metadata
 
@@ -52,12 +53,16 @@ def make_card(document: dict[str, Any], name: str, base_card: BaseCard) -> str:
 
 
 def heading(document: dict[str, Any]) -> list[str]:
-    """Say what kind of model it is and which labels it gives."""
+    """Say what kind of model it is, which labels it gives, and where its weights are the base's."""
+    kept = []
+    if document["training"]["kept_base"]:
+        kept = [KEPT_BASE.format(rows=document["data"]["train"]["rows"])]
     kind = "Sentiment" if is_sentiment(document["labels"]) else "Text"
     return [
         f"# {kind} classifier",
         f"Labels: {', '.join(map(inert, document['labels']))}. Made with batchsent"
         f" {inert(document['versions']['batchsent'])} on {document['created'][:10]}.",
+        *kept,
     ]
 
 
@@ -151,19 +156,12 @@ def comparison(document: dict[str, Any]) -> list[str]:
     rows = "the same rows"
     if document["seen"]["rows"]:
         rows = f"the {found['rows']:,} rows that the base model has not seen"
-    kept = []
-    if document["training"]["kept_base"]:
-        kept = [
-            "What was learned was not clearly better than the base model on the rows held out: "
-            "these are the base model's weights."
-        ]
     return [
         "## Beside its base model",
         table(
             (f"on {rows}", "base model", "this model"),
             [(name, f"{before:.4f}", f"{after:.4f}") for name, before, after in figures],
         ),
-        *kept,
         f"The accuracy differs by {found['difference']:+.4f} "
         f"(95 %: {bounds(found['difference_interval'], signed=True)}).",
     ]

@@ -1,7 +1,7 @@
 """Few labelled rows and a base model with the same labels: its weights stay unless they improve.
 
 On 50 sentences with noisy labels the embedded model lost up to 0.8 points in 5 of 10 trainings
-(examples/few_rows.py). So both are held against the rows that were kept for measuring, and the
+(examples/few_rows.py). So both are compared with the rows that were kept for measuring, and the
 base's weights are replaced only where the 95 % interval of the difference is above 0. To be right
 on one row more is not enough: of 3 models chosen so, 2 were worse, by up to 1.8 points.
 """
@@ -19,11 +19,9 @@ from batchsent.model.files import sha256_of_all
 from batchsent.model.weight_files import weight_files
 from batchsent.training.hf_trainer import Measurements
 from batchsent.training.measure import paired_difference, why_not_compared
-from batchsent.training.options import FinetuneOptions
+from batchsent.training.options import FEW_ROWS, FinetuneOptions
 from batchsent.training.plan import Setup
 
-# Measured with 50 and 200 rows.
-FEW_ROWS = 250
 # What a model folder says of weights that are its own; the weights stay, so it stays true.
 ABOUT_WEIGHTS = (early_exit.FILE, calibration.FILE, held_out.FILE, canaries.FILE)
 

@@ -1,4 +1,4 @@
-"""The rows of a training: read, labelled, cleaned, split, sampled, and said aloud."""
+"""The rows of a training: read, labelled, cleaned, split, sampled, and reported."""
 
 from collections.abc import Sequence
 

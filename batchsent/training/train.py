@@ -146,7 +146,11 @@ def make_loss(splits: Splits, names: Sequence[str], plan: Plan) -> Loss:
 
 
 def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, float | None]:
-    """Train, or resume from a checkpoint; return seconds and mean loss of this run."""
+    """Train, or resume from a checkpoint; return seconds and mean loss of this run.
+
+    There is no mean loss after a resume: the Trainer has the losses since then alone, and divides
+    them by all steps.
+    """
     if resume_from is not None:
         state = json.loads((resume_from / STATE).read_text(encoding="utf-8"))
         # Killed between the last checkpoint and the model: one step more would be another model.
@@ -155,7 +159,8 @@ def learn(trainer: Any, plan: Plan, resume_from: Path | None) -> tuple[float, fl
             return 0.0, None
         trainer.args.eval_on_start = evaluation_is_missing(state, plan)
     outcome = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    return float(outcome.metrics["train_runtime"]), float(outcome.training_loss)
+    train_loss = float(outcome.training_loss) if resume_from is None else None
+    return float(outcome.metrics["train_runtime"]), train_loss
 
 
 def last_loss(

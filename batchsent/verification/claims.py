@@ -1,4 +1,4 @@
-"""What a summary claims, held against what the files are."""
+"""What a summary claims, compared with what the files are."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import ReadOptions, open_source
+from batchsent.formats.several import hash_of
 from batchsent.text import printable
 from batchsent.verification.differences import Difference, as_difference, shown
 
@@ -39,16 +40,45 @@ def same_file(what: str, claimed: Mapping[str, Any], path: Path) -> None:
     same(f"sha256 of {what}", claimed["sha256"], sha256_of(path))
 
 
+def same_inputs(claimed: Sequence[Mapping[str, Any]], found: Sequence[str]) -> None:
+    """Hold the files that a run says it has read as one input against the paths that there are.
+
+    Raises Difference.
+    """
+    names = [str(file["path"]) for file in claimed]
+    for name in names:
+        if name not in found:
+            raise Difference(f"the input {printable(name)} of the run is not there")
+    for name in found:
+        if name not in names:
+            raise Difference(f"the input {printable(name)} is not in the output")
+    same("order of the inputs", names, list(found))
+
+
+def same_files(
+    claimed: Mapping[str, Any], found: Sequence[Mapping[str, Any]], paths: Sequence[str]
+) -> None:
+    """Hold sizes, rows and hashes of the files of one input against those of the files at `paths`.
+
+    Raises Difference.
+    """
+    for entry, file, path in zip(claimed["files"], found, paths, strict=True):
+        same_file(f"the input {printable(path)}", entry, Path(path))
+        same(f"rows of the input {printable(path)}", entry["rows"], file["rows"])
+    same("bytes of the input", claimed["bytes"], sum(file["bytes"] for file in found))
+    same("sha256 of the input", claimed["sha256"], hash_of(claimed["files"]))
+
+
 def same_tables(
     outputs: Sequence[Mapping[str, Any]],
     paths: Mapping[str, Path],
     output: Path,
     output_format: str | None,
 ) -> Iterator[tuple[Path, int]]:
-    """Yield path and rows of each table beside an output, held against the summary's `outputs`.
+    """Yield path and rows of each table beside an output, compared with the summary's `outputs`.
 
     Raises Difference. `paths` say by role where a run writes its tables. One that is not there is
-    looked for where it stood as seen from the output: the files may have been moved together, or
+    looked for at its old path relative to the output: the files may have been moved together, or
     this be another working directory.
     """
     entries = {entry["role"]: entry for entry in outputs}

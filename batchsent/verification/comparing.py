@@ -78,8 +78,9 @@ def open_csv(path: str, source: Source, options: ReadOptions, _: str, *, tabs: b
     """Open a CSV beside an input: one of the same kind was copied, others were made of values."""
     stream = InputStream(path)
     try:
-        if isinstance(source, CsvSource) and tabs == (source.dialect.delimiter == b"\t"):
-            return CopiedCsv(stream, source, options)
+        first = source.first
+        if isinstance(first, CsvSource) and tabs == (first.dialect.delimiter == b"\t"):
+            return CopiedCsv(stream, first, options)
         return CsvValues(stream, source, options, tabs=tabs)
     except BaseException:
         stream.close()  # otherwise the output closes it
@@ -269,13 +270,16 @@ class ParquetRows(TypedRows):
         """Raise Difference if the output has more rows, or other row groups or codecs."""
         super().finish()
         source, output = self._source, self._output
-        if isinstance(source, ParquetSource) and isinstance(output, ParquetSource):
-            if source.row_groups != output.row_groups:
-                raise Difference(
-                    f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} "
-                    "in the input, or other rows in one of them"
-                )
-            for column, codec in source.codecs.items():
+        if not isinstance(output, ParquetSource):
+            return
+        if isinstance(source, ParquetSource) and source.row_groups != output.row_groups:
+            raise Difference(
+                f"{len(output.row_groups)} row groups in the output, {len(source.row_groups)} "
+                "in the input, or other rows in one of them"
+            )
+        first = source.first
+        if isinstance(first, ParquetSource):
+            for column, codec in first.codecs.items():
                 if output.codecs.get(column, codec) != codec:
                     raise differs(Location(column=column), codec, output.codecs[column])
 

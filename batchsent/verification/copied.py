@@ -53,7 +53,7 @@ class Cursor(Generic[R]):
 
 
 class BytesBetween:
-    """The bytes of input and output, the added ones left out, held against each other."""
+    """The bytes of input and output, the added ones left out, compared with each other."""
 
     def __init__(self) -> None:
         self._ahead = b"", b""  # those that the other side has not shown yet

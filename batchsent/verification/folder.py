@@ -111,7 +111,7 @@ def verdict_on(
 def not_proven(
     source: str, output: Path, message: str, error: BatchsentError | None = None
 ) -> dict[str, Any]:
-    """Return the verdict on a file that could not be held against another."""
+    """Return the verdict on a file that could not be compared with another."""
     return {
         "status": "different",
         "verdict": message,

@@ -45,9 +45,10 @@ class AddedMembers:
     ) -> None:
         self._source, self._stream = source, stream
         self._prefix = label.removesuffix("label")
-        is_copy = isinstance(source, JsonLinesSource)
+        first = source.first
+        is_copy = isinstance(first, JsonLinesSource)
         self.compared = "bytes" if is_copy else "values"
-        preamble = source.preamble if isinstance(source, JsonLinesSource) else b""
+        preamble = first.preamble if isinstance(first, JsonLinesSource) else b""
         if stream.read(len(preamble)) != preamble:
             raise Difference("the bytes before the first line are not those of the input")
         self._lines = Cursor(

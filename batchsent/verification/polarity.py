@@ -1,4 +1,4 @@
-"""The column polarity and the label NEUTRAL of an output, held against its labels and scores."""
+"""The column polarity and the label NEUTRAL of an output, compared with its labels and scores."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""The rows that took their scores from earlier outputs, held against those outputs."""
+"""The rows that took their scores from earlier outputs, compared with those outputs."""
 
 import dataclasses
 import os
@@ -83,7 +83,7 @@ class ReusedRows:
 
 
 def _find(entry: Mapping[str, Any], data: Mapping[str, Any], output: Path) -> ScoredOutput:
-    """Return an output that was reused: where it was, or where it stood as seen from the output.
+    """Return an output that was reused: where it was, or at its old path relative to the output.
 
     Raises InputError where it is not there, or is not that file.
     """

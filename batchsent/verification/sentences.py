@@ -1,4 +1,4 @@
-"""The columns of --sentences, held against each other and against the sentences of the texts."""
+"""The columns of --sentences, compared with each other and with the sentences of the texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

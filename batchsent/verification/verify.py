@@ -5,6 +5,7 @@ in rejected.py, and claims of the summary in claims.py.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from os import fspath
@@ -19,17 +20,25 @@ from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_folder, is_regular
 from batchsent.files.hashing import sha256_of
-from batchsent.formats import FORMATS, ReadOptions, open_source, receipt
-from batchsent.formats.dumps import is_several
+from batchsent.formats import FORMATS, ReadOptions, Source, open_source, receipt
+from batchsent.formats.dumps import Dump, is_several
 from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
+from batchsent.formats.several import SeveralSource, find_files, name_of, path_shown
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.urls import is_url
 from batchsent.verification.added import Added
-from batchsent.verification.claims import same, same_file, same_section, same_tables
+from batchsent.verification.claims import (
+    same,
+    same_file,
+    same_files,
+    same_inputs,
+    same_section,
+    same_tables,
+)
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.differences import Difference
 from batchsent.verification.folder import verify_folder
@@ -41,7 +50,7 @@ SCHEMA = "batchsent.verification/1"
 
 @dataclass(frozen=True)
 class VerifyOptions(ReadOptions):
-    """How two files are held against each other.
+    """How two files are compared with each other.
 
     What is not given is taken from the summary, where there is one.
     """
@@ -74,6 +83,13 @@ class VerifyOptions(ReadOptions):
         group="Run",
     )
     chunk_rows: int = option(8192, "Rows compared together.", minimum=1, group="Run")
+    source_column: str | None = option(
+        None,
+        "Column of OUTPUT with the path of each row's input, where several were written into one "
+        "file [default: as in the run].",
+        metavar="NAME",
+        group="Run",
+    )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",
@@ -95,7 +111,7 @@ class VerifyOptions(ReadOptions):
 
 
 def verify(
-    input: str | Path,  # noqa: A002 (what it is)
+    input: str | Path | Sequence[str | Path],  # noqa: A002 (what it is)
     output: str | Path,
     *,
     reporter: Reporter | None = None,
@@ -111,8 +127,10 @@ def verify(
     files. Returns the verdict, with `status` same, the rows, and what was checked and what could
     not be.
 
-    Where `output` is a folder, each file of the folder, or of the pattern, `input` is held against
-    its output there; the verdict has `files`, and GateFailed comes after the last one.
+    Where a run has read several files as one input (`source_column`), `input` is the folder, the
+    pattern or the list that it was given. Where `output` is a folder, each file of the folder, or
+    of the pattern, `input` is compared with its output there; the verdict has `files`, and
+    GateFailed comes after the last one.
 
     Raises GateFailed for the first difference, with the verdict as its attribute `document`;
     InputError where the input or the summary cannot be read, or the output is not there; UsageError
@@ -120,21 +138,23 @@ def verify(
     """
     settings = build(VerifyOptions, options)
     reporter = reporter or Reporter()
-    source, target = fspath(input), fspath(output)
-    if not is_several(source) and not is_folder(target):
-        check_read_options(settings, [source])
-        return verify_file(source, target, settings, reporter)
+    sources = [fspath(one) for one in ([input] if isinstance(input, str | Path) else input)]
+    target = fspath(output)
     if not is_folder(target):
+        check_read_options(settings, sources)
+        return verify_file(sources, target, settings, reporter)
+    if settings.source_column is not None or len(sources) > 1:
         raise UsageError(
-            f"{printable(source)} is several files, and {printable(target)} is no folder",
-            hint="name the folder with their outputs",
+            f"{printable(target)} is a folder: each file of one INPUT has its output there",
+            hint="name one folder, without --source-column",
         )
+    source = sources[0]
     if settings.summary or settings.rejects:
         raise UsageError("--summary and --rejects name one file", hint="leave them out")
     return verify_folder(
         source,
         target,
-        lambda one, its_output: verify_file(one, its_output, settings, reporter),
+        lambda one, its_output: verify_file([one], its_output, settings, reporter),
         reporter,
         input_format=settings.input_format,
         output_format=settings.output_format,
@@ -143,10 +163,10 @@ def verify(
 
 
 def verify_file(
-    source: str, output: str, settings: VerifyOptions, reporter: Reporter
+    sources: Sequence[str], output: str, settings: VerifyOptions, reporter: Reporter
 ) -> dict[str, Any]:
-    """Prove that one output has the rows of its input; as `verify`."""
-    check = Verification(source, output, settings, reporter)
+    """Prove that one output has the rows of its input, or of several; as `verify`."""
+    check = Verification(sources, output, settings, reporter)
     try:
         return check.go()
     except Difference as error:
@@ -159,14 +179,14 @@ UNTOLD = {"neutral", "expected_accuracy", "corrected"}
 
 
 class Verification:
-    """One input, one output."""
+    """One input, or several that a run has read as one, and one output."""
 
     def __init__(
-        self, source: str, output: str, options: VerifyOptions, reporter: Reporter
+        self, sources: Sequence[str], output: str, options: VerifyOptions, reporter: Reporter
     ) -> None:
         if output == "-":
             raise UsageError("an output is verified once it is a file", hint="name the file")
-        self.input, self.output, self.reporter = source, output, reporter
+        self.input, self.output, self.reporter = name_of(sources), output, reporter
         path = options.summary or f"{output}.summary.json"
         self.summary: RunSummary | None = None
         self.options = options
@@ -175,6 +195,7 @@ class Verification:
             self.summary = RunSummary.read(path, hint="move it away to verify the rows without it")
             self.options = self.summary.complete(options, {"summary", "chunk_rows"})
             self.written_by = self.summary.output_options(self.options.prefix)
+        self.files = self._files(sources)
         self.rejects_path = Path(self.options.rejects or f"{output}.rejects.csv")
         if self.options.bad_rows == "error" and self.summary is None and exists(self.rejects_path):
             self.options = dataclasses.replace(self.options, bad_rows="reject")
@@ -189,10 +210,40 @@ class Verification:
         self.checked: list[str] = []
         self.unchecked: list[str] = []
 
+    def _files(self, sources: Sequence[str]) -> tuple[Dump, ...]:
+        """Return the files that were read as one input; () where there was one input.
+
+        Raises UsageError for several without a column that tells them apart.
+        """
+        options = self.options
+        if options.source_column is not None:
+            return find_files(sources, prefix=options.prefix, input_format=options.input_format)[0]
+        if len(sources) > 1 or is_several(sources[0]):
+            raise UsageError(
+                f"{printable(self.input)} is several files, and {printable(self.output)} is no "
+                "folder",
+                hint="name the folder with their outputs, or the column with the path of each "
+                "row's input: --source-column source",
+            )
+        return ()
+
+    def _open(self) -> Source:
+        """Open the input. Raises InputError and UsageError."""
+        options = self.options
+        if options.source_column is None:
+            return open_source(self.input, options)
+        return SeveralSource(self.files, printable(self.input), options.source_column, options)
+
     def go(self) -> dict[str, Any]:
         """Hold the files against each other; return the verdict. Raises Difference."""
         options = self.options
-        with closing(open_source(self.input, options)) as source:
+        if self.files and self.summary is not None:
+            try:
+                claimed = self.summary.document["input"]["files"]
+                same_inputs(claimed, [path_shown(file) for file in self.files])
+            except (KeyError, TypeError) as error:
+                raise self.summary.damaged(error) from error
+        with closing(self._open()) as source:
             self.columns = source.columns
             label = f"{options.prefix}label"
             with closing(
@@ -415,6 +466,9 @@ class Verification:
             )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
+        if self.files:
+            same_files(document["input"], facts["files"], [file.path for file in self.files])
+            return
         claimed, found = document["input"], facts["sha256"]
         local = self.input != "-" and not is_url(self.input) and is_regular(self.input)
         in_order = is_url(str(claimed["path"])) or claimed["path"] == "stdin"

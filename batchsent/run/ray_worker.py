@@ -1,0 +1,150 @@
+"""What runs on the nodes of a cluster: a worker that checks that it has what the run needs."""
+
+import os
+import socket
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchsent.errors import BatchsentError, DeviceError, ModelError, OutputError, UsageError
+from batchsent.filenames import exists, is_folder
+from batchsent.files.signals import Signals
+from batchsent.run.models import Models
+from batchsent.text import printable
+from batchsent.versions import SCORING, versions
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs on every node."""
+
+    folder: str  # the folder that paths are relative to
+    models: Models
+    model_folder: str | None  # None for a model that comes with batchsent, or from the Hub
+    hashes: tuple[str, ...]  # of the model
+    versions: dict[str, str]
+    shared: str | None = None  # a file that is on every node, where the file system is shared
+
+    @classmethod
+    def of(cls, models: Models, model: str | None, shared: Path | None = None) -> "Needs":
+        """Return what a run of this process needs. Raises ModelError."""
+        return cls(
+            folder=os.getcwd(),  # noqa: PTH109 (text)
+            models=models,
+            model_folder=os.path.abspath(model) if model and is_folder(model) else None,  # noqa: PTH100 (no links resolved)
+            hashes=hashes_of(models),
+            versions=versions(SCORING),
+            shared=None if shared is None else os.path.abspath(shared),  # noqa: PTH100
+        )
+
+    def check(self) -> None:
+        """See that this node has it all, and go to the folder. Raises BatchsentError."""
+        different = [
+            f"{name} {found}, not {self.versions.get(name)}"
+            for name, found in versions(SCORING).items()
+            if found != self.versions.get(name)
+        ]
+        if different:
+            raise UsageError(
+                f"it has {', '.join(different)}", hint="install the same versions on every node"
+            )
+        if is_folder(self.folder):
+            os.chdir(self.folder)
+        if self.shared is not None and not exists(self.shared):
+            raise OutputError(
+                f"it does not see {printable(Path(self.shared).parent)} of the machine that the "
+                "command runs on",
+                hint="inputs, outputs and model must be on a file system that all nodes share, at "
+                "the same path; one file alone needs no shared file system",
+            )
+        if self.model_folder is not None and not is_folder(self.model_folder):
+            raise ModelError(
+                f"it has no model folder {printable(self.model_folder)}",
+                hint="copy the folder to the same path on every node, or put it on a shared file "
+                "system",
+            )
+        if hashes_of(self.models) != self.hashes:
+            raise ModelError(
+                f"its model {printable(self.models.identity().source)} is another one than that of "
+                "the machine that the command runs on",
+                hint="copy the folder to every node again",
+            )
+        self.models.check()
+
+
+def hashes_of(models: Models) -> tuple[str, ...]:
+    """Return what tells a model from every other. Raises ModelError."""
+    found = models.identity()
+    return found.weights_sha256, found.tokenizer_sha256, found.config_sha256
+
+
+class Worker:
+    """A worker, in a process of its own: the base of those that score files and chunks."""
+
+    def __init__(self) -> None:
+        # Without a handler: the process that the command runs in says when to stop.
+        self.signals = Signals()
+        self.models: Models | None = None
+        self.name = node_name()
+
+    def start(self, needs: Needs) -> BatchsentError | None:
+        """Check that this node has what the run needs; return what it lacks."""
+        try:
+            needs.check()
+            self.models = needs.models
+            self.load()
+        except BaseException as error:  # noqa: BLE001 (it goes to the process of the command)
+            return self.from_here(error)
+        return None
+
+    def load(self) -> None:
+        """Make ready for the work."""
+
+    def is_stopped(self) -> bool:
+        """Tell whether the work is to stop."""
+        return self.signals.received is not None
+
+    def stop(self, signal_number: int) -> None:
+        """Have the work stop and be kept, as after a signal."""
+        self.signals.received = signal_number
+
+    def from_here(self, error: BaseException) -> BatchsentError:
+        """Return an error with the name of this node in its message; a bug with its traceback."""
+        if isinstance(error, BatchsentError):
+            error.message = f"node {self.name}: {error.message}"
+            return error
+        said = "".join(traceback.format_exception(error))
+        return Bug(f"a bug in batchsent on node {self.name}:\n{said}")
+
+
+class Bug(BatchsentError):
+    """An error of batchsent itself in a worker, with its traceback."""
+
+
+def node_name() -> str:
+    """Return the name of this node and its address in the cluster."""
+    import ray
+
+    return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+
+
+def lost(error: BaseException) -> DeviceError:
+    """Return the error for work whose worker was lost."""
+    return DeviceError(
+        f"its worker was lost: {first_line(error)}", hint="run the same command again to resume"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what Ray says of an error, in one line."""
+    words = " ".join(str(error).split())
+    return printable(words[:300]) or type(error).__name__
+
+
+def actor_class(worker: type[Worker], at_once: int) -> Any:
+    """Return a kind of worker as an actor of Ray with so many pieces of work `at_once`."""
+    import ray
+
+    # What stops the work is called while it goes on.
+    return ray.remote(concurrency_groups={"work": at_once, "control": 1}, max_restarts=0)(worker)
