@@ -33,8 +33,8 @@ from batchsent.model.submission import Callbacks, Scorer, Submission
 # How often the dispatcher asks whether to stop.
 POLL_S = 0.1
 AGAIN = (
-    "run the same command again to go on: what was scored is kept. Where memory was full, use "
-    "fewer processes, --batch-tokens or --chunk-rows"
+    "run the same command again to resume: what was scored is kept. Where memory was full, use "
+    "fewer processes, or lower --batch-tokens and --chunk-rows"
 )
 
 
@@ -80,14 +80,16 @@ class Worker:
 class ProcessPool:
     """A Scorer in several processes."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[Place], warnings: Sequence[str] = ()) -> None:
         """Start the processes and wait until each has loaded the model.
+
+        `warnings` are said with those of the processes.
 
         Raises what loading raises in one of them, and DeviceError where they do not run it in the
         same way.
         """
         self._workers: list[Worker] = []
-        self._deaths: list[str] = []  # what is said of each process that died
+        self._warnings = list(warnings)  # also of each process that died
         self._waiting: deque[Job] = deque()
         self._unfinished: set[Future[Scores]] = set()
         self._lock = threading.Lock()  # of the two above and of `_dead`
@@ -131,14 +133,16 @@ class ProcessPool:
         return job.future
 
     def drain(self) -> None:
-        """Wait until no chunk is being scored."""
+        """Wait until no chunk is being scored; what is counted of a run begins anew."""
         with self._lock:
             unfinished = list(self._unfinished)
         wait_for_all(unfinished)
+        for share in self._shares:
+            share.begin()
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device" of all processes together."""
-        return merged(self._shares, self._deaths)
+        return merged(self._shares, self._warnings)
 
     def check_alive(self) -> None:
         """Raise the DeviceError of the pool's end once no process is left."""
@@ -266,7 +270,7 @@ class ProcessPool:
         jobs = list(worker.jobs)
         how = error.why if isinstance(error, ProcessDied) else f"failed: {error}"
         said = f"the process on {worker.share.device} {how}"
-        self._deaths.append(f"{said}; the others scored its rows")
+        self._warnings.append(f"{said}; the others scored its rows")
         if not self._workers:
             died = DeviceError(f"no process of this run is left: {said}", hint=AGAIN)
             for job in jobs:

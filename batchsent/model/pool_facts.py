@@ -19,6 +19,12 @@ class Share:
     report: dict[str, Any] = field(default_factory=dict)  # its newest one
     rows: int = 0
     tokens: int = 0
+    earlier_cpu_s: float = 0.0  # of its report when this run began
+
+    def begin(self) -> None:
+        """Count for another run."""
+        self.rows = self.tokens = 0
+        self.earlier_cpu_s = self.report["cpu_s"]
 
     def add(self, rows: int, tokens: int) -> None:
         """Count rows that have got scores, and their tokens."""
@@ -32,14 +38,15 @@ class Share:
             "rows": self.rows,
             "tokens": self.tokens,
             "peak_memory_bytes": self.report["device"].get("peak_memory_bytes"),
-            "cpu_s": round(self.report["cpu_s"], 3),
+            "cpu_s": round(self.report["cpu_s"] - self.earlier_cpu_s, 3),
         }
 
 
-def merged(shares: Sequence[Share], deaths: Sequence[str]) -> dict[str, Any]:
+def merged(shares: Sequence[Share], warnings: Sequence[str]) -> dict[str, Any]:
     """Return the sections "model" and "device" of several processes.
 
-    Counts are added up, of memory and of differences the largest is taken. `deaths` are warnings.
+    Counts are added up, of memory and of differences the largest is taken. `warnings` are
+    added to theirs.
     Raises DeviceError where the processes do not run the model in the same way.
     """
     models = [share.report["model"] for share in shares]
@@ -51,8 +58,9 @@ def merged(shares: Sequence[Share], deaths: Sequence[str]) -> dict[str, Any]:
         "canaries": _added(models, "canaries", ()),
         "early_exit": _added(models, "early_exit", ("texts", "exited")),
     }
-    warnings = [said for found in devices for said in found.get("warnings", [])]
-    device["warnings"] = [*dict.fromkeys(warnings), *deaths]
+    theirs = [said for found in devices for said in found.get("warnings", [])]
+    device["warnings"] = [*dict.fromkeys(theirs), *warnings]
+    device["name"] = shares[0].device
     for name, combine in COMBINED.items():
         values = [found[name] for found in devices if found.get(name) is not None]
         device[name] = combine(values) if values else None

@@ -228,13 +228,16 @@ def _facts(document: Document) -> list[dict[str, Any]]:
         if name not in {"options", "fingerprint", "writing", "command", "reuse"}
     }
     reused = (document["run"].get("reuse") or {}).get("outputs", [])
+    device = document["device"]
+    processes = device.get("devices", [])
     sections: Sequence[tuple[str, Mapping[str, Any]]] = (
         ("Run", run),
         *(("Reused: " + cut(each["path"]), each) for each in reused),
         ("Input", document["input"]),
         *((f"Output: {_role(output)}", _without_groups(output)) for output in document["outputs"]),
         ("Model", document["model"]),
-        ("Device", document["device"]),
+        ("Device", {name: value for name, value in device.items() if name != "devices"}),
+        *((f"Process {n} on {cut(one['name'])}", one) for n, one in enumerate(processes, 1)),
         ("Options", document["run"].get("options") or {}),
         ("Versions", document["package"]),
     )

@@ -143,8 +143,10 @@ def describe(scorer: Scorer) -> list[str]:
             f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
             f"{rule['layer']} layers skips the others"
         )
+    on = printable(device.get("description", device.get("name")))
+    if processes := device.get("devices"):
+        on = f"{len(processes)} processes, each on {on}"
     device_line = (
-        f"device {printable(device.get('description', device.get('name')))}; "
-        f"precision {model.get('precision')} ({model.get('precision_reason')})"
+        f"device {on}; precision {model.get('precision')} ({model.get('precision_reason')})"
     )
     return [*lines, device_line]

@@ -170,6 +170,8 @@ def fingerprint(
     if source.text_columns is None or source.text_columns.single:
         reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
+    # Which GPUs, and how many, is nothing to the scores; what they are is in the device stamp.
+    options = options | {"device": str(options["device"]).partition(":")[0]}
     return {
         "input": checked.sha256 if checked else source.version or source.name,
         "model weights": identity.weights_sha256,
