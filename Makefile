@@ -49,8 +49,8 @@ bench: install ## reviews a second beside the alternatives, on this CPU
 bench-rows: install ## what everything but the model costs: seconds of each stage, peak memory (see ARGS=--help)
 	$(BIN)/python examples/bench_rows.py $(ARGS)
 
-bench-gpu: install ## the same on CUDA
-	$(BIN)/python examples/bench.py --device cuda --rows 20000 $(ARGS)
+bench-gpu: install ## what a user gets on a GPU: the whole command on 500,000 reviews, beside pipeline and the device's limit
+	$(BIN)/python examples/bench_gpu.py --device cuda $(ARGS)
 
 # A folder with IMDB as train.parquet (text, label), unsupervised.parquet (text) and test-5k.parquet (text, label).
 DATA ?= data

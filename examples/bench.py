@@ -1,12 +1,13 @@
 """Reviews a second beside the alternatives, on the same reviews and the same model, in one run.
 
     python examples/bench.py --texts reviews.parquet --rows 500          (make bench)
-    python examples/bench.py --device cuda --rows 20000                  (make bench-gpu)
+    python examples/bench.py --device cuda --rows 20000                  the same on a GPU (see bench_gpu.py too)
 
 Without --model it is a random model of DistilBERT's size, without --texts made-up reviews as long
 as IMDB's. Each alternative runs in a process of its own, so that its peak memory is its own. All of
 them read texts from memory and give a label and a score for each; loading is not counted. `--train`
-with a label column adds TF-IDF, `--gold` the accuracy.
+with a label column adds TF-IDF, `--gold` the accuracy. On a CPU a second table times whole commands
+on `--command-rows` reviews.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_commands import table as table_of_commands
 from made_up_reviews import made_up_reviews
 
 CPU = [
@@ -388,6 +390,14 @@ def arguments() -> argparse.ArgumentParser:
         "--train", type=Path, help="labelled file for TF-IDF (columns as in --texts)"
     )
     parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument(
+        "--command-rows",
+        type=int,
+        nargs="*",
+        default=[100],
+        metavar="N",
+        help="reviews of the whole commands, such as 100 1000 10000; nothing for none",
+    )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, the fastest counts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compare", help="which to run, separated by commas")
@@ -398,10 +408,8 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the alternatives and print the table."""
     options = arguments().parse_args()
-    texts = (
-        read_column(options.texts, options.text_column)[: options.rows] if options.texts else None
-    )
-    texts = texts or made_up_reviews(options.rows)
+    every_text = read_column(options.texts, options.text_column) if options.texts else None
+    texts = every_text[: options.rows] if every_text else made_up_reviews(options.rows)
     gold = None
     if options.gold and options.texts:
         gold = [int(label) for label in read_column(options.texts, options.gold)[: options.rows]]
@@ -410,8 +418,8 @@ def main() -> None:
         print(json.dumps(measure(options.only, options, texts, gold)))
         return
     names = (
-        options.compare.split(",")
-        if options.compare
+        [name for name in options.compare.split(",") if name]
+        if options.compare is not None
         else GPU
         if options.device.startswith("cuda")
         else CPU
@@ -435,14 +443,18 @@ def main() -> None:
         forwarded = [
             f"--{key.replace('_', '-')}={value}"
             for key, value in vars(options).items()
-            if value is not None
+            if value is not None and key not in {"compare", "command_rows"}
         ]
-        forwarded = [argument for argument in forwarded if not argument.startswith("--compare")]
         results = {}
         for name in names:
             print(f"running {name} ...", file=sys.stderr)
             results[name] = in_a_process(name, forwarded)
-        print(table(results, lengths, matrix_limit(options, lengths)))
+        if results:
+            print(table(results, lengths, matrix_limit(options, lengths)))
+        if options.command_rows and options.device == "cpu":
+            texts = every_text or texts
+            place, counts = Path(folder), options.command_rows
+            print(table_of_commands(texts, options.model, place, counts, options.repeat))
 
 
 if __name__ == "__main__":

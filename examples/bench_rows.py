@@ -277,6 +277,13 @@ def main() -> None:
         "--input", metavar="FILE", help="for --device-rate: take the reviews from this file"
     )
     parser.add_argument("--csv", action="store_true", help="for --device-rate: make them up as CSV")
+    parser.add_argument(
+        "--tokenizers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="for --device-rate: tokenize in so many processes",
+    )
     options = parser.parse_args()
     if options.short_rows:
         print(short_rows(options.short_rows))

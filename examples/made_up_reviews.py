@@ -5,6 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 VOCABULARY = Path(__file__).parents[1] / "batchsent" / "embedded" / "tokenizer.json"
 # IMDB's 50,000 unlabelled reviews have about as many different words; half of them occur once.
@@ -49,3 +52,14 @@ def made_up_reviews(rows: int, seed: int = 0) -> list[str]:
             for end, length in zip(ends.tolist(), lengths, strict=True)
         ]
     return texts
+
+
+def write_reviews(path: Path, rows: int) -> None:
+    """Write reviews with a number each to a CSV or Parquet file, as its name says."""
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    open_writer = pyarrow.csv.CSVWriter if path.suffix == ".csv" else pyarrow.parquet.ParquetWriter
+    with open_writer(path, schema) as writer:
+        for start in range(0, rows, BLOCK):
+            numbers = range(start, min(rows, start + BLOCK))
+            texts = made_up_reviews(len(numbers), seed=start)
+            writer.write_table(pa.table([numbers, texts], schema=schema))

@@ -8,6 +8,7 @@ nobody holds Python's lock meanwhile.
 
 import argparse
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_up_reviews import made_up_reviews
+from made_up_reviews import write_reviews
 
 from batchsent.commands.batch import batch
 from batchsent.model.batch_runner import BatchRunner
@@ -91,9 +92,9 @@ class Result:
 class StandInModel(OneModel):
     """The embedded model on a device of the given rate."""
 
-    def __init__(self, options: BatchOptions, tokens_per_s: float) -> None:
+    def __init__(self, options: BatchOptions, tokens_per_s: float, processes: int) -> None:
         super().__init__(options)
-        self.tokens_per_s = tokens_per_s
+        self.tokens_per_s, self.processes = tokens_per_s, processes
 
     def open(self) -> Scorer:
         """Load the model, and replace the device, once."""
@@ -104,8 +105,9 @@ class StandInModel(OneModel):
         device = StandIn(self.tokens_per_s, len(scorer.labels))
         scorer.device = replace(scorer.device, description="a stand-in that only takes time")
         scorer.runner = BatchRunner(scorer.device)
-        scorer.encoder, scorer.runner.time = device, device
+        scorer.encoder, scorer.runner.time, scorer.runner.runs_ahead = device, device, True
         scorer.batch_tokens = GPU_BATCH_TOKENS
+        scorer.tokenizer_processes = self.processes
         return scorer
 
 
@@ -168,17 +170,30 @@ def measure(options: argparse.Namespace) -> Iterator[str]:
     """Run the command and yield what it took, line by line."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with tempfile.TemporaryDirectory() as name:
-        source = options.input or write_reviews(Path(name), options.rows, as_csv=options.csv)
+        source = options.input
+        if source is None:
+            source = str(Path(name, "in.csv" if options.csv else "in.parquet"))
+            write_reviews(Path(source), options.rows)
         target = Path(name, "out" + "".join(Path(source).suffixes[-1:]))
         settings = {"prefix": "stand_in_", "limit": options.rows}
-        model = StandInModel(BatchOptions(model=EMBEDDED, **settings), options.device_rate)
+        model = StandInModel(
+            BatchOptions(model=EMBEDDED, **settings), options.device_rate, options.tokenizers
+        )
         model.open()  # before anything is counted
+        before_s = seconds_of_children()
         with Watch() as watch:
             summary = batch(source, target, models=model, **settings)
-        yield from lines(summary, watch, options.device_rate)
+        children_s = seconds_of_children() - before_s
+        yield from lines(summary, watch, options.device_rate, children_s)
 
 
-def lines(summary: dict[str, Any], watch: Watch, rate: float) -> Iterator[str]:
+def seconds_of_children() -> float:
+    """Return the processor seconds of the processes that this one has started and that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def lines(summary: dict[str, Any], watch: Watch, rate: float, children_s: float) -> Iterator[str]:
     """Lay out the figures of a run."""
     performance, rows = summary["performance"], summary["rows"]["read"]
     tokens = summary["text"]["tokens_read"] / rows
@@ -201,24 +216,9 @@ def lines(summary: dict[str, Any], watch: Watch, rate: float) -> Iterator[str]:
         )
     whole = seconds["process"] - watch.cpu_s.get("watch", 0.0)
     rest = whole - sum(seconds[stage] for stage in stages)
-    for title, value in (("the rest", rest), ("all", whole)):
+    for title, value in (("the rest", rest), ("all", whole), ("tokenizers", children_s)):
         yield f"{title:12}{'':8}{value / rows * 1e6:>14.1f}"
     yield watch.held()
-
-
-def write_reviews(folder: Path, rows: int, *, as_csv: bool) -> str:
-    """Write made-up reviews with IMDB's lengths, with a number each, and return the path."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    table = pa.table({"id": range(rows), "text": made_up_reviews(rows)})
-    path = str(folder / ("in.csv" if as_csv else "in.parquet"))
-    if as_csv:
-        pyarrow.csv.write_csv(table, path)
-    else:
-        pyarrow.parquet.write_table(table, path)
-    return path
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from batchsent.commands.predict import load
+from batchsent.model.int8 import has_int8
 
 BENCH = Path(__file__).parents[1] / "examples" / "bench.py"
 BENCH_ROWS = BENCH.with_name("bench_rows.py")
@@ -98,10 +99,15 @@ def test_made_up_reviews_are_as_long_as_imdbs(bench):
     assert max(words) > 3 * min(words)
 
 
+def int8_is_refused(name):
+    """Tell whether this CPU does not run the command."""
+    return name.endswith("int8") and not has_int8()
+
+
 def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_path):
     """Rates, ratio and accuracy stand in one line each; what cannot run says so.
 
-    The limit is the last line.
+    The limit is the last line; whole commands follow.
     """
     reviews = tmp_path / "reviews.csv"
     reviews.write_text("text,label\n" + "a great film,1\nboring and bad,0\n" * 10)
@@ -112,7 +118,7 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
         f"--texts={reviews}",
         "--gold=label",
     ]
-    command += [f"--train={reviews}", "--compare=batchsent,nothing"]
+    command += [f"--train={reviews}", "--compare=batchsent,nothing", "--command-rows", "5"]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=BENCH.parents[1], check=False
     )
@@ -122,7 +128,13 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
     assert "1.00 x" in lines["batchsent"]
     assert lines["TF-IDF"].split()[-1] == "1.0000"
     assert "not run" in lines["nothing"]
-    assert "GFLOP/s" in done.stdout.splitlines()[-1]
+    assert "GFLOP/s" in lines["limit"]
+    # Of the whole commands there is a line each, with seconds, memory and the ratio.
+    for name in ("batchsent", "batchsent int8", "pipeline"):
+        line = next(
+            line for line in done.stdout.splitlines() if line.startswith(f"{'5  ':>10}{name} ")
+        )
+        assert "not run" in line if int8_is_refused(name) else line.endswith(" x")
 
 
 def run_rows(*arguments):
@@ -177,3 +189,29 @@ def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
     assert {"read", "tokenize", "score", "write", "all"} <= set(figures)
     assert float(figures["tokenize"][1]) > float(figures["read"][1]) / 1_000
     assert lines[-1].startswith("Python's lock was ")
+
+
+def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
+    """Seconds of the command and of its stages, the device's share, the limit and pipeline."""
+    script = BENCH.with_name("bench_gpu.py")
+    words = [
+        "--device=cpu",
+        f"--model={tiny_model}",
+        "--rows=60",
+        "--pipeline-rows=10",
+        "--pipeline-batches=8",
+    ]
+    done = subprocess.run(
+        [sys.executable, str(script), *words, "--times=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0].startswith("60 reviews of ")
+    beginnings = ("whole command: ", "scoring alone: ", "seconds of ", "device busy: ", "limit: ")
+    for line, beginning in zip(told[1:], beginnings, strict=False):
+        assert line.startswith(beginning)
+    assert "tokenize" in told[3]
+    assert "the whole command is" in told[6]

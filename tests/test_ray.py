@@ -1,10 +1,14 @@
 """On a cluster nothing is different but the speed: same bytes, same ends, nothing lost."""
 
+import contextlib
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -120,16 +124,19 @@ def test_a_tree_is_scored_file_by_file(cluster, tree):
 
 
 def test_a_killed_workers_file_is_taken_up_by_another(cluster, tree):
-    """It goes on from the parts, and the command ends as if nothing had been."""
+    """It goes on from the parts, and the command ends as if nothing had been; stdout is empty."""
     child = Child(
         ["in", "-o", "out", *RAY, "--address", cluster.address, "--chunk-rows", "20"],
         tree,
         batch_s=0.2,
+        stdout=tree / "stdout",
     )
     wait_for(lambda: list((tree / "out").rglob("part-*")), 60)
     os.kill(workers_of(*nodes_of(cluster), doing="run")[0], signal.SIGKILL)
     assert child.wait(120) == 0
     assert "a worker was lost, and another goes on with its work" in child.stderr
+    # Ray itself would say what happened on stdout, where the data may go.
+    assert (tree / "stdout").read_bytes() == b""
     assert "resuming an earlier run" in child.stderr
     assert outputs(tree / "out") == outputs(tree / "plain")
 
@@ -153,28 +160,27 @@ def test_ctrl_c_keeps_the_work_of_all_workers(cluster, tree):
 def test_one_file_is_scored_chunk_by_chunk_with_a_real_model(cluster, tmp_path, tiny_model):
     """The bytes are those of one machine."""
     reviews(tmp_path / "in.csv", rows=300)
+    options = {"model": str(tiny_model), "device": "cpu", "chunk_rows": 40}
+    batch_all([str(tmp_path / "in.csv")], str(tmp_path / "plain.csv"), **options)
     command = [
         sys.executable,
         "-m",
         "batchsent",
         "batch",
-        "in.csv",
-        "--model",
-        tiny_model,
-        "--chunk-rows",
-        "40",
-        "--device",
-        "cpu",
+        *["in.csv", "-o", "out.csv", "--chunk-rows", "40"],
     ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for more in (["-o", "plain.csv"], ["-o", "out.csv", *RAY, "--address", cluster.address]):
-        done = subprocess.run(
-            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert not done.stdout
+    command += ["--model", tiny_model, "--device", "cpu", *RAY, "--workers", "1"]
+    done = subprocess.run(
+        [*command, "--address", cluster.address],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "scoring on 1 worker of the cluster, with a CPU each" in done.stderr
     assert same(tmp_path)
-    assert "scoring on 2 workers" in done.stderr
 
 
 def test_a_lost_node_is_survived_and_a_killed_driver_resumed_without_ray(cluster, dump):
@@ -285,3 +291,55 @@ def test_a_cluster_that_does_not_answer_is_no_bug(tmp_path):
             engine="ray",
             address="127.0.0.1:1",
         )
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["file", "tree"])
+def test_workers_killed_at_any_moment_lose_nothing(cluster, tmp_path, kind):
+    """At each stage of their work, while they start and while they end: the bytes are the same, or
+    the command says that its workers were lost and ends with 3 or 7, and the next one has them.
+    """
+    for n in range(4):
+        reviews(tmp_path / "in" / f"{n}.csv", rows=100, begin=100 * n)
+    source = "in/0.csv" if kind == "file" else "in"
+    suffix = ".csv" if kind == "file" else ""
+    command = [source, "--chunk-rows", "10"]
+    assert run([*command, "-o", f"plain{suffix}"], tmp_path)[0] == 0
+    dice = random.Random(14)
+    for _ in range(12):
+        child = Child(
+            [*command, "-o", f"out{suffix}", *RAY],
+            tmp_path,
+            batch_s=0.03,
+            env={"RAY_ADDRESS": cluster.address},
+        )
+        for _ in range(dice.randrange(1, 5)):
+            time.sleep(dice.uniform(0, 2.5))
+            for pid in workers_of(*nodes_of(cluster), doing=""):
+                if dice.random() < 0.5:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        assert child.wait(180) in {0, 3, 7}, child.stderr
+        assert run([*command, "-o", f"out{suffix}"], tmp_path)[0] == 0
+        if kind == "file":
+            assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
+            for path in tmp_path.glob("out.csv*"):
+                path.unlink()
+        else:
+            assert outputs(tmp_path / "out") == outputs(tmp_path / "plain")
+            shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.soak
+def test_a_worker_that_hangs_for_a_while_changes_nothing(cluster, dump):
+    """The others go on with the chunks after its own, and the order is that of the input."""
+    child = Child(
+        [*COMMAND, "-o", "out.csv", *RAY], dump, batch_s=0.1, env={"RAY_ADDRESS": cluster.address}
+    )
+    wait_for(lambda: len(workers_of(*nodes_of(cluster), doing="score")) == 2, 60)
+    slow = workers_of(*nodes_of(cluster), doing="score")[0]
+    os.kill(slow, signal.SIGSTOP)
+    time.sleep(5)
+    os.kill(slow, signal.SIGCONT)
+    assert child.wait(120) == 0
+    assert same(dump)

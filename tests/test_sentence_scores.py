@@ -210,7 +210,7 @@ def test_the_summary_shows_how_many_rows_are_mixed(dump, tmp_path):
     mixed = f"{section['mixed_share']:.1%}"
     target = io.StringIO()
     show(summary, target)
-    assert "sentences   13, 12 of them distinct; " in target.getvalue()
+    assert "sentences  13, 12 of them distinct; " in target.getvalue()
     assert f"{mixed} of the rows have both (mixed)" in " ".join(target.getvalue().split())
     page = Reader((tmp_path / "out.csv.report.html").read_bytes()).text
     assert f"of 13 sentences {section['positive']} are clearly positive" in page

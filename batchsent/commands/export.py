@@ -21,7 +21,7 @@ from batchsent.files.signals import Signals
 from batchsent.model import calibration, weight_files
 from batchsent.model.files import sha256_of
 from batchsent.model.folder import check_replaced
-from batchsent.model.loading import LoadedModel, classifier_from, identify, load_model
+from batchsent.model.loading import LoadedModel, identify, load_model, model_from
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import first_line, printable
@@ -264,7 +264,7 @@ def write_transformers(loaded: LoadedModel, path: Path) -> Callable[[Any, Any], 
     import torch
 
     loaded.module.save_pretrained(path.parent)
-    module, _ = classifier_from(path.parent, dtype=torch.float32)
+    module, _ = model_from(path.parent, dtype=torch.float32)
     module.eval()
     return lambda input_ids, attention_mask: (
         module(input_ids=input_ids, attention_mask=attention_mask).logits

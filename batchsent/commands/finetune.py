@@ -17,26 +17,30 @@ from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
 from batchsent.text import printable, shortened
-from batchsent.training import search, train
+from batchsent.training import pretraining, search, train
 from batchsent.training.base import find_base
-from batchsent.training.checkpoints import Checkpoints, describe_position
+from batchsent.training.checkpoints import PRETRAINING, Checkpoints, describe_position
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
 from batchsent.training.few_rows import must_beat_base
+from batchsent.training.masked import check_family
 from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
 from batchsent.training.options import (
+    FEW_ROWS,
     OUTPUT,
     FinetuneOptions,
     check_options,
     public_options,
 )
 from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
+from batchsent.training.pretraining import Pretrained, describe_kept, pretrain
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, write_folder
 from batchsent.training.rows import find_rows
 from batchsent.training.seen import say_seen, seen_by
 from batchsent.training.trackers import tensorboard_folder
+from batchsent.training.unlabelled import find_unlabelled
 from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
@@ -107,13 +111,29 @@ def train_and_publish(
         reporter.stage("loading the base model")
         with processes.sync_errors():
             tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
+        with say_where_it_resumes(checkpoints, setup.plan, reporter), signals.deferred():
+            pretrained = pretrain(
+                setup,
+                settings,
+                tokenizer,
+                work / PRETRAINING,
+                processes,
+                reporter,
+                partial(stop_together, processes, signals),
+            )
+        encoder = None if pretrained is None else pretrained.encoder
         trials = None
         if settings.trials is not None:
             setup, trials = search_settings(
-                setup, tokenizer, settings.trials, work, reporter, signals
+                setup, tokenizer, encoder, settings.trials, work, reporter, signals
             )
+        may_keep_base = must_beat_base(setup, settings)
         with processes.sync_errors():
-            model = new_model(setup.base, tokenizer, setup.names, setup.plan)
+            base_weights = None
+            if may_keep_base and encoder is not None:
+                base_model = new_model(setup.base, tokenizer, setup.names, setup.plan)
+                base_weights = base_model.state_dict()
+            model = new_model(setup.base, tokenizer, setup.names, setup.plan, encoder)
         with (
             say_where_it_resumes(checkpoints, setup.plan, reporter),
             signals.deferred(),
@@ -130,9 +150,10 @@ def train_and_publish(
                 resume_from=latest,
                 stop=partial(stop_together, processes, signals),
                 report_to=settings.report_to,
-                must_beat_base=must_beat_base(setup, settings),
+                must_beat_base=may_keep_base,
+                base_weights=base_weights,
             )
-        document = describe_model(setup, settings, trained, trials)
+        document = describe_model(setup, settings, trained, pretrained, trials)
         if document["metrics"]["accuracy"] <= document["metrics"]["majority_baseline"]:
             reporter.warning("the model is no better than always saying the most frequent class")
         with processes.sync_errors():
@@ -153,6 +174,8 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
     """Find the base model, the rows and the device, and say what was found."""
     reporter.stage("looking for the base model")
     base, origin = find_base(settings, reporter)
+    if settings.pretrain_on is not None and base is not None:
+        check_family(base.path)
     reporter.stage("reading the rows")
     names, splits = find_rows(settings, reporter)
     device = choose_device(settings.device, "float32")
@@ -169,7 +192,16 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
             "(--long-text names another part)"
         )
     seen = seen_by(None if base is None else base.path)
-    return Setup(base, origin, names, splits, describe_sides(splits, names), plan, device, seen)
+    unlabelled = find_unlabelled(settings, splits, plan, reporter)
+    data = describe_sides(splits, names)
+    setup = Setup(base, origin, names, splits, data, plan, device, seen, unlabelled)
+    if unlabelled is not None and must_beat_base(setup, settings):
+        reporter.warning(
+            f"with fewer than {FEW_ROWS} training rows the base model's weights are kept as they "
+            "came, without the pre-training, unless what is learned is clearly better (label more "
+            "rows; a --learning-rate that you name is obeyed)"
+        )
+    return setup
 
 
 def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
@@ -179,7 +211,7 @@ def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
     if checkpoints.latest is not None:
         position = describe_position(checkpoints.latest, plan.epochs)
         reporter.notice(f"resuming from {printable(checkpoints.latest)}: {position}")
-    elif checkpoints.skipped:
+    elif checkpoints.skipped and describe_kept(checkpoints.pretraining) is None:
         reporter.notice("no checkpoint is left to resume from: starting over")
 
 
@@ -193,10 +225,11 @@ def say_where_it_resumes(
     except Interrupted:
         if checkpoints is not None:
             kept = checkpoints.find_latest()
-            said = "no checkpoint was written: the same command starts over"
+            found = describe_kept(checkpoints.pretraining)
             if kept is not None:
-                said = f"kept: {kept.name}, {describe_position(kept, plan.epochs)}"
-            reporter.notice(said)
+                found = f"{kept.name}, {describe_position(kept, plan.epochs)}"
+            nothing = "no checkpoint was written: the same command starts over"
+            reporter.notice(nothing if found is None else f"kept: {found}")
         raise
 
 
@@ -208,12 +241,19 @@ def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, An
         "labels": setup.names,
         **{f"{name} rows": side["rows_sha256"] for name, side in setup.data.items()},
         "base model": setup.origin["weights_sha256"],
+        "pre-training": pretraining.describe(setup, settings),
         "versions": versions(TRAINING),
     }
 
 
 def search_settings(
-    setup: Setup, tokenizer: Any, count: int, work: Path, reporter: Reporter, signals: Signals
+    setup: Setup,
+    tokenizer: Any,
+    encoder: Path | None,
+    count: int,
+    work: Path,
+    reporter: Reporter,
+    signals: Signals,
 ) -> tuple[Setup, dict[str, Any]]:
     """Try settings, and return the setup with the best and the trials for metrics.json.
 
@@ -221,7 +261,7 @@ def search_settings(
     """
 
     def make_model() -> Any:
-        return new_model(setup.base, tokenizer, setup.names, setup.plan)
+        return new_model(setup.base, tokenizer, setup.names, setup.plan, encoder)
 
     with signals.deferred():
         runs = search.search(
@@ -286,10 +326,12 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
     if seen is not None and seen["rows"]:
         reporter.warning(say_seen(seen["rows"], rows, "base model"))
     if document["training"]["kept_base"]:
+        without = "" if setup.unlabelled is None else ", without the pre-training,"
         reporter.warning(
             f"what was learned from {setup.data['train']['rows']:,} rows is not clearly better "
-            "than the base model on the rows held out: the folder has the base model's weights and "
-            "gives its scores (label more rows; a --learning-rate that you name is obeyed)"
+            "than the base model on the rows held out: the folder has the base model's weights"
+            f"{without} and gives its scores (label more rows; a --learning-rate that you name is "
+            "obeyed)"
         )
     comparison = document.get("comparison")
     if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
@@ -304,7 +346,11 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
 
 
 def describe_model(
-    setup: Setup, settings: FinetuneOptions, trained: Trained, trials: dict[str, Any] | None
+    setup: Setup,
+    settings: FinetuneOptions,
+    trained: Trained,
+    pretrained: Pretrained | None,
+    trials: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return metrics.json, but for what is known once the folder is written."""
     evaluated = setup.data["eval"]
@@ -317,6 +363,7 @@ def describe_model(
         "base_model": setup.origin,
         "data": setup.data,
         "hyperparameters": dataclasses.asdict(setup.plan),
+        "pretraining": None if pretrained is None else pretrained.facts,
         "trials": trials,
         "options": public_options(settings),
         "training": {"device": setup.device.description, **trained.facts},

@@ -57,6 +57,7 @@ class Tally:
         self.by_status = np.zeros(4, dtype=np.int64)
         self.rejected = 0
         self.distinct = 0
+        self.escalated: int | None = None  # rows; None without a cascade
         self.characters = Lengths()
         self.tokens = Lengths()
         self.truncated_rows = 0
@@ -85,6 +86,10 @@ class Tally:
         assert not (status == PENDING).any()
         self.by_status += count(status, 4)
         self.distinct += scores.distinct
+        if scores.escalated is not None:
+            self.escalated = (self.escalated or 0) + int(
+                (scores.escalated & (status == SCORED)).sum()
+            )
 
         lengths = np.array([len(text or "") for text in chunk.texts], dtype=np.int64)
         self._add_lengths(lengths, scores)

@@ -23,12 +23,35 @@ from batchsent.model.packing import Tokens
 from batchsent.text import printable
 
 
+class Copy:
+    """Results on their way from a CUDA device, which nothing launched later delays."""
+
+    def __init__(self, output: Any) -> None:
+        import torch
+
+        self._values = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+        self._values.copy_(output, non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def cpu(self) -> Any:
+        """Wait for the results and return them."""
+        self._arrived.synchronize()
+        return self._values
+
+
+def start_copy(output: Any) -> Any:
+    """Begin to copy results from a CUDA device; others are returned as they are."""
+    return Copy(output) if getattr(output, "is_cuda", False) else output
+
+
 class BatchRunner:
     """Runs batches on one device, and counts what they cost."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.time = device_time(device)
+        self.runs_ahead = device.kind == "cuda"  # whether batches run after their calls returned
         # largest batch known to fit, once memory has run out
         self.largest_batch_tokens: int | None = None
         self.backoffs = 0  # batches that were split because memory ran out
@@ -55,7 +78,7 @@ class BatchRunner:
             exits = encoder.early_exits
             output = self._attempt(encoder, tokens.take(rows), lengths)
             if output is not None:
-                results.append((rows, output))
+                results.append((rows, start_copy(output)))
                 self._texts += len(rows)
                 self._early_exits += encoder.early_exits - exits
                 self._tokens += size

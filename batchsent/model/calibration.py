@@ -126,16 +126,19 @@ def apply_temperature(
     return scaled
 
 
-def calibrated(scores: Scores, temperature: float) -> Scores:
-    """Return the scores of a chunk, and of its sentences, with calibrated probabilities."""
+def calibrated(scores: Scores, temperature: float, fast: float | None = None) -> Scores:
+    """Return the scores of a chunk, and of its sentences, with calibrated probabilities.
+
+    `fast` is the temperature of a cascade's fast model, for the rows that it decided.
+    """
     sentences = scores.sentences
     if sentences is not None:
-        sentences = replace(sentences, scores=calibrated(sentences.scores, temperature))
-    return replace(
-        scores,
-        probabilities=apply_temperature(scores.probabilities, temperature),
-        sentences=sentences,
-    )
+        sentences = replace(sentences, scores=calibrated(sentences.scores, temperature, fast))
+    probabilities = apply_temperature(scores.probabilities, temperature)
+    if fast is not None and scores.escalated is not None:
+        of_fast = apply_temperature(scores.probabilities, fast)
+        probabilities = np.where(scores.escalated[:, None], probabilities, of_fast)
+    return replace(scores, probabilities=probabilities, sentences=sentences)
 
 
 def calibration_error(

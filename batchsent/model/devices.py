@@ -9,7 +9,7 @@ from typing import Any
 
 from batchsent.errors import DeviceError, UsageError
 from batchsent.memory import check_room
-from batchsent.model.canaries import open_scorer
+from batchsent.model.cascade import open_model
 from batchsent.model.device import choose_device, import_torch, parse_device
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.nvidia import DriverFiles
@@ -125,7 +125,7 @@ def open_share(identity: ModelIdentity, options: ModelOptions, processes: int) -
         check_room("torch")
         torch = import_torch()
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    return open_scorer(identity, options)
+    return open_model(identity, options)
 
 
 def _only_on_cpus(processes: int, device: str) -> UsageError:

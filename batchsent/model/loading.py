@@ -69,6 +69,15 @@ class ModelIdentity:
     # which columns its training texts were made of, where they were named
     text_columns: TextColumns | None = None
     early_exit: EarlyExit | None = None  # where texts may skip layers
+    cascade: "Cascade | None" = None  # a faster model that scores texts first
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The fast model of a cascade, and below which score of it the other model runs."""
+
+    identity: ModelIdentity
+    below: float
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,7 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
 
     path = identity.path
     with loading_errors(path), _quiet(transformers):
-        module, info = classifier_from(path, dtype=getattr(torch, device.weights))
+        module, info = model_from(path, dtype=getattr(torch, device.weights))
     if info["missing_keys"]:
         missing = printable(", ".join(sorted(info["missing_keys"])[:3]))
         raise ModelError(
@@ -298,30 +307,36 @@ def load_module(identity: ModelIdentity, device: Device) -> Any:
         raise device_error(device.description, error) from error
 
 
-def classifier_from(
-    path: Path, *, config: dict[str, Any] | None = None, **settings: Any
+def model_from(
+    path: Path,
+    *,
+    head: str = "SequenceClassification",
+    config: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the classifier of a folder, as transformers makes it, and what it says of its weights.
+    """Return the model of a folder, as transformers makes it, and what it says of its weights.
 
-    Nothing but the folder is read, and no code of it is run. `config` replaces parts of its
-    configuration. Weights that are stored in 8 bits are widened here.
+    `head` is the last part of the name of its class. Nothing but the folder is read, and no code of
+    it is run. `config` replaces parts of its configuration. Weights that are stored in 8 bits are
+    widened here.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    import transformers
 
     # A conversion service must not be asked about a folder that is already safetensors.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     local = {"local_files_only": True, "trust_remote_code": False}
     settings |= {"attn_implementation": "sdpa", "output_loading_info": True}
-    configuration = AutoConfig.from_pretrained(path, **local, **(config or {}))
+    configuration = transformers.AutoConfig.from_pretrained(path, **local, **(config or {}))
+    kind = getattr(transformers, f"AutoModelFor{head}")
     files = weight_files(path)
     if files[0].name != int8_storage.FILE:
-        module, info = AutoModelForSequenceClassification.from_pretrained(
+        module, info = kind.from_pretrained(
             path, config=configuration, use_safetensors=True, **local, **settings
         )
         return module, info
     with torch.device("meta"):  # only to know the class
-        architecture = type(AutoModelForSequenceClassification.from_config(configuration))
+        architecture = type(kind.from_config(configuration))
     weights = dict(int8_storage.read(files[0]))
     module, info = architecture.from_pretrained(
         None, config=configuration, state_dict=weights, **settings

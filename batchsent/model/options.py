@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from batchsent.model.loading import ModelIdentity
 
 SPECIAL_TOKENS = 2
+CASCADE_BELOW = 0.9
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ class NamedModelOptions(ModelOptions):
     )
     revision: str | None = option(
         None, "Commit, tag or branch of a Hub model.", group="Model and device"
+    )
+
+
+@dataclass(frozen=True)
+class CascadeOptions(NamedModelOptions):
+    """Which model runs, and which faster one before it."""
+
+    cascade: str | None = option(
+        None,
+        "A faster model that scores every text first, such as embedded: --model scores only texts "
+        "of which that is not sure.",
+        metavar="FOLDER|ID",
+        affects="scores",
+        group="Model and device",
+    )
+    cascade_below: float | None = option(
+        None,
+        "With --cascade: score of the fast model below which --model scores the text "
+        f"[default: {CASCADE_BELOW}].",
+        metavar="SCORE",
+        affects="scores",
+        group="Model and device",
     )
 
 

@@ -43,6 +43,24 @@ def join(rows: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.i
     return np.concatenate([np.empty(0, dtype=np.int32), *rows]), counts
 
 
+def join_tokens(parts: list[Tokens]) -> Tokens:
+    """Return the tokens of several lists of texts as those of one list."""
+    # Lists of texts with 2 and 1 pieces, of 3, 4 and 2 ids:
+    #     offsets    0 3 7    0 2    ->    0 3 7 9
+    #     text_of    0 1      0      ->    0 1 2
+    ids_before = np.cumsum([0, *(len(part.ids) for part in parts)])
+    texts_before = np.cumsum([0, *(len(part.n_tokens) for part in parts)])
+    ends = [part.offsets[1:] + first for part, first in zip(parts, ids_before, strict=False)]
+    text_of = [part.text_of + first for part, first in zip(parts, texts_before, strict=False)]
+    return Tokens(
+        ids=np.concatenate([part.ids for part in parts]),
+        offsets=np.concatenate([np.zeros(1, np.int64), *ends]),
+        truncated_tokens=np.concatenate([part.truncated_tokens for part in parts]),
+        n_tokens=np.concatenate([part.n_tokens for part in parts]),
+        text_of=np.concatenate(text_of),
+    )
+
+
 def pack(
     ids: NDArray[np.int32],
     counts: NDArray[np.int64],

@@ -58,6 +58,11 @@ def merged(shares: Sequence[Share], warnings: Sequence[str]) -> dict[str, Any]:
         "canaries": _added(models, "canaries", ()),
         "early_exit": _added(models, "early_exit", ("texts", "exited")),
     }
+    if model.get("cascade"):
+        samples = [found["cascade"]["sample"] for found in models]
+        model["cascade"]["sample"] = {
+            name: sum(sample[name] for sample in samples) for name in samples[0]
+        }
     theirs = [said for found in devices for said in found.get("warnings", [])]
     device["warnings"] = [*dict.fromkeys(theirs), *warnings]
     device["name"] = shares[0].device

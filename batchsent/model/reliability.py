@@ -32,6 +32,9 @@ def reliability_of(identity: ModelIdentity, options: ModelOptions) -> Reliabilit
     Files that are damaged, or belong to other weights, are reasons why a figure is missing, not
     errors: a run without such a figure is whole.
     """
+    if identity.cascade is not None:
+        why = "the scores are those of two models (--cascade)"
+        return Reliability(None, why, None, why)
     temperature, why_no_temperature = _temperature(identity)
     found, why_not = None, why_no_temperature
     if temperature is not None:

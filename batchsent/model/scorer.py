@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
+from batchsent.model.ahead import Ahead
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
@@ -21,7 +22,7 @@ from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
-from batchsent.model.submission import LocalScorer, Prepared
+from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
 
 # How many texts of an int8 run are scored in float32 too, to measure how far the two agree: at most
@@ -49,6 +50,16 @@ class _Results:
     status: NDArray[np.uint8]  # (texts,)
 
 
+@dataclass(frozen=True)
+class _Launched:
+    """A chunk whose batches were given to the device."""
+
+    distinct: _Distinct
+    results: _Results  # of what was known before
+    finished: list[NDArray[np.int64]]  # numbers of the pieces that ran, batch by batch
+    outputs: list[Any]  # of the batches
+
+
 class ModelScorer(LocalScorer):
     """A transformers model as a Scorer."""
 
@@ -74,10 +85,13 @@ class ModelScorer(LocalScorer):
         self.encoder = encoder
         self.text_encoder = text_encoder
         self.tokenizer = model.tokenizer
+        # processes that tokenize beside this one; None: as the device and the rows ask for
+        self.tokenizer_processes: int | None = None
         self.odd_pieces = odd_pieces(model.tokenizer)
         self.batch_tokens = batch_tokens or default_budget(model)
         self.labels = self.identity.labels
         self.runner = BatchRunner(self.device)
+        self._ahead = Ahead()
         self.reference = reference
         self.agreement: dict[str, Any] | None = None
         self.open_float32 = open_float32 if self.device.precision in HALF else None
@@ -163,14 +177,61 @@ class ModelScorer(LocalScorer):
         without a finite result in half precision is run again in float32. Raises DeviceError when
         the device fails or a single text does not fit into its memory.
         """
+        submitted, launched = self._ahead.take(prepared)
+        if launched is None:
+            launched = self._launch(prepared, done, stop, on_batch)
+        if submitted and self.runner.runs_ahead:
+            self._ahead.launch(self._launch_submission)
+        return self._finish(launched, stop)
+
+    def submit(
+        self,
+        texts: list[str | None],
+        callbacks: Callbacks,
+        *,
+        done: Scores | None = None,
+        known: NDArray[np.bool_] | None = None,
+    ) -> LocalSubmission:
+        """Tokenize a chunk; a GPU may begin with it while the chunk before it is collected."""
+        submission = super().submit(texts, callbacks, done=done, known=known)
+        self._ahead.add(submission)
+        return submission
+
+    def drain(self) -> None:
+        """Forget the chunks that were submitted and not collected."""
+        self._ahead.clear()
+
+    def _launch_submission(self, submission: LocalSubmission) -> _Launched:
+        callbacks = submission.callbacks
+        return self._launch(
+            submission.prepared, submission.done, callbacks.stop, callbacks.on_batch
+        )
+
+    def _launch(
+        self,
+        prepared: Prepared,
+        done: Scores | None,
+        stop: Callable[[], bool] | None,
+        on_batch: Callable[[float], None] | None,
+    ) -> _Launched:
+        """Run the batches of a chunk until `stop`; on a GPU, launch them."""
         distinct: _Distinct = prepared.content
         if self.reference is not None and len(distinct.tokens.n_tokens):
             self._compare(distinct.tokens, self.reference)
         results = self._begin(distinct, done)
         finished, outputs = self._run_pending(distinct, results.status, stop, on_batch)
-        if outputs:
+        return _Launched(distinct, results, finished, outputs)
+
+    def _finish(self, launched: _Launched, stop: Callable[[], bool] | None) -> Scores:
+        """Wait for the batches of a chunk and return its scores."""
+        distinct, results = launched.distinct, launched.results
+        if launched.outputs:
             self._keep_whole_texts(
-                distinct.tokens, results, np.concatenate(finished), self.runner.fetch(outputs), stop
+                distinct.tokens,
+                results,
+                np.concatenate(launched.finished),
+                self.runner.fetch(launched.outputs),
+                stop,
             )
         return self._scatter(distinct, results)
 

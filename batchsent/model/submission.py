@@ -114,9 +114,16 @@ class LocalScorer:
         *,
         done: Scores | None = None,
         known: NDArray[np.bool_] | None = None,
-    ) -> Submission:
+    ) -> "LocalSubmission":
         """Tokenize a chunk; its scores are computed by `result`."""
         return LocalSubmission(self, self.prepare(texts, known), done, callbacks)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the summary's sections "model" and "device"."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the device."""
 
     def drain(self) -> None:
         """Return at once: nothing is scored but by `result`."""

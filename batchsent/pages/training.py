@@ -57,6 +57,7 @@ def _content(
         ("Training rows", {key: value for key, value in data["train"].items() if key != "labels"}),
         ("Evaluation rows", {key: value for key, value in data["eval"].items() if key != "labels"}),
         ("Base model", base),
+        ("Pre-training", document.get("pretraining")),
         ("Hyper-parameters", document["hyperparameters"]),
         ("Training", training),
         ("Versions", document["versions"]),
@@ -68,6 +69,7 @@ def _content(
         "notes": _notes(document),
         "evaluation": document.get("evaluation"),
         "comparison": _comparison(document),
+        "pretraining": _pretraining(document),
         "matrix": _matrix(document),
         "mistakes": _mistakes(document, texts),
         "source": cut(data["eval"].get("name") or "their source"),
@@ -180,6 +182,24 @@ def _comparison(document: Document) -> dict[str, Any] | None:
         f"(95%: {100 * low:+.1f} to {100 * high:+.1f}) on {title}."
     )
     return {"title": title, "rows": rows, "words": words}
+
+
+def _pretraining(document: Document) -> str | None:
+    """Return what the pre-training gave in words; None where there was none."""
+    found = document.get("pretraining")
+    if found is None:
+        return None
+    kept = (
+        "; the base model's weights were kept in the end"
+        if document["training"]["kept_base"]
+        else ""
+    )
+    return (
+        f"Before the labels it learned masked tokens of {found['rows']:,} unlabelled rows: the "
+        f"loss on {found['held_out']:,} rows held out went from {found['loss_before']:.4f} to "
+        f"{found['loss_after']:.4f} (perplexity {found['perplexity_before']:,.1f} to "
+        f"{found['perplexity_after']:,.1f}){kept}."
+    )
 
 
 def _matrix(document: Document) -> dict[str, Any] | None:

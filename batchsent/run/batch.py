@@ -78,6 +78,7 @@ from batchsent.run.summary_sections import (
     run_facts,
     success,
 )
+from batchsent.run.tokenizing import tokenizing_elsewhere
 from batchsent.run.writing import RunFiles
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns
@@ -353,6 +354,7 @@ class Run:
                     reuse.read(parts.folder)
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
+            stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,
@@ -367,7 +369,9 @@ class Run:
                     # Parts keep the raw softmax, so that a resumed run may change --calibrated.
                     likely = None
                     if plan.temperature is not None:
-                        scores = calibrated_unless_reused(scores, plan.temperature)
+                        scores = calibrated_unless_reused(
+                            scores, plan.temperature, plan.fast_temperature
+                        )
                     if plan.reliability.temperature is not None:
                         likely = scores
                         if plan.temperature is None:
@@ -426,6 +430,7 @@ class Run:
             resumed_rows=parts.resumed_rows if parts else 0,
             known_rows=known_rows,
             reuse=reused,
+            escalated=self.tally.escalated,
             fail_under=self.options.fail_under,
         )
 

@@ -2,9 +2,9 @@
 
 from dataclasses import fields, replace
 
-from batchsent.model.canaries import open_scorer
+from batchsent.model.cascade import open_model
 from batchsent.model.devices import check_devices, choose_devices, places_of
-from batchsent.model.options import ModelOptions, check_model_options
+from batchsent.model.options import ModelOptions
 from batchsent.model.pool import ProcessPool
 from batchsent.model.submission import Scorer
 from batchsent.run.models import OneModel
@@ -25,7 +25,7 @@ class ModelOnDevices(OneModel):
         """
         options = self._options
         one = check_devices(options.device, options.precision, self._processes)
-        check_model_options(self.identity(), replace(options, device=one))
+        self._check(replace(options, device=one))
 
     def open(self) -> Scorer:
         """Load the model, once. Raises UsageError, ModelError or DeviceError."""
@@ -40,7 +40,7 @@ class ModelOnDevices(OneModel):
         options, identity = ModelOptions(**values), self.identity()
         found = choose_devices(options.device, options.precision, self._processes)
         if len(found.names) == 1:
-            return open_scorer(identity, replace(options, device=found.names[0]))
+            return open_model(identity, replace(options, device=found.names[0]))
         warnings = [found.left_out] if found.left_out else []
         return ProcessPool(places_of(identity, options, found.names), warnings)
 

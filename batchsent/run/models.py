@@ -1,5 +1,6 @@
 """The model of a run, which is loaded only when there is something to score."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -8,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
-from batchsent.model.canaries import open_scorer
-from batchsent.model.loading import EMBEDDED, ModelIdentity, identify
-from batchsent.model.options import NamedModelOptions, check_model_options
+from batchsent.model.cascade import check_cascade, open_model, threshold_of
+from batchsent.model.loading import EMBEDDED, Cascade, ModelIdentity, identify
+from batchsent.model.options import CascadeOptions, NamedModelOptions, check_model_options
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.submission import LocalScorer, Prepared, Scorer
 from batchsent.text import printable
@@ -44,7 +45,13 @@ class OneModel:
     def identity(self) -> ModelIdentity:
         """Return which model it is, without loading it. Raises ModelError."""
         if self._identity is None:
-            self._identity = identify(self._options.model, self._options.revision)
+            options = self._options
+            self._identity = identify(options.model, options.revision)
+            if isinstance(options, CascadeOptions):
+                below = threshold_of(options)
+                if options.cascade is not None:
+                    cascade = Cascade(identify(options.cascade), below)
+                    self._identity = dataclasses.replace(self._identity, cascade=cascade)
         return self._identity
 
     def check(self) -> None:
@@ -52,12 +59,17 @@ class OneModel:
 
         Raises UsageError or DeviceError.
         """
-        check_model_options(self.identity(), self._options)
+        self._check(self._options)
+
+    def _check(self, options: NamedModelOptions) -> None:
+        check_model_options(self.identity(), options)
+        if self.identity().cascade is not None:
+            check_cascade(self.identity(), options)
 
     def open(self) -> Scorer:
         """Load the model, once. Raises ModelError or DeviceError."""
         if self._scorer is None:
-            self._scorer = open_scorer(self.identity(), self._options)
+            self._scorer = open_model(self.identity(), self._options)
         return self._scorer
 
 
@@ -73,7 +85,7 @@ class ThreadSafeModel(OneModel):
         """Load the model, once. Raises ModelError or DeviceError."""
         with self._lock:
             if self._shared is None:
-                self._shared = SharedScorer(cast(ModelScorer, super().open()))
+                self._shared = SharedScorer(cast(LocalScorer, super().open()))
             return self._shared
 
 
@@ -98,7 +110,7 @@ class OpenModel:
 class SharedScorer(LocalScorer):
     """A scorer that several threads use: a reader is scored while the program asks for more."""
 
-    def __init__(self, scorer: ModelScorer) -> None:
+    def __init__(self, scorer: LocalScorer) -> None:
         self._scorer, self.labels = scorer, scorer.labels
         # Two, because texts are tokenized while those before them are scored.
         self._preparing, self._scoring = threading.Lock(), threading.Lock()
@@ -142,6 +154,11 @@ def describe(scorer: Scorer) -> list[str]:
         lines.append(
             f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
             f"{rule['layer']} layers skips the others"
+        )
+    if cascade := model.get("cascade"):
+        lines.append(
+            f"cascade: {printable(cascade['source'])} scores every text, the model those that get "
+            f"less than {cascade['below']:g}"
         )
     on = printable(device.get("description", device.get("name")))
     if processes := device.get("devices"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from batchsent.formats import FORMATS, ReadOptions
 from batchsent.formats.outputs import ColumnOptions, OutputOptions
 from batchsent.formats.reading import RowOptions
-from batchsent.model.options import NamedModelOptions
+from batchsent.model.options import CascadeOptions
 from batchsent.options import option
 
 
@@ -23,12 +23,12 @@ class FrameOptions(ColumnOptions, RowOptions):
 
 
 @dataclass(frozen=True)
-class NamedFrameOptions(FrameOptions, NamedModelOptions):
+class NamedFrameOptions(FrameOptions, CascadeOptions):
     """How rows in memory are scored, and by which model."""
 
 
 @dataclass(frozen=True)
-class StreamOptions(FrameOptions, ReadOptions, NamedModelOptions):
+class StreamOptions(FrameOptions, ReadOptions, CascadeOptions):
     """How a file is read and scored where nothing is written."""
 
 

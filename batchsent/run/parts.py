@@ -2,7 +2,7 @@
 
 A part holds the scores of one chunk, bound to the chunk's texts by their hash. A resumed run reads
 its input again from the start and takes the scores of parts where it has them, so that it writes
-the same bytes as an undisturbed run. A part has 9 or 13 bytes a row and 4 a row and label. The
+the same bytes as an undisturbed run. A part has 9 to 14 bytes a row and 4 a row and label. The
 sentences of a chunk have a part of their own, in which each is a row.
 """
 
@@ -141,7 +141,12 @@ class Parts:
                 self.mismatched = True
                 return None
             return unpack(
-                body, chunk.rows, labels, header["distinct"], odd=header.get("odd", False)
+                body,
+                chunk.rows,
+                labels,
+                header["distinct"],
+                odd=header.get("odd", False),
+                cascade=header.get("cascade", False),
             )
         return None
 
@@ -156,6 +161,7 @@ class Parts:
             "labels": scores.probabilities.shape[1],
             "distinct": scores.distinct,
             "odd": scores.odd_pieces is not None,
+            "cascade": scores.escalated is not None,
             "scored_rows": int((scores.status != PENDING).sum()),
         }
         write_file(self._path(chunk), json.dumps(header).encode() + b"\n" + body)
@@ -223,25 +229,31 @@ def pack(scores: Scores) -> bytes:
             scores.truncated_tokens.astype("<i4").tobytes(),
             scores.status.astype("u1").tobytes(),
             b"" if scores.odd_pieces is None else scores.odd_pieces.astype("<i4").tobytes(),
+            b"" if scores.escalated is None else scores.escalated.astype("u1").tobytes(),
         )
     )
 
 
-def unpack(body: bytes, rows: int, labels: int, distinct: int, *, odd: bool = False) -> Scores:
-    """Return the scores that `pack` turned into bytes; `odd` says whether odd pieces are there.
+def unpack(
+    body: bytes, rows: int, labels: int, distinct: int, *, odd: bool = False, cascade: bool = False
+) -> Scores:
+    """Return the scores that `pack` turned into bytes.
 
+    `odd` says whether odd pieces are there, `cascade` whether the rows that were escalated are.
     Raises ValueError for another size.
     """
-    if len(body) != rows * (4 * labels + (13 if odd else 9)):
+    if len(body) != rows * (4 * labels + 9 + 4 * odd + cascade):
         raise ValueError("size")
     at = 4 * rows * labels
+    flags_at = len(body) - rows * cascade
     return Scores(
         probabilities=np.frombuffer(body[:at], "<f4").reshape(rows, labels).copy(),
         n_tokens=np.frombuffer(body[at : at + 4 * rows], "<i4").copy(),
         truncated_tokens=np.frombuffer(body[at + 4 * rows : at + 8 * rows], "<i4").copy(),
         status=np.frombuffer(body[at + 8 * rows : at + 9 * rows], "u1").copy(),
         distinct=distinct,
-        odd_pieces=np.frombuffer(body[at + 9 * rows :], "<i4").copy() if odd else None,
+        odd_pieces=np.frombuffer(body[at + 9 * rows : flags_at], "<i4").copy() if odd else None,
+        escalated=np.frombuffer(body[flags_at:], "u1").astype(bool) if cascade else None,
     )
 
 

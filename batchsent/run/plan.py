@@ -39,6 +39,7 @@ class RunPlan:
     added: pa.Schema
     gold: GoldRule | None
     temperature: float | None  # what the scores are calibrated by; None for the raw softmax
+    fast_temperature: float | None  # the same of the fast model of a cascade
     reliability: Reliability  # what is known of the scores without gold labels
     sides: Sides | None  # where polarity is written or sentences are judged
     side_tables: SideTables
@@ -86,7 +87,15 @@ def check_columns(identity: ModelIdentity, options: FrameOptions) -> float | Non
     if options.sentences or options.writes_polarity:
         sides_of(identity.labels, options.polarity_labels)
     check_band(options.neutral_band, identity.labels)
+    fast_temperature(identity, options)
     return temperature_of(identity) if options.calibrated else None
+
+
+def fast_temperature(identity: ModelIdentity, options: FrameOptions) -> float | None:
+    """Return what the scores of a cascade's fast model are calibrated by. Raises ModelError."""
+    if identity.cascade is None or not options.calibrated:
+        return None
+    return temperature_of(identity.cascade.identity)
 
 
 def prepare(
@@ -99,6 +108,8 @@ def prepare(
     gold, temperature, sides = check_model(models, options)
     identity = models.identity()
     paths.check_apart_from(identity.path)
+    if identity.cascade is not None:
+        paths.check_apart_from(identity.cascade.identity.path)
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
     check_sink(paths.output, source, added, options.output_format)
@@ -126,6 +137,7 @@ def prepare(
         added=added,
         gold=gold,
         temperature=temperature,
+        fast_temperature=fast_temperature(identity, options),
         reliability=reliability,
         sides=sides,
         side_tables=side_tables,
@@ -172,11 +184,20 @@ def fingerprint(
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
     # Which GPUs, and how many, is nothing to the scores; what they are is in the device stamp.
     options = options | {"device": str(options["device"]).partition(":")[0]}
+    fast = {}
+    if identity.cascade is not None:
+        found = identity.cascade.identity
+        fast = {
+            "weights of the fast model": found.weights_sha256,
+            "tokenizer of the fast model": found.tokenizer_sha256,
+            "configuration of the fast model": found.config_sha256,
+        }
     return {
         "input": checked.sha256 if checked else source.version or source.name,
         "model weights": identity.weights_sha256,
         "tokenizer": identity.tokenizer_sha256,
         "model configuration": identity.config_sha256,
+        **fast,
         **{f"--{name.replace('_', '-')}": as_in_json(options[name]) for name in deciding},
         "versions": ", ".join(f"{name} {found}" for name, found in versions(SCORING).items()),
     }

@@ -104,7 +104,8 @@ def joined_cluster(options: BatchOptions) -> Iterator[Cluster]:
             with own_handlers():
                 try:
                     knock(address)
-                    ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+                    ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **arguments)
+                    silence()
                 except (OSError, ValueError, RuntimeError) as error:
                     said = printable(str(error).splitlines()[0])
                     raise DeviceError(
@@ -112,6 +113,19 @@ def joined_cluster(options: BatchOptions) -> Iterator[Cluster]:
                         hint="start one with `ray start --head`, and name it: --address HOST:PORT",
                     ) from error
         yield cluster_of(options)
+
+
+def silence() -> None:
+    """Keep Ray's messages off stdout, where the data may go: our own say what has happened.
+
+    There is no setting for that. The thread that prints them asks for the next one for ever, so it
+    is ended before what it asks is closed.
+    """
+    from ray._private.worker import global_worker
+
+    global_worker.threads_stopped.set()
+    global_worker.gcs_error_subscriber.close()
+    global_worker.listener_thread.join(ANSWER_S)
 
 
 def knock(address: str) -> None:

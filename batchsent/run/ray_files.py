@@ -48,7 +48,7 @@ def run_on_cluster(files: FolderFiles, models: ClusterModels, signals: Signals) 
         reporter = FilesReporter(files.reporter, number_of)
         files.reporter.notice(cluster.describe(workers))
         reporter.stage(f"scoring {number_of} files")
-        needs = Needs.of(models.of_worker, files.settings.model, shared)
+        needs = Needs.of(models.of_worker, files.settings, shared)
         pool = Pool(cluster, FileWorker, needs, reporter, workers=workers, stop=signals.stop)
         try:
             for number in range(number_of):

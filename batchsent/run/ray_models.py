@@ -5,6 +5,7 @@ import dataclasses
 from types import TracebackType
 from typing import Self
 
+from batchsent.model.cascade import check_cascade
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.options import check_model_options
 from batchsent.reporting import Reporter
@@ -46,6 +47,8 @@ class ClusterModels:
         """
         anywhere = dataclasses.replace(self._options, device="auto", precision="auto")
         check_model_options(self.identity(), anywhere)
+        if self.identity().cascade is not None:
+            check_cascade(self.identity(), anywhere)
 
     def open(self) -> ClusterScorer:
         """Join the cluster and wait until a worker has loaded the model.
@@ -59,7 +62,7 @@ class ClusterModels:
             pool = Pool(
                 cluster,
                 ChunkWorker,
-                Needs.of(self.of_worker, self._options.model),
+                Needs.of(self.of_worker, self._options),
                 self._reporter,
                 workers=cluster.workers,
                 at_once=AT_ONCE,

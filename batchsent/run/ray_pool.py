@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from batchsent.errors import BatchsentError, DeviceError
 from batchsent.reporting import Reporter
 from batchsent.run.ray_cluster import Cluster
-from batchsent.run.ray_worker import Bug, Needs, Worker, actor_class, first_line, lost
+from batchsent.run.ray_worker import Bug, Needs, Worker, actor_class, lost, reason_of
 
 POLL_S = 0.25
 # Work whose worker is lost so often is not given to another: it may be what kills them.
@@ -153,7 +153,7 @@ class Pool:
             if losses + 1 < MAX_LOSSES:
                 if not self.stops():
                     self._reporter.warning(
-                        f"a worker was lost, and another goes on with its work: {first_line(found)}"
+                        f"a worker was lost, and another goes on with its work: {reason_of(found)}"
                     )
                 self.put(task, losses + 1)
                 return
@@ -162,7 +162,7 @@ class Pool:
             self.fail(found)
             error = found
         except Exception as found:  # noqa: BLE001 (a thread that dies in silence is waited for)
-            error = Bug(f"a bug in batchsent: {first_line(found)}")
+            error = Bug(f"a bug in batchsent: {reason_of(found)}")
             error.__cause__ = found
             self.fail(error)
         task.end(error)
@@ -212,7 +212,7 @@ class Pool:
             self._on_start(actor)
             return actor
         raise DeviceError(
-            f"no worker can be started: {first_line(error)}",
+            f"no worker can be started: {reason_of(error)}",
             hint="batchsent must be installed on every node, with memory enough for the model",
         )
 

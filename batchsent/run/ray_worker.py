@@ -1,6 +1,7 @@
 """What runs on the nodes of a cluster: a worker that checks that it has what the run needs."""
 
 import os
+import re
 import socket
 import traceback
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from typing import Any
 from batchsent.errors import BatchsentError, DeviceError, ModelError, OutputError, UsageError
 from batchsent.filenames import exists, is_folder
 from batchsent.files.signals import Signals
+from batchsent.model.options import CascadeOptions
 from batchsent.run.models import Models
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
+
+# What Ray colours its errors with.
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -21,18 +26,23 @@ class Needs:
 
     folder: str  # the folder that paths are relative to
     models: Models
-    model_folder: str | None  # None for a model that comes with batchsent, or from the Hub
-    hashes: tuple[str, ...]  # of the model
+    # of the models, without one that comes with batchsent or from the Hub
+    model_folders: tuple[str, ...]
+    hashes: tuple[str, ...]  # of the models
     versions: dict[str, str]
     shared: str | None = None  # a file that is on every node, where the file system is shared
 
     @classmethod
-    def of(cls, models: Models, model: str | None, shared: Path | None = None) -> "Needs":
+    def of(cls, models: Models, options: CascadeOptions, shared: Path | None = None) -> "Needs":
         """Return what a run of this process needs. Raises ModelError."""
         return cls(
             folder=os.getcwd(),  # noqa: PTH109 (text)
             models=models,
-            model_folder=os.path.abspath(model) if model and is_folder(model) else None,  # noqa: PTH100 (no links resolved)
+            model_folders=tuple(
+                os.path.abspath(name)  # noqa: PTH100 (no links resolved)
+                for name in (options.model, options.cascade)
+                if name and is_folder(name)
+            ),
             hashes=hashes_of(models),
             versions=versions(SCORING),
             shared=None if shared is None else os.path.abspath(shared),  # noqa: PTH100
@@ -58,9 +68,10 @@ class Needs:
                 hint="inputs, outputs and model must be on a file system that all nodes share, at "
                 "the same path; one file alone needs no shared file system",
             )
-        if self.model_folder is not None and not is_folder(self.model_folder):
+        missing = [folder for folder in self.model_folders if not is_folder(folder)]
+        if missing:
             raise ModelError(
-                f"it has no model folder {printable(self.model_folder)}",
+                f"it has no model folder {printable(missing[0])}",
                 hint="copy the folder to the same path on every node, or put it on a shared file "
                 "system",
             )
@@ -74,9 +85,14 @@ class Needs:
 
 
 def hashes_of(models: Models) -> tuple[str, ...]:
-    """Return what tells a model from every other. Raises ModelError."""
+    """Return what tells a model, and the fast one before it, from others. Raises ModelError."""
     found = models.identity()
-    return found.weights_sha256, found.tokenizer_sha256, found.config_sha256
+    each = [found] if found.cascade is None else [found, found.cascade.identity]
+    return tuple(
+        sha256
+        for one in each
+        for sha256 in (one.weights_sha256, one.tokenizer_sha256, one.config_sha256)
+    )
 
 
 class Worker:
@@ -132,14 +148,16 @@ def node_name() -> str:
 def lost(error: BaseException) -> DeviceError:
     """Return the error for work whose worker was lost."""
     return DeviceError(
-        f"its worker was lost: {first_line(error)}", hint="run the same command again to resume"
+        f"its worker was lost: {reason_of(error)}", hint="run the same command again to resume"
     )
 
 
-def first_line(error: BaseException) -> str:
-    """Return what Ray says of an error, in one line."""
-    words = " ".join(str(error).split())
-    return printable(words[:300]) or type(error).__name__
+def reason_of(error: BaseException) -> str:
+    """Return the gist of an error of Ray, whose last line says why, in one line."""
+    lines = ANSI.sub("", str(error)).strip().splitlines() or [type(error).__name__]
+    where = [line.strip() for line in lines if line.strip().startswith(("pid: ", "ip: "))]
+    words = " ".join(lines[-1].partition("Some common causes")[0].split())
+    return printable(f"{words} ({', '.join(where)})" if where else words)
 
 
 def actor_class(worker: type[Worker], at_once: int) -> Any:

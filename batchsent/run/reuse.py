@@ -78,9 +78,11 @@ def other_texts(known: KnownTexts, section: dict[str, Any], plan: RunPlan) -> li
     return said
 
 
-def calibrated_unless_reused(scores: Scores, temperature: float) -> Scores:
-    """Return calibrated scores; those that are reused are calibrated already."""
-    found = calibrated(scores, temperature)
+def calibrated_unless_reused(
+    scores: Scores, temperature: float, fast: float | None = None
+) -> Scores:
+    """Return calibrated scores, as `calibrated` does; those reused are calibrated already."""
+    found = calibrated(scores, temperature, fast)
     if scores.reused is None:
         return found
     kept: NDArray[np.bool_] = scores.reused[:, None]

@@ -24,7 +24,7 @@ from batchsent.reporting import Reporter
 from batchsent.run.checks import check_column_options
 from batchsent.run.models import Models, describe
 from batchsent.run.options import FrameOptions
-from batchsent.run.plan import check_columns
+from batchsent.run.plan import check_columns, fast_temperature
 from batchsent.run.scoring import describe_nonfinite, score_chunks
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns
@@ -55,6 +55,7 @@ class ScoredRows:
         models.check()
         identity = models.identity()
         self._temperature = check_columns(identity, options)
+        self._fast_temperature = fast_temperature(identity, options)
         self.added = added_schema(identity.labels, options)
         check_new_columns(rows, self.added.names)
         self._reporter.stage("loading the model")
@@ -84,7 +85,7 @@ class ScoredRows:
             for chunk, scores in scored:
                 outcome.add(scores, chunk.rejected)
                 if self._temperature is not None:
-                    scores = calibrated(scores, self._temperature)
+                    scores = calibrated(scores, self._temperature, self._fast_temperature)
                 yield chunk, added_batch(scores, self._scorer.labels, self.added, self._options)
             outcome.tell(self._rows)
 

@@ -11,6 +11,7 @@ from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, Mod
 from batchsent.evaluation import gates
 from batchsent.evaluation import summary as summaries
 from batchsent.evaluation.advice import warning
+from batchsent.evaluation.bins import share
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
 from batchsent.files.hashing import sha256_of
@@ -160,15 +161,28 @@ def success(
     resumed_rows: int,
     known_rows: int,
     reuse: dict[str, Any] | None,
+    escalated: int | None,
     fail_under: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the summary of a finished run; `sections` are the tally's."""
+    """Return the summary of a finished run; `sections` are the tally's.
+
+    `escalated` is how many rows the second model of a cascade scored.
+    """
     facts, read = scorer.facts(), plan.source.facts()
     if plan.checked:
         read |= {"bytes": plan.checked.bytes, "sha256": plan.checked.sha256}
     exit_code = exit_code_of(sections["rows"])
     if gates.failed_minimums(sections["evaluation"], fail_under, sections["predictions"]):
         exit_code = GateFailed.exit_code
+    if cascade := facts["model"].get("cascade"):
+        rows, escalated = sections["rows"]["scored"], escalated or 0
+        counts = {
+            "decided_rows": rows - escalated,
+            "escalated_rows": escalated,
+            "escalated_share": share(escalated, rows),
+            "temperature": plan.fast_temperature,
+        }
+        facts["model"] = facts["model"] | {"cascade": cascade | counts}
     calibration = {
         "scores": "softmax" if plan.temperature is None else "calibrated",
         "temperature": plan.temperature,

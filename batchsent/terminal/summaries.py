@@ -99,6 +99,8 @@ def line(document: Mapping[str, Any]) -> str:
         parts.append(_timing(document))
     if document["run"].get("reuse"):
         parts.append(_reuse(document["run"]["reuse"]))
+    if cascade := document["model"].get("cascade"):
+        parts.append(f"{cascade['escalated_share'] or 0:.1%} escalated")
     given = [label for label in _commonest(document) if label["count"]]
     shares = [f"{name_of(label['label'])} {label['share']:.1%}" for label in given]
     if shares:
@@ -168,6 +170,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         lines.append(("model", Text(", ".join(named))))
     if device.get("devices"):
         lines.append(("processes", Text(_processes(device["devices"]))))
+    if cascade := model.get("cascade"):
+        lines.append(("cascade", Text(_cascade(cascade))))
     exits = model.get("early_exit")
     if exits and exits["texts"]:
         said = (
@@ -188,6 +192,19 @@ def _processes(devices: Sequence[Mapping[str, Any]]) -> str:
         room = "" if memory is None else f", {memory / 1e6:,.0f} MB"
         found.append(f"{printable(one['name'])}: {one['rows']:,} rows{room}")
     return "; ".join(found)
+
+
+def _cascade(cascade: Mapping[str, Any]) -> str:
+    """Return how many rows each model of a cascade decided, and how far both agree."""
+    sample = cascade["sample"]
+    said = (
+        f"{path_of(cascade['source'])} decided {cascade['decided_rows']:,} rows, the model scored "
+        f"{cascade['escalated_rows']:,} ({cascade['escalated_share'] or 0:.1%}) below "
+        f"{cascade['below']:g}"
+    )
+    if sample["texts"]:
+        said += f"; same label for {sample['same_label']:,} of {sample['texts']:,} decided texts"
+    return said
 
 
 def _scores(predictions: Mapping[str, Any], *, ascii_only: bool) -> str:

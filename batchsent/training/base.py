@@ -94,7 +94,7 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
         "problem_type": "single_label_classification",
     }
     with loading_errors(path):
-        model, info = loading.classifier_from(
+        model, info = loading.model_from(
             path, config=labels, dtype=torch.float32, ignore_mismatched_sizes=True
         )
     # The head is new on purpose; so is the pooler where a masked language model had none.

@@ -37,6 +37,7 @@ def make_card(document: dict[str, Any], name: str, base_card: BaseCard) -> str:
         *use(name),
         "## Base model",
         base_sentence(document["base_model"]),
+        *pretraining(document),
         *data(document),
         *evaluation(document),
         *comparison(document),
@@ -73,6 +74,27 @@ def use(name: str) -> list[str]:
         f"    batchsent batch reviews.csv -o scored.csv --model {shlex.quote(printable(name))}",
         "or with transformers:",
         f'    pipeline("text-classification", model={quoted(name)})(["what a lovely film"])',
+    ]
+
+
+def pretraining(document: dict[str, Any]) -> list[str]:
+    """Say what unlabelled texts the encoder learned from first, and what came of it."""
+    found = document["pretraining"]
+    if found is None:
+        return []
+    kept = ""
+    if document["training"]["kept_base"]:
+        kept = " The base model's weights were kept in the end: this model has nothing of it."
+    head = " The head for that was new." if found["new_head"] else ""
+    return [
+        "## Pre-training",
+        f"Before the labels the encoder learned to guess masked tokens of {found['rows']:,} "
+        f"unlabelled texts of {inert(found['name'])} ({found['steps']:,} steps).{head} On "
+        f"{found['held_out']:,} texts held out the loss on masked tokens was "
+        f"{found['loss_before']:.4f} before and {found['loss_after']:.4f} after (perplexity "
+        f"{found['perplexity_before']:,.1f} and {found['perplexity_after']:,.1f}).{kept}",
+        f"Left out: {left_out(found)}. SHA-256 of the texts: {found['rows_sha256']}. They had no "
+        "labels, so they are not among the hashes of texts that the model has learned.",
     ]
 
 

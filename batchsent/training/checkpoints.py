@@ -21,6 +21,8 @@ ADAPTER = "adapter_model.safetensors"
 STATE = "trainer_state.json"
 # How long the training had taken when the checkpoint was written.
 CLOCK = "elapsed.json"
+# The folder of a pre-training, among the checkpoints, and what it holds once that is finished.
+PRETRAINING, PRETRAINED = "pretraining", "pretrained.json"
 
 
 class Checkpoints:
@@ -46,15 +48,16 @@ class Checkpoints:
         Raises UsageError for the checkpoints of another training, and with `resume` where there is
         nothing to resume.
         """
-        old = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
+        old = [*newest_first(self.path), *newest_first(self.pretraining)]
         damaged = {}
         for checkpoint in old:
             why = find_damage(checkpoint)
             if why is not None:
-                damaged[checkpoint] = f"{checkpoint.name} is damaged: {printable(why)}"
-        if self._resume and len(damaged) == len(old) and not self._trials.exists():
+                name = checkpoint.relative_to(self.path)
+                damaged[checkpoint] = f"{name} is damaged: {printable(why)}"
+        if self._resume and len(damaged) == len(old) and not self._has_results():
             self._refuse_resume(list(damaged.values()))
-        if (old or self._trials.exists()) and not self._restart:
+        if (old or self._has_results()) and not self._restart:
             self._check_identity()
         with atomic.output_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -63,6 +66,7 @@ class Checkpoints:
                     shutil.rmtree(checkpoint)
             if self._restart:
                 self._trials.unlink(missing_ok=True)
+                shutil.rmtree(self.pretraining, ignore_errors=True)
             atomic.write_file(self._note, json.dumps(self._identity, indent=1).encode())
         self.latest = self.find_latest()
         if not self._restart:
@@ -71,8 +75,11 @@ class Checkpoints:
 
     def find_latest(self) -> Path | None:
         """Return the newest checkpoint that is whole, now."""
-        found = sorted(self.path.glob("checkpoint-*"), key=step_of, reverse=True)
-        return next((checkpoint for checkpoint in found if find_damage(checkpoint) is None), None)
+        return latest_whole(self.path)
+
+    def _has_results(self) -> bool:
+        """Tell whether there are results that no checkpoint holds: of trials, or a pre-training."""
+        return self._trials.exists() or (self.pretraining / PRETRAINED).exists()
 
     def _refuse_resume(self, damaged: list[str]) -> None:
         """Say that --resume has nothing to resume."""
@@ -89,11 +96,12 @@ class Checkpoints:
         known: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             known = json.loads(self._note.read_text(encoding="utf-8"))
-        if known == self._identity:
-            return
         if not isinstance(known, dict):
             known = {}
-        other = sorted(key for key in self._identity if known.get(key) != self._identity[key])
+        names = {**known, **self._identity}
+        other = sorted(key for key in names if known.get(key) != self._identity.get(key))
+        if not other:
+            return
         raise UsageError(
             f"{printable(self.path)} holds checkpoints of another training (other "
             f"{', '.join(other)}){self._describe_changes(known)}",
@@ -102,14 +110,15 @@ class Checkpoints:
 
     def _describe_changes(self, known: dict[str, Any]) -> str:
         """Return the settings that were others then, with both values."""
-        before, now = known.get("hyperparameters"), self._identity.get("hyperparameters")
-        if not isinstance(before, dict) or not isinstance(now, dict):
-            return ""
-        changes = [
-            f"{name} was {printable(before.get(name))} and is {printable(value)}"
-            for name, value in now.items()
-            if before.get(name) != value
-        ]
+        changes = []
+        for section in ("hyperparameters", "pre-training"):
+            before, now = known.get(section), self._identity.get(section)
+            if isinstance(before, dict) and isinstance(now, dict):
+                changes += [
+                    f"{name} was {printable(before.get(name))} and is {printable(value)}"
+                    for name, value in now.items()
+                    if before.get(name) != value
+                ]
         return f": {', '.join(changes)}" if changes else ""
 
     def __exit__(
@@ -121,10 +130,15 @@ class Checkpoints:
         """Remove the folder once the model is published, or where there is nothing to resume."""
         # A diverged training would diverge again from its checkpoint.
         hopeless = (isinstance(error, DeviceError) and error.details.get("diverged")) or not (
-            any(self.path.glob("checkpoint-*")) or self._trials.exists()
+            newest_first(self.path) or newest_first(self.pretraining) or self._has_results()
         )
         if self.finished or (error is not None and hopeless):
             shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def pretraining(self) -> Path:
+        """The folder of the pre-training."""
+        return self.path / PRETRAINING
 
     @property
     def _note(self) -> Path:
@@ -175,6 +189,17 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, whole or not."""
+    return sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
+
+
+def latest_whole(folder: Path) -> Path | None:
+    """Return the newest checkpoint in a folder that is whole."""
+    found = newest_first(folder)
+    return next((checkpoint for checkpoint in found if find_damage(checkpoint) is None), None)
+
+
 def find_damage(checkpoint: Path) -> str | None:
     """Say what of a checkpoint is damaged, as a killed Trainer leaves it; None for a whole one.
 
@@ -216,10 +241,16 @@ def read_state(checkpoint: Path) -> dict[str, Any] | None:
 
 def describe_position(checkpoint: Path, epochs: float) -> str:
     """Say how far a whole checkpoint is in a training of so many epochs."""
+    epoch = (read_state(checkpoint) or {})["epoch"]
+    return f"epoch {epoch:.2f} of {epochs:g}, {describe_steps(checkpoint)}"
+
+
+def describe_steps(checkpoint: Path) -> str:
+    """Say how many of its steps a whole checkpoint has taken."""
     state = read_state(checkpoint) or {}
     step, steps = state["global_step"], state["max_steps"]
     share = step / steps if steps else 1.0
-    return f"epoch {state['epoch']:.2f} of {epochs:g}, step {step:,} of {steps:,} ({share:.0%})"
+    return f"step {step:,} of {steps:,} ({share:.0%})"
 
 
 def write_clock(checkpoint: Path, elapsed_s: float) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from batchsent.errors import InputError, UsageError
 from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
 from batchsent.files import atomic
+from batchsent.formats.dumps import is_several
 from batchsent.formats.opening import check_read_options
 from batchsent.model.folder import check_replaced
 from batchsent.text import printable
@@ -13,6 +14,7 @@ from batchsent.training.adapters import check_peft
 from batchsent.training.options import FinetuneOptions
 from batchsent.training.read_labelled import is_file, reading_of
 from batchsent.training.trackers import check_reporting
+from batchsent.urls import is_url
 
 
 def check_inputs(settings: FinetuneOptions) -> None:
@@ -26,13 +28,33 @@ def check_inputs(settings: FinetuneOptions) -> None:
     for flag, name in names.items():
         if is_file(name) and not exists(expand(name)):
             raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
-    check_read_options(reading_of(settings), filter(is_file, names.values()))
+    dumps = []
+    if settings.pretrain_on is not None:
+        check_dump(settings.pretrain_on)
+        dumps = [settings.pretrain_on]
+    check_read_options(reading_of(settings), [*filter(is_file, names.values()), *dumps])
     if all(is_file(name) for name in names.values()):
         for name in ("train_split", "eval_split", "dataset_config", "dataset_revision"):
             if getattr(settings, name) != getattr(FinetuneOptions, name):
                 raise UsageError(
                     f"--{name.replace('_', '-')} is about data sets of the Hub, not about files"
                 )
+
+
+def check_dump(name: str) -> None:
+    """Refuse unlabelled reviews that are not there, or can be read once only.
+
+    Raises InputError or UsageError.
+    """
+    if name == "-":
+        raise UsageError(
+            "--pretrain-on cannot read a pipe: a training that resumes reads it again",
+            hint="name a file",
+        )
+    if not (is_url(name) or is_several(name) or exists(name)):
+        raise InputError(
+            f"--pretrain-on: there is no file {printable(name)}", hint="check the path"
+        )
 
 
 def check_output(final: Path, settings: FinetuneOptions) -> None:
@@ -54,7 +76,8 @@ def check_output(final: Path, settings: FinetuneOptions) -> None:
         check_replaced(final)
     if settings.torch_save is not None:
         saved = Path(settings.torch_save)
-        for flag, name in (("--train", settings.train), ("--eval", settings.eval)):
+        inputs = ("train", "eval", "pretrain_on")
+        for flag, name in ((f"--{i.replace('_', '-')}", getattr(settings, i)) for i in inputs):
             if name is not None and exists(name) and exists(saved) and saved.samefile(name):
                 raise UsageError(
                     f"{flag} and --torch-save are the same file",

@@ -7,6 +7,7 @@ on one row more is not enough: of 3 models chosen so, 2 were worse, by up to 1.8
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,27 @@ def carry_over(folder: Path, setup: Setup) -> None:
 
 
 class BaseWeights:
-    """The weights that a training starts from, and how often they are right."""
+    """The weights of the base model, and how often they are right."""
 
-    def __init__(self, trainer: Any, measurements: Measurements) -> None:
-        """Measure the model as it comes, before the first step."""
-        # Under names of their own, here and below: the curve has the evaluations after each epoch.
-        trainer.evaluate(metric_key_prefix="base")
-        self._right = rows_right(measurements)
-        # As if nothing had been measured yet.
-        measurements.figures, measurements.outputs = {}, None
-        self._state = {
+    def __init__(
+        self, trainer: Any, measurements: Measurements, came: Mapping[str, Any] | None = None
+    ) -> None:
+        """Measure the model as it came, before the first step.
+
+        `came` are the weights that it came with, where the training starts from others.
+        """
+        start = {
             name: tensor.detach().to("cpu", copy=True)
             for name, tensor in trainer.model.state_dict().items()
         }
+        self._state = start if came is None else came
+        trainer.model.load_state_dict(self._state)
+        # Under names of their own, here and below: the curve has the evaluations after each epoch.
+        trainer.evaluate(metric_key_prefix="base")
+        trainer.model.load_state_dict(start)
+        self._right = rows_right(measurements)
+        # As if nothing had been measured yet.
+        measurements.figures, measurements.outputs = {}, None
 
     def restore_unless_better(self, trainer: Any, measurements: Measurements) -> bool:
         """Restore the base's weights, and measure them, unless the trained ones are clearly better.

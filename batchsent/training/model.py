@@ -1,5 +1,6 @@
 """A base model, or none -> the model and the tokenizer to train."""
 
+from pathlib import Path
 from typing import Any
 
 from batchsent.reporting import Reporter
@@ -8,6 +9,7 @@ from batchsent.training.adapters import add_adapters
 from batchsent.training.examples import Examples
 from batchsent.training.from_scratch import make_classifier, train_tokenizer
 from batchsent.training.plan import Plan, describe_epochs
+from batchsent.training.pretraining import put_encoder
 
 
 def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
@@ -23,8 +25,17 @@ def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporte
     return tokenizer
 
 
-def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: Plan) -> Any:
-    """Return the model to train with its new head; what is random in it hangs on the seed alone."""
+def new_model(
+    found: base.Base | None,
+    tokenizer: Any,
+    names: list[str],
+    plan: Plan,
+    encoder: Path | None = None,
+) -> Any:
+    """Return the model to train with its new head; what is random in it hangs on the seed alone.
+
+    `encoder` are the weights of a pre-trained encoder, to put in place of the base model's.
+    """
     import transformers
 
     transformers.set_seed(plan.seed)
@@ -33,4 +44,6 @@ def new_model(found: base.Base | None, tokenizer: Any, names: list[str], plan: P
         if found is None
         else base.load_base(found.path, names)
     )
+    if encoder is not None:
+        put_encoder(model, encoder)
     return model if plan.lora is None else add_adapters(model, plan.lora)

@@ -9,6 +9,7 @@ from typing import Any
 from batchsent.errors import UsageError
 from batchsent.filenames import exists, expand
 from batchsent.options import option
+from batchsent.urls import file_name
 
 OUTPUT = "model"
 DATASET, BASE_MODEL = "stanfordnlp/imdb", "distilbert-base-uncased"
@@ -24,6 +25,8 @@ EPOCHS, SCRATCH_EPOCHS = 2.0, 4.0
 # With fewer rows a base model must be beaten clearly (few_rows.py); measured with 50 and 200 rows.
 FEW_ROWS = 250
 SAVE_STRATEGIES, DEVICES = ("epoch", "steps", "no"), ("auto", "cpu", "cuda", "mps")
+# Of a larger dump so many random reviews are learned from, where no number of steps is given.
+PRETRAINING_TEXTS = 200_000
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Not window: a window of a review need not say what the whole of it does.
@@ -185,6 +188,20 @@ class FinetuneOptions:
         metavar="N",
         group="Data",
     )
+    pretrain_on: str | None = option(
+        None,
+        "Unlabelled reviews of your domain, any file that batch reads or a folder of them: first "
+        "train the base model's encoder to guess masked words of these.",
+        metavar="DUMP",
+        group="Training",
+    )
+    pretrain_steps: int | None = option(
+        None,
+        "Steps of --pretrain-on, each of --batch-size random reviews. Without it: one pass over "
+        f"the dump, of {PRETRAINING_TEXTS:,} reviews at most.",
+        metavar="N",
+        group="Training",
+    )
     learning_rate: float | None = option(
         None,
         f"Highest learning rate. Without it: {LEARNING_RATE}, {LORA_LEARNING_RATE} with --lora, or"
@@ -246,7 +263,9 @@ class FinetuneOptions:
         "epoch", "When to checkpoint.", choices=SAVE_STRATEGIES, group="Run"
     )
     save_steps: int = option(
-        500, "Steps between checkpoints with --save-strategy steps.", group="Run"
+        500,
+        "Steps between checkpoints with --save-strategy steps, and of --pretrain-on.",
+        group="Run",
     )
     keep_checkpoints: bool = option(
         default=False,
@@ -304,7 +323,7 @@ def check_options(settings: FinetuneOptions) -> None:
         "epochs",
         "max_length",
     )
-    for name in (*positive, "early_stopping", "trials", "lora"):
+    for name in (*positive, "early_stopping", "trials", "lora", "pretrain_steps"):
         value = getattr(settings, name)
         if value is not None and not (0 < value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be above 0")
@@ -334,6 +353,16 @@ def check_options(settings: FinetuneOptions) -> None:
     if settings.from_scratch and settings.lora is not None:
         raise UsageError(
             "--lora keeps a base model as it is, and --from-scratch has none",
+            hint="leave one of them out",
+        )
+    if settings.pretrain_on is None and settings.pretrain_steps is not None:
+        raise UsageError(
+            "--pretrain-steps is about --pretrain-on",
+            hint="name the unlabelled reviews with --pretrain-on, or leave it out",
+        )
+    if settings.pretrain_on is not None and settings.from_scratch:
+        raise UsageError(
+            "--pretrain-on continues the pre-training of a base model, and --from-scratch has none",
             hint="leave one of them out",
         )
     if settings.distill and (settings.class_weights != "none" or settings.label_smoothing):
@@ -366,4 +395,6 @@ def public_options(settings: FinetuneOptions) -> dict[str, Any]:
             exists(expand(shown[name])) or Path(shown[name]).is_absolute()
         ):
             shown[name] = Path(shown[name]).name
+    if settings.pretrain_on is not None:
+        shown["pretrain_on"] = file_name(settings.pretrain_on)
     return shown

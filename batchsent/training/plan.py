@@ -162,6 +162,15 @@ def describe_sides(splits: Splits, names: Sequence[str]) -> dict[str, dict[str, 
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Texts to pre-train on, and others to measure that on: no text twice."""
+
+    train: list[str]
+    held_out: list[str]
+    facts: dict[str, Any]  # where they came from, what was left out
+
+
+@dataclass(frozen=True)
 class Setup:
     """What is trained, where and how: everything that is found before a model is loaded."""
 
@@ -173,10 +182,11 @@ class Setup:
     plan: Plan
     device: Device
     seen: SeenTexts  # what the base model was fine-tuned on
+    unlabelled: Unlabelled | None = None  # to pre-train on first
 
     @property
     def seen_afterwards(self) -> SeenTexts:
-        """What the trained model will have been fine-tuned on, or chosen by."""
+        """Return what the trained model will have been fine-tuned on, or chosen by."""
         validation = self.splits.validation
         chosen_by = [] if validation is None else validation.texts
         return self.seen.with_texts(self.splits.train.texts + chosen_by)

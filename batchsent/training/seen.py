@@ -2,6 +2,9 @@
 
 A figure on texts that a model has learned says little. The hashes tell a later training which of
 its evaluation rows the base model has seen; the texts cannot be had from them.
+
+Texts of a pre-training (--pretrain-on) are not among them: no label of them was learned, and rows
+that are labelled later come from the same dump, so that every one of them would count as seen.
 """
 
 import hashlib

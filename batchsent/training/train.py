@@ -1,7 +1,7 @@
 """A model and examples -> a trained classifier with its curve: the story of one training."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,15 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     report_to: str = "none",
     must_beat_base: bool = False,
+    base_weights: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Fine-tune the model and measure it on the evaluation rows.
 
     It is measured after every epoch, on the validation rows where there are some: then the weights
     with the smallest loss there are kept, and the evaluation rows are seen once, at the end. With
     `must_beat_base` the base's weights are kept unless the trained ones are clearly better on the
-    rows that are measured after every epoch (few_rows.py).
+    rows that are measured after every epoch (few_rows.py); `base_weights` are these where the
+    model has others already.
     Checkpoints go to `checkpoints`. When `stop` says so, in all processes of a training alike, it
     writes a last checkpoint and returns early: the caller knows that it asked. Raises DeviceError
     when the loss is no longer a number, out of memory, or when another process of the training is
@@ -80,7 +82,7 @@ def train(
     earlier_s = read_clock(resume_from)
     trainer.add_callback(watcher(plan, len(training.lengths), reporter, stop, earlier_s))
     with device_errors(plan), lost_processes():
-        base = BaseWeights(trainer, measurements) if must_beat_base else None
+        base = BaseWeights(trainer, measurements, base_weights) if must_beat_base else None
         with writing(checkpoints):
             runtime_s, train_loss = learn(trainer, plan, resume_from)
         kept_base = False

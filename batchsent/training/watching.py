@@ -13,13 +13,19 @@ from batchsent.training.plan import Plan
 
 # On the evaluation rows, or on the held-out rows where there are some to choose by.
 LOSS = "eval_loss"
+# Of a pre-training only.
+PERPLEXITY = "eval_perplexity"
 
 
-def diverged(plan: Plan) -> DeviceError:
-    """Return the error of a training that diverged: its loss is not finite."""
-    hint = f"use a --learning-rate below {plan.learning_rate:g}"
-    if not plan.warmup:
-        hint += ", or --warmup 0.1"
+def diverged(plan: Plan, hint: str | None = None) -> DeviceError:
+    """Return the error of a training that diverged: its loss is not finite.
+
+    Without a hint it speaks of the learning rate.
+    """
+    if hint is None:
+        hint = f"use a --learning-rate below {plan.learning_rate:g}"
+        if not plan.warmup:
+            hint += ", or --warmup 0.1"
     return DeviceError(
         "the loss is no longer a finite number: the training diverged, no model was written",
         hint=hint,
@@ -64,9 +70,9 @@ class Stages:
     trial.
     """
 
-    def __init__(self, rows: int, reporter: Reporter) -> None:
+    def __init__(self, rows: int, reporter: Reporter, name: str = "training") -> None:
         self._rows = rows  # training rows
-        self._reporter = reporter
+        self._reporter, self._name = reporter, name
         # Rows trained before the stage began: the pace is that of the others.
         self._reused_rows = 0
         self._measured_batches = 0  # of the evaluation that runs
@@ -74,7 +80,7 @@ class Stages:
     def train(self, args: Any, state: Any) -> None:
         """Begin the stage of training, or return to it after an evaluation."""
         self._reused_rows = self._rows_until(args, state)
-        self._reporter.stage("training")
+        self._reporter.stage(self._name)
 
     def train_step(self, args: Any, state: Any) -> None:
         """Show the rows after a step."""
@@ -108,16 +114,20 @@ def watcher(
     reporter: Reporter,
     stop: Callable[[], bool],
     earlier_s: float = 0.0,
+    *,
+    stage: str = "training",
+    hint: str | None = None,
 ) -> Any:
     """Return a Trainer callback that says how far the training is and when it is to end.
 
     `rows` are the training rows; `stop` is asked after every step and must say the same in every
     process. `earlier_s` is what an interrupted training took until the checkpoint that it resumes
-    from; every checkpoint notes the sum.
+    from; every checkpoint notes the sum. `stage` is what is shown, `hint` what a person can do
+    where the training diverges.
     """
     import transformers
 
-    stages = Stages(rows, reporter)
+    stages = Stages(rows, reporter, stage)
 
     class Watcher(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
         """Progress by rows, a line an evaluation, and the end."""
@@ -158,7 +168,7 @@ def watcher(
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
         ) -> None:
-            check_finite(plan, logs or {})
+            check_finite(plan, logs or {}, hint)
             if logs and LOSS in logs:
                 reporter.notice(describe_evaluation(state, logs))
 
@@ -176,7 +186,7 @@ def end_training(plan: Plan, args: Any, state: Any, control: Any) -> None:
         control.should_save = True
 
 
-def check_finite(plan: Plan, logs: Mapping[str, float]) -> None:
+def check_finite(plan: Plan, logs: Mapping[str, float], hint: str | None = None) -> None:
     """Raise DeviceError where the Trainer logs a number that is not finite."""
     names = ["loss", LOSS]
     # float16's gradients overflow now and then: its scaler skips the step and takes a smaller
@@ -184,13 +194,17 @@ def check_finite(plan: Plan, logs: Mapping[str, float]) -> None:
     if plan.precision != "float16":
         names.append("grad_norm")
     if not all(math.isfinite(logs[name]) for name in names if name in logs):
-        raise diverged(plan)
+        raise diverged(plan, hint)
 
 
 def describe_evaluation(state: Any, logs: Mapping[str, float]) -> str:
     """Return a line about an evaluation."""
+    figures = {"accuracy": "eval_accuracy", "macro F1": "eval_macro_f1"}
+    words = "loss"
+    if PERPLEXITY in logs:
+        figures, words = {"perplexity": PERPLEXITY}, "loss on masked tokens"
+    found = "".join(f", {name} {logs[key]:.4f}" for name, key in figures.items())
     return (
         f"epoch {state.epoch or 0:.2f}, step {state.global_step} of {state.max_steps}:"
-        f" loss {logs[LOSS]:.4f}, accuracy {logs['eval_accuracy']:.4f},"
-        f" macro F1 {logs['eval_macro_f1']:.4f}"
+        f" {words} {logs[LOSS]:.4f}{found}"
     )

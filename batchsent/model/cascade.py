@@ -1,0 +1,303 @@
+"""A cascade: a fast model scores every text, and a second one those of which it is not sure.
+
+A text is escalated where the fast model's highest probability, as its softmax gives it, is below a
+threshold. That depends on the text alone. The second model runs the escalated texts of a chunk once
+the fast one has run all of them, so that a resumed run has the same batches and the same bytes.
+
+What that costs in accuracy is estimated: a sample of the texts that the fast model decided is run
+by the second one too.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchsent.chunk import BLANK, PENDING, SCORED, Scores
+from batchsent.errors import UsageError
+from batchsent.model.canaries import open_scorer
+from batchsent.model.loading import ModelIdentity
+from batchsent.model.options import CASCADE_BELOW, CascadeOptions, ModelOptions, check_model_options
+from batchsent.model.scorer import ModelScorer
+from batchsent.model.submission import LocalScorer, Prepared
+from batchsent.text import printable
+
+# The sample of both models: at most so many texts, and such a share of the time that scoring takes.
+SAMPLE_TEXTS, SAMPLE_SHARE = 200, 0.02
+# What the summary says of the fast model.
+FACTS = (
+    "source",
+    "revision",
+    "architecture",
+    "weights_sha256",
+    "tokenizer_sha256",
+    "config_sha256",
+    "max_length",
+    "long_text",
+    "precision",
+    "agreement",
+    "canaries",
+    "early_exit",
+)
+
+
+def fast_options(options: ModelOptions) -> ModelOptions:
+    """Return how the fast model runs: --max-length and --batch-tokens are about the other one."""
+    return ModelOptions(
+        device=options.device, precision=options.precision, long_text=options.long_text
+    )
+
+
+def threshold_of(options: CascadeOptions) -> float:
+    """Return the probability below which a text is escalated. Raises UsageError."""
+    below = options.cascade_below
+    if below is None:
+        return CASCADE_BELOW
+    if options.cascade is None:
+        raise UsageError(
+            "--cascade-below requires --cascade", hint="name the fast model: --cascade embedded"
+        )
+    if not 0 < below <= 1:
+        raise UsageError(f"--cascade-below {below:g} is not above 0 and at most 1")
+    return below
+
+
+def check_cascade(identity: ModelIdentity, options: ModelOptions) -> None:
+    """Refuse a fast model that does not go with the other one; loads neither.
+
+    Raises UsageError, and DeviceError for a device that is not there.
+    """
+    assert identity.cascade is not None
+    fast = identity.cascade.identity
+    names = f"--cascade {printable(fast.source)}", f"--model {printable(identity.source)}"
+    if fast.labels != identity.labels:
+        shown = [", ".join(map(printable, found.labels[:6])) for found in (fast, identity)]
+        raise UsageError(
+            f"both models must have the same labels in the same order: {names[0]} has {shown[0]}; "
+            f"{names[1]} has {shown[1]}",
+            hint="give two models that were trained on the same labels",
+        )
+    if fast.weights_sha256 == identity.weights_sha256:
+        raise UsageError(
+            f"{names[0]} and {names[1]} are the same model",
+            hint="name a better model with --model, or leave out --cascade",
+        )
+    check_model_options(fast, fast_options(options))
+
+
+def open_cascade(identity: ModelIdentity, options: ModelOptions) -> "CascadeScorer":
+    """Load both models of a cascade and score their canaries. Raises as `open_scorer` does."""
+    assert identity.cascade is not None
+    fast = open_scorer(identity.cascade.identity, fast_options(options))
+    return CascadeScorer(fast, open_scorer(identity, options), identity.cascade.below)
+
+
+@dataclass
+class _Chunk:
+    """A chunk on its way through both models."""
+
+    texts: list[str | None]
+    fast: Prepared
+    begun: bool = False
+    # (rows,) whose score was known before: in a part, or in an output to reuse
+    known: NDArray[np.bool_] | None = None
+    # (rows,) that are escalated; of the rows that are not known once the fast model is done
+    escalated: NDArray[np.bool_] | None = None
+    fast_scores: Scores | None = None
+    second: Prepared | None = None  # the escalated texts; blank elsewhere
+    second_scores: Scores | None = None
+
+
+class CascadeScorer(LocalScorer):
+    """Two models as one Scorer."""
+
+    def __init__(self, fast: ModelScorer, second: ModelScorer, below: float) -> None:
+        """Take the fast model, the one for texts that it scores `below` that, and that."""
+        self.fast, self.second, self.below = fast, second, below
+        self.labels = second.labels
+        self.score_s = self.second_s = self.sample_s = 0.0
+        self.second_texts = 0  # run so far by the second model; those of the sample are not counted
+        self.sample_texts = self.sample_same = 0
+
+    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+        """Tokenize a chunk for the fast model."""
+        return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, known)))
+
+    def score(
+        self,
+        prepared: Prepared,
+        *,
+        done: Scores | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_batch: Callable[[float], None] | None = None,
+    ) -> Scores:
+        """Score a chunk with both models; a row is PENDING until its final score is known.
+
+        What the fast model said is kept in `prepared` between two calls. In another process it
+        says the same again.
+        """
+        chunk: _Chunk = prepared.content
+        self._begin(chunk, done)
+        started = time.perf_counter()
+        chunk.fast_scores = self.fast.score(
+            chunk.fast, done=chunk.fast_scores, stop=stop, on_batch=_half(on_batch, 0)
+        )
+        self.score_s += time.perf_counter() - started
+        found = self._decided(chunk)
+        if (chunk.fast_scores.status == PENDING).any():
+            return found
+        if chunk.escalated is None or not chunk.escalated.any():
+            self._sample(chunk, found)
+            return found
+        if chunk.second is None:
+            self._begin_second(chunk, done)
+        assert chunk.second is not None
+        started = time.perf_counter()
+        before = _scored(chunk.second_scores)
+        chunk.second_scores = self.second.score(
+            chunk.second, done=chunk.second_scores, stop=stop, on_batch=_half(on_batch, 0.5)
+        )
+        took = time.perf_counter() - started
+        self.score_s, self.second_s = self.score_s + took, self.second_s + took
+        self.second_texts += _scored(chunk.second_scores) - before
+        found = _merged(found, chunk.second_scores, chunk.escalated)
+        if not (found.status == PENDING).any():
+            self._sample(chunk, found)
+        return found
+
+    def _begin(self, chunk: _Chunk, done: Scores | None) -> None:
+        """Take what is known of a chunk before its first pass in this process."""
+        if chunk.begun:
+            return
+        chunk.begun = True
+        chunk.known = np.zeros(len(chunk.texts), dtype=bool)
+        chunk.escalated = np.zeros(len(chunk.texts), dtype=bool)
+        if done is None:
+            return
+        chunk.known |= done.status != PENDING
+        if done.escalated is not None:
+            chunk.escalated |= done.escalated
+        chunk.fast_scores = replace(done, escalated=None)
+
+    def _decided(self, chunk: _Chunk) -> Scores:
+        """Return the scores of the rows that the fast model decides, or that are known.
+
+        All others are PENDING. Marks the rows that it does not decide as escalated.
+        """
+        fast = chunk.fast_scores
+        assert fast is not None
+        assert chunk.known is not None
+        assert chunk.escalated is not None
+        sure = (fast.status == SCORED) & (fast.best >= np.float32(self.below))
+        undecided = ~chunk.known & ~sure & (fast.status != BLANK) & (fast.status != PENDING)
+        chunk.escalated |= undecided
+        status, probabilities = fast.status.copy(), fast.probabilities.copy()
+        status[undecided] = PENDING
+        probabilities[undecided] = np.nan
+        return replace(
+            fast,
+            probabilities=probabilities,
+            status=status,
+            odd_pieces=None,
+            # Of rows without a final score this says nothing yet.
+            escalated=chunk.escalated & (status != PENDING),
+        )
+
+    def _begin_second(self, chunk: _Chunk, done: Scores | None) -> None:
+        """Tokenize the escalated texts for the second model, with what `done` knows of them."""
+        escalated = chunk.escalated
+        assert escalated is not None
+        texts = [
+            text if is_escalated else None
+            for text, is_escalated in zip(chunk.texts, escalated.tolist(), strict=True)
+        ]
+        chunk.second = self.second.prepare(texts)
+        if done is not None and chunk.known is not None and (escalated & chunk.known).any():
+            chunk.second_scores = replace(
+                done, status=np.where(escalated, done.status, BLANK).astype(np.uint8)
+            )
+
+    def _sample(self, chunk: _Chunk, found: Scores) -> None:
+        """Run some of the texts that the fast model decided with the second one too.
+
+        Which texts comes from their hashes, how many from the time that there is.
+        """
+        assert chunk.known is not None
+        rows = np.flatnonzero((found.status == SCORED) & ~chunk.known & (found.escalated == False))  # noqa: E712
+        left_s = SAMPLE_SHARE * self.score_s - self.sample_s
+        if not len(rows) or left_s <= 0 or not self.second_texts:
+            return
+        count = min(
+            SAMPLE_TEXTS - self.sample_texts, int(left_s * self.second_texts / self.second_s)
+        )
+        if count < 1:
+            return
+        row_of = {str(chunk.texts[row]): row for row in rows.tolist()}
+        drawn = sorted(row_of, key=_hash)[:count]
+        started = time.perf_counter()
+        other = self.second.score_apart(drawn)
+        self.sample_s += time.perf_counter() - started
+        self.score_s += time.perf_counter() - started
+        scored = other.status == SCORED
+        same = other.winners == found.winners[[row_of[text] for text in drawn]]
+        self.sample_texts += int(scored.sum())
+        self.sample_same += int((same & scored).sum())
+
+    def facts(self) -> dict[str, Any]:
+        """Return the summary's sections "model", with the fast one in "cascade", and "device"."""
+        facts, fast = self.second.facts(), self.fast.facts()
+        sample = {"texts": self.sample_texts, "same_label": self.sample_same}
+        cascade = {name: fast["model"][name] for name in FACTS}
+        cascade |= {"below": self.below, "sample": sample}
+        device = facts["device"]
+        paths = f"{device['path']}; fast model {fast['device']['path']}"
+        said = [*fast["device"]["warnings"], *device["warnings"]]
+        return {
+            "model": facts["model"] | {"cascade": cascade},
+            "device": device | {"path": paths, "warnings": list(dict.fromkeys(said))},
+        }
+
+    def close(self) -> None:
+        """Free the device."""
+        self.fast.close()
+        self.second.close()
+
+
+def open_model(identity: ModelIdentity, options: ModelOptions) -> LocalScorer:
+    """Load a model, or both models of a cascade.
+
+    Raises what `canaries.open_scorer` raises.
+    """
+    opened = open_scorer if identity.cascade is None else open_cascade
+    return opened(identity, options)
+
+
+def _half(on_batch: Callable[[float], None] | None, begin: float) -> Callable[[float], None] | None:
+    """Return what one of the models calls after a batch: each does half of the work."""
+    if on_batch is None:
+        return None
+    return lambda share: on_batch(begin + share / 2)
+
+
+def _scored(scores: Scores | None) -> int:
+    return 0 if scores is None else int((scores.status == SCORED).sum())
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _merged(found: Scores, second: Scores, escalated: NDArray[np.bool_]) -> Scores:
+    """Return the scores with those of the escalated rows from the second model."""
+    return replace(
+        found,
+        probabilities=np.where(escalated[:, None], second.probabilities, found.probabilities),
+        n_tokens=np.where(escalated, second.n_tokens, found.n_tokens),
+        truncated_tokens=np.where(escalated, second.truncated_tokens, found.truncated_tokens),
+        status=np.where(escalated, second.status, found.status),
+        escalated=escalated & (second.status != PENDING),
+    )
