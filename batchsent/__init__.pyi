@@ -93,6 +93,7 @@ def batch(
     report_examples: int = 0,
     reuse: str | Sequence[str] = (),
     source_column: str | None = None,
+    work_folder: str | PathLike[str] | None = None,
     output_format: Literal["csv", "tsv", "parquet", "arrow", "jsonl"] | None = None,
     summary: str | PathLike[str] | None = None,
     rejects: str | PathLike[str] | None = None,

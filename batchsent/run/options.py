@@ -112,6 +112,14 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="writing",
         group="Run",
     )
+    work_folder: str | None = option(
+        None,
+        "Where an output in a store is written before it is uploaded, with the kept work [default: "
+        "~/.cache/batchsent/work].",
+        metavar="FOLDER",
+        affects="nothing",
+        group="Run",
+    )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",

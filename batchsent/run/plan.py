@@ -112,12 +112,12 @@ def prepare(
         paths.check_apart_from(identity.cascade.identity.path)
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
-    check_sink(paths.output, source, added, options.output_format)
+    check_sink(paths.written_to, source, added, options.output_format)
     reliability = reliability_of(identity, options)
     rates = reliability.counts(identity.labels).rates_for_groups
     side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates, sides)
     with clock.busy("check"):
-        decoded = columns_to_decode(paths.output, source, options.output_format)
+        decoded = columns_to_decode(paths.written_to, source, options.output_format)
         checked = check_input(paths.inputs, source, decoded)
     if checked:
         check_budget(

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, ModelError
@@ -14,7 +13,6 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import share
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
-from batchsent.files.hashing import sha256_of
 from batchsent.model.submission import Scorer
 from batchsent.run.bottleneck import STAGES, bottleneck
 from batchsent.run.options import BatchOptions
@@ -23,16 +21,6 @@ from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
-
-
-def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
-    """Tell whether a file still has the size and hash that a summary gives."""
-    try:
-        if path is None or path.stat().st_size != written["bytes"]:
-            return False
-        return bool(sha256_of(path) == written["sha256"])
-    except OSError:
-        return False
 
 
 def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
@@ -119,7 +107,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "rows": rows,
         "bad_rows": bad_rows,
         "output": paths.output,
-        "summary": None if paths.summary is None else str(paths.summary),
+        "summary": None if paths.summary is None else paths.place.shown(paths.summary),
         "reuse": reuse,
         "new_columns": list(plan.added.names),
         "model": {
