@@ -103,6 +103,7 @@ def batch(
     lock_wait: float = 0.0,
     stop_after: str | None = None,
     stop_at: str | None = None,
+    processes: int = 1,
     engine: Literal["ray"] | None = None,
     workers: int | None = None,
     address: str | None = None,

@@ -174,6 +174,15 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="nothing",
         group="Run",
     )
+    processes: int = option(
+        1,
+        "Processes of this machine that score on its CPUs; they share the threads. Each takes a "
+        "chunk of rows at a time.",
+        metavar="N",
+        minimum=1,
+        affects="nothing",
+        group="Model and device",
+    )
     engine: str | None = option(
         None,
         "Score on the workers of a cluster: each input file on one, a single one on all.",

@@ -182,6 +182,8 @@ def fingerprint(
     if source.text_columns is None or source.text_columns.single:
         reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
+    # Which GPUs, and how many, is nothing to the scores; what they are is in the device stamp.
+    options = options | {"device": str(options["device"]).partition(":")[0]}
     fast = {}
     if identity.cascade is not None:
         found = identity.cascade.identity

@@ -54,7 +54,7 @@ def performance(
         "rows_per_s": fresh / span,
         "tokens_per_s": fresh_tokens / span,
         "seconds": _rounded(busy),
-        "cpu_seconds": _rounded(clock.cpu_s) | {"process": round(clock.process_cpu_s, 3)},
+        "cpu_seconds": _rounded(clock.cpu_s) | _processes_cpu_s(clock, device),
         "busy_share": {
             name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
         },
@@ -62,6 +62,14 @@ def performance(
         "bottleneck": bottleneck(streaming, device.get("busy_share")),
         "padding_share": device.get("padding_share"),
     }
+
+
+def _processes_cpu_s(clock: Clock, device: dict[str, Any]) -> dict[str, float]:
+    """Return processor seconds of this process, and of those that it spawned, if any."""
+    found = {"process": round(clock.process_cpu_s, 3)}
+    if spawned := device.get("devices"):
+        found["spawned"] = round(sum(one["cpu_s"] for one in spawned), 3)
+    return found
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
@@ -194,8 +202,7 @@ def success(
 
 def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
     """Return the warnings about the device, such as a GPU that is not used."""
-    said = device.get("warning")
-    return [warning("device", said)] if said else []
+    return [warning("device", said) for said in device.get("warnings", [])]
 
 
 def failure(
