@@ -1,5 +1,6 @@
 """Chunk and Scores: what travels between files, model and summary."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,14 @@ def is_blank(text: str | None) -> bool:
     if text[:1].isalnum():
         return False
     return not text or text.isspace() or not text.translate(INVISIBLE).strip()
+
+
+def digest(texts: Sequence[str | None]) -> str:
+    """Return the SHA-256 of some texts in their order: the same texts get the same scores."""
+    lengths = np.array([-1 if text is None else len(text) for text in texts], np.int64)
+    found = hashlib.sha256(lengths.tobytes())
+    found.update("".join(filter(None, texts)).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,14 @@ def expand(path: AnyPath) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises)
 
 
+def cache_folder(name: str) -> Path:
+    """Return a folder of this program's: ~/.cache/batchsent/NAME, or below XDG_CACHE_HOME."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not Path(base).is_absolute():  # as the XDG specification has it
+        base = "~/.cache"
+    return expand(base) / "batchsent" / name
+
+
 def check_new(path: Path, longest: Path) -> None:
     """Refuse a file that cannot be made, before any work is done for it.
 

@@ -8,12 +8,14 @@ import hashlib
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Scores, is_blank
 from batchsent.model.loading import ModelIdentity
+from batchsent.model.pool import Place, ProcessPool
 from batchsent.model.submission import LocalScorer, Prepared
 
 LABELS = ("NEGATIVE", "POSITIVE")
@@ -106,7 +108,9 @@ class HashModels:
     """Gives the hash model to a run; `opened` tells whether it was ever loaded."""
 
     def __init__(self, version="1", **settings):
+        self.processes = settings.pop("processes", 1)
         self.version, self.settings, self.opened = version, settings, 0
+        self.pool = None
 
     def check(self):
         pass
@@ -118,7 +122,12 @@ class HashModels:
 
     def open(self):
         self.opened += 1
-        return HashScorer(**self.settings)
+        if self.processes == 1:
+            return HashScorer(**self.settings)
+        if self.pool is None:
+            place = Place("cpu", partial(HashScorer, **self.settings))
+            self.pool = ProcessPool([place] * self.processes)
+        return self.pool
 
 
 def main():
@@ -128,6 +137,8 @@ def main():
     settings = {}
     if sys.argv[1].startswith("batch_s="):
         settings["batch_s"] = float(sys.argv.pop(1).partition("=")[2])
+    if "--processes" in sys.argv:
+        settings["processes"] = int(sys.argv[sys.argv.index("--processes") + 1])
     sys.argv.insert(1, "batch")  # messages may name the command as it was typed
     command(sys.argv[1:], models=HashModels(**settings))
 

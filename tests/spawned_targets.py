@@ -1,10 +1,12 @@
 """What the spawned processes of the tests do."""
 
 import os
+import signal
 import sys
 import time
 
-from batchsent.errors import ModelError
+from batchsent.errors import DeviceError, ModelError
+from tests.hash_model import HashScorer
 
 
 def double(channel):
@@ -36,6 +38,29 @@ def work(channel):
     channel.send("begun")
     while True:
         time.sleep(0.01)
+
+
+class Killed(HashScorer):
+    """Ends its process where it scores a certain text."""
+
+    def score(self, prepared, **settings):
+        if "poison" in prepared.content:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(prepared, **settings)
+
+
+class Failing(HashScorer):
+    """Fails where it scores a certain text, as a device does."""
+
+    def score(self, prepared, **settings):
+        if "poison" in prepared.content:
+            raise DeviceError("the device is gone", hint="plug it in")
+        return super().score(prepared, **settings)
+
+
+def unloadable():
+    """Fail as a model does that cannot be loaded."""
+    raise ModelError("no such model", hint="look there")
 
 
 def parent():

@@ -151,3 +151,13 @@ def test_logits_are_those_that_probabilities_tell(model):
     found = canaries.read(model, ("NEGATIVE", "POSITIVE"))
     known = found.logits[~np.isnan(found.logits).any(axis=1)]
     assert np.abs(known.sum(axis=1)).max() < 2e-6
+
+
+def test_more_tokens_may_be_read_than_when_the_model_was_made(tmp_path, dump):
+    """Texts that the model's own length cuts have logits of their first tokens: they are left out."""
+    folder = make_model(tmp_path / "model")
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 16}))
+    canaries.write_canaries(folder)
+    found = batch(dump, tmp_path / "o.csv", model=str(folder), device="cpu", max_length=64)
+    assert 0 < found["model"]["canaries"]["texts"] < 64

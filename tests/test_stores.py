@@ -1,16 +1,23 @@
-"""Inputs in stores: an S3 and a Hub on loopback, read through the libraries that users have."""
+"""Inputs and outputs in stores: an S3 and a Hub on loopback, by the libraries that users have."""
 
 import os
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from batchsent.commands.batch import batch
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import GateFailed, InputError, OutputError, UsageError
 from batchsent.formats.objects import ObjectBytes, RangedFile, find_object
 from batchsent.formats.store_objects import BLOCK_BYTES
+from batchsent.formats.store_outputs import OutputObject
 from batchsent.verification.verify import verify
+from tests.children import run as run_child
 from tests.dump import make_input
 from tests.hash_model import HashModels
 from tests.hub import Hub
@@ -160,3 +167,186 @@ def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
     for name in (f"in.{form}" for form in forms):
         remote, local = tmp_path / "scored" / name, tmp_path / "local" / name
         assert remote.read_bytes() == local.read_bytes()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder with a dump in it; the work folder is `work` in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return make_input(tmp_path, "csv")
+
+
+def objects(s3, prefix):
+    """The content of each object that begins with `prefix`, by the rest of its key."""
+    listed = s3.list_objects_v2(Bucket="dumps", Prefix=prefix).get("Contents", [])
+    keys = [entry["Key"] for entry in listed]
+    return {
+        key.removeprefix(prefix): s3.get_object(Bucket="dumps", Key=key)["Body"].read()
+        for key in keys
+    }
+
+
+def score(output, **options):
+    return batch("in.csv", output, models=HashModels(), no_receipt=True, **options)
+
+
+@pytest.mark.parametrize("form", ["csv.gz", "parquet"])
+def test_an_output_in_a_store_is_that_on_the_disk(s3, here, form):
+    """With the files beside it, the summary last; nothing is left here; `verify` proves it."""
+    options = {"group_by": "text", "report": True}
+    score(f"out.{form}", **options)
+    url = f"s3://dumps/as file {form}/out.{form}"
+    document = score(url, **options)
+    assert document["outputs"][0]["path"] == url
+    assert document["outputs"][0]["version"].startswith("ETag ")
+    found = objects(s3, f"as file {form}/")
+    assert set(found) == {path.name for path in here.parent.glob("out*")}
+    for name in (f"out.{form}", f"out.groups.{form}"):
+        assert found[name] == (here.parent / name).read_bytes()
+    written = {
+        entry["Key"]: entry["LastModified"]
+        for entry in s3.list_objects_v2(Bucket="dumps", Prefix=f"as file {form}/")["Contents"]
+    }
+    assert max(written.values()) == written[f"as file {form}/out.{form}.summary.json"]
+    assert not [path for path in (here.parent / "cache").rglob("*") if path.is_file()]
+    assert score(url, **options)["status"] == "up_to_date"
+    verdict = verify("in.csv", url)
+    assert (verdict["status"], verdict["output"]) == ("same", url)
+    s3.put_object(Bucket="dumps", Key=f"as file {form}/out.{form}", Body=b"other bytes")
+    with pytest.raises(GateFailed, match=f"{url} is not what it should be"):
+        verify("in.csv", url)
+    with pytest.raises(UsageError, match="was changed after batchsent wrote it"):
+        score(url, **options)
+
+
+def test_an_object_that_is_not_ours_is_kept(s3, here):
+    """It is refused before the model loads; --overwrite replaces it; so with files beside it."""
+    s3.put_object(Bucket="dumps", Key="mine/a.csv", Body=b"mine")
+    s3.put_object(Bucket="dumps", Key="mine/b.csv.summary.json", Body=b"mine")
+    models = HashModels()
+    with pytest.raises(UsageError, match=r"s3://dumps/mine/a\.csv exists already"):
+        batch("in.csv", "s3://dumps/mine/a.csv", models=models)
+    with pytest.raises(UsageError, match=r"summary s3://dumps/mine/b\.csv\.summary\.json exists"):
+        batch("in.csv", "s3://dumps/mine/b.csv", models=models)
+    assert models.opened == 0
+    assert objects(s3, "mine/") == {"a.csv": b"mine", "b.csv.summary.json": b"mine"}
+    score("s3://dumps/mine/a.csv", overwrite=True)
+    assert objects(s3, "mine/")["a.csv"].startswith(b"id,text,label,score")
+
+
+NOWHERE = [
+    ("https://host/a.csv", "a web server is read, and takes no files"),
+    ("hf://datasets/owner/name/a.csv", "a file of the Hub is a commit"),
+    ("ftp://host/a.csv", "ftp:// is not written to"),
+    ("s3://dumps/", "s3://dumps/ is in a store"),
+    ("s3://no-such-bucket/a.csv", "there is no such bucket"),
+    ("s3://dumps/in.csv", "input and output are the same file"),
+]
+
+
+@pytest.mark.parametrize(("output", "message"), NOWHERE)
+def test_an_output_that_cannot_be_written_is_refused_at_once(s3, here, output, message):
+    s3.put_object(Bucket="dumps", Key="in.csv", Body=b"text\nfine\n")
+    models = HashModels()
+    with pytest.raises(UsageError) as caught:
+        batch("s3://dumps/in.csv", output, models=models)
+    assert message in caught.value.message
+    assert models.opened == 0
+
+
+def test_several_inputs_go_into_one_object_or_a_folder_here(s3, here):
+    (here.parent / "dumps").mkdir()
+    here.rename("dumps/in.csv")
+    with pytest.raises(UsageError, match="s3://dumps/scored/ is in a store") as caught:
+        batch("dumps", "s3://dumps/scored/", models=HashModels())
+    assert "--source-column" in caught.value.hint
+    url = "s3://dumps/all in one.csv"
+    batch("dumps", url, models=HashModels(), source_column="source")
+    assert verify("dumps", url)["status"] == "same"
+    with pytest.raises(UsageError, match="--work-folder is for outputs in stores"):
+        batch("dumps/in.csv", "here.csv", models=HashModels(), work_folder="work")
+
+
+@pytest.mark.parametrize("moment", ["rename:1", "upload:1", "uploaded:1", "upload:2"])
+def test_a_run_that_is_killed_leaves_a_whole_object_or_none(s3, here, moment):
+    """SIGKILL before the commit, before the upload, after it, before the summary.
+
+    The same command then writes the same bytes, and takes its own object for its own.
+    """
+    key = f"killed/{moment}/out.csv"
+    command = ["in.csv", "-o", f"s3://dumps/{key}", "--chunk-rows", "20", "--work-folder", "work"]
+    environment = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    code, stderr = run_child(
+        command, here.parent, env=environment | {"BATCHSENT_FAULT": f"{moment}:kill"}
+    )
+    assert code == -9, stderr
+    score("whole.csv", chunk_rows=20)
+    found = objects(s3, f"killed/{moment}/")
+    assert set(found.values()) <= {Path("whole.csv").read_bytes()}
+    assert set(found) == ({"out.csv"} if moment in {"uploaded:1", "upload:2"} else set())
+    assert not s3.list_multipart_uploads(Bucket="dumps").get("Uploads")
+    code, stderr = run_child(command, here.parent, env=environment)
+    assert (code, "resuming an earlier run: 60 of 60" in stderr) == (0, moment != "rename:1"), (
+        stderr
+    )
+    assert objects(s3, f"killed/{moment}/")["out.csv"] == Path("whole.csv").read_bytes()
+    assert list(Path("work").iterdir()) == []
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Passes requests on to an S3, but for the second part of an upload."""
+
+    protocol_version = "HTTP/1.1"
+    to = ""
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "partNumber=2" in self.path:
+            return self.answer(400, b"<Error><Code>BadPart</Code><Message>no</Message></Error>")
+        request = urllib.request.Request(
+            self.to + self.path, body or None, dict(self.headers), method=self.command
+        )
+        try:
+            with urllib.request.urlopen(request) as found:
+                return self.answer(found.status, found.read(), found.headers)
+        except urllib.error.HTTPError as error:
+            return self.answer(error.code, error.read(), error.headers)
+
+    do_GET = do_HEAD = do_POST = do_DELETE = do_PUT  # noqa: N815 (http.server calls them so)
+
+    def answer(self, status, body, headers=()):
+        self.send_response(status)
+        for name in headers:
+            if name.lower() in {"etag", "content-type", "last-modified"}:
+                self.send_header(name, headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_an_upload_that_fails_in_the_middle_is_aborted(s3, tmp_path, monkeypatch):
+    """Three attempts; then there is no object, no unfinished upload, and no key in the message."""
+    from s3fs import S3FileSystem
+
+    handler = type("Handler", (Refusing,), {"to": os.environ["AWS_ENDPOINT_URL"]})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    S3FileSystem.clear_instance_cache()
+    (tmp_path / "large").write_bytes(bytes(2 * BLOCK_BYTES + 1))
+    try:
+        with pytest.raises(OutputError, match=r"s3://dumps/torn/x: .*\(3 attempts\)") as caught:
+            OutputObject("s3://dumps/torn/x", NO_WAITS).put(tmp_path / "large")
+    finally:
+        server.shutdown()
+        server.server_close()
+        S3FileSystem.clear_instance_cache()
+    assert SECRET not in str(caught.value)
+    assert objects(s3, "torn/") == {}
+    assert not s3.list_multipart_uploads(Bucket="dumps").get("Uploads")

@@ -342,8 +342,8 @@ def test_several_urls_go_into_a_folder_by_their_names(server, tmp_path):
 
 def test_an_output_by_url_is_refused_before_anything_is_read(server, tmp_path):
     server.requests.clear()
-    with pytest.raises(UsageError, match="outputs are written to files"):
-        score(server.url + "/x.csv", "s3://bucket/out.csv")
+    with pytest.raises(UsageError, match="a web server is read, and takes no files"):
+        score(server.url + "/x.csv", server.url + "/out.csv")
     assert server.requests == []
 
 

@@ -1,5 +1,6 @@
 """What batchsent would do here and why: versions, device, model, a check; a file's receipt."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from os import PathLike, fspath
@@ -12,6 +13,7 @@ from batchsent.formats import ReadOptions, open_source, receipt
 from batchsent.model.canaries import open_scorer
 from batchsent.model.check_ways import Checker, check_ways
 from batchsent.model.device import choose_device
+from batchsent.model.devices import choose_devices
 from batchsent.model.loading import identify
 from batchsent.model.options import ModelOptions, check_model_options
 from batchsent.options import build, option
@@ -55,11 +57,14 @@ def info(
     found: dict[str, Any] = {"versions": versions(SCORING)}
     if settings.check:
         return found | check(named, settings, reporter or Reporter())
+    several = choose_devices(settings.device, settings.precision).names
+    settings = replace(settings, device=several[0])
     if named is None:
         device = choose_device(settings.device, settings.precision)
         chosen = {"precision": device.precision, "precision_reason": device.reason}
         warnings = [] if device.warning is None else [device.warning]
-        return found | {"device": device.facts() | {"warnings": warnings} | chosen}
+        of_device = device.facts() | {"warnings": warnings} | chosen
+        return found | {"device": of_device | used_by_batch(several)}
     identity = identify(named, settings.revision)
     scorer = open_scorer(identity, settings)
     try:
@@ -69,9 +74,15 @@ def info(
             facts["model"] |= {"text_columns": list(text.names)}
         if text is not None and not text.single:
             facts["model"] |= {"text_joint": text.joint}
+        facts["device"] |= used_by_batch(several)
         return found | facts
     finally:
         scorer.close()
+
+
+def used_by_batch(devices: Sequence[str]) -> dict[str, list[str]]:
+    """Return the devices that `batch` would use, a process on each, where they are several."""
+    return {"used_by_batch": list(devices)} if len(devices) > 1 else {}
 
 
 def check(model: str | None, settings: InfoOptions, reporter: Reporter) -> dict[str, Any]:

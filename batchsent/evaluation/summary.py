@@ -130,21 +130,32 @@ def dumps(document: Mapping[str, Any]) -> bytes:
     return (_encode(_plain(document), "\n") + "\n").encode("ascii")
 
 
+HINT = "give the OUTPUT.summary.json that batchsent batch wrote"
+
+
 def read(path: str | PathLike[str]) -> dict[str, Any]:
     """Read a summary.
 
     Raises InputError where the file cannot be read or is not a summary of this version.
     """
     name = printable(path)
-    hint = "give the OUTPUT.summary.json that batchsent batch wrote"
     try:
         with Path(path).open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
         if len(content) > LARGEST_BYTES:
-            raise InputError(f"{name} is too large for a summary", hint=hint)
-        document = json.loads(content, parse_constant=_refuse_constant)
+            raise InputError(f"{name} is too large for a summary", hint=HINT)
     except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}", hint=hint) from error
+        raise InputError(f"cannot read {name}: {error.strerror}", hint=HINT) from error
+    except ValueError as error:
+        raise InputError(f"{name}: no file can have this name", hint=HINT) from error
+    return parse(content, name)
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """Return the summary that the file `name` holds. Raises InputError as `read`."""
+    hint = HINT
+    try:
+        document = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not JSON: {printable(error)}", hint=hint) from error
     if not isinstance(document, dict) or not str(document.get("schema", "")).startswith(

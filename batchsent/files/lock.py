@@ -12,10 +12,11 @@ from batchsent.text import printable
 
 
 @contextlib.contextmanager
-def held_lock(output: Path, wait_s: float) -> Iterator[None]:
+def held_lock(output: Path, wait_s: float, name: str | None = None) -> Iterator[None]:
     """Hold the lock of an output; the kernel releases it however the process ends.
 
-    Raises Locked where another process still holds it after `wait_s` seconds.
+    Messages call the output `name`, without one its path. Raises Locked where another process
+    still holds it after `wait_s` seconds.
     """
     path = output.with_name(f".{output.name}.batchsent.lock")
     lock = filelock.FileLock(path)
@@ -24,7 +25,7 @@ def held_lock(output: Path, wait_s: float) -> Iterator[None]:
             lock.acquire(timeout=max(0.0, wait_s))
         except filelock.Timeout as error:
             raise Locked(
-                f"another run is writing {printable(output)}",
+                f"another run is writing {printable(name or output)}",
                 hint="wait for it: --lock-wait 600 waits up to 600 seconds",
             ) from error
     try:

@@ -1,8 +1,10 @@
 """Objects of S3, Google Cloud Storage, Azure and the Hub, through the file systems of fsspec."""
 
+import contextlib
 import importlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from batchsent.errors import BatchsentError, InputError, UsageError
@@ -63,6 +65,7 @@ class StoreObject:
         self.name = printable(url)
         self._system, self._path = system, path
         self._hint = STORES[scheme_of(url) or ""][1]
+        self._is_s3 = scheme_of(url) == "s3"
 
     def connect(self, start: int = 0, end: int | None = None) -> "StoreBody":
         """Begin to read at `start`, up to `end`. Raises Lost or InputError."""
@@ -71,16 +74,66 @@ class StoreObject:
 
     def look(self) -> tuple[int, str | None]:
         """Ask for the size and the version of the object. Raises Lost or InputError."""
-
-        def ask() -> Any:
-            self._system.invalidate_cache()
-            return self._system.info(self._path)
-
-        found = self._translated(ask)
+        found = self._translated(self._info)
         if found.get("type") == "directory" or found.get("size") is None:
             raise UsageError(f"{self.name} is a folder", hint="name the files in it")
-        told = next((name for name in VERSIONS if found.get(name)), None)
-        return int(found["size"]), None if told is None else f"{told} {found[told]}"
+        return size_and_version(found)
+
+    def find(self) -> tuple[int, str | None] | None:
+        """Return size and version as `look`, None where there is no object. Raises Lost."""
+
+        def ask() -> Any:
+            with contextlib.suppress(FileNotFoundError):
+                return self._info()
+            return None
+
+        found = self._translated(ask)
+        if found is None or found.get("type") == "directory" or found.get("size") is None:
+            return None
+        return size_and_version(found)
+
+    def _info(self) -> Any:
+        self._system.invalidate_cache()
+        return self._system.info(self._path)
+
+    def check_writable(self) -> None:
+        """Begin to write the object and stop again, which changes nothing.
+
+        Raises Lost, InputError, and UsageError where there is no bucket.
+
+        In S3 only: it is not known of the other stores that nothing changes.
+        """
+        if not self._is_s3:
+            return
+
+        def begin() -> None:
+            file = self._system.open(self._path, "wb", autocommit=False)
+            try:
+                file.flush(force=True)
+                file.discard()
+            except FileNotFoundError as error:
+                raise UsageError(
+                    f"{self.name}: there is no such bucket", hint="check the spelling, or make it"
+                ) from error
+            finally:
+                file.closed = True  # else it would be tried again once nobody has the file
+
+        self._translated(begin)
+
+    def put(self, path: Path) -> None:
+        """Write a file as the object, which appears whole or not at all. Raises Lost."""
+        # Of the s3fs package ten parts are in memory at once: of its 50 MB each, if not smaller.
+        more = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
+        self._translated(lambda: self._system.put_file(str(path), self._path, **more))
+
+    def remove(self) -> None:
+        """Remove the object, if it is there. Raises Lost."""
+
+        def ask() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._system.rm_file(self._path)
+
+        self._translated(ask)
 
     def range(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` up to `end`. Raises Lost or InputError."""
@@ -109,6 +162,12 @@ class StoreObject:
             if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
                 raise UsageError(f"{self.name}: {said}", hint="check the URL") from error
             raise Lost(said) from error
+
+
+def size_and_version(found: Any) -> tuple[int, str | None]:
+    """Return what a file system says of an object that tells it from a changed one."""
+    told = next((name for name in VERSIONS if found.get(name)), None)
+    return int(found["size"]), None if told is None else f"{told} {found[told]}"
 
 
 class StoreBody:

@@ -161,7 +161,9 @@ def compare(canaries: Canaries, scorer: ModelScorer) -> dict[str, Any]:
     ModelError where a difference is larger than `encoder.TOLERANCE` of the precision, or no number.
     """
     scores = scorer.score_apart(canaries.texts)
-    whole = scores.n_tokens + scores.truncated_tokens < scorer.max_length
+    # The folder's logits were computed at its own length, which --max-length may exceed.
+    length = min(scorer.max_length, scorer.identity.max_length)
+    whole = scores.n_tokens + scores.truncated_tokens < length
     known = ~np.isnan(canaries.logits).any(axis=1) & whole
     found, wanted = centred_logits(scores)[known], canaries.logits[known]
     spread = max(float(wanted.std()), LEAST_SPREAD) if len(wanted) else 1.0

@@ -267,6 +267,15 @@ class CascadeScorer(LocalScorer):
         self.second.close()
 
 
+def open_model(identity: ModelIdentity, options: ModelOptions) -> LocalScorer:
+    """Load a model, or both models of a cascade.
+
+    Raises what `canaries.open_scorer` raises.
+    """
+    opened = open_scorer if identity.cascade is None else open_cascade
+    return opened(identity, options)
+
+
 def _half(on_batch: Callable[[float], None] | None, begin: float) -> Callable[[float], None] | None:
     """Return what one of the models calls after a batch: each does half of the work."""
     if on_batch is None:

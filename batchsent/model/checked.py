@@ -9,13 +9,13 @@ these, with the tokenizer and the configuration as transformers made them of the
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from batchsent.errors import Interrupted, OutputError
+from batchsent.filenames import cache_folder
 from batchsent.files.atomic import write_file
 from batchsent.model import int8_storage
 from batchsent.model.cpu import cpu_flags
@@ -111,15 +111,7 @@ def record_path(identity: ModelIdentity, device: Device, max_length: int) -> Pat
         "max_length": max_length,
     }
     content = json.dumps(depends_on, sort_keys=True).encode()
-    return cache_folder() / f"{hashlib.sha256(content).hexdigest()}.json"
-
-
-def cache_folder() -> Path:
-    """Return the folder of the records: ~/.cache/batchsent/checked, or below XDG_CACHE_HOME."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not Path(base).is_absolute():  # as the XDG specification has it
-        base = "~/.cache"
-    return Path(base).expanduser() / "batchsent" / "checked"
+    return cache_folder("checked") / f"{hashlib.sha256(content).hexdigest()}.json"
 
 
 def read_tokenizer(record: dict[str, Any]) -> RecordedTokenizer:

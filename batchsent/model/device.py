@@ -97,15 +97,20 @@ def choose_device(device: str, precision: str, driver: DriverFiles | None = None
     `driver` says where to look for NVIDIA's driver. Raises UsageError for unknown names and for a
     precision that is slow on the device, DeviceError for a device that is not there.
     """
-    kind, number = _parse(device, precision)
+    kind, numbers = parse_device(device, precision)
+    if len(numbers) > 1:
+        raise UsageError(
+            f"--device {device} names several GPUs, and one is used here",
+            hint=f"name one, such as cuda:{numbers[0]}; batch uses several for files",
+        )
     check_room("torch")
     if kind == "cpu":
         check_cpu_precision(precision)
-    torch = _import_torch()
+    torch = import_torch()
     if kind == "auto":
         return _auto(torch, precision, driver or DriverFiles())
     if kind == "cuda":
-        return _cuda(torch, number or 0, precision)
+        return _cuda(torch, numbers[0] if numbers else 0, precision)
     if kind == "mps":
         return _mps(torch, precision)
     return _cpu(torch, precision)
@@ -116,7 +121,7 @@ def check_device(device: str, precision: str) -> None:
 
     It is not necessary for the defaults, nor for a CPU in all formats but int8.
     """
-    kind, _ = _parse(device, precision)
+    kind, _ = parse_device(device, precision)
     if kind == "cpu":
         check_cpu_precision(precision)
     elif kind != "auto" or precision not in {"auto", "float32"}:
@@ -143,8 +148,8 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
         require_int8()
 
 
-def _parse(device: str, precision: str) -> tuple[str, int | None]:
-    """Return the kind of device and its number.
+def parse_device(device: str, precision: str) -> tuple[str, tuple[int, ...]]:
+    """Return the kind of device and the numbers of the GPUs that are named.
 
     Raises UsageError for unknown names, and for a device and a precision that do not go together.
     """
@@ -153,20 +158,26 @@ def _parse(device: str, precision: str) -> tuple[str, int | None]:
             f"{printable(repr(precision))} is not a precision",
             hint="choose one of: " + ", ".join(PRECISIONS),
         )
-    kind, colon, number = device.partition(":")
+    kind, colon, given = device.partition(":")
+    words = given.split(",") if colon else []
     plain = kind in {"auto", "cpu", "cuda", "mps"} and not colon
-    if not plain and not (kind == "cuda" and number.isascii() and number.isdigit()):
+    if not plain and not (
+        kind == "cuda" and all(word.isascii() and word.isdigit() for word in words)
+    ):
         raise UsageError(
             f"{printable(repr(device))} is not a device",
-            hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, ..., mps",
+            hint="choose one of: auto, cpu, cuda, cuda:0, cuda:1, cuda:0,1, ..., mps",
         )
+    numbers = tuple(map(int, words))
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--device {device} names a GPU twice", hint="name each once")
     if precision == "int8":
         if kind not in {"auto", "cpu"}:
             raise UsageError(
                 "int8 requires a CPU", hint="use --precision float16 on a GPU, or --device cpu"
             )
         kind = "cpu"
-    return kind, int(number) if colon else None
+    return kind, numbers
 
 
 def _auto(torch: Any, precision: str, driver: DriverFiles) -> Device:
@@ -277,7 +288,8 @@ def lacks_memory(error: BaseException) -> bool:
     return is_out_of_memory(error) or 0 <= limit < LEAST_ADDRESS_SPACE
 
 
-def _import_torch() -> Any:
+def import_torch() -> Any:
+    """Import torch. Raises DeviceError where the memory for it is lacking."""
     bound_kernel_caches()
     try:
         import torch

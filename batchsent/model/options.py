@@ -23,7 +23,8 @@ class ModelOptions:
 
     device: str = option(
         "auto",
-        "Where the model runs: auto, cpu, cuda, cuda:N or mps.",
+        "Where the model runs: auto, cpu, cuda, cuda:N or mps. In batch, cuda and auto are all "
+        "GPUs of the machine, cuda:0,2 some of them.",
         metavar="DEVICE",
         affects="scores",
         group="Model and device",

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
@@ -73,12 +74,7 @@ class Channel:
 
     def send_error(self, error: Exception) -> None:
         """Send an error, to be raised by the process that spawned this one."""
-        text = traceback.format_exc()
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301 (its own bytes)
-        except Exception:  # noqa: BLE001 (errors of libraries fail in many ways here)
-            error = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
-        self._send(("error", (error, text)))
+        self._send(("error", SentError.of(error)))
 
     def _send(self, message: tuple[str, Any]) -> None:
         try:
@@ -87,15 +83,34 @@ class Channel:
             os._exit(0)
 
 
+@dataclass(frozen=True)
+class SentError:
+    """An error on its way to the process that raises it again."""
+
+    error: Exception
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "SentError":
+        """Take an error that was caught; one that cannot be pickled is replaced by its words."""
+        text = "".join(traceback.format_exception(error))
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 (its own bytes)
+        except Exception:  # noqa: BLE001 (errors of libraries fail in many ways here)
+            error = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
+        return cls(error, text)
+
+    def with_cause(self) -> Exception:
+        """Return the error; its cause shows where in the other process it was raised."""
+        self.error.__cause__ = RemoteTraceback(self.traceback)
+        return self.error
+
+
 class RemoteTraceback(Exception):
     """Where in a spawned process an error was raised."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
     def __str__(self) -> str:
-        return f"\n{self.text}"
+        return f"\n{self.args[0]}"
 
 
 class SpawnedProcess:
@@ -134,6 +149,10 @@ class SpawnedProcess:
             while True:
                 self.receive()  # what it sent before it ended; then this raises
 
+    def fileno(self) -> int:
+        """Return the file that is ready when `receive` has something; for connection.wait."""
+        return self._connection.fileno()
+
     def poll(self, timeout_s: float | None = 0.0) -> bool:
         """Wait until `receive` has something to return or to raise; tell whether it has."""
         return self._connection.poll(timeout_s)
@@ -148,8 +167,7 @@ class SpawnedProcess:
         except (EOFError, OSError):
             raise self._death() from None
         if kind == "error":
-            error, text = value
-            raise error from RemoteTraceback(text)
+            raise value.with_cause()
         return value
 
     def close(self) -> None:

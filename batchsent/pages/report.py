@@ -228,6 +228,8 @@ def _facts(document: Document) -> list[dict[str, Any]]:
         if name not in {"options", "fingerprint", "writing", "command", "reuse"}
     }
     reused = (document["run"].get("reuse") or {}).get("outputs", [])
+    device = document["device"]
+    processes = device.get("devices", [])
     sections: Sequence[tuple[str, Mapping[str, Any]]] = (
         ("Run", run),
         *(("Reused: " + cut(each["path"]), each) for each in reused),
@@ -235,7 +237,8 @@ def _facts(document: Document) -> list[dict[str, Any]]:
         *((f"Output: {_role(output)}", _without_groups(output)) for output in document["outputs"]),
         ("Model", {name: found for name, found in document["model"].items() if name != "cascade"}),
         ("Cascade: the fast model", document["model"].get("cascade") or {}),
-        ("Device", document["device"]),
+        ("Device", {name: value for name, value in device.items() if name != "devices"}),
+        *((f"Process {n} on {cut(one['name'])}", one) for n, one in enumerate(processes, 1)),
         ("Options", document["run"].get("options") or {}),
         ("Versions", document["package"]),
     )

@@ -74,7 +74,6 @@ from batchsent.run.summary_sections import (
     dry_run_document,
     exit_code_of,
     failure,
-    is_intact,
     run_facts,
     success,
 )
@@ -122,19 +121,9 @@ class Run:
         options = self.options
         self.reporter.run_started(self.id, self.name, *self.position)
         check_options(options, self.paths)
-        self.paths.check(options)
-        if options.dry_run:
-            document = self.check_and_score()
-        else:
-            with contextlib.ExitStack() as stack:
-                for path in self.paths.locked(options):
-                    stack.enter_context(held_lock(path, options.lock_wait))
-                try:
-                    with memory_errors():
-                        document = self.check_and_score()
-                except BatchsentError as error:
-                    self.note_failure(error)
-                    raise
+        with self.paths.place.ready():
+            self.paths.check(options)
+            document = self.check_and_score() if options.dry_run else self.locked()
         if options.fail_under and not options.dry_run:
             failed = failed_minimums(
                 document["evaluation"], options.fail_under, document["predictions"]
@@ -142,6 +131,19 @@ class Run:
             if failed:
                 raise GateFailed("; ".join(found["message"] for found in failed), document=document)
         return document
+
+    def locked(self) -> dict[str, Any]:
+        """Check, score and commit with the locks of the output; return the summary."""
+        with contextlib.ExitStack() as stack:
+            for path in self.paths.locked(self.options):
+                shown = self.paths.place.shown(path)
+                stack.enter_context(held_lock(path, self.options.lock_wait, shown))
+            try:
+                with memory_errors():
+                    return self.check_and_score()
+            except BatchsentError as error:
+                self.note_failure(error)
+                raise
 
     def note_failure(self, error: BatchsentError) -> None:
         """Write a summary that says what went wrong, unless a file of the user has its name.
@@ -151,12 +153,13 @@ class Run:
         path = self.paths.failure
         if path is None or not self.begun:
             return
-        if Earlier.read(self.paths).foreign({"failed summary": path}):
-            return
         run = run_facts(self.id, self.options, self.started, self.clock)
         content = failure(error, printable(self.paths.input), run, self.tally, self.clock)
         with contextlib.suppress(OutputError):
+            if Earlier.read(self.paths).foreign({"failed summary": path}):
+                return
             write_file(path, content)
+            self.paths.place.deliver(path)
 
     def check_and_score(self) -> dict[str, Any]:
         """Check the input and the output, score what is not finished yet, and return the summary.
@@ -250,7 +253,8 @@ class Run:
                 return None
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
         for written in document["outputs"]:
-            if not is_intact(files.get(written["role"]), written):
+            path = files.get(written["role"])
+            if path is None or not paths.place.is_intact(path, written):
                 return None
         return document
 
@@ -261,11 +265,12 @@ class Run:
         Parts(work_directory(paths.target)).remove()
         if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
-                paths.failure.unlink()  # of a run that failed in its last step
-        if self.options.report and paths.report is not None and not paths.report.exists():
+                paths.place.remove(paths.failure)  # of a run that failed in its last step
+        if self.options.report and paths.report and not paths.place.exists(paths.report):
             from batchsent.pages.report import render
 
             write_file(paths.report, render(document))
+            paths.place.deliver(paths.report)
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
@@ -277,7 +282,8 @@ class Run:
         target, options = self.paths.target, self.options
         if target is not None:
             check_work_folder(target)
-            if target.exists() and not options.overwrite and not earlier.announced_is_there():
+            there = self.paths.place.exists(target)
+            if there and not options.overwrite and not earlier.announced_is_there():
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
             Parts(work_directory(target)).check(
@@ -346,7 +352,7 @@ class Run:
             self.reporter.progress(rows, total_rows, reused_rows=scoring.known_rows)
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(output_errors(paths.output, input_bytes))
+            stack.enter_context(output_errors(paths.written_to, input_bytes))
             if reuse is not None and parts is not None:
                 for output in reuse.outputs:
                     self.reporter.stage(f"reading the scores of {output.name}")

@@ -87,6 +87,10 @@ def check_options(options: BatchOptions, paths: RunPaths) -> None:
         raise UsageError(
             "--report and --report-examples require an output file", hint="write to a file: -o FILE"
         )
+    if options.work_folder and not is_url(paths.output):
+        raise UsageError(
+            "--work-folder is for outputs in stores", hint="leave it out: work is beside OUTPUT"
+        )
     if options.reuse and paths.data is None:
         raise UsageError("--reuse requires an output file", hint="write to a file: -o FILE")
     if len(set(map(os.path.realpath, options.reuse))) < len(options.reuse):

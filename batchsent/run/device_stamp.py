@@ -18,6 +18,8 @@ def stamp_of(scorer: Scorer) -> dict[str, Any]:
 def stamp_of_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the stamp of the scores of a model, by its sections "model" and "device"."""
     stamp = {name: facts["device"].get(name) for name in DEVICE_FACTS}
+    # Equal GPUs give equal bytes, whichever of them scores a chunk.
+    stamp["name"] = str(stamp["name"]).partition(":")[0]
     return stamp | {"precision": facts["model"].get("precision")}
 
 

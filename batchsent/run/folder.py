@@ -37,6 +37,7 @@ from batchsent.run.folder_plan import (
     check_summary,
     plan_outputs,
 )
+from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
@@ -68,7 +69,6 @@ def batch_all(
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
-    models = models or OneModel(settings)
     several = len(inputs) != 1 or is_several(inputs[0])
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     check_engine(settings)
@@ -78,7 +78,10 @@ def batch_all(
         contextlib.ExitStack() as stack,
     ):
         if settings.engine == "ray":
-            models = stack.enter_context(ClusterModels(models, settings, reporter))
+            of_worker = models or OneModel(settings)
+            models = stack.enter_context(ClusterModels(of_worker, settings, reporter))
+        elif models is None:
+            models = stack.enter_context(contextlib.closing(ModelOnDevices(settings)))
         if settings.source_column is not None:
             return batch_into_one(inputs, output, settings, models, reporter, signals)
         if not several and not output.endswith("/") and not is_folder(output):

@@ -14,6 +14,7 @@ from batchsent.formats.dumps import LEFT_OUT, Found, find_dumps, has_format, out
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 SCHEMA = "batchsent.dumps/1"
 INTO_ONE = "add --source-column source to write one file, with the path of each row's input"
@@ -65,6 +66,11 @@ def plan_outputs(
 
 def check_output_folder(folder: Path, output: str) -> None:
     """Refuse what is not, and cannot become, a folder for outputs. Raises UsageError."""
+    if is_url(output):
+        raise UsageError(
+            f"several inputs go into a folder, and {printable(output)} is in a store",
+            hint=f"name a folder of this machine with -o, or {INTO_ONE}",
+        )
     if output == "-":
         raise UsageError("several inputs do not go to stdout", hint="name a folder with -o")
     check_new(folder, temporary_path(folder))

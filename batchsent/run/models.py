@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import Scores
-from batchsent.model.canaries import open_scorer
-from batchsent.model.cascade import check_cascade, open_cascade, threshold_of
+from batchsent.model.cascade import check_cascade, open_model, threshold_of
 from batchsent.model.loading import EMBEDDED, Cascade, ModelIdentity, identify
 from batchsent.model.options import CascadeOptions, NamedModelOptions, check_model_options
 from batchsent.model.scorer import ModelScorer
@@ -60,15 +59,17 @@ class OneModel:
 
         Raises UsageError or DeviceError.
         """
-        check_model_options(self.identity(), self._options)
+        self._check(self._options)
+
+    def _check(self, options: NamedModelOptions) -> None:
+        check_model_options(self.identity(), options)
         if self.identity().cascade is not None:
-            check_cascade(self.identity(), self._options)
+            check_cascade(self.identity(), options)
 
     def open(self) -> Scorer:
         """Load the model, once. Raises ModelError or DeviceError."""
         if self._scorer is None:
-            opened = open_scorer if self.identity().cascade is None else open_cascade
-            self._scorer = opened(self.identity(), self._options)
+            self._scorer = open_model(self.identity(), self._options)
         return self._scorer
 
 
@@ -159,8 +160,10 @@ def describe(scorer: Scorer) -> list[str]:
             f"cascade: {printable(cascade['source'])} scores every text, the model those that get "
             f"less than {cascade['below']:g}"
         )
+    on = printable(device.get("description", device.get("name")))
+    if processes := device.get("devices"):
+        on = f"{len(processes)} processes, each on {on}"
     device_line = (
-        f"device {printable(device.get('description', device.get('name')))}; "
-        f"precision {model.get('precision')} ({model.get('precision_reason')})"
+        f"device {on}; precision {model.get('precision')} ({model.get('precision_reason')})"
     )
     return [*lines, device_line]

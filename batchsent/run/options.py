@@ -112,6 +112,14 @@ class BatchOptions(OutputOptions, StreamOptions):
         affects="writing",
         group="Run",
     )
+    work_folder: str | None = option(
+        None,
+        "Where an output in a store is written before it is uploaded, with the kept work [default: "
+        "~/.cache/batchsent/work].",
+        metavar="FOLDER",
+        affects="nothing",
+        group="Run",
+    )
     output_format: str | None = option(
         None,
         "Format of the output [default: from its name].",
@@ -165,6 +173,15 @@ class BatchOptions(OutputOptions, StreamOptions):
         metavar="HH:MM",
         affects="nothing",
         group="Run",
+    )
+    processes: int = option(
+        1,
+        "Processes of this machine that score on its CPUs; they share the threads. Each takes a "
+        "chunk of rows at a time.",
+        metavar="N",
+        minimum=1,
+        affects="nothing",
+        group="Model and device",
     )
     engine: str | None = option(
         None,

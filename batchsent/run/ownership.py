@@ -22,8 +22,8 @@ from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
 from batchsent.run.paths import RunPaths
+from batchsent.run.places import Place
 from batchsent.run.plan import RunPlan, with_later_options
-from batchsent.run.summary_sections import is_intact
 from batchsent.text import printable
 
 # The option that gives a file another name. The others follow the name of the output.
@@ -54,32 +54,37 @@ class Earlier:
         """Tell whether the output is there from a run that was killed before its summary."""
         announced = self.announced.get("outputs", [])
         written = [entry for entry in announced if entry.get("role") == "data"]
-        return any(is_intact(self.paths.target, entry) for entry in written)
+        return any(self._is_intact(self.paths.target, entry) for entry in written)
 
     def data_is_intact(self) -> bool:
         """Tell whether the output is unchanged since its summary was written."""
         written = [entry for entry in self.outputs if entry.get("role") == "data"]
-        return any(is_intact(self.paths.data, entry) for entry in written)
+        return any(self._is_intact(self.paths.data, entry) for entry in written)
+
+    def _is_intact(self, path: Path | None, entry: dict[str, Any]) -> bool:
+        return path is not None and self.paths.place.is_intact(path, entry)
 
     def is_own(self, role: str, path: Path) -> bool:
         """Tell whether the file at `path` belongs to this output."""
-        if path.is_symlink() or not path.is_file():
+        if not self.paths.place.is_file(path):
             return False
         if role == "summary":
             return self.document is not None
         if role == "failed summary":
-            return _is_failed_summary(path)
+            return _is_failed_summary(self.paths.place, path)
         if role == "report":
             return self._is_own_page(path)
         return any(
-            entry.get("role") == role and self._same_name(entry, path) and is_intact(path, entry)
+            entry.get("role") == role
+            and self._same_name(entry, path)
+            and self._is_intact(path, entry)
             for entry in self.outputs
         )
 
     def _is_own_page(self, path: Path) -> bool:
         runs = [self.announced.get("run"), self.document and self.document["run"].get("id")]
         try:
-            content = path.read_bytes()
+            content = self.paths.place.read(path)
         except OSError:
             return False
         return any(f"batchsent run {run}".encode() in content for run in runs if run)
@@ -92,7 +97,7 @@ class Earlier:
         return {
             role: path
             for role, path in files.items()
-            if os.path.lexists(path) and not self.is_own(role, path)
+            if self.paths.place.exists(path) and not self.is_own(role, path)
         }
 
     def refuse_foreign(self, options: BatchOptions) -> None:
@@ -108,9 +113,9 @@ class Earlier:
         if role in NAMED_BY:
             other = f"choose another name with {NAMED_BY[role]} FILE"
         raise UsageError(
-            f"{role} {printable(path)} exists already and is {what}",
+            f"{role} {printable(self.paths.place.shown(path))} exists already and is {what}",
             hint=f"{other}, or add --overwrite to replace it",
-            path=str(path),
+            path=self.paths.place.shown(path),
         )
 
 
@@ -155,11 +160,10 @@ def by_flag(options: dict[str, Any]) -> dict[str, Any]:
 def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
     """Return the summary at its place, where it is one of this output."""
     path = paths.summary
-    if path is None or path.is_symlink() or not path.is_file():
+    if path is None or not paths.place.is_file(path):
         return None
-    try:
-        document = summaries.read(path)
-    except InputError:
+    document = _read_summary(paths.place, path)
+    if document is None:
         return None
     for entry in document["outputs"]:
         if not isinstance(entry, dict) or entry.get("role") != "data":
@@ -185,11 +189,17 @@ def _names(entry: dict[str, Any], path: Path, *, beside: Path | None) -> bool:
     return together and Path(named).name == printable(path.name)
 
 
-def _is_failed_summary(path: Path) -> bool:
+def _is_failed_summary(place: Place, path: Path) -> bool:
+    document = _read_summary(place, path)
+    return document is not None and bool(document["status"] == "failed")
+
+
+def _read_summary(place: Place, path: Path) -> dict[str, Any] | None:
+    """Return the summary in a file, None where it is none."""
     try:
-        return bool(summaries.read(path)["status"] == "failed")
-    except InputError:
-        return False
+        return summaries.parse(place.read(path), str(path))
+    except (InputError, OSError):
+        return None
 
 
 def check_work_folder(target: Path) -> None:

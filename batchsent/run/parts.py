@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from batchsent.chunk import PENDING, Chunk, Scores
+from batchsent.chunk import PENDING, Chunk, Scores, digest
 from batchsent.errors import UsageError
 from batchsent.files.atomic import fault, fsync_directory, output_errors, write_file
 from batchsent.formats import text_table
@@ -34,19 +34,6 @@ OWN_NAME = re.compile(rf"({KEPT}|\.({KEPT})\.batchsent\.tmp)")
 def work_directory(output: Path) -> Path:
     """Return the folder beside an output that holds its finished parts."""
     return output.with_name(output.name + WORK_ENDING)
-
-
-def digest(chunk: Chunk) -> str:
-    """Return the SHA-256 of a chunk's texts: the same texts get the same scores."""
-    texts: list[Any] = chunk.texts
-    if None in texts:
-        lengths = np.array([-1 if text is None else len(text) for text in texts], np.int64)
-        texts = [text for text in texts if text]
-    else:
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    found = hashlib.sha256(lengths.tobytes())
-    found.update("".join(texts).encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
 
 
 @dataclass
@@ -150,7 +137,7 @@ class Parts:
                 return None
             if header["stamp"] != self.stamp:
                 return None
-            if header["texts"] != digest(chunk) or header["rows"] != chunk.rows:
+            if header["texts"] != digest(chunk.texts) or header["rows"] != chunk.rows:
                 self.mismatched = True
                 return None
             return unpack(
@@ -169,7 +156,7 @@ class Parts:
         header = {
             "sha256": hashlib.sha256(body).hexdigest(),
             "stamp": self.stamp,
-            "texts": digest(chunk),
+            "texts": digest(chunk.texts),
             "rows": chunk.rows,
             "labels": scores.probabilities.shape[1],
             "distinct": scores.distinct,

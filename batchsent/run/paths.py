@@ -2,8 +2,9 @@
 
 import fnmatch
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from batchsent.errors import UsageError
 from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
@@ -13,6 +14,7 @@ from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
 from batchsent.run.options import BatchOptions
+from batchsent.run.places import InStore, Place, ThisMachine
 from batchsent.text import printable
 from batchsent.urls import is_url
 
@@ -34,6 +36,7 @@ class RunPaths:
     reused: tuple[str, ...]  # the outputs of earlier runs that are read, as they were typed
     # the files that are read into one output; () where `input` is one
     files: tuple[Dump, ...] = ()
+    place: Place = field(default_factory=ThisMachine)  # where the files appear
 
     @classmethod
     def of(
@@ -60,7 +63,11 @@ class RunPaths:
                 options.reuse,
                 files,
             )
+        place: Place = ThisMachine()
         data = Path(output_path)
+        if is_url(output_path):
+            store = InStore(output_path, options.work_folder)
+            place, data = store, store.folder / store.name
         target = data
         if "\0" not in output_path:  # such a name cannot be followed; `check` refuses it
             target = Path(os.path.realpath(data))
@@ -76,7 +83,13 @@ class RunPaths:
             tables=side_table_paths(data, options),
             reused=options.reuse,
             files=files,
+            place=place,
         )
+
+    @property
+    def written_to(self) -> str:
+        """The file on this machine that the rows are written to; - for stdout."""
+        return "-" if self.data is None else str(self.data)
 
     @property
     def inputs(self) -> list[str]:
@@ -132,11 +145,6 @@ class RunPaths:
 
         Raises UsageError or OutputError.
         """
-        if is_url(self.output):
-            raise UsageError(
-                f"output {printable(self.output)}: outputs are written to files",
-                hint="write a file, and copy it to the store",
-            )
         self._check_names()
         self._check_distinct()
         for what, path in self.written.items():
@@ -151,6 +159,7 @@ class RunPaths:
                 format_of(self.output, what="output")
             if is_folder(self.data):
                 raise UsageError(f"{printable(self.data)} is a folder", hint="name a file in it")
+        self.place.check()
 
     @property
     def _read(self) -> dict[str, Path]:
@@ -180,9 +189,10 @@ class RunPaths:
 
     def _check_distinct(self) -> None:
         """Refuse to write over a file that is read, or twice to one."""
-        known = {name: what for what, path in self._read.items() for name in _identity(path)}
+        known: dict[Any, str] = {path: "input" for path in self.inputs if is_url(path)}
+        known |= {name: what for what, path in self._read.items() for name in _identity(path)}
         for what, path in self.written.items():
-            names = _identity(path)
+            names = [*_identity(path), self.place.shown(path)]
             for name in names:
                 if name in known:
                     raise UsageError(

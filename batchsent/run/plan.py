@@ -112,12 +112,12 @@ def prepare(
         paths.check_apart_from(identity.cascade.identity.path)
     added = added_schema(identity.labels, options)
     check_new_columns(source, added.names)
-    check_sink(paths.output, source, added, options.output_format)
+    check_sink(paths.written_to, source, added, options.output_format)
     reliability = reliability_of(identity, options)
     rates = reliability.counts(identity.labels).rates_for_groups
     side_tables = SideTables(source, identity.labels, gold, options, paths.tables, rates, sides)
     with clock.busy("check"):
-        decoded = columns_to_decode(paths.output, source, options.output_format)
+        decoded = columns_to_decode(paths.written_to, source, options.output_format)
         checked = check_input(paths.inputs, source, decoded)
     if checked:
         check_budget(
@@ -182,6 +182,8 @@ def fingerprint(
     if source.text_columns is None or source.text_columns.single:
         reading.remove("text_joint")
     deciding = dict.fromkeys([*reading, *names_affecting(BatchOptions, "scores")])
+    # Which GPUs, and how many, is nothing to the scores; what they are is in the device stamp.
+    options = options | {"device": str(options["device"]).partition(":")[0]}
     fast = {}
     if identity.cascade is not None:
         found = identity.cascade.identity

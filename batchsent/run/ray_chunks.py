@@ -1,9 +1,10 @@
 """The chunks of one file on a cluster: this process reads, orders and writes, workers score."""
 
 import queue
+import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, cast
 
@@ -103,7 +104,7 @@ class ClusterScorer:
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device", of all workers together."""
         found = [] if self._pool is None else self._pool.ask("facts")
-        return merged([self._facts, *(facts for facts, _ in found)])
+        return merged([facts for facts, _ in found] or [self._facts])
 
     def close(self) -> None:
         """End the workers."""
@@ -111,26 +112,26 @@ class ClusterScorer:
             self._pool.close()
 
 
+# How the figures of several workers become one, wherever they stand in the sections; of the others
+# the first worker's are taken.
+COMBINED: dict[str, Callable[[list[Any]], Any]] = {
+    **dict.fromkeys(("oom_backoffs", "nonfinite_retried"), sum),
+    **dict.fromkeys(("texts", "exited", "label_flips", "same_label"), sum),
+    **dict.fromkeys(("peak_memory_bytes", "largest_difference"), max),
+    **dict.fromkeys(("padding_share", "busy_share"), statistics.fmean),
+}
+
+
 def merged(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the facts of several workers as one: the first has none of the work."""
-    first, *others = facts
-    device = dict(first["device"])
-    for name, put_together in (
-        ("oom_backoffs", sum),
-        ("nonfinite_retried", sum),
-        ("peak_memory_bytes", max),
-        ("padding_share", mean),
-        ("busy_share", mean),
-    ):
-        values = [one["device"].get(name) for one in others]
-        there = [value for value in values if value is not None]
-        device[name] = put_together(there) if there else device.get(name)
-    return {"model": dict((others or facts)[0]["model"]), "device": device}
-
-
-def mean(values: list[float]) -> float:
-    """Return the mean of some numbers."""
-    return sum(values) / len(values)
+    """Return the facts of several workers as one; what a lost worker did is not in them."""
+    found = dict(facts[0])
+    for name in found:
+        values = [one[name] for one in facts if one.get(name) is not None]
+        if values and isinstance(values[0], dict):
+            found[name] = merged(values)
+        elif values:
+            found[name] = COMBINED[name](values) if name in COMBINED else values[0]
+    return found
 
 
 class ChunkTask:

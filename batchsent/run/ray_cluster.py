@@ -60,6 +60,11 @@ def check_engine(options: BatchOptions) -> None:
             "a GPU of its own",
             hint="use --device cuda, or leave it out",
         )
+    if options.processes > 1:
+        raise UsageError(
+            "--processes cannot be used with --engine ray, whose workers are processes",
+            hint="use --workers",
+        )
     if "://" in (options.address or ""):
         raise UsageError(
             f"--address {printable(options.address)} is not HOST:PORT",

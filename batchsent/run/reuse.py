@@ -20,7 +20,7 @@ from batchsent.formats.known_texts import KnownTexts
 from batchsent.formats.scored_output import ScoredOutput
 from batchsent.model.calibration import calibrated
 from batchsent.options import flag_of
-from batchsent.run.device_stamp import DEVICE_FACTS
+from batchsent.run.device_stamp import stamp_of_facts
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import differences
 from batchsent.run.plan import RunPlan, with_later_options
@@ -47,8 +47,7 @@ def check_device(known: KnownTexts, stamp: dict[str, Any]) -> None:
     """Raise UsageError for an output whose scores another device or precision has computed."""
     for output in known.outputs:
         document = output.summary.document
-        recorded = {name: document["device"].get(name) for name in DEVICE_FACTS}
-        recorded["precision"] = document["model"].get("precision")
+        recorded = stamp_of_facts(document)
         different = differences(recorded, {name: stamp.get(name) for name in recorded})
         if different:
             raise UsageError(

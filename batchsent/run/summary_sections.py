@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from batchsent.errors import EXIT_ROWS_REJECTED, BatchsentError, GateFailed, ModelError
@@ -14,7 +13,6 @@ from batchsent.evaluation.advice import warning
 from batchsent.evaluation.bins import share
 from batchsent.evaluation.gold import check_judged
 from batchsent.evaluation.tally import Tally
-from batchsent.files.hashing import sha256_of
 from batchsent.model.submission import Scorer
 from batchsent.run.bottleneck import STAGES, bottleneck
 from batchsent.run.options import BatchOptions
@@ -23,16 +21,6 @@ from batchsent.run.pipeline import Clock
 from batchsent.run.plan import RunPlan
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
-
-
-def is_intact(path: Path | None, written: dict[str, Any]) -> bool:
-    """Tell whether a file still has the size and hash that a summary gives."""
-    try:
-        if path is None or path.stat().st_size != written["bytes"]:
-            return False
-        return bool(sha256_of(path) == written["sha256"])
-    except OSError:
-        return False
 
 
 def described(path: str, file: Any, role: str, rows: int) -> dict[str, Any]:
@@ -66,7 +54,7 @@ def performance(
         "rows_per_s": fresh / span,
         "tokens_per_s": fresh_tokens / span,
         "seconds": _rounded(busy),
-        "cpu_seconds": _rounded(clock.cpu_s) | {"process": round(clock.process_cpu_s, 3)},
+        "cpu_seconds": _rounded(clock.cpu_s) | _processes_cpu_s(clock, device),
         "busy_share": {
             name: round(min(1.0, seconds / span), 3) for name, seconds in streaming.items()
         },
@@ -74,6 +62,14 @@ def performance(
         "bottleneck": bottleneck(streaming, device.get("busy_share")),
         "padding_share": device.get("padding_share"),
     }
+
+
+def _processes_cpu_s(clock: Clock, device: dict[str, Any]) -> dict[str, float]:
+    """Return processor seconds of this process, and of those that it spawned, if any."""
+    found = {"process": round(clock.process_cpu_s, 3)}
+    if spawned := device.get("devices"):
+        found["spawned"] = round(sum(one["cpu_s"] for one in spawned), 3)
+    return found
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
@@ -111,7 +107,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "rows": rows,
         "bad_rows": bad_rows,
         "output": paths.output,
-        "summary": None if paths.summary is None else str(paths.summary),
+        "summary": None if paths.summary is None else paths.place.shown(paths.summary),
         "reuse": reuse,
         "new_columns": list(plan.added.names),
         "model": {
@@ -206,8 +202,7 @@ def success(
 
 def device_warnings(device: dict[str, Any]) -> list[dict[str, str | None]]:
     """Return the warnings about the device, such as a GPU that is not used."""
-    said = device.get("warning")
-    return [warning("device", said)] if said else []
+    return [warning("device", said) for said in device.get("warnings", [])]
 
 
 def failure(

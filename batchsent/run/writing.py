@@ -6,7 +6,7 @@ from typing import Any
 
 from batchsent.chunk import Chunk, Scores
 from batchsent.evaluation import summary as summaries
-from batchsent.files.atomic import PendingFile, remove, write_file
+from batchsent.files.atomic import PendingFile, write_file
 from batchsent.files.hashing import STDOUT, HashedOutput
 from batchsent.formats import open_sink
 from batchsent.formats.outputs import added_batch
@@ -16,6 +16,7 @@ from batchsent.run.parts import Parts
 from batchsent.run.paths import RunPaths
 from batchsent.run.plan import RunPlan
 from batchsent.run.rejects import Rejects
+from batchsent.run.side_tables import WrittenTable
 from batchsent.run.summary_sections import described
 
 
@@ -28,7 +29,7 @@ class RunFiles:
     def __init__(self, plan: RunPlan, paths: RunPaths, options: BatchOptions) -> None:
         self._plan, self._paths, self._options = plan, paths, options
         self._stack = contextlib.ExitStack()
-        self._tables: list[PendingFile] = []
+        self._tables: list[WrittenTable] = []
         self._rejects: Rejects | None = None
         self._data: HashedOutput
         if paths.data is None:
@@ -40,7 +41,7 @@ class RunFiles:
                 self._rejects = Rejects(paths.rejects)
                 self._stack.callback(self._rejects.discard)
             self._sink = open_sink(
-                self._data, paths.output, plan.source, plan.added, options.output_format
+                self._data, paths.written_to, plan.source, plan.added, options.output_format
             )
         except BaseException:
             self._stack.close()
@@ -75,17 +76,20 @@ class RunFiles:
         outputs = [described(paths.output, self._data, "data", rows)]
         if self._rejects is not None and self._rejects.rows:
             rejected = self._rejects
-            outputs.append(described(str(paths.rejects), rejected.file, "rejects", rejected.rows))
+            shown = paths.place.shown(rejected.file.final)
+            outputs.append(described(shown, rejected.file, "rejects", rejected.rows))
         for table in self._plan.side_tables.write(like_held_out=like_held_out):
             self._stack.callback(table.file.close)
-            self._tables.append(table.file)
-            entry = described(str(table.file.final), table.file, table.role, table.rows)
+            self._tables.append(table)
+            shown = paths.place.shown(table.file.final)
+            entry = described(shown, table.file, table.role, table.rows)
             outputs.append(entry | table.facts)
         return outputs
 
     def commit(self, document: dict[str, Any], parts: Parts | None) -> None:
         """Give every file its name: data first, the summary last as the mark of success."""
-        paths, content = self._paths, summaries.dumps(document)
+        paths, place = self._paths, self._paths.place
+        entries = {entry["role"]: entry for entry in document["outputs"]}
         # Checked again: hours may have passed since the check before the run.
         earlier = Earlier.read(paths)
         earlier.refuse_foreign(self._options)
@@ -93,17 +97,23 @@ class RunFiles:
             parts.announce(document["outputs"], document["run"]["id"])
             self._remove_stale(earlier)
             self._data.commit()
+            entries["data"].update(place.deliver(self._data.final))
         if self._rejects is not None:
             self._rejects.commit()
+            if "rejects" in entries:
+                entries["rejects"].update(place.deliver(self._rejects.file.final))
         for table in self._tables:
-            table.commit()
+            table.file.commit()
+            entries[table.role].update(place.deliver(table.file.final))
         if self._options.writes_page and paths.report is not None:
             from batchsent.pages.report import render
 
             examples = self._plan.side_tables.examples()
             write_file(paths.report, render(document, examples=examples))
+            place.deliver(paths.report)
         if paths.summary is not None:
-            write_file(paths.summary, content)
+            write_file(paths.summary, summaries.dumps(document))
+            place.deliver(paths.summary)
         if parts is not None:
             parts.remove()
 
@@ -118,4 +128,4 @@ class RunFiles:
         }
         for role, path in described_before.items():
             if path is not None and (role in written or earlier.is_own(role, path)):
-                remove(path)
+                paths.place.remove(path)

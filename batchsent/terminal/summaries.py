@@ -168,6 +168,8 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         named.append(path_of(device["name"]))
     if named:
         lines.append(("model", Text(", ".join(named))))
+    if device.get("devices"):
+        lines.append(("processes", Text(_processes(device["devices"]))))
     if cascade := model.get("cascade"):
         lines.append(("cascade", Text(_cascade(cascade))))
     exits = model.get("early_exit")
@@ -180,6 +182,16 @@ def _lines(document: Mapping[str, Any], *, ascii_only: bool) -> list[tuple[str, 
         lines.append(("bound by", Text(printable(document["performance"]["bottleneck"]))))
     lines += [("output", Text(path_of(output.get("path")))) for output in document["outputs"][:3]]
     return lines
+
+
+def _processes(devices: Sequence[Mapping[str, Any]]) -> str:
+    """Return what each of several processes has scored, and the memory that it took."""
+    found = []
+    for one in devices:
+        memory = one["peak_memory_bytes"]
+        room = "" if memory is None else f", {memory / 1e6:,.0f} MB"
+        found.append(f"{printable(one['name'])}: {one['rows']:,} rows{room}")
+    return "; ".join(found)
 
 
 def _cascade(cascade: Mapping[str, Any]) -> str:

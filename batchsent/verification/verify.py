@@ -5,7 +5,8 @@ in rejected.py, and claims of the summary in claims.py.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from os import fspath
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchsent.chunk import Chunk
-from batchsent.errors import GateFailed, UsageError
+from batchsent.errors import BatchsentError, GateFailed, UsageError
 from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
 from batchsent.filenames import exists, is_folder, is_regular
@@ -26,10 +27,11 @@ from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.formats.several import SeveralSource, find_files, name_of, path_shown
+from batchsent.formats.store_outputs import fetch_output
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
-from batchsent.urls import is_url
+from batchsent.urls import file_name, is_url
 from batchsent.verification.added import Added
 from batchsent.verification.claims import (
     same,
@@ -142,6 +144,8 @@ def verify(
     target = fspath(output)
     if not is_folder(target):
         check_read_options(settings, sources)
+        if is_url(target):
+            return verify_object(sources, target, settings, reporter)
         return verify_file(sources, target, settings, reporter)
     if settings.source_column is not None or len(sources) > 1:
         raise UsageError(
@@ -172,6 +176,36 @@ def verify_file(
     except Difference as error:
         document = check.verdict(error)
         raise GateFailed(document["verdict"], document=document, hint=document["hint"]) from error
+
+
+def verify_object(
+    sources: Sequence[str], url: str, settings: VerifyOptions, reporter: Reporter
+) -> dict[str, Any]:
+    """Prove an output that is in a store, by a copy in the folder of temporary files."""
+    with tempfile.TemporaryDirectory(prefix="batchsent-") as folder:
+
+        def named(text: str) -> str:
+            return text.replace(f"{folder}/", url.removesuffix(file_name(url)))
+
+        path = str(fetch_output(url, Path(folder), settings.summary))
+        try:
+            document = verify_file(sources, path, settings, reporter)
+        except GateFailed as failed:
+            failed.message, failed.document = named(failed.message), renamed(failed.document, named)
+            raise
+        except BatchsentError as error:
+            error.message = named(error.message)
+            raise
+    return {key: renamed(value, named) for key, value in document.items()}
+
+
+def renamed(value: Any, named: Callable[[str], str]) -> Any:
+    """Return a document with `named` applied to each text in it."""
+    if isinstance(value, dict):
+        return {key: renamed(inner, named) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [renamed(inner, named) for inner in value]
+    return named(value) if isinstance(value, str) else value
 
 
 # Parts of a summary's predictions that the model's folder or the gold labels have decided too.

@@ -1,0 +1,120 @@
+"""What the processes of a pool say of model and device, as the summary of one run says it."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchsent.errors import DeviceError
+
+# What the last digits of a score depend on: it must be the same in every process.
+SAME = ("description", "capability", "path", "batch_tokens", "torch", "cuda")
+
+
+@dataclass
+class Share:
+    """What one process has done."""
+
+    device: str
+    report: dict[str, Any] = field(default_factory=dict)  # its newest one
+    rows: int = 0
+    tokens: int = 0
+    earlier_cpu_s: float = 0.0  # of its report when this run began
+
+    def begin(self) -> None:
+        """Count for another run."""
+        self.rows = self.tokens = 0
+        self.earlier_cpu_s = self.report["cpu_s"]
+
+    def add(self, rows: int, tokens: int) -> None:
+        """Count rows that have got scores, and their tokens."""
+        self.rows += rows
+        self.tokens += tokens
+
+    def facts(self) -> dict[str, Any]:
+        """Return the entry of this process in the summary's `device.devices`."""
+        return {
+            "name": self.device,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "peak_memory_bytes": self.report["device"].get("peak_memory_bytes"),
+            "cpu_s": round(self.report["cpu_s"] - self.earlier_cpu_s, 3),
+        }
+
+
+def merged(shares: Sequence[Share], warnings: Sequence[str]) -> dict[str, Any]:
+    """Return the sections "model" and "device" of several processes.
+
+    Counts are added up, of memory and of differences the largest is taken. `warnings` are
+    added to theirs.
+    Raises DeviceError where the processes do not run the model in the same way.
+    """
+    models = [share.report["model"] for share in shares]
+    devices = [share.report["device"] for share in shares]
+    check_same(shares)
+    model, device = deepcopy(models[0]), deepcopy(devices[0])
+    model |= {
+        "agreement": _added(models, "agreement", ("texts", "label_flips")),
+        "canaries": _added(models, "canaries", ()),
+        "early_exit": _added(models, "early_exit", ("texts", "exited")),
+    }
+    if model.get("cascade"):
+        samples = [found["cascade"]["sample"] for found in models]
+        model["cascade"]["sample"] = {
+            name: sum(sample[name] for sample in samples) for name in samples[0]
+        }
+    theirs = [said for found in devices for said in found.get("warnings", [])]
+    device["warnings"] = [*dict.fromkeys(theirs), *warnings]
+    device["name"] = shares[0].device
+    for name, combine in COMBINED.items():
+        values = [found[name] for found in devices if found.get(name) is not None]
+        device[name] = combine(values) if values else None
+    for name in ("padding_share", "busy_share"):
+        device[name] = _mean_share(shares, name)
+    device["devices"] = [share.facts() for share in shares]
+    return {"model": model, "device": device}
+
+
+COMBINED: dict[str, Callable[[list[int]], int]] = {
+    "fitting_tokens": min,
+    "oom_backoffs": sum,
+    "nonfinite_retried": sum,
+    "peak_memory_bytes": max,
+}
+
+
+def check_same(shares: Sequence[Share]) -> None:
+    """Raise DeviceError where two processes do not run the model in the same way."""
+    first = shares[0]
+    for share in shares[1:]:
+        for name in SAME:
+            ours, theirs = (one.report["device"].get(name) for one in (first, share))
+            if ours != theirs:
+                raise DeviceError(
+                    f"{first.device} and {share.device} do not run the model in the same way "
+                    f"({name}: {ours}, {theirs}), so the same text may get other last digits",
+                    hint="use equal GPUs, such as --device cuda:0",
+                )
+
+
+def _added(
+    models: Sequence[dict[str, Any]], name: str, counts: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return a section of all processes: its counts added up, of its other numbers the largest."""
+    sections = [model[name] for model in models if model.get(name) is not None]
+    if not sections:
+        return None
+    found: dict[str, Any] = {}
+    for key in sections[0]:
+        values = [section[key] for section in sections]
+        found[key] = sum(values) if key in counts else max(values)
+    return found
+
+
+def _mean_share(shares: Sequence[Share], name: str) -> float | None:
+    """Return the mean of a share over the processes that tell it, weighted by their tokens."""
+    told = [share for share in shares if share.report["device"].get(name) is not None]
+    tokens = sum(share.tokens for share in told)
+    if not tokens:
+        return told[0].report["device"][name] if told else None
+    return float(sum(share.report["device"][name] * share.tokens for share in told) / tokens)
