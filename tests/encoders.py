@@ -1,4 +1,4 @@
-"""Tiny encoders compared with transformers: texts, what it says of each, and batches through ours."""
+"""Tiny encoders held against transformers: texts, what it says of each, and batches through ours."""
 
 import numpy as np
 import torch
@@ -8,7 +8,8 @@ from batchsent.model.batches import plan_batches
 from batchsent.model.tokens import make_text_encoder
 from tests.models import ARCHITECTURES, WORDS
 
-KINDS = tuple(ARCHITECTURES)
+# The kinds that run packed.
+KINDS = tuple(kind for kind in ARCHITECTURES if kind != "roformer")
 # Their attention has a bias for the distance of tokens, which CUDA's kernel for packs cannot add.
 BIASED = ("mpnet", "deberta")
 VARLEN = tuple(kind for kind in KINDS if kind not in BIASED)

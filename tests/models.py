@@ -94,6 +94,7 @@ ARCHITECTURES = {
         "Albert",
         SIZES | {"embedding_size": 16, "num_hidden_layers": 4, "num_hidden_groups": 2},
     ),
+    "roformer": ("RoFormer", SIZES),  # does not run packed
     "mpnet": ("MPNet", SIZES | FROM_PADDING),
     "deberta": (
         "DebertaV2",
@@ -219,15 +220,3 @@ def change_weights(folder: Path, name: str, change):
 def weights(folder):
     """Return a hash of a model's weights: pytest would take minutes to show how their bytes differ."""
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-
-
-def not_taken_apart(folder):
-    """Write a model of an architecture that does not run packed to `folder` and return it."""
-    import transformers
-
-    make_model(folder, "bert", labels=("a", "b", "c"))
-    config = transformers.MegatronBertConfig(
-        vocab_size=200, max_position_embeddings=64, num_labels=3, **SIZES
-    )
-    transformers.MegatronBertForSequenceClassification(config).save_pretrained(folder)
-    return folder

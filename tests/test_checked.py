@@ -12,14 +12,13 @@ import pytest
 
 from batchsent.commands.predict import load
 from batchsent.errors import UsageError
-from batchsent.filenames import cache_folder
-from batchsent.model.checked import MOST_RECORDS, load_checked, record_path
+from batchsent.model.checked import MOST_RECORDS, cache_folder, load_checked, record_path
 from batchsent.model.device import choose_device
 from batchsent.model.int8 import require_int8
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
-from tests.models import change_weights, make_model, not_taken_apart
+from tests.models import change_weights, make_model
 
 KINDS = ("distilbert", "bert", "roberta")
 TEXTS = ["a great film", "bad", "the plot was boring and the cast too " * 9, "[SEP] \u20ac \udc80"]
@@ -154,7 +153,7 @@ def test_a_damaged_record_is_made_again(content, tmp_path):
     folder = make_model(tmp_path / "model")
     model = load(str(folder), device="cpu")
     wanted = model.predict(TEXTS)
-    (record,) = cache_folder("checked").iterdir()
+    (record,) = cache_folder().iterdir()
     record.write_bytes(content)
     assert load(str(folder), device="cpu").predict(TEXTS) == wanted
     assert recorded(folder)
@@ -171,21 +170,21 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 
 def test_what_does_not_run_packed_is_not_recorded(tmp_path):
     """Such a model needs transformers to run."""
-    folder = not_taken_apart(tmp_path / "model")
+    folder = make_model(tmp_path / "model", "roformer")
     load(str(folder), device="cpu")
     assert not recorded(folder)
 
 
 def test_old_records_are_removed(tmp_path):
     """The cache folder holds a bounded number of records."""
-    cache_folder("checked").mkdir(parents=True)
+    cache_folder().mkdir(parents=True)
     for number in range(MOST_RECORDS + 5):
-        path = cache_folder("checked") / f"{number}.json"
+        path = cache_folder() / f"{number}.json"
         path.write_text("{}")
         os.utime(path, (number, number))
     folder = make_model(tmp_path / "model")
     load(str(folder), device="cpu")
-    left = {path.name for path in cache_folder("checked").iterdir()}
+    left = {path.name for path in cache_folder().iterdir()}
     assert len(left) == MOST_RECORDS
     assert "0.json" not in left
     assert recorded(folder)
@@ -218,14 +217,14 @@ def test_a_cache_folder_that_cannot_be_written_holds_no_remains(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("  nice\n")
-    assert list(cache_folder("checked").iterdir()) == []
+    assert list(cache_folder().iterdir()) == []
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path, monkeypatch):
     """XDG_CACHE_HOME=cache would make a folder wherever the command is run."""
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder("checked") == tmp_path / ".cache" / "batchsent" / "checked"
+    assert cache_folder() == tmp_path / ".cache" / "batchsent" / "checked"
 
 
 THREADS = """

@@ -2,6 +2,8 @@
 alone.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,27 +11,32 @@ import torch
 from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.model.attention import VarlenAttention, attention_by_length
 from batchsent.model.batches import plan_batches
+from batchsent.model.checked import load_checked, record_check
+from batchsent.model.device import Device
 from batchsent.model.encoder import (
     CHECK_LENGTHS,
     StockEncoder,
     _check_against_reference,
     check_texts,
     make_encoder,
+    packed_encoder,
 )
 from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.tokens import make_text_encoder
-from batchsent.model.weights import extract_weights
+from batchsent.model.weights import assemble_weights, extract_weights
 from tests.encoders import (
+    BIASED,
     KINDS,
+    VARLEN,
     alone,
     distinct,
     reference_varlen,
     texts_of_many_lengths,
     through,
 )
-from tests.models import change_weights, make_model, not_taken_apart
+from tests.models import change_weights, make_model
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -59,12 +66,12 @@ def test_packed_equals_transformers_to_five_digits(model, texts, wanted, budget)
     np.testing.assert_allclose(through(encoder, model, texts, budget, "packed"), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", VARLEN, indirect=True)
 def test_the_varlen_way_gives_its_kernel_what_it_asks_for(model, texts, wanted):
     """The packing for CUDA's kernel, with that kernel written out, scores as transformers does."""
-    weights = extract_weights(model.module)
-    if any(layer.positions.bias is not None for layer in weights.layers):
-        pytest.skip("the kernel cannot add a bias for the distance of tokens")
-    encoder = PackedEncoder(weights, "cpu", VarlenAttention(reference_varlen), "packed", "test")
+    encoder = PackedEncoder(
+        extract_weights(model.module), "cpu", VarlenAttention(reference_varlen), "packed", "test"
+    )
     np.testing.assert_allclose(through(encoder, model, texts, 700, "packed"), wanted, atol=1e-5)
 
 
@@ -78,14 +85,31 @@ def test_the_stock_way_equals_transformers(model, texts, wanted, shape, budget):
 
 
 def test_a_score_does_not_depend_on_the_neighbours(model):
-    """The same text packed with others, and with others again, keeps its score."""
+    """On a CPU a text's score has the same bits alone, beside some texts and beside others."""
     encoder = make_encoder(model)
     text = "the plot was boring"
-    scores = [
-        through(encoder, model, [text, *texts_of_many_lengths(12, seed)], 100_000, "packed")[0]
-        for seed in range(4)
-    ]
-    np.testing.assert_allclose(scores, np.tile(scores[0], (4, 1)), atol=1e-6)
+    wanted = through(encoder, model, [text], 1, "packed")[0]
+    for seed in range(4):
+        texts = [text, *texts_of_many_lengths(12, seed)]
+        for budget in (100, 100_000):
+            found = through(encoder, model, texts, budget, "packed")[0]
+            assert found.tobytes() == wanted.tobytes()
+
+
+def test_a_model_read_from_its_files_alone_scores_the_same_bits(model, texts):
+    """Without transformers, once its check is recorded; with another name in the files not at all."""
+    encoder = make_encoder(model)
+    record_check(model)
+    again = load_checked(model.identity, model.device, model.max_length)
+    found, wanted = (
+        through(encoder, model, texts, 500, "packed") for encoder in (make_encoder(again), encoder)
+    )
+    assert found.tobytes() == wanted.tobytes()
+    kind, config = type(model.module).__name__, model.module.config
+    tensors = dict(model.module.state_dict())
+    tensors["classifier.other"] = tensors.pop(next(name for name in tensors if "layer" in name))
+    with pytest.raises(KeyError):
+        assemble_weights(kind, config, tensors)
 
 
 def leaking(queries, keys, values, pack, positions, *, first_only):
@@ -191,18 +215,10 @@ def test_a_packed_way_that_fails_is_a_warning_with_its_first_line(tmp_path):
 # --- models that are not finite
 
 
-def test_what_packing_cannot_do_is_said(tmp_path):
-    """A DeBERTa with a convolution runs as transformers runs it, with the reason."""
-    folder = make_model(tmp_path / "model", "deberta", conv_kernel_size=3, conv_act="gelu")
-    encoder = make_encoder(load_model(identify(str(folder)), device="cpu"))
-    assert encoder.path == "transformers, equal lengths"
-    assert "its first block has a convolution over neighbouring tokens" in encoder.reason
-
-
 def load_spoilt(folder, value, precision="float32"):
     """Put a number into every row of the first dense layer and load the model."""
     names = {"distilbert": "distilbert.transformer.layer.0.ffn.lin1.weight"}
-    name = names.get(folder.name, "bert.encoder.layer.0.intermediate.dense.weight")
+    name = names.get(folder.name, "roformer.encoder.layer.0.intermediate.dense.weight")
     change_weights(folder, name, lambda weight: weight[:, 0].fill_(value))
     return load_model(identify(str(folder)), device="cpu", precision=precision)
 
@@ -223,7 +239,7 @@ def test_k04_a_model_of_nan_is_refused_when_it_loads(tmp_path, value, precision)
 
 def test_k04_a_model_of_nan_is_refused_as_transformers_runs_it(tmp_path):
     """K04: an architecture that is not taken apart is checked like the others."""
-    folder = not_taken_apart(tmp_path / "megatron")
+    folder = make_model(tmp_path / "roformer", "roformer")
     with pytest.raises(ModelError, match="gives no finite number"):
         make_encoder(load_spoilt(folder, float("nan")))
 
@@ -249,26 +265,67 @@ def test_other_activations_run_packed_too(tmp_path, activation):
     )
 
 
-def test_one_layer_is_enough(tmp_path):
-    """A model whose only layer is its last one runs packed."""
-    folder = make_model(tmp_path / "model", "distilbert", labels=("a", "b", "c"), n_layers=1)
+# Settings that change what an architecture computes, beside those of tests/models.py.
+SETTINGS = [
+    ("distilbert", {"n_layers": 1}),
+    ("electra", {"embedding_size": 32}),
+    ("albert", {"inner_group_num": 2, "hidden_act": "gelu_new"}),
+    ("modernbert", {"num_hidden_layers": 2}),  # whose last block has a window
+    ("modernbert", {"num_hidden_layers": 2, "classifier_pooling": "mean"}),
+    ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+    ("deberta", {"share_att_key": False, "position_biased_input": True, "type_vocab_size": 2}),
+    ("deberta", {"pos_att_type": ["c2p"], "position_buckets": -1, "norm_rel_ebd": "none"}),
+    ("deberta", {"pos_att_type": ["p2c"], "share_att_key": False, "max_relative_positions": 40}),
+    ("deberta", {"relative_attention": False, "position_biased_input": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), SETTINGS)
+def test_settings_of_an_architecture_are_seen(tmp_path, kind, settings):
+    """Packed, each scores as transformers does, and is read from its files alone too."""
+    folder = distinct(make_model(tmp_path / "model", kind, labels=("a", "b", "c"), **settings))
     model = load_model(identify(str(folder)), device="cpu")
     texts = texts_of_many_lengths(12)
-    np.testing.assert_allclose(
-        through(make_encoder(model), model, texts, 700, "packed"), alone(model, texts), atol=1e-5
-    )
+    encoder = make_encoder(model)
+    assert encoder.path == "packed", encoder.reason
+    found = through(encoder, model, texts, 700, "packed")
+    np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
 
 
-def test_other_architectures_run_as_transformers_runs_them(tmp_path):
-    """An architecture that is not taken apart still scores right, and the reason is said."""
-    model = load_model(identify(str(not_taken_apart(tmp_path / "model"))), device="cpu")
+# What cannot run packed, and why.
+NOT_PACKED = [
+    ("roformer", {}, "RoFormerForSequenceClassification is not one of the architectures"),
+    ("deberta", {"conv_kernel_size": 3}, "its first block has a convolution over neighbouring"),
+    ("deberta", {"embedding_size": 16}, "its embeddings are widened before they are normalized"),
+    (
+        "modernbert",
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}},
+        "its rotary positions are of the type linear",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "why"), NOT_PACKED)
+def test_what_cannot_run_packed_runs_as_transformers_has_it(tmp_path, kind, settings, why):
+    """It scores right, and the reason is said."""
+    folder = make_model(tmp_path / "model", kind, labels=("a", "b", "c"), **settings)
+    model = load_model(identify(str(folder)), device="cpu")
     encoder = make_encoder(model)
     assert encoder.path == "transformers, equal lengths"
-    assert "not packed: MegatronBertForSequenceClassification is not one of" in encoder.reason
+    assert f"; not packed: {why}" in encoder.reason
+    assert encoder.warning is None
     texts = texts_of_many_lengths(12)
     np.testing.assert_allclose(
         through(encoder, model, texts, 300, "equal"), alone(model, texts), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("model", BIASED, indirect=True)
+def test_a_bias_for_distances_is_not_packed_on_a_gpu(model):
+    """The kernel for packs has no place for it: such a model runs there as transformers has it."""
+    gpu = Device("cuda:0", "NVIDIA H200", "float16", "a test", (9, 0), 10**11)
+    with pytest.raises(UsageError, match="cannot add a bias for the distance of tokens"):
+        packed_encoder(replace(model, device=gpu))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -340,7 +397,7 @@ def test_int8_stays_near_float32_and_apart_from_neighbours(int8_possible, tmp_pa
 
 def test_int8_of_an_architecture_that_is_not_taken_apart_is_refused(int8_possible, tmp_path):
     """Asked for by name, int8 is refused rather than replaced."""
-    folder = not_taken_apart(tmp_path / "model")
+    folder = make_model(tmp_path / "model", "roformer")
     model = load_model(identify(str(folder)), precision="int8")
     with pytest.raises(UsageError, match="does not run in int8"):
         make_encoder(model)

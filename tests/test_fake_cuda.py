@@ -14,19 +14,11 @@ from transformers.initialization import no_init_weights
 
 from batchsent.model.attention import VarlenAttention, has_varlen
 from batchsent.model.device import Device
-from batchsent.model.encoder import StockEncoder, _packed, _why_not_packed
+from batchsent.model.encoder import StockEncoder, _packed
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify, load_model
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.weights import extract_weights
-from tests.encoders import (
-    BIASED,
-    KINDS,
-    VARLEN,
-    alone,
-    reference_varlen,
-    texts_of_many_lengths,
-    through,
-)
+from tests.encoders import VARLEN, alone, reference_varlen, texts_of_many_lengths, through
 from tests.models import ARCHITECTURES, make_model
 
 GPU = Device("cuda:1", "NVIDIA H200", "float16", "a test", (9, 0), 10**11)
@@ -36,13 +28,12 @@ LENGTHS = np.array([64, 30, 17, 3])
 def index_by_operators(self, index):
     """Index by operators alone: Tensor.__getitem__ asks for a device guard, which CPU builds lack."""
     index = index if isinstance(index, tuple) else (index,)
-    if Ellipsis in [item for item in index if not isinstance(item, torch.Tensor)]:
-        at = index.index(Ellipsis)
-        left_out = self.dim() + 1 - len([item for item in index if item is not None])
-        index = (*index[:at], *[slice(None)] * left_out, *index[at + 1 :])
     if any(isinstance(item, torch.Tensor) for item in index):
         tensors = [item if isinstance(item, torch.Tensor) else None for item in index]
         return torch.ops.aten.index.Tensor(self, tensors)
+    if index[0] is Ellipsis:
+        named = sum(item is not None for item in index) - 1
+        index = (slice(None),) * (self.dim() - named) + index[1:]
     out, dimension = self, 0
     for item in index:
         if item is None:
@@ -81,9 +72,11 @@ def fake_cuda(monkeypatch):
 def module_of(kind):
     """Return a classifier of two labels, two layers and heads of 16 numbers on the fake GPU."""
     name, own = ARCHITECTURES[kind]
-    layers = {"n_layers": 3} if kind == "distilbert" else {"num_hidden_layers": 3}
-    config = getattr(transformers, f"{name}Config")(vocab_size=500, num_labels=2, **own | layers)
-    with no_init_weights():  # ModernBERT's reads numbers
+    layers = {"n_layers" if kind == "distilbert" else "num_hidden_layers": 3}
+    settings = {"vocab_size": 500, "num_labels": 2, **own, **layers, "num_hidden_groups": 1}
+    settings["max_position_embeddings"] = 80
+    config = getattr(transformers, f"{name}Config")(**settings)
+    with no_init_weights():  # fake tensors have no numbers to look at
         module = getattr(transformers, f"{name}ForSequenceClassification")(config)
     for part in module.modules():
         for store in (part._parameters, part._buffers):
@@ -93,8 +86,7 @@ def module_of(kind):
                     store[name] = torch.empty(value.shape, dtype=dtype, device=GPU.name)
                     if store is part._parameters:
                         store[name] = torch.nn.Parameter(store[name], requires_grad=False)
-    if module._supports_sdpa:
-        module.set_attn_implementation("sdpa")
+    module.set_attn_implementation("sdpa")
     return module.eval()
 
 
@@ -119,7 +111,7 @@ def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
     on the same GPU.
     """
     encoder = _packed(model_of(module_of(kind)))
-    kernel, calls = encoder.attention.kernel, []
+    kernel, calls, windows = encoder.attention.kernel, [], []
 
     def checked(query, key, value, starts, key_starts, longest, longest_key, **settings):
         for part in (query, key, value):
@@ -131,6 +123,7 @@ def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
             assert (part.device, part.dtype) == (torch.device(GPU.name), torch.int32)
             assert part.is_contiguous()
         assert type(longest) is type(longest_key) is int
+        windows.append(settings.get("window_size"))
         calls.append((len(query), len(key), longest, longest_key))
         return kernel(query, key, value, starts, key_starts, longest, longest_key, **settings)
 
@@ -140,16 +133,11 @@ def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
     assert found.shape == (4, 2)
     # The last layer asks for the first token of each text only.
     assert calls == [(114, 114, 64, 64)] * 2 + [(4, 114, 1, 64)]
+    # Of ModernBERT's blocks the second one sees 8 tokens on each side.
+    assert windows == [None, (8, 8) if kind == "modernbert" else None, None]
 
 
-@pytest.mark.parametrize("kind", BIASED)
-def test_a_bias_for_distances_keeps_the_stock_way_on_cuda(kind, fake_cuda):
-    """The kernel has no room for it; `info` says so."""
-    assert "bias for the distance of tokens" in _why_not_packed(model_of(module_of(kind)))
-
-
-# DeBERTa's own forward pass reads a number back, which fake tensors do not have.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "deberta"])
+@pytest.mark.parametrize("kind", VARLEN)
 @pytest.mark.parametrize("lengths", [(9, 9), (9, 5)])
 def test_transformers_own_way_stays_on_the_gpu(kind, lengths, fake_cuda):
     """With a mask and without one."""
@@ -171,9 +159,24 @@ def test_a_tensor_left_on_the_cpu_is_found(fake_cuda):
 # --- torch's own operator
 
 
-def on_cpu(query, key, value, starts, key_starts, longest, longest_key, *_, **__):
+def on_cpu(
+    query,
+    key,
+    value,
+    starts,
+    key_starts,
+    longest,
+    longest_key,
+    causal=False,
+    scale=None,
+    window=None,
+    *_,
+):
     """Compute what the operator computes, with a kernel written out."""
-    found = reference_varlen(query, key, value, starts, key_starts, longest, longest_key)
+    assert not causal
+    packs = (starts, key_starts, longest, longest_key)
+    window = (-1, -1) if window is None else tuple(window)
+    found = reference_varlen(query, key, value, *packs, scale=scale, window_size=window)
     spread = torch.zeros(query.shape[1], len(query))
     return found.contiguous(), spread, torch.zeros(2, dtype=torch.uint64)
 

@@ -131,7 +131,7 @@ def _attend(queries: Any, keys: Any, values: Any, positions: Positions) -> Any:
 def _attend_in_window(
     queries: Any, keys: Any, values: Any, window: int, scale: float | None
 ) -> Any:
-    """Attend to keys up to `window` tokens away: blocks of queries with the keys around them."""
+    """Attend to keys up to `window` tokens away, block by block of the queries."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 

@@ -6,8 +6,8 @@ from typing import Any
 
 # Makes one function of linear modules with the same input, and the activation after them (or None).
 MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
-# How oneDNN calls an activation: its name, and which of its two GELUs it is. Its ReLU makes 0 of
-# NaN and would hide that a model is damaged.
+# How oneDNN calls an activation: its name, and which of its two GELUs it is. Its ReLU is not used,
+# since it makes 0 of NaN: a damaged model would give scores.
 ONEDNN_ACTIVATIONS = {
     None: ("none", ""),
     "gelu": ("gelu", "none"),
@@ -85,9 +85,8 @@ def _has_onednn() -> bool:
 def _onednn_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
     """Make a dense layer with weights laid out for oneDNN and GELU inside of it.
 
-    A row of the result has the same bits whatever the other rows are. With
-    torch.nn.functional.linear products of fewer than 16 rows have other bits, on two threads those
-    of up to 384.
+    A row of the result has the same bits whatever the other rows are. With torch's own `linear`
+    products of fewer than 16 rows have other bits, on two threads those of up to 384 rows.
 
     On an AMD EPYC (Zen 4, 2 cores) 224 GFLOP/s where torch.nn.functional.linear gives 195, and 216
     against 185 with GELU (1024 tokens, 768 to 3072).

@@ -27,7 +27,7 @@ class Rotary:
         """Return (tokens, any, heads, width) turned by the angles of their `places` (tokens,)."""
         import torch
 
-        cosines, sines = self.cosines[places][:, None, None], self.sines[places][:, None, None]
+        cosines, sines = (table[places][:, None, None] for table in (self.cosines, self.sines))
         exact = states.float()
         turned = torch.empty(exact.shape, dtype=exact.dtype, device=exact.device)
         first, second = exact.chunk(2, dim=-1)
