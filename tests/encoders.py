@@ -1,4 +1,4 @@
-"""Tiny encoders held against transformers: texts, what it says of each, and batches through ours."""
+"""Tiny encoders compared with transformers: texts, what it says of each, and batches through ours."""
 
 import numpy as np
 import torch

@@ -12,7 +12,8 @@ import pytest
 
 from batchsent.commands.predict import load
 from batchsent.errors import UsageError
-from batchsent.model.checked import MOST_RECORDS, cache_folder, load_checked, record_path
+from batchsent.filenames import cache_folder
+from batchsent.model.checked import MOST_RECORDS, load_checked, record_path
 from batchsent.model.device import choose_device
 from batchsent.model.int8 import require_int8
 from batchsent.model.loading import EMBEDDED_FOLDER, identify
@@ -153,7 +154,7 @@ def test_a_damaged_record_is_made_again(content, tmp_path):
     folder = make_model(tmp_path / "model")
     model = load(str(folder), device="cpu")
     wanted = model.predict(TEXTS)
-    (record,) = cache_folder().iterdir()
+    (record,) = cache_folder("checked").iterdir()
     record.write_bytes(content)
     assert load(str(folder), device="cpu").predict(TEXTS) == wanted
     assert recorded(folder)
@@ -177,14 +178,14 @@ def test_what_does_not_run_packed_is_not_recorded(tmp_path):
 
 def test_old_records_are_removed(tmp_path):
     """The cache folder holds a bounded number of records."""
-    cache_folder().mkdir(parents=True)
+    cache_folder("checked").mkdir(parents=True)
     for number in range(MOST_RECORDS + 5):
-        path = cache_folder() / f"{number}.json"
+        path = cache_folder("checked") / f"{number}.json"
         path.write_text("{}")
         os.utime(path, (number, number))
     folder = make_model(tmp_path / "model")
     load(str(folder), device="cpu")
-    left = {path.name for path in cache_folder().iterdir()}
+    left = {path.name for path in cache_folder("checked").iterdir()}
     assert len(left) == MOST_RECORDS
     assert "0.json" not in left
     assert recorded(folder)
@@ -217,14 +218,14 @@ def test_a_cache_folder_that_cannot_be_written_holds_no_remains(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("  nice\n")
-    assert list(cache_folder().iterdir()) == []
+    assert list(cache_folder("checked").iterdir()) == []
 
 
 def test_a_relative_cache_folder_is_not_used(tmp_path, monkeypatch):
     """XDG_CACHE_HOME=cache would make a folder wherever the command is run."""
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "batchsent" / "checked"
+    assert cache_folder("checked") == tmp_path / ".cache" / "batchsent" / "checked"
 
 
 THREADS = """
