@@ -284,14 +284,17 @@ def test_an_evaluation_by_stars_without_a_row_points_to_the_ranges(folder):
         batch(source, folder / "two.csv", models=HashModels(), gold="gold")
 
 
-# A run that is busy with one batch for ever.
+# A run that is busy with one batch for ever, and prints when a signal was noticed.
 HANGING = """
 import time
 from batchsent.files.signals import Signals
 with Signals() as signals, signals.deferred():
     print("busy", flush=True)
+    while not signals.stop():
+        time.sleep(0.01)
+    print("noticed", flush=True)
     while True:
-        time.sleep(1)
+        time.sleep(0.01)
 """
 
 
@@ -302,6 +305,7 @@ def test_ctrl_c_during_a_batch_says_that_the_next_one_ends_at_once():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as child:
         assert child.stdout.readline() == b"busy\n"
         child.send_signal(signal.SIGTERM)
+        assert child.stdout.readline() == b"noticed\n"
         child.send_signal(signal.SIGTERM)
         os.close(stderr)
         child.send_signal(signal.SIGINT)
