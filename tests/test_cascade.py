@@ -136,6 +136,8 @@ def test_the_output_passes_verify_and_can_be_reused(three, models, dump, tmp_pat
     assert batch(dump, first, model=second, device="cpu", **options)["status"] == "up_to_date"
     again = batch(dump, tmp_path / "b.csv", model=second, device="cpu", reuse=first, **options)
     assert again["run"]["reuse"]["new_rows"] == 0
+    counts = again["model"]["cascade"]
+    assert counts["decided_rows"] == counts["escalated_rows"] == 0  # no model ran
     assert (tmp_path / "b.csv").read_bytes() == first.read_bytes()
     other = options | {"cascade_below": 0.8}
     with pytest.raises(UsageError, match=r"--cascade-below was 0\.7, now 0\.8"):

@@ -16,6 +16,7 @@ from batchsent.model.devices import choose_devices, equal_gpus, places_of
 from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
 from batchsent.model.pool import Place, ProcessPool
+from batchsent.model.pool_facts import merged_facts
 from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.options import BatchOptions
 from tests import spawned_targets as targets
@@ -258,3 +259,22 @@ def test_a_process_sees_its_own_gpu_only(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc,7")
     places = places_of(None, ModelOptions(), ["cuda:1"])
     assert dict(places[0].variables) == {"CUDA_VISIBLE_DEVICES": "GPU-abc"}
+
+
+def test_the_figures_of_several_scorers_are_added_up():
+    """Counts are sums, memory is that of the largest; what is known of one only is its own."""
+    one = {
+        "model": {"early_exit": {"layer": 2, "texts": 10}, "canaries": {"texts": 64}},
+        "device": {"peak_memory_bytes": 5, "busy_share": 0.9, "warnings": ["hot"]},
+    }
+    two = {
+        "model": {"early_exit": {"layer": 2, "texts": 7}, "canaries": {"texts": 64}},
+        "device": {"peak_memory_bytes": None, "busy_share": 0.6, "warnings": ["hot", "old"]},
+    }
+    found = merged_facts([one, two], [200, 100])
+    assert found["model"]["early_exit"] == {"layer": 2, "texts": 17}
+    assert found["model"]["canaries"] == {"texts": 64}
+    assert found["device"]["peak_memory_bytes"] == 5
+    assert found["device"]["busy_share"] == pytest.approx(0.8)
+    assert found["device"]["warnings"] == ["hot", "old"]
+    assert merged_facts([one, two])["device"]["busy_share"] == pytest.approx(0.75)

@@ -16,7 +16,6 @@ import pytest
 
 from batchsent.errors import DeviceError, UsageError
 from batchsent.run.folder import batch_all
-from batchsent.run.ray_chunks import merged
 from tests.children import Child, run, wait_for
 from tests.hash_model import HashModels
 
@@ -259,16 +258,6 @@ def test_the_ray_data_recipe_runs(cluster, tmp_path, tiny_model):
     expected = pd.read_csv(ROOT / "examples/reviews.csv")
     assert sorted(scored["id"]) == sorted(expected["id"])
     assert scored["label"].isin(["NEGATIVE", "POSITIVE"]).any()
-
-
-def test_the_figures_of_workers_are_added_up():
-    """Counts are sums, memory is that of the largest; what is known of one only is its own."""
-    one = {"model": {"early_exit": {"layer": 2, "texts": 10}}, "device": {"peak_memory_bytes": 5}}
-    two = {"model": {"early_exit": {"layer": 2, "texts": 7}}, "device": {"peak_memory_bytes": None}}
-    assert merged([one, two]) == {
-        "model": {"early_exit": {"layer": 2, "texts": 17}},
-        "device": {"peak_memory_bytes": 5},
-    }
 
 
 def test_where_ray_is_missing_the_command_says_what_to_install(monkeypatch, tmp_path):

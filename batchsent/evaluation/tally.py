@@ -57,7 +57,8 @@ class Tally:
         self.by_status = np.zeros(4, dtype=np.int64)
         self.rejected = 0
         self.distinct = 0
-        self.escalated: int | None = None  # rows; None without a cascade
+        # of a cascade: rows with the score of the fast model, and of the second one; no reused rows
+        self.cascade_rows = (0, 0)
         self.characters = Lengths()
         self.tokens = Lengths()
         self.truncated_rows = 0
@@ -87,8 +88,13 @@ class Tally:
         self.by_status += count(status, 4)
         self.distinct += scores.distinct
         if scores.escalated is not None:
-            self.escalated = (self.escalated or 0) + int(
-                (scores.escalated & (status == SCORED)).sum()
+            scored = status == SCORED
+            if scores.reused is not None:
+                scored &= ~scores.reused
+            decided, escalated = self.cascade_rows
+            self.cascade_rows = (
+                decided + int((scored & ~scores.escalated).sum()),
+                escalated + int((scored & scores.escalated).sum()),
             )
 
         lengths = np.array([len(text or "") for text in chunk.texts], dtype=np.int64)

@@ -43,15 +43,29 @@ class Share:
 
 
 def merged(shares: Sequence[Share], warnings: Sequence[str]) -> dict[str, Any]:
-    """Return the sections "model" and "device" of several processes.
+    """Return the sections "model" and "device" of the processes of a pool.
 
-    Counts are added up, of memory and of differences the largest is taken. `warnings` are
-    added to theirs.
-    Raises DeviceError where the processes do not run the model in the same way.
+    `warnings` are added to theirs. Raises DeviceError where they do not run the model in the same
+    way.
     """
-    models = [share.report["model"] for share in shares]
-    devices = [share.report["device"] for share in shares]
     check_same(shares)
+    found = merged_facts([share.report for share in shares], [share.tokens for share in shares])
+    device = found["device"]
+    device["warnings"] += warnings
+    device["name"] = shares[0].device
+    device["devices"] = [share.facts() for share in shares]
+    return found
+
+
+def merged_facts(
+    reports: Sequence[dict[str, Any]], tokens: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return the sections "model" and "device" of several scorers of one run.
+
+    Counts are added up, of memory and of differences the largest is taken; shares are weighted by
+    the `tokens` that each has scored, where they are known.
+    """
+    models, devices = ([report[name] for report in reports] for name in ("model", "device"))
     model, device = deepcopy(models[0]), deepcopy(devices[0])
     model |= {
         "agreement": _added(models, "agreement", ("texts", "label_flips")),
@@ -64,14 +78,12 @@ def merged(shares: Sequence[Share], warnings: Sequence[str]) -> dict[str, Any]:
             name: sum(sample[name] for sample in samples) for name in samples[0]
         }
     theirs = [said for found in devices for said in found.get("warnings", [])]
-    device["warnings"] = [*dict.fromkeys(theirs), *warnings]
-    device["name"] = shares[0].device
+    device["warnings"] = list(dict.fromkeys(theirs))
     for name, combine in COMBINED.items():
         values = [found[name] for found in devices if found.get(name) is not None]
         device[name] = combine(values) if values else None
     for name in ("padding_share", "busy_share"):
-        device[name] = _mean_share(shares, name)
-    device["devices"] = [share.facts() for share in shares]
+        device[name] = _mean_share([found.get(name) for found in devices], tokens)
     return {"model": model, "device": device}
 
 
@@ -111,10 +123,13 @@ def _added(
     return found
 
 
-def _mean_share(shares: Sequence[Share], name: str) -> float | None:
-    """Return the mean of a share over the processes that tell it, weighted by their tokens."""
-    told = [share for share in shares if share.report["device"].get(name) is not None]
-    tokens = sum(share.tokens for share in told)
-    if not tokens:
-        return told[0].report["device"][name] if told else None
-    return float(sum(share.report["device"][name] * share.tokens for share in told) / tokens)
+def _mean_share(values: Sequence[float | None], tokens: Sequence[int] | None) -> float | None:
+    """Return the mean of a share over the scorers that tell it, weighted by their tokens."""
+    weights = tokens if tokens is not None and any(tokens) else [1] * len(values)
+    told = [
+        (value, weight) for value, weight in zip(values, weights, strict=True) if value is not None
+    ]
+    total = sum(weight for _, weight in told)
+    if not total:
+        return told[0][0] if told else None
+    return float(sum(value * weight for value, weight in told) / total)

@@ -436,7 +436,7 @@ class Run:
             resumed_rows=parts.resumed_rows if parts else 0,
             known_rows=known_rows,
             reuse=reused,
-            escalated=self.tally.escalated,
+            cascade_rows=self.tally.cascade_rows,
             fail_under=self.options.fail_under,
         )
 

@@ -1,10 +1,9 @@
 """The chunks of one file on a cluster: this process reads, orders and writes, workers score."""
 
 import queue
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, cast
 
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import PENDING, Scores
 from batchsent.errors import BatchsentError, DeviceError
-from batchsent.model.scorer import ModelScorer
-from batchsent.model.submission import Callbacks, Submission
+from batchsent.model.pool_facts import merged_facts
+from batchsent.model.submission import Callbacks, LocalScorer, Submission
 from batchsent.run.device_stamp import in_words, stamp_of_facts
 from batchsent.run.models import SharedScorer
 from batchsent.run.ray_pool import POLL_S, Pool
@@ -104,34 +103,12 @@ class ClusterScorer:
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device", of all workers together."""
         found = [] if self._pool is None else self._pool.ask("facts")
-        return merged([facts for facts, _ in found] or [self._facts])
+        return merged_facts([facts for facts, _ in found] or [self._facts])
 
     def close(self) -> None:
         """End the workers."""
         if self._pool is not None:
             self._pool.close()
-
-
-# How the figures of several workers become one, wherever they stand in the sections; of the others
-# the first worker's are taken.
-COMBINED: dict[str, Callable[[list[Any]], Any]] = {
-    **dict.fromkeys(("oom_backoffs", "nonfinite_retried"), sum),
-    **dict.fromkeys(("texts", "exited", "label_flips", "same_label"), sum),
-    **dict.fromkeys(("peak_memory_bytes", "largest_difference"), max),
-    **dict.fromkeys(("padding_share", "busy_share"), statistics.fmean),
-}
-
-
-def merged(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the facts of several workers as one; what a lost worker did is not in them."""
-    found = dict(facts[0])
-    for name in found:
-        values = [one[name] for one in facts if one.get(name) is not None]
-        if values and isinstance(values[0], dict):
-            found[name] = merged(values)
-        elif values:
-            found[name] = COMBINED[name](values) if name in COMBINED else values[0]
-    return found
 
 
 class ChunkTask:
@@ -206,7 +183,7 @@ class ChunkWorker(Worker):
     def load(self) -> None:
         """Load the model. Raises BatchsentError."""
         assert self.models is not None
-        self.scorer = SharedScorer(cast(ModelScorer, self.models.open()))
+        self.scorer = SharedScorer(cast(LocalScorer, self.models.open()))
 
     def facts(self) -> tuple[dict[str, Any], str]:
         """Return the sections "model" and "device", and the name of this node."""

@@ -149,12 +149,12 @@ def success(
     resumed_rows: int,
     known_rows: int,
     reuse: dict[str, Any] | None,
-    escalated: int | None,
+    cascade_rows: tuple[int, int],
     fail_under: Sequence[str],
 ) -> dict[str, Any]:
     """Return the summary of a finished run; `sections` are the tally's.
 
-    `escalated` is how many rows the second model of a cascade scored.
+    `cascade_rows` are how many rows each of the two models of a cascade scored.
     """
     facts, read = scorer.facts(), plan.source.facts()
     if plan.checked:
@@ -163,11 +163,11 @@ def success(
     if gates.failed_minimums(sections["evaluation"], fail_under, sections["predictions"]):
         exit_code = GateFailed.exit_code
     if cascade := facts["model"].get("cascade"):
-        rows, escalated = sections["rows"]["scored"], escalated or 0
+        decided, escalated = cascade_rows
         counts = {
-            "decided_rows": rows - escalated,
+            "decided_rows": decided,
             "escalated_rows": escalated,
-            "escalated_share": share(escalated, rows),
+            "escalated_share": share(escalated, decided + escalated),
             "temperature": plan.fast_temperature,
         }
         facts["model"] = facts["model"] | {"cascade": cascade | counts}
