@@ -103,3 +103,11 @@ def wait_for(condition, timeout=20):
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def runs(pid):
+    """Whether a process runs: it is there, and has not ended with nobody to ask for its code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -56,7 +56,7 @@ def test_wrong_labels_in_few_rows_do_not_spoil_it(base, tmp_path):
         page = html.unescape((tmp_path / "model" / name).read_text())
         assert "40 rows was not clearly better than the base model" in page
         assert "these are the base model's weights" in page
-    shown = CliRunner().invoke(cli, ["finetune", "-h"]).output
+    shown = CliRunner().invoke(cli, ["finetune", "--help"]).output
     assert f"Fewer than {FEW_ROWS} rows" in " ".join(shown.split())
 
 

@@ -20,10 +20,9 @@ from batchsent.model.pool_facts import merged_facts
 from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.options import BatchOptions
 from tests import spawned_targets as targets
-from tests.children import Child, run, wait_for
+from tests.children import Child, run, runs, wait_for
 from tests.dump import make_dump
 from tests.hash_model import HashModels, Models
-from tests.test_spawned import runs
 
 
 def spawned_by(pid):

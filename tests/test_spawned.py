@@ -5,22 +5,13 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from batchsent.errors import ModelError
 from batchsent.model.spawned import ProcessDied, SpawnedProcess
 from tests import spawned_targets as targets
-from tests.children import wait_for
-
-
-def runs(pid):
-    """Whether a process runs: it is there, and has not ended with nobody to ask for its code."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+from tests.children import runs, wait_for
 
 
 def test_it_answers_in_order_and_ends_when_it_is_closed():

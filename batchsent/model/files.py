@@ -21,6 +21,7 @@ from batchsent.text import printable
 MAX_SETTINGS_BYTES = 10_000_000
 # The largest tokenizer.json known has 62 MB, for a million words in a hundred languages.
 MAX_TEXT_BYTES = 100_000_000
+BLOCK_BYTES = 16 << 20  # read at once
 # Suffixes of the files that transformers reads whole.
 READ_WHOLE = {
     *(".json", ".txt", ".model", ".codes", ".bpe", ".spm", ".jinja", ".tokenizer", ".tiktoken"),
@@ -97,13 +98,16 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     with open_file(path) as file:
         _check_size(path, os.fstat(file.fileno()).st_size, limit)
+        content = b""
         try:
-            content = file.read(limit + 1)
+            # Not `limit` bytes at once: there must be memory for as many as are asked for. And a
+            # file may have more bytes than its size: those of /proc have size 0, and files grow.
+            while len(content) <= limit and (block := file.read(BLOCK_BYTES)):
+                content += block
         except OSError as error:
             raise ModelError(f"cannot read {printable(path)}: {reason(error)}") from error
-    # A file may have more bytes than its size: those of /proc have size 0, and files grow.
-    _check_size(path, len(content or b""), limit)
-    return content or b""
+    _check_size(path, len(content), limit)
+    return content
 
 
 def read_json(path: Path, what: str, limit: int = MAX_SETTINGS_BYTES) -> dict[str, Any]:
