@@ -293,7 +293,7 @@ def test_a_dozen_lines_for_a_person(scored):
     text = "\n".join(lines)
     for said in (
         "3,000 of 3,000 rows scored",
-        "3 min 12 s, 17 rows/s, 1,000 rows from an earlier run",
+        "3 min 12 s, 17 rows/s while scoring, 1,000 rows from an earlier run",
         "POSITIVE",
         "macro F1",
         "models/mini, float32, cpu",
@@ -317,7 +317,7 @@ def test_one_plain_line_for_a_log(scored):
     """A log gets one line without escapes or line breaks."""
     said = summaries.line(scored)
     assert said.isprintable()
-    assert said.startswith("complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s")
+    assert said.startswith("complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s while scoring")
     assert said.endswith("1 warning; scored.csv")
 
 

@@ -194,6 +194,7 @@ class Run:
                 error.message += f": {self.describe_kept(plan, parts)}"
                 raise
             except Interrupted as error:
+                error.hint = "nothing was scored yet: run the same command again"
                 if parts is not None:
                     error.hint = (
                         f"{parts.kept_rows():,} rows are scored and kept, long texts first: run "

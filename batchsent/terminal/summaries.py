@@ -257,7 +257,7 @@ def _timing(document: Mapping[str, Any]) -> str:
         parts.append(elapsed(seconds))
     if rate is not None:
         digits = 0 if rate >= 10 else 1
-        parts.append(f"{rate:,.{digits}f} rows/s")
+        parts.append(f"{rate:,.{digits}f} rows/s while scoring")
     resumed = document["run"].get("resumed_rows")
     if resumed:
         parts.append(f"{resumed:,} rows from an earlier run")
