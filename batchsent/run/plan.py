@@ -111,7 +111,7 @@ def prepare(
     if identity.cascade is not None:
         paths.check_apart_from(identity.cascade.identity.path)
     added = added_schema(identity.labels, options)
-    check_new_columns(source, added.names)
+    check_new_columns(source.first, added.names)
     check_sink(paths.written_to, source, added, options.output_format)
     reliability = reliability_of(identity, options)
     rates = reliability.counts(identity.labels).rates_for_groups
