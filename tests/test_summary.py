@@ -317,7 +317,9 @@ def test_one_plain_line_for_a_log(scored):
     """A log gets one line without escapes or line breaks."""
     said = summaries.line(scored)
     assert said.isprintable()
-    assert said.startswith("complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s while scoring")
+    assert said.startswith(
+        "complete: 3,000 of 3,000 rows scored; 3 min 12 s, 17 rows/s while scoring"
+    )
     assert said.endswith("1 warning; scored.csv")
 
 
