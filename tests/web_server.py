@@ -111,7 +111,8 @@ class FileHandler(BaseHTTPRequestHandler):
         self.end_headers()
         drop = served.drops.pop(0) if served.drops else None
         self.send(data[start:end][:drop], served)
-        self.close_connection = drop is not None or bool(served.missing)
+        breaks_off = drop is not None and drop < len(data[start:end])
+        self.close_connection = breaks_off or bool(served.missing)
         return None
 
     def send(self, data, served):
