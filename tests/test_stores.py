@@ -117,7 +117,7 @@ def test_no_message_of_a_store_holds_a_key(s3, monkeypatch):
     assert SECRET not in str(caught.value)
 
 
-def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
+def test_files_and_folders_of_the_hub_are_read_by_their_hf_urls(tmp_path):
     """In a process of its own: the library reads the address of the Hub when it is imported."""
     folder = tmp_path / "reviews"
     folder.mkdir()
@@ -126,7 +126,9 @@ def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
         make_input(folder, form)
     code = (
         "from batchsent.commands.batch import batch; from tests.hash_model import HashModels; "
-        "import sys; batch(sys.argv[1:], 'scored/', models=HashModels(), no_receipt=True)"
+        "import sys; options = dict(models=HashModels(), no_receipt=True); "
+        "batch(sys.argv[1:], 'scored/', **options); "
+        "batch('hf://datasets/owner/reviews', 'tree/', **options)"
     )
     with Hub({"datasets/owner/reviews": folder}) as hub:
         done = subprocess.run(
@@ -140,8 +142,10 @@ def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
     assert done.returncode == 0, done.stderr
     batch(str(folder), f"{tmp_path}/local/", models=HashModels(), no_receipt=True)
     for name in (f"in.{form}" for form in forms):
-        remote, local = tmp_path / "scored" / name, tmp_path / "local" / name
-        assert remote.read_bytes() == local.read_bytes()
+        for remote in ("scored", "tree"):
+            assert (tmp_path / remote / name).read_bytes() == (
+                tmp_path / "local" / name
+            ).read_bytes()
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def asked(name: str, action: Callable[[], T], waits_s: Sequence[float] = WAITS_S
             attempts.wait(lost, 0, None)
 
 
-def size_and_version(url: str, waits_s: Sequence[float] = WAITS_S) -> Told | None:
+def size_and_version(url: str) -> Told | None:
     """Return what the server says of an object now; None where there is none. Raises InputError."""
     found = find_object(url)
 
@@ -118,7 +118,7 @@ def size_and_version(url: str, waits_s: Sequence[float] = WAITS_S) -> Told | Non
         except NotThere:
             return None
 
-    return asked(found.name, ask, waits_s)
+    return asked(found.name, ask)
 
 
 class Attempts:

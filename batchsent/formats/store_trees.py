@@ -30,16 +30,16 @@ def names_folder(url: str) -> bool:
     return in_store(url) and not file_name(url)
 
 
-def is_store_folder(url: str, waits_s: Sequence[float] = WAITS_S) -> bool:
+def is_store_folder(url: str) -> bool:
     """Ask a store whether it has a folder of this name. Raises InputError and UsageError."""
     found = open_store_object(url)
-    return asked(found.name, found.is_folder, waits_s)
+    return asked(found.name, found.is_folder)
 
 
-def is_object(url: str, waits_s: Sequence[float] = WAITS_S) -> bool:
+def is_object(url: str) -> bool:
     """Ask a store whether it has an object of this name. Raises InputError and UsageError."""
     found = open_store_object(url)
-    return asked(found.name, found.find, waits_s) is not None
+    return asked(found.name, found.find) is not None
 
 
 def folder_url(url: str) -> str:
