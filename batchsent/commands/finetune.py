@@ -2,13 +2,11 @@
 
 import dataclasses
 import datetime
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import Interrupted
 from batchsent.filenames import expand
 from batchsent.files import atomic
 from batchsent.files.lock import held_lock
@@ -16,16 +14,17 @@ from batchsent.files.signals import Signals
 from batchsent.model.device import choose_device
 from batchsent.options import build
 from batchsent.reporting import Reporter
-from batchsent.text import printable, shortened
+from batchsent.text import printable
 from batchsent.training import pretraining, search, train
 from batchsent.training.base import find_base
-from batchsent.training.checkpoints import PRETRAINING, Checkpoints, describe_position
+from batchsent.training.checkpoints import PRETRAINING, Checkpoints
 from batchsent.training.checks import check_extras, check_inputs, check_output
 from batchsent.training.examples import describe
 from batchsent.training.few_rows import must_beat_base
-from batchsent.training.masked import check_family
+from batchsent.training.masked_model import check_family
 from batchsent.training.measure import measure
 from batchsent.training.model import make_tokenizer, new_model
+from batchsent.training.notices import say_result, say_where, say_where_it_resumes
 from batchsent.training.options import (
     FEW_ROWS,
     OUTPUT,
@@ -33,19 +32,17 @@ from batchsent.training.options import (
     check_options,
     public_options,
 )
-from batchsent.training.plan import Plan, Setup, Trained, describe_sides, make_plan
-from batchsent.training.pretraining import Pretrained, describe_kept, pretrain
+from batchsent.training.plan import Setup, Trained, describe_sides, make_plan
+from batchsent.training.pretraining import Pretrained, pretrain
 from batchsent.training.processes import Processes, launched
 from batchsent.training.publish import check_hub, push, write_folder
 from batchsent.training.rows import find_rows
-from batchsent.training.seen import say_seen, seen_by
+from batchsent.training.seen import seen_by
 from batchsent.training.trackers import tensorboard_folder
 from batchsent.training.unlabelled import find_unlabelled
 from batchsent.versions import TRAINING, versions
 
 SCHEMA = "batchsent.model/1"
-# The mistakes with the highest scores that are printed at the end; the page has more.
-SHOWN_MISTAKES, SHOWN_CHARACTERS = 3, 100
 
 
 def finetune(
@@ -204,35 +201,6 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
     return setup
 
 
-def say_where(checkpoints: Checkpoints, plan: Plan, reporter: Reporter) -> None:
-    """Say where a training resumes, and which checkpoints it cannot use."""
-    for line in checkpoints.skipped:
-        reporter.notice(f"skipped: {line}")
-    if checkpoints.latest is not None:
-        position = describe_position(checkpoints.latest, plan.epochs)
-        reporter.notice(f"resuming from {printable(checkpoints.latest)}: {position}")
-    elif checkpoints.skipped and describe_kept(checkpoints.pretraining) is None:
-        reporter.notice("no checkpoint is left to resume from: starting over")
-
-
-@contextmanager
-def say_where_it_resumes(
-    checkpoints: Checkpoints | None, plan: Plan, reporter: Reporter
-) -> Iterator[None]:
-    """Say, when the block is stopped by a signal, from where the training will resume."""
-    try:
-        yield
-    except Interrupted:
-        if checkpoints is not None:
-            kept = checkpoints.find_latest()
-            found = describe_kept(checkpoints.pretraining)
-            if kept is not None:
-                found = f"{kept.name}, {describe_position(kept, plan.epochs)}"
-            nothing = "no checkpoint was written: the same command starts over"
-            reporter.notice(nothing if found is None else f"kept: {found}")
-        raise
-
-
 def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:
     """Return what must be equal for a training to resume the checkpoints of another."""
     return {
@@ -318,31 +286,6 @@ def measure_and_write(
             save=settings.torch_save,
         )
     return whole
-
-
-def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> None:
-    """Say what a person should look at: rows that the base model has seen, the surest mistakes."""
-    seen, rows = document.get("seen"), setup.data["eval"]["rows"]
-    if seen is not None and seen["rows"]:
-        reporter.warning(say_seen(seen["rows"], rows, "base model"))
-    if document["training"]["kept_base"]:
-        without = "" if setup.unlabelled is None else ", without the pre-training,"
-        reporter.warning(
-            f"what was learned from {setup.data['train']['rows']:,} rows is not clearly better "
-            "than the base model on the rows held out: the folder has the base model's weights"
-            f"{without} and gives its scores (label more rows; a --learning-rate that you name is "
-            "obeyed)"
-        )
-    comparison = document.get("comparison")
-    if comparison and not comparison["why_not"] and comparison["difference_interval"][1] < 0:
-        reporter.warning("the base model is better on the same rows than what was made from it")
-    texts = setup.splits.evaluation.by_number()
-    for mistake in document.get("mistakes", [])[:SHOWN_MISTAKES]:
-        text = shortened(texts[mistake["row"]], SHOWN_CHARACTERS)
-        reporter.notice(
-            f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
-            f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
-        )
 
 
 def describe_model(

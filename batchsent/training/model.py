@@ -9,7 +9,7 @@ from batchsent.training.adapters import add_adapters
 from batchsent.training.examples import Examples
 from batchsent.training.from_scratch import make_classifier, train_tokenizer
 from batchsent.training.plan import Plan, describe_epochs
-from batchsent.training.pretraining import put_encoder
+from batchsent.training.pretraining import load_encoder
 
 
 def make_tokenizer(found: base.Base | None, train: Examples, plan: Plan, reporter: Reporter) -> Any:
@@ -45,5 +45,5 @@ def new_model(
         else base.load_base(found.path, names)
     )
     if encoder is not None:
-        put_encoder(model, encoder)
+        load_encoder(model, encoder)
     return model if plan.lora is None else add_adapters(model, plan.lora)

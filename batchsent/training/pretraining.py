@@ -30,13 +30,8 @@ from batchsent.training.checkpoints import (
     read_state,
     writing,
 )
-from batchsent.training.masked import (
-    HEAD_RATE,
-    check_tokenizer,
-    encode_texts,
-    load_masked_model,
-    make_masked_trainer,
-)
+from batchsent.training.masked import encode_texts, make_masked_trainer
+from batchsent.training.masked_model import HEAD_RATE, check_tokenizer, load_masked_model
 from batchsent.training.options import FinetuneOptions
 from batchsent.training.plan import Plan, Setup, Unlabelled
 from batchsent.training.processes import Processes, lost_processes
@@ -46,7 +41,7 @@ from batchsent.training.watching import LOSS, PERPLEXITY, diverged, watcher
 ENCODER = "encoder.safetensors"
 # Usual for batches of some dozens of texts; warm-up, since the head of most base models is new.
 LEARNING_RATE, WARMUP = 1e-4, 0.06
-MEND = "--precision float32 helps where numbers overflow; else leave --pretrain-on out"
+OVERFLOW_HINT = "--precision float32 helps where numbers overflow; else leave --pretrain-on out"
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def pretrain(
         reporter.notice(f"resuming from {printable(resume_from)}: {position(resume_from)}")
     reporter.stage("tokenizing")
     with device_errors(plan), lost_processes(), writing(folder):
-        done = run(
+        done = train_encoder(
             setup.base,
             setup.unlabelled,
             tokenizer,
@@ -132,7 +127,7 @@ def pretrain(
     with processes.sync_errors():
         if processes.first:
             write_result(folder, weights, facts, keep=settings.keep_checkpoints)
-    gc.collect()  # Trainer and optimizer are a circle, and the device's memory is needed
+    gc.collect()  # Trainer and optimizer refer to each other and still hold the device's memory
     reporter.notice(f"pre-training: {describe_result(facts)}")
     if facts["loss_after"] >= facts["loss_before"]:
         reporter.warning(
@@ -142,7 +137,7 @@ def pretrain(
     return Pretrained(folder / ENCODER, facts)
 
 
-def run(
+def train_encoder(
     base: Base,
     unlabelled: Unlabelled,
     tokenizer: Any,
@@ -153,7 +148,7 @@ def run(
     reporter: Reporter,
     stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train; return the encoder's weights and the facts, which hold no figures after a stop."""
+    """Train; return the encoder's weights and the facts; both are empty after a stop."""
     import torch
     import transformers
 
@@ -173,20 +168,20 @@ def run(
     earlier_s = read_clock(resume_from)
     rows = len(unlabelled.train)
     trainer.add_callback(
-        watcher(plan, rows, reporter, stop, earlier_s, stage="pre-training", hint=MEND)
+        watcher(plan, rows, reporter, stop, earlier_s, stage="pre-training", hint=OVERFLOW_HINT)
     )
     runtime_s = learn(trainer, steps, resume_from)
     if stop():
         return {}, {}
-    if not any(entry["step"] == steps for entry in measured(trainer)):
+    if not any(entry["step"] == steps for entry in evaluations(trainer)):
         trainer.evaluate()  # the last checkpoint was written before it
-    before, after = measured(trainer)[0], measured(trainer)[-1]
+    before, after = evaluations(trainer)[0], evaluations(trainer)[-1]
     weights = {
         name: weight.detach().to("cpu", copy=True).contiguous()
         for name, weight in trainer.model.base_model.state_dict().items()
     }
     if not all(torch.isfinite(weight).all() for weight in weights.values()):
-        raise diverged(plan, MEND)
+        raise diverged(plan, OVERFLOW_HINT)
     facts = unlabelled.facts | {
         "steps": steps,
         "epochs": round(plan.epochs, 4),
@@ -211,7 +206,7 @@ def learn(trainer: Any, steps: int, resume_from: Path | None) -> float:
     return float(outcome.metrics["train_runtime"])
 
 
-def measured(trainer: Any) -> list[dict[str, float]]:
+def evaluations(trainer: Any) -> list[dict[str, float]]:
     """Return the evaluations so far, those before a resume too."""
     return [entry for entry in trainer.state.log_history if LOSS in entry]
 
@@ -261,7 +256,7 @@ def write_result(
             shutil.rmtree(checkpoint)
 
 
-def put_encoder(model: Any, path: Path) -> None:
+def load_encoder(model: Any, path: Path) -> None:
     """Put the weights of a pre-trained encoder into a classifier; its pooler and head stay.
 
     Raises ModelError for weights of another encoder.
@@ -269,9 +264,9 @@ def put_encoder(model: Any, path: Path) -> None:
     from safetensors.torch import load_file
 
     found = model.base_model.load_state_dict(load_file(path), strict=False)
-    strange = [*found.unexpected_keys, *(k for k in found.missing_keys if "pooler." not in k)]
-    if strange:
+    unexpected = [*found.unexpected_keys, *(k for k in found.missing_keys if "pooler." not in k)]
+    if unexpected:
         raise ModelError(
-            f"{printable(path)} is not the encoder of this base model: {printable(strange[0])}",
+            f"{printable(path)} is not the encoder of this base model: {printable(unexpected[0])}",
             hint="add --restart to pre-train it again",
         )

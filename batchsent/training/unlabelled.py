@@ -26,7 +26,7 @@ HELD_OUT, HELD_OUT_SHARE = 1_000, 10
 class Draw:
     """The texts with the smallest hashes, of all that are given: a random sample without copies.
 
-    Which texts these are hangs on the texts and the seed alone, not on their order.
+    Which texts these are depends on the texts and the seed alone, not on their order.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -102,7 +102,7 @@ def find_unlabelled(
         "held_out": held,
         "rows_sha256": sha256_of(texts),
     }
-    tell(facts, reporter)
+    report(facts, reporter)
     return Unlabelled(texts[held:], texts[:held], facts)
 
 
@@ -134,7 +134,7 @@ def texts_of(
                 reporter.warning(f"{source.name}: {said['message']} ({said['hint']})")
 
 
-def tell(facts: dict[str, Any], reporter: Reporter) -> None:
+def report(facts: dict[str, Any], reporter: Reporter) -> None:
     """Say how many rows there are to pre-train on, and what was left out."""
     left = ", ".join(
         f"{count:,} {reason.replace('_', ' ')}"
