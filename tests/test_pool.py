@@ -13,6 +13,7 @@ from batchsent import batch
 from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.model.device import choose_device
 from batchsent.model.devices import choose_devices, equal_gpus, places_of
+from batchsent.model.machine import usable_cores
 from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
 from batchsent.model.pool import Place, ProcessPool
@@ -160,6 +161,7 @@ def test_the_processes_live_for_all_inputs_of_a_command(tmp_path):
         assert sum(one["rows"] for one in summary["device"]["devices"]) == n
 
 
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
 def test_a_real_model_in_two_processes_shares_the_threads(tmp_path, tiny_model, monkeypatch):
     """Each has half of them; scores, canaries and counts are those of one process."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -230,6 +232,18 @@ def test_devices_that_cannot_be_meant_are_refused(device, processes, said):
     """Before anything is read."""
     with pytest.raises(UsageError, match=said):
         ModelOnDevices(BatchOptions(device=device, processes=processes)).check()
+
+
+def test_more_processes_than_cores_are_refused(tmp_path, tiny_model):
+    """A thousand models would fill the memory: nothing is started, and what to type is said."""
+    cores = usable_cores()
+    source = tmp_path / "in.csv"
+    source.write_text("text\na good film\n")
+    with pytest.raises(UsageError, match=f"processes=1000: .*may use {cores} core") as caught:
+        batch(source, tmp_path / "out.csv", model=tiny_model, device="cpu", processes=1000)
+    assert caught.value.hint in {f"use processes={cores}", "leave processes out"}
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    ModelOnDevices(BatchOptions(device="cpu", processes=cores)).check()
 
 
 def test_several_gpus_are_refused_where_one_is_used():

@@ -12,6 +12,7 @@ from batchsent.memory import check_room
 from batchsent.model.cascade import open_model
 from batchsent.model.device import choose_device, import_torch, parse_device
 from batchsent.model.loading import ModelIdentity
+from batchsent.model.machine import usable_cores
 from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
 from batchsent.model.pool import Place
@@ -36,6 +37,13 @@ def check_devices(device: str, precision: str, processes: int) -> str:
     kind, numbers = parse_device(device, precision)
     if processes > 1 and kind not in {"auto", "cpu"}:
         raise _only_on_cpus(processes, f"--device {device}")
+    cores = usable_cores()
+    if processes > cores:
+        raise UsageError(
+            f"--processes {processes}: each needs a core and memory for a model of its own, and "
+            f"this program may use {cores} {'core' if cores == 1 else 'cores'}",
+            hint=f"use --processes {cores}" if cores > 1 else "leave --processes out",
+        )
     if len(numbers) > 1:
         return choose_devices(device, precision, processes).names[0]
     return device
