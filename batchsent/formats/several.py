@@ -164,11 +164,12 @@ class SeveralSource:
         that cannot be taken, unless bad rows are to be left out.
         """
         bad_rows = 0
-        self._hashes = []
+        self._hashes, self._warnings = [], []
         for file, source in self._sources():
             found = source.check(utf8_columns)
             self._hashes.append(found.sha256 or sha256_of(Path(file.path)))
             self._note(file, found.rows)
+            self._warnings += [(source.name, said) for said in source.warnings()]
             bad_rows += found.bad_rows
         counts = [entry["rows"] for entry in self._read]
         rows = None if None in counts else sum(counts)
@@ -193,6 +194,7 @@ class SeveralSource:
         file.
         """
         start = 0
+        self._warnings = []
         for file, source in self._sources():
             before = start
             for chunk in source.chunks(columns):
