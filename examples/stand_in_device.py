@@ -40,7 +40,7 @@ class StandIn:
     """A device that runs batches one after the other, each at a rate; an encoder and its time."""
 
     shape, path, reason, warning = "packed", "stand-in", "it only takes time", None
-    early_exit, early_exits = None, 0
+    early_exit, early_exits, pack_tokens = None, 0, None
 
     def __init__(self, tokens_per_s: float, labels: int) -> None:
         self.tokens_per_s, self.labels = tokens_per_s, labels

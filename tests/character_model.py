@@ -33,7 +33,7 @@ class FirstCharacter:
     """
 
     path, reason, warning = "characters", "made for tests", None
-    early_exit, early_exits = None, 0
+    early_exit, early_exits, pack_tokens = None, 0, None
 
     def __init__(self, memory=10**9, shape="packed", raises=None, full=None):
         self.memory, self.shape, self.raises = memory, shape, raises

@@ -61,8 +61,8 @@ def reference_varlen(
     A window is laid along the end of the keys, as the kernel has it.
     """
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
-    assert int(cu_seq_q.diff().max()) == max_q
-    assert int(cu_seq_k.diff().max()) == max_k
+    assert int(cu_seq_q.diff().max()) <= max_q
+    assert int(cu_seq_k.diff().max()) <= max_k
     assert int(cu_seq_q[-1]) == len(query)
     assert int(cu_seq_k[-1]) == len(key) == len(value)
     before, after = (10**6 if side < 0 else side for side in window_size)

@@ -233,6 +233,7 @@ class Raises:
     """An encoder that fails."""
 
     shape, path, reason, warning = "equal", "a test", "a test", None
+    pack_tokens = None
 
     def __init__(self, said, kind=RuntimeError):
         self.said, self.kind = said, kind
@@ -297,6 +298,8 @@ def test_a_way_that_forgets_what_stands_beside_is_found_at_load(loaded):
     right = PackedEncoder(extract_weights(cpu.module), "cpu", attention_by_length, "packed", "test")
 
     class Rolled:
+        shape, pack_tokens = "packed", None
+
         def logits(self, ids, lengths):
             return right.logits(ids, lengths).roll(1, 0)
 

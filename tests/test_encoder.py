@@ -167,6 +167,8 @@ def test_the_check_at_load_reaches_the_models_limit(model):
 class Says:
     """An encoder whose first and last logit are this far apart for every text."""
 
+    shape, pack_tokens = "packed", None
+
     def __init__(self, distance):
         self.distance = distance
 

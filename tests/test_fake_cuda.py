@@ -131,8 +131,8 @@ def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
     found = encoder.probabilities(ids_of(LENGTHS), LENGTHS)
     assert (found.device, found.dtype) == (torch.device(GPU.name), torch.float32)
     assert found.shape == (4, 2)
-    # The last layer asks for the first token of each text only.
-    assert calls == [(114, 114, 64, 64)] * 2 + [(4, 114, 1, 64)]
+    # The pack is filled up; the last layer asks for the first token of each text only.
+    assert calls == [(16_384, 16_384, 64, 64)] * 2 + [(4, 114, 1, 64)]
     # Of ModernBERT's blocks the second one sees 8 tokens on each side.
     assert windows == [None, (8, 8) if kind == "modernbert" else None, None]
 

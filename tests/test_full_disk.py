@@ -4,6 +4,8 @@ import contextlib
 import re
 import subprocess
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.children import run
@@ -38,6 +40,21 @@ def test_k19_a_full_disk_is_told_with_what_is_free_and_what_is_needed(tmp_path, 
     assert not (small_disk / "out.csv").exists()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     assert run(command, tmp_path)[0] == 0
+
+
+def test_k19_a_disk_that_fills_while_a_row_group_is_written_is_told(tmp_path, small_disk):
+    """K19: a row group of Parquet is written while later rows come; exit 5, and no output."""
+    texts = pa.array([f"{n} {n * n} {n * n * n}" * 10 for n in range(6_000)])
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=500)
+    command = ["in.parquet", "-o", "disk/out.parquet", "--chunk-rows", "500"]
+    code, stderr = run(command, tmp_path)
+    assert (code, "bytes are free" in stderr) == (5, True), stderr
+    assert not (small_disk / "out.parquet").exists()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    assert run(command, tmp_path)[0] == 0
+    out = pq.ParquetFile(small_disk / "out.parquet")
+    assert [out.metadata.row_group(n).num_rows for n in range(12)] == [500] * 12
+    assert out.read(["text"])["text"].combine_chunks().equals(texts)
 
 
 def test_k19_inodes_that_are_used_up_are_told_as_such(tmp_path, small_disk):

@@ -1,8 +1,5 @@
-"""Parquet: same schema, same values, same codec, same row groups, and new columns after them."""
+"""Parquet, read: a few rows at a time, by columns, with its schema, codecs and row groups."""
 
-import mmap
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,31 +11,24 @@ from batchsent.chunk import Chunk
 from batchsent.errors import BatchsentError, InputError, UsageError
 from batchsent.formats.arrow import (
     TypedSource,
-    joined_schema,
-    joined_table,
     rechunk,
     table_chunks,
 )
 from batchsent.formats.objects import RangedFile, find_object
 from batchsent.formats.reading import (
     ReadOptions,
-    Source,
     Structure,
     facts_of,
     find_column,
     list_columns,
 )
-from batchsent.formats.streams import InputStream, OutputFile
+from batchsent.formats.streams import InputStream
 from batchsent.formats.text_column import find_texts
 from batchsent.formats.text_names import Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 from batchsent.urls import is_url
 
-# Row groups of a Parquet file made of an input that has none: large enough for column statistics to
-# pay.
-ROW_GROUP_ROWS = 65_536
-ROW_GROUP_BYTES = 128 << 20
 # Rows decoded at once. Few: a dictionary or a page can blow a kilobyte up to a gigabyte, a megabyte
 # a row, and the file does not tell before it is decoded. More are not much faster: a row of 1.3 kB
 # takes 3.7 us in batches of 16, 2.8 in batches of 32. 150 rows of 3 MB peak 70 MB lower with 16.
@@ -47,9 +37,6 @@ BATCH_ROWS = 16
 # larger is a bomb.
 BOMB_BYTES = 256 << 20
 BOMB_RATIO = 1000
-# A row group is written column by column, so all of it must be at hand: what is more than this
-# waits on disk.
-HELD_BYTES = 32 << 20
 
 # Codecs that pyarrow writes. It also reads the LZ4 of old Hadoop and Impala files, which it calls
 # UNKNOWN; its "LZ4" is LZ4_RAW of the Parquet format.
@@ -265,103 +252,3 @@ def first_undecodable(batch: pa.RecordBatch) -> tuple[int, str] | None:
             except ValueError:  # nanoseconds without pandas
                 continue
     return None
-
-
-class SpillFile:
-    """Rows of an unfinished row group, in an unnamed file that a crash removes too."""
-
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as this object)
-        # A stream, not a file: batches may have dictionaries of their own.
-        self._writer = pa.ipc.new_stream(self._file, schema)
-
-    def write(self, tables: list[pa.Table]) -> None:
-        """Add rows. Raises OSError."""
-        for table in tables:
-            self._writer.write_table(table)
-
-    def read(self) -> list[pa.Table]:
-        """Return the rows as mapped memory, which the kernel drops when it needs to."""
-        self._writer.close()
-        self._file.flush()
-        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._file.close()
-        return [pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all()]
-
-
-class ParquetSink:
-    """Writes Parquet with the row groups and codecs of a Parquet source, else its own."""
-
-    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
-        self._source_schema = source.schema
-        repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
-        first = source.first
-        if repeated and not isinstance(first, ParquetSource):
-            raise UsageError(
-                f"{source.name} has more than one column called {list_columns(repeated)}, which "
-                "few read from Parquet",
-                hint="write CSV, or rename them",
-            )
-        self._schema = joined_schema(source.schema, added)
-        self._groups = iter(source.row_groups) if isinstance(source, ParquetSource) else None
-        codecs: Any = "snappy"
-        if isinstance(first, ParquetSource) and first.codecs:
-            codecs = first.codecs | dict.fromkeys(added.names, next(iter(first.codecs.values())))
-        try:
-            self._writer = pq.ParquetWriter(
-                pa.PythonFile(file, mode="w"), self._schema, compression=codecs
-            )
-        except pa.ArrowNotImplementedError as error:
-            raise UsageError(
-                f"{source.name} cannot be written as Parquet: {printable(error)}",
-                hint="write an .arrow file",
-            ) from error
-        self._folder = Path(os.path.realpath(path)).parent
-        self._held: list[pa.Table] = []
-        self._held_rows = self._held_bytes = 0
-        self._spill: SpillFile | None = None
-        self._wanted = self._next_group()
-
-    def _next_group(self) -> int:
-        return ROW_GROUP_ROWS if self._groups is None else next(self._groups, 0)
-
-    def write(self, chunk: Chunk, added: pa.RecordBatch) -> None:
-        """Take the rows of a chunk; they are written when their row group is complete."""
-        table = joined_table(chunk, added, self._source_schema, self._schema)
-        while self._held_rows + table.num_rows >= self._wanted > 0:
-            first = table.slice(0, self._wanted - self._held_rows)
-            table = table.slice(first.num_rows)
-            self._hold(first)
-            self._flush()
-        self._hold(table)
-        if self._groups is None and self._held_bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def _hold(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self._held.append(table)
-            self._held_rows += table.num_rows
-            self._held_bytes += table.nbytes
-        if self._held_bytes > HELD_BYTES:
-            self._spill = self._spill or SpillFile(self._folder, self._schema)
-            self._spill.write(self._held)
-            self._held, self._held_bytes = [], 0
-
-    def _flush(self) -> None:
-        if self._held_rows:
-            before = self._spill.read() if self._spill else []
-            self._writer.write_table(
-                pa.concat_tables([*before, *self._held]), row_group_size=self._held_rows
-            )
-        self._held, self._held_rows, self._held_bytes, self._spill = [], 0, 0, None
-        self._wanted = self._next_group()
-
-    def finish(self) -> None:
-        """Write the last row group and the footer."""
-        self._flush()
-        self._writer.close()
-
-
-def write_parquet_table(file: OutputFile, _: str, table: pa.Table) -> None:
-    """Write a small finished table; its columns are compressed whatever the path."""
-    pq.write_table(table, pa.PythonFile(file, mode="w"))

@@ -13,7 +13,8 @@ from batchsent.chunk import Chunk
 from batchsent.errors import UsageError
 from batchsent.files.hashing import sha256_of
 from batchsent.formats.catalog import FORMATS
-from batchsent.formats.dumps import Dump, Found, find_dumps
+from batchsent.formats.dumps import find_dumps
+from batchsent.formats.found import Dump, Found
 from batchsent.formats.jsonl import JsonLinesSource
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import FileSource, ReadOptions, Source, Structure

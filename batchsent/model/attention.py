@@ -2,71 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from batchsent.model.packs import Pack
 from batchsent.model.positions import Positions, distances
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Where the texts of a batch are in their pack."""
-
-    lengths: NDArray[np.int64]  # tokens of each text
-    starts: Any  # (texts + 1,) int32 on the device: text i has tokens starts[i]:starts[i + 1]
-    query_starts: Any  # (texts + 1,) int32 on the device: 0, 1, 2, ...: one query a text
-    places: Any  # (tokens,) int32 on the device: of each token in its text
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest text."""
-        return int(self.lengths.max())
-
-
-def make_pack(lengths: NDArray[np.int64], device: str) -> Pack:
-    """Return where texts of these lengths are, one after the other."""
-    import torch
-
-    starts = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=starts[1:])
-    places = np.arange(starts[-1], dtype=np.int32) - np.repeat(starts[:-1], lengths)
-    query_starts = torch.arange(len(lengths) + 1, dtype=torch.int32, device=device)
-    return Pack(lengths, to_device(starts, device), query_starts, to_device(places, device))
-
-
-def take_texts(pack: Pack, states: Any, texts: NDArray[np.int64]) -> tuple[Pack, Any]:
-    """Return where some of the texts are without the others, and their states."""
-    kept = np.zeros(len(pack.lengths), dtype=bool)
-    kept[texts] = True
-    tokens = np.flatnonzero(np.repeat(kept, pack.lengths))
-    device = str(states.device)
-    return make_pack(pack.lengths[texts], device), states[to_device(tokens, device)]
-
-
-def take_first_tokens(pack: Pack, states: Any, tokens: int) -> tuple[Pack, Any]:
-    """Return where the texts are when no more than so many tokens of each are left, and these."""
-    if pack.longest <= tokens:
-        return pack, states
-    lengths = np.minimum(pack.lengths, tokens)
-    left = make_pack(lengths, str(states.device))
-    # A text's tokens stand as many places later as the texts before it have lost tokens.
-    lost = np.cumsum(pack.lengths - lengths) - (pack.lengths - lengths)
-    kept = np.arange(lengths.sum()) + np.repeat(lost, lengths)
-    return left, states[to_device(kept, str(states.device))]
-
-
-def to_device(array: NDArray[Any], device: str) -> Any:
-    """Copy an array to the device; on CUDA from pinned memory, without waiting for kernels."""
-    import torch
-
-    tensor = torch.from_numpy(array)
-    if device.startswith("cuda"):
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 class Attention(Protocol):

@@ -2,7 +2,7 @@
 
 A batch that does not fit is split in two, and later batches of that size are split before they run.
 The halves give the same numbers as the whole but for a last digit, since no text depends on its
-neighbours.
+neighbours. Packs of one size are not split, since their halves would be as large.
 """
 
 import resource
@@ -69,7 +69,7 @@ class BatchRunner:
             rows = waiting.pop(0)
             lengths = tokens.lengths[rows]
             size = int(lengths.sum())
-            padded_size = size
+            padded_size = encoder.pack_tokens or size
             if encoder.shape == "padded":
                 padded_size = int(lengths.max()) * len(rows)
             if len(rows) > 1 and self._is_known_to_be_too_large(padded_size):
@@ -86,8 +86,10 @@ class BatchRunner:
                 continue
             # Not in an except block, whose traceback would hold the failed batch's tensors.
             self.free()
+            if encoder.pack_tokens is not None:
+                raise self._no_memory(f"a pack of {encoder.pack_tokens:,} tokens", "--batch-tokens")
             if len(rows) == 1:
-                raise self._no_memory(int(lengths[0]))
+                raise self._no_memory(f"one text of {lengths[0]} tokens", "--max-length")
             self.backoffs += 1
             self.largest_batch_tokens = max(1, padded_size // 2)
             waiting[:0] = halve(rows)
@@ -102,7 +104,7 @@ class BatchRunner:
             self.free()
             output = self._attempt(encoder, tokens.take(row), lengths)
         if output is None:
-            raise self._no_memory(int(lengths[0]))
+            raise self._no_memory(f"one text of {lengths[0]} tokens", "--max-length")
         return output
 
     def fetch(self, outputs: list[Any]) -> NDArray[np.float32]:
@@ -171,8 +173,8 @@ class BatchRunner:
             self.device.description, error, "run the same command again: finished parts are kept"
         )
 
-    def _no_memory(self, tokens: int) -> DeviceError:
+    def _no_memory(self, what: str, option: str) -> DeviceError:
         return DeviceError(
-            f"{printable(self.device.description)} has no memory for one text of {tokens} tokens",
-            hint="end other programs on it, lower --max-length, or use --device cpu",
+            f"{printable(self.device.description)} has no memory for {what}",
+            hint=f"end other programs on it, lower {option}, or use --device cpu",
         )

@@ -9,10 +9,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# What limits a batch: texts of one length only; the tokens with padding; the tokens themselves.
-Shape = Literal["equal", "padded", "packed"]
+# What limits a batch: texts of one length only; the tokens with padding; the tokens themselves; in
+# packs of one size these and the texts.
+Shape = Literal["equal", "padded", "packed", "constant"]
 # CUDA's kernels count the texts of a batch in 16 bits.
 MOST_TEXTS = 32_768
+# A pack of one size has room for a text for each so many of its tokens. The rows of the last layer
+# that no text needs cost 1 % of the pack; more texts than that have 14 words at most.
+TOKENS_OF_A_TEXT = 16
+
+
+def most_texts(budget_tokens: int, shape: Shape) -> int:
+    """Return how many texts a batch may have."""
+    if shape == "constant":
+        return min(MOST_TEXTS, max(1, budget_tokens // TOKENS_OF_A_TEXT))
+    return MOST_TEXTS
 
 
 def plan_batches(
@@ -22,10 +33,11 @@ def plan_batches(
 
     The cost of a batch is its number of tokens, for "padded" its number of rows times its longest
     text. It is within `budget_tokens`, unless the batch is a single text. No batch has more than
-    MOST_TEXTS texts.
+    `most_texts`.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
+    most = most_texts(budget_tokens, shape)
     sorted_lengths = lengths[order]
     while start < len(order):
         longest = int(sorted_lengths[start])
@@ -34,11 +46,11 @@ def plan_batches(
             # In descending order: the first place with a shorter text.
             same = int(np.searchsorted(-sorted_lengths, -longest, side="right"))
             end = min(end, same)
-        elif shape == "packed":
+        elif shape != "padded":
             # Shorter texts leave room for more rows than the longest one says.
             running = np.cumsum(sorted_lengths[start : start + budget_tokens])
             end = start + max(1, int(np.searchsorted(running, budget_tokens, side="right")))
-        end = min(end, start + MOST_TEXTS)
+        end = min(end, start + most)
         batches.append(order[start:end])
         start = end
     return batches

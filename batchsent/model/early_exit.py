@@ -57,13 +57,12 @@ class EarlyExit:
             self._dense[device] = make([Dense(weight, bias)], None)
         return torch.softmax(self._dense[device](first.float()), dim=-1)
 
-    def decide(self, first: Any, others: Callable[[Any], Any]) -> tuple[Any, int]:
+    def decide(self, found: Any, others: Callable[[Any], Any]) -> tuple[Any, int]:
         """Return the probabilities (texts, labels) of all texts, and how many of them exit.
 
-        `first` (texts, width) are the first tokens' states after `layer` layers. `others` gives the
-        probabilities of the other texts, by their numbers, after all layers.
+        `found` (texts, labels) are those after `layer` layers. `others` gives the probabilities of
+        the other texts, by their numbers, after all layers.
         """
-        found = self.probabilities(first)
         undecided = self.undecided(found)
         if len(undecided):
             found[undecided] = others(undecided)

@@ -18,15 +18,16 @@ from batchsent.model.attention import (
     VarlenAttention,
     attention_by_length,
     has_varlen,
-    to_device,
 )
 from batchsent.model.batches import Shape, plan_batches
+from batchsent.model.budget import default_budget
 from batchsent.model.dense import MakeDense
 from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import PackedEncoder
+from batchsent.model.packs import PackSize, to_device
 from batchsent.model.parts import EncoderWeights, NotPacked
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import extract_weights
@@ -40,6 +41,9 @@ TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 0.3, "int8": 0.5}
 # A model that was never trained gives all texts nearly the same logits: its differences are held
 # against this.
 LEAST_SPREAD = 0.1
+# Tokens of a pack on a GPU. Their states stay in the cache of an H200 (50 MB), and the largest
+# product is 11.6 rounds of its 132 processors. A prediction: not measured yet.
+PACK_TOKENS = 16_384
 # The check's texts, beside one as long as the model reads: unequal lengths, so that a text that
 # sees its neighbour is caught; few, since each pass reads all weights.
 CHECK_LENGTHS = (17, 9, 9, 2)
@@ -65,6 +69,7 @@ class Encoder(Protocol):
     """One way to run a model."""
 
     shape: Shape  # how batches must be made for it
+    pack_tokens: int | None  # tokens of every pass, filler included; None where they differ
     path: str  # its name in the summary
     reason: str  # why this one, for people
     warning: str | None  # why it is slower than it should be
@@ -86,16 +91,17 @@ class CheckedEncoder(Encoder, Protocol):
         """Return (texts, labels) float32 on the device: what softmax makes probabilities of."""
 
 
-def make_encoder(model: LoadedModel) -> Encoder:
+def make_encoder(model: LoadedModel, batch_tokens: int | None = None) -> Encoder:
     """Return the fastest way to run a model on its device that gives the same as transformers does.
 
-    Raises ModelError for a model that does not run or gives no finite numbers, DeviceError where
-    there is no room for the texts that this is found out with.
+    `batch_tokens` is the size of the packs where they have one size [default: PACK_TOKENS]. Raises
+    ModelError for a model that does not run or gives no finite numbers, DeviceError where there is
+    no room for the texts that this is found out with.
     """
     device = model.device
     _check_early_exit(model)
     if model.module is None:
-        return _packed(model)
+        return _packed(model, batch_tokens)
     if device.precision == "int8":
         return _int8(model)
     stock = stock_encoder(model)
@@ -103,7 +109,7 @@ def make_encoder(model: LoadedModel) -> Encoder:
     try:
         obstacle = _why_not_packed(model)
         if obstacle is None:
-            packed = _packed(model)
+            packed = _packed(model, batch_tokens)
     except FAILURES as error:
         obstacle = failure = _describe_failure(model, error)
     if packed is None:
@@ -140,7 +146,7 @@ def _check_early_exit(model: LoadedModel) -> None:
     )
 
 
-def packed_encoder(model: LoadedModel) -> PackedEncoder:
+def packed_encoder(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncoder:
     """Return the forward pass without padding, unchecked.
 
     Raises UsageError where the model or the device has none.
@@ -148,7 +154,7 @@ def packed_encoder(model: LoadedModel) -> PackedEncoder:
     obstacle = _why_not_packed(model)
     if obstacle is not None:
         raise UsageError(f"not packed: {obstacle}")
-    return _packed(model)
+    return _packed(model, batch_tokens)
 
 
 def stock_encoder(model: LoadedModel) -> "StockEncoder":
@@ -190,12 +196,24 @@ def _int8(model: LoadedModel) -> PackedEncoder:
     raise UsageError(f"this model does not run in int8: {obstacle}", hint=FLOAT32_HINT)
 
 
-def packed_float32(model: LoadedModel, dense: MakeDense | None = None) -> PackedEncoder:
-    """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones."""
+def packed_float32(
+    model: LoadedModel, dense: MakeDense | None = None, size: PackSize | None = None
+) -> PackedEncoder:
+    """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones.
+
+    Packs have a `size` in tests only: on a CPU no row of a product depends on the other rows.
+    """
     weights = _weights(model)
     reason = "no padding, last layer for the first token only"
     return PackedEncoder(
-        weights, "cpu", attention_by_length, "packed", reason, dense, model.identity.early_exit
+        weights,
+        "cpu",
+        attention_by_length,
+        "packed",
+        reason,
+        dense,
+        model.identity.early_exit,
+        size,
     )
 
 
@@ -203,7 +221,7 @@ def _weights(model: LoadedModel) -> EncoderWeights:
     return model.weights or extract_weights(model.module)
 
 
-def _packed(model: LoadedModel) -> PackedEncoder:
+def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncoder:
     if model.device.precision == "int8":
         packed = packed_float32(model, int8_dense)
         packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
@@ -211,15 +229,23 @@ def _packed(model: LoadedModel) -> PackedEncoder:
     if model.device.kind == "cpu":
         return packed_float32(model)
     weights = _weights(model)
+    size = pack_size(model, batch_tokens)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
     return PackedEncoder(
         weights,
         model.device.name,
         VarlenAttention(),
         "packed, varlen attention",
-        reason,
+        f"{reason}; packs filled up to {size.tokens:,} tokens, so that no neighbour counts",
         early_exit=model.identity.early_exit,
+        size=size,
     )
+
+
+def pack_size(model: LoadedModel, batch_tokens: int | None = None) -> PackSize:
+    """Return the size of the packs on a GPU; a text of any length fits into one."""
+    tokens = batch_tokens or min(PACK_TOKENS, default_budget(model))
+    return PackSize(max(tokens, model.max_length), model.max_length)
 
 
 def _why_not_packed(model: LoadedModel) -> str | None:
@@ -254,8 +280,12 @@ def _check_against_reference(
     """
     ids, lengths = check_texts(model)
     wanted = _reference(stock, model)
+    found = np.empty_like(wanted)
+    texts = np.split(ids, np.cumsum(lengths)[:-1])
     try:
-        found = packed.logits(ids, lengths).cpu().numpy()
+        for rows in plan_batches(lengths, packed.pack_tokens or len(ids), packed.shape):
+            together = np.concatenate([texts[row] for row in rows])
+            found[rows] = packed.logits(together, lengths[rows]).cpu().numpy()
     except FAILURES as error:
         return _describe_failure(model, error)
     finite = np.isfinite(wanted).all(axis=1)
@@ -365,6 +395,7 @@ class StockEncoder:
         self.module = model.module
         self.device = model.device.name
         self.shape: Shape = shape
+        self.pack_tokens: int | None = None
         self.path = f"transformers, {shape} lengths"
         self.reason = reason
         self.warning: str | None = None
@@ -387,7 +418,7 @@ class StockEncoder:
             if rule is None:
                 return found
             first = output.hidden_states[rule.layer][:, 0]
-            found, exits = rule.decide(first, found.__getitem__)
+            found, exits = rule.decide(rule.probabilities(first), found.__getitem__)
             self.early_exits += exits
             return found
 

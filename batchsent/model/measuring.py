@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.errors import BatchsentError
+from batchsent.errors import BatchsentError, DeviceError
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
@@ -35,19 +35,22 @@ from batchsent.model.encoder import (
 from batchsent.model.loading import ModelIdentity, identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.packing import Tokens, join, pack
+from batchsent.model.packs import PackSize
 from batchsent.model.scorer import rows_are_finite
 from batchsent.model.spawned import end_with
 from batchsent.model.tokens import make_text_encoder
-from batchsent.model.ways import PACKED, find_ways
+from batchsent.model.ways import STOCK, UNFILLED, find_ways
 from batchsent.text import first_line
 
 # Texts up to this length are measured in pairs, so that there are neighbours of equal length.
 PAIRED_TOKENS = 200
 # Repetitions of the same batches, as long as they take less than this.
 MOST_REPEATS, REPEATS_S = 10, 0.5
-# Speed: texts of this length, in packs of these shares of the tokens that a run would pack.
+# Speed: texts of this length, in packs of these shares of the tokens that a run packs. Of packs
+# of one size these shares of that size are tried: on a large GPU the same three sizes.
 SPEED_TOKENS = 256
-PACK_SHARES = (16, 4, 1)
+PACK_SHARES = (1 / 16, 1 / 8, 1)
+SIZE_SHARES = (1 / 2, 1, 8)
 MOST_TIMINGS, TIMINGS_S = 5, 0.5
 
 
@@ -69,6 +72,7 @@ class LogitsOf:
 
     def __init__(self, encoder: CheckedEncoder) -> None:
         self.shape, self.path = encoder.shape, encoder.path
+        self.pack_tokens = encoder.pack_tokens
         self.reason, self.warning = encoder.reason, encoder.warning
         self.early_exit: EarlyExit | None = None  # logits are those after all layers
         self.early_exits = 0
@@ -101,13 +105,17 @@ def load(job: dict[str, Any]) -> Subject:
         precision=options.precision,
         max_length=options.max_length,
     )
-    made = packed_encoder(model) if path == PACKED else stock_encoder(model)
+    made: Any = stock_encoder(model)
+    if path != STOCK:
+        made = packed_encoder(model, options.batch_tokens)
+    if path == UNFILLED:
+        made.use_packs_of(None)
     return Subject(
         identity,
         made,
         model.tokenizer,
         model.max_length,
-        options.batch_tokens or default_budget(model),
+        made.pack_tokens or options.batch_tokens or default_budget(model),
         BatchRunner(model.device),
     )
 
@@ -221,11 +229,17 @@ def run(subject: Subject, texts: Tokens, budget: int) -> NDArray[np.float32]:
 
 def speeds(subject: Subject, texts: Tokens) -> Iterator[tuple[str, int | None]]:
     """Yield tokens of a pack and tokens a second, None where that pack does not fit in memory."""
+    encoder = subject.encoder
+    constant = encoder.pack_tokens is not None
     length = min(SPEED_TOKENS, subject.max_length)
     source = int(np.flatnonzero(texts.lengths >= length)[0])
     ids = texts.take(np.array([source]))[:length]
-    sizes = {max(1, subject.budget // share // length) for share in PACK_SHARES}
+    shares = SIZE_SHARES if constant else PACK_SHARES
+    sizes = {max(1, int(subject.budget * share) // length) for share in shares}
     for count in sorted(sizes):
+        tokens = count * length
+        if constant:
+            encoder.use_packs_of(PackSize(max(tokens, subject.max_length), subject.max_length))
         packed = Tokens(
             ids=np.tile(ids, count),
             offsets=np.arange(count + 1, dtype=np.int64) * length,
@@ -234,14 +248,20 @@ def speeds(subject: Subject, texts: Tokens) -> Iterator[tuple[str, int | None]]:
             text_of=np.arange(count),
         )
         backoffs = subject.runner.backoffs
-        run(subject, packed, count * length)  # kernels are chosen, memory is taken
+        try:
+            run(subject, packed, tokens)  # kernels are chosen, memory is taken
+        except DeviceError:
+            if not constant:
+                raise
+            yield str(tokens), None
+            continue
         timings: list[float] = []
         while len(timings) < MOST_TIMINGS and sum(timings) < TIMINGS_S:
             started = time.perf_counter()
-            run(subject, packed, count * length)
+            run(subject, packed, tokens)
             timings.append(time.perf_counter() - started)
         fits = subject.runner.backoffs == backoffs
-        yield str(count * length), round(count * length / median(timings)) if fits else None
+        yield str(tokens), round(tokens / median(timings)) if fits else None
 
 
 def make_texts(subject: Subject, seed: int) -> Tokens:

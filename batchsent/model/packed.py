@@ -5,35 +5,38 @@ Where the head reads the first token of the last block only, keys and values are
 tokens there, everything else for the first. That is exact, and 1.16 times faster with six blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.model.attention import (
-    Attention,
+from batchsent.model.attention import Attention
+from batchsent.model.batches import Shape, plan_batches
+from batchsent.model.dense import MakeDense, fastest_dense
+from batchsent.model.early_exit import EarlyExit
+from batchsent.model.packs import (
     Pack,
+    PackSize,
+    fill_rows,
     make_pack,
     take_first_tokens,
     take_texts,
     to_device,
 )
-from batchsent.model.batches import Shape
-from batchsent.model.dense import MakeDense, fastest_dense
-from batchsent.model.early_exit import EarlyExit
 from batchsent.model.parts import EncoderWeights, Head, Layer
 
 # On a CPU the part of a block that treats tokens one by one runs over so many numbers at a time:
 # 1,024 tokens of the embedded model. Its widest states then take 6 MB instead of 25, and a run of
 # IMDB reviews 160 MB less, at the same speed.
 SLICE_VALUES = 1_024 * 384
+# In packs of one size, texts that an early exit leaves over run on in packs of such a share of it.
+SHARE_AFTER_EXIT = 4
 
 
 class PackedEncoder:
     """A model taken apart and run without padding."""
 
-    shape: Shape = "packed"
     warning: str | None = None
 
     def __init__(
@@ -45,8 +48,13 @@ class PackedEncoder:
         reason: str,
         dense: MakeDense | None = None,
         early_exit: EarlyExit | None = None,
+        size: PackSize | None = None,
     ) -> None:
-        """`dense` makes the dense layers: by default the fastest exact ones."""
+        """`dense` makes the dense layers: by default the fastest exact ones.
+
+        With a `size` every pack is filled up to it.
+        """
+        self.use_packs_of(size)
         self.early_exit = early_exit
         self.early_exits = 0
         self.device = device
@@ -74,6 +82,12 @@ class PackedEncoder:
         last_layer = TransformerLayer if self.mean else _LastLayer
         self.last = last_layer(weights.layers[-1], weights.activation, dense)
 
+    def use_packs_of(self, size: PackSize | None) -> None:
+        """Fill every pack up to a size, or none."""
+        self.size = size
+        self.shape: Shape = "packed" if size is None else "constant"
+        self.pack_tokens = None if size is None else size.tokens
+
     def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return a (texts, labels) float32 tensor on the device."""
         import torch
@@ -84,15 +98,32 @@ class PackedEncoder:
             if rule is None:
                 return torch.softmax(self._run_remaining(pack, states, 0), dim=-1)
             states = self._run_layers(pack, states, slice(0, rule.layer))
+            found = rule.probabilities(states[pack.first])[: pack.texts]
 
             def others(texts: Any) -> Any:
                 """Return the probabilities of some of the texts after all layers."""
-                left = take_texts(pack, states, texts.cpu().numpy())
-                return torch.softmax(self._run_remaining(*left, rule.layer), dim=-1)
+                numbers = texts.cpu().numpy()
+                result = found.new_empty((len(numbers), found.shape[1]))
+                for group, size in self._groups(pack.lengths[numbers]):
+                    left = take_texts(pack, states, numbers[group], size)
+                    logits = self._run_remaining(*left, rule.layer)
+                    result[to_device(group, self.device)] = torch.softmax(logits, dim=-1)
+                return result
 
-            found, exits = rule.decide(states[pack.starts[:-1]], others)
+            found, exits = rule.decide(found, others)
             self.early_exits += exits
             return found
+
+    def _groups(
+        self, lengths: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], PackSize | None]]:
+        """Yield which of the texts that no early exit takes run on together, and their pack."""
+        if self.size is None:
+            yield np.arange(len(lengths)), None
+            return
+        tokens = max(self.size.longest, self.size.tokens // SHARE_AFTER_EXIT)
+        for group in plan_batches(lengths, tokens, "constant"):
+            yield np.sort(group), PackSize(tokens, self.size.longest)
 
     def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
         """Return what softmax makes the probabilities of after all layers.
@@ -107,7 +138,9 @@ class PackedEncoder:
 
     def _embed(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[Pack, Any]:
         """Return where the texts are, and the states (tokens, width) that the first layer reads."""
-        pack = make_pack(lengths, self.device)
+        pack = make_pack(lengths, self.device, self.size)
+        if pack.tokens > len(ids):
+            ids = np.concatenate([ids, np.zeros(pack.tokens - len(ids), dtype=np.int32)])
         states = self.word_embeddings[to_device(ids, self.device)]
         if self.position_embeddings is not None:
             states = states + self.position_embeddings[pack.places + self.first_position]
@@ -123,7 +156,9 @@ class PackedEncoder:
         """Return logits (texts, labels) float32 of the states after so many layers."""
         states = self._run_layers(pack, states, slice(layers_done, None))
         read = self.final_norm(self.last.run(states, self.heads, self.attention, pack))
-        return self.head.run(mean_by_text(read, pack) if self.mean else read).float()
+        if self.mean:
+            read = fill_rows(mean_by_text(read, pack.without_filler()), len(pack.first))
+        return self.head.run(read)[: pack.texts].float()
 
 
 def unchanged(states: Any) -> Any:
@@ -132,10 +167,10 @@ def unchanged(states: Any) -> Any:
 
 
 def mean_by_text(states: Any, pack: Pack) -> Any:
-    """Return (texts, width) of (tokens, width)."""
+    """Return (texts, width) of (tokens, width); there may be more tokens than the texts have."""
     import torch
 
-    return torch.segment_reduce(states, "mean", offsets=pack.starts, axis=0)
+    return torch.segment_reduce(states[: pack.tokens], "mean", offsets=pack.starts, axis=0)
 
 
 class TransformerLayer:
@@ -169,17 +204,20 @@ class _LastLayer:
         self.feed_forward = FeedForward(layer, activation, dense)
 
     def run(self, states: Any, heads: int, attention: Attention, pack: Pack) -> Any:
-        """Return (texts, width) of (tokens, width)."""
-        if self.positions.window is not None:
-            pack, states = take_first_tokens(pack, states, self.positions.window + 1)
-        first = states[pack.starts[:-1]]
+        """Return (rows, width) of (tokens, width): a row a text, and what fills the rows up."""
+        first = states[pack.first]
         query = self.query(self.norm_before(first)).unflatten(-1, (heads, -1))
         mixed = self.key_value(self.norm_before(states)).unflatten(-1, (2, heads, -1))
         key, value = mixed[:, :1], mixed[:, 1]
         if self.positions.rotary is not None:  # which leaves the first token's query as it is
             key = self.positions.rotary(key, pack.places)
-        attended = attention(query, key[:, 0], value, pack, self.positions, first_only=True)
-        return self.feed_forward.run(attended.flatten(1), first)
+        texts, window = pack.without_filler(), self.positions.window
+        query, key, value = query[: pack.texts], key[: texts.tokens, 0], value[: texts.tokens]
+        if window is not None:
+            texts, kept = take_first_tokens(texts, window + 1, str(states.device))
+            key, value = key[kept], value[kept]
+        attended = attention(query, key, value, texts, self.positions, first_only=True)
+        return self.feed_forward.run(fill_rows(attended.flatten(1), len(first)), first)
 
 
 class FeedForward:

@@ -8,7 +8,7 @@ from typing import Any
 from batchsent.errors import DeviceError
 
 # What the last digits of a score depend on: it must be the same in every process.
-SAME = ("description", "capability", "path", "batch_tokens", "torch", "cuda")
+SAME = ("description", "capability", "path", "batch_tokens", "pack_tokens", "torch", "cuda")
 
 
 @dataclass

@@ -88,7 +88,7 @@ class ModelScorer(LocalScorer):
         # processes that tokenize beside this one; None: as the device and the rows ask for
         self.tokenizer_processes: int | None = None
         self.odd_pieces = odd_pieces(model.tokenizer)
-        self.batch_tokens = batch_tokens or default_budget(model)
+        self.batch_tokens = encoder.pack_tokens or batch_tokens or default_budget(model)
         self.labels = self.identity.labels
         self.runner = BatchRunner(self.device)
         self._ahead = Ahead()
@@ -135,7 +135,7 @@ class ModelScorer(LocalScorer):
         )
         with device_errors(model.device.description, model.device.kind):
             reference = packed_float32(model) if model.device.precision == "int8" else None
-            encoder = make_encoder(model)
+            encoder = make_encoder(model, options.batch_tokens)
             if model.module is not None and isinstance(encoder, PackedEncoder):
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
@@ -435,6 +435,7 @@ class ModelScorer(LocalScorer):
                 "path_reason": self.encoder.reason,
                 "tokenizer_path": self.text_encoder.path,
                 "batch_tokens": self.batch_tokens,
+                "pack_tokens": self.encoder.pack_tokens,
                 "fitting_tokens": self.runner.largest_batch_tokens,
                 "oom_backoffs": self.runner.backoffs,
                 "nonfinite_retried": self.retried,

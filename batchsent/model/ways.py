@@ -8,8 +8,9 @@ from batchsent.errors import BatchsentError
 from batchsent.model.device import PRECISIONS, Device, choose_device
 from batchsent.model.options import ModelOptions
 
-# Forward passes, by the first word of an encoder's `path`.
-PACKED, STOCK = "packed", "transformers"
+# Forward passes, by the first word of an encoder's `path`; and the first one with packs as large as
+# their texts where a run fills them up to one size: what that costs.
+PACKED, STOCK, UNFILLED = "packed", "transformers", "unfilled"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Way:
 
     device: str  # cpu, cuda:0, mps
     precision: str
-    path: str | None  # PACKED or STOCK; None for what a run would choose
+    path: str | None  # PACKED, STOCK or UNFILLED; None for what a run would choose
 
     def __str__(self) -> str:
         return f"{self.device} {self.precision} {self.path or 'as a run chooses'}"
@@ -46,7 +47,7 @@ def find_ways(options: ModelOptions) -> dict[str, Any]:
             except BatchsentError as error:
                 refused.append({"device": name, "precision": precision, "why": error.message})
                 continue
-            ways += [asdict(Way(device.name, precision, path)) for path in _paths(precision)]
+            ways += [asdict(Way(device.name, precision, path)) for path in _paths(device)]
         if len(ways) > first_way:
             devices.append(_facts(device))
         if name not in {"cpu", "cuda:0", options.device}:
@@ -87,9 +88,11 @@ def _precisions(precision: str, device: str, default: Device) -> Iterator[str]:
             yield name
 
 
-def _paths(precision: str) -> tuple[str, ...]:
+def _paths(device: Device) -> tuple[str, ...]:
     """Return the forward passes of a format; int8 is made of the parts of the packed one."""
-    return (PACKED,) if precision == "int8" else (PACKED, STOCK)
+    if device.precision == "int8":
+        return (PACKED,)
+    return (PACKED, UNFILLED, STOCK) if device.kind == "cuda" else (PACKED, STOCK)
 
 
 def _facts(device: Device) -> dict[str, Any]:

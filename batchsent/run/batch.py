@@ -47,7 +47,7 @@ from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
-from batchsent.formats.dumps import Dump
+from batchsent.formats.found import Dump
 from batchsent.formats.known_texts import KnownTexts
 from batchsent.formats.several import SeveralSource
 from batchsent.formats.text_names import chosen_by_model
@@ -136,7 +136,7 @@ class Run:
         """Check, score and commit with the locks of the output; return the summary."""
         with contextlib.ExitStack() as stack:
             for path in self.paths.locked(self.options):
-                shown = self.paths.place.shown(path)
+                shown = self.paths.place.file(path).name
                 stack.enter_context(held_lock(path, self.options.lock_wait, shown))
             try:
                 with memory_errors():
@@ -159,7 +159,7 @@ class Run:
             if Earlier.read(self.paths).foreign({"failed summary": path}):
                 return
             write_file(path, content)
-            self.paths.place.deliver(path)
+            self.paths.place.file(path).deliver()
 
     def check_and_score(self) -> dict[str, Any]:
         """Check the input and the output, score what is not finished yet, and return the summary.
@@ -258,7 +258,7 @@ class Run:
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
         for written in document["outputs"]:
             path = files.get(written["role"])
-            if path is None or not paths.place.is_intact(path, written):
+            if path is None or not paths.place.file(path).is_intact(written):
                 return None
         return document
 
@@ -269,12 +269,12 @@ class Run:
         Parts(work_directory(paths.target)).remove()
         if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
-                paths.place.remove(paths.failure)  # of a run that failed in its last step
-        if self.options.report and paths.report and not paths.place.exists(paths.report):
+                paths.place.file(paths.failure).remove()  # of a run that failed in its last step
+        if self.options.report and paths.report and not paths.place.file(paths.report).exists():
             from batchsent.pages.report import render
 
             write_file(paths.report, render(document))
-            paths.place.deliver(paths.report)
+            paths.place.file(paths.report).deliver()
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
@@ -286,7 +286,7 @@ class Run:
         target, options = self.paths.target, self.options
         if target is not None:
             check_work_folder(target)
-            there = self.paths.place.exists(target)
+            there = self.paths.place.file(target).exists()
             if there and not options.overwrite and not earlier.announced_is_there():
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)

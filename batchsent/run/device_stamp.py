@@ -7,7 +7,16 @@ from batchsent.model.submission import Scorer
 from batchsent.text import printable
 
 # Of the sections that `Scorer.facts` returns.
-DEVICE_FACTS = ("name", "description", "capability", "path", "batch_tokens", "torch", "cuda")
+DEVICE_FACTS = (
+    "name",
+    "description",
+    "capability",
+    "path",
+    "batch_tokens",
+    "pack_tokens",
+    "torch",
+    "cuda",
+)
 
 
 def stamp_of(scorer: Scorer) -> dict[str, Any]:

@@ -38,9 +38,9 @@ def run_on_cluster(files: FolderFiles, models: ClusterModels, signals: Signals) 
 
     Raises BatchsentError for what is wrong for every file, Interrupted after a signal.
     """
-    number_of = len(files.pairs)
+    number_of = len(files.planned)
     with (
-        shared_file(files.folder) as shared,
+        shared_file(files.folder.summary.parent) as shared,
         joined_cluster(files.settings) as cluster,
         signals.deferred(),
     ):
