@@ -186,11 +186,12 @@ class SeveralSource:
         that cannot be taken, unless bad rows are to be left out.
         """
         bad_rows = 0
-        self._hashes = []
+        self._hashes, self._warnings = [], []
         for file, source in self._sources():
             found = source.check(utf8_columns)
             self._hashes.append(found.sha256 or sha256_of(Path(file.path)))
             self._note(file, source, found.rows)
+            self._warnings += [(source.name, said) for said in source.warnings()]
             bad_rows += found.bad_rows
         counts = [entry["rows"] for entry in self._read]
         rows = None if None in counts else sum(counts)
@@ -215,6 +216,7 @@ class SeveralSource:
         file.
         """
         start = 0
+        self._warnings = []
         for file, source in self._sources():
             before = start
             for chunk in source.chunks(columns):
@@ -237,7 +239,7 @@ class SeveralSource:
         """Return the input section of the summary, with `files` in their order."""
         found = self.first.facts()
         found["columns"] |= {"source": self._column}
-        hashed = all(entry["sha256"] is not None for entry in self._read)
+        hashed = self._read and all(entry["sha256"] is not None for entry in self._read)
         return found | {
             "path": self.name,
             "bytes": sum(entry["bytes"] for entry in self._read),
