@@ -6,6 +6,7 @@ file as one object, which appears whole or not at all, and removes the copy.
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -111,9 +112,12 @@ class StoredFile:
     """An object of a store, which is written at `path` first."""
 
     def __init__(self, url: str, path: Path) -> None:
-        """Take where it is written and where it appears. Raises UsageError for a wrong URL."""
+        """Take where it appears and where it is written; a wrong URL is told when it is used."""
         self.name, self._path = url, path
-        self._object = OutputObject(url)
+
+    @functools.cached_property
+    def _object(self) -> OutputObject:
+        return OutputObject(self.name)
 
     def check_writable(self) -> None:
         """Refuse a store that cannot be written to. Raises OutputError and UsageError."""
