@@ -119,9 +119,18 @@ class CascadeScorer(LocalScorer):
         """Take the fast model, the one for texts that it scores `below` that, and that."""
         self.fast, self.second, self.below = fast, second, below
         self.labels = second.labels
+        self._begin_counts()
+
+    def _begin_counts(self) -> None:
         self.score_s = self.second_s = self.sample_s = 0.0
         self.second_texts = 0  # run so far by the second model; those of the sample are not counted
         self.sample_texts = self.sample_same = 0
+
+    def drain(self) -> None:
+        """Count anew."""
+        self.fast.drain()
+        self.second.drain()
+        self._begin_counts()
 
     def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""

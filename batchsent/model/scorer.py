@@ -198,8 +198,10 @@ class ModelScorer(LocalScorer):
         return submission
 
     def drain(self) -> None:
-        """Forget the chunks that were submitted and not collected."""
+        """Forget the chunks that were submitted and not collected, and count anew."""
         self._ahead.clear()
+        self.runner.begin_counts()
+        self.retried = 0
 
     def _launch_submission(self, submission: LocalSubmission) -> _Launched:
         callbacks = submission.callbacks

@@ -12,6 +12,9 @@ from batchsent.chunk import PENDING, Scores
 
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
+# A chunk, or a file on a cluster, whose process has died so often is not given to another: it may
+# be what kills them.
+MOST_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ class Scorer(Protocol):
         """
 
     def drain(self) -> None:
-        """Wait until no submitted chunk is being scored; `stop` is true for those not collected."""
+        """Wait until no submitted chunk is being scored: the run ends.
+
+        `stop` is true for those not collected. What `facts` counts begins anew.
+        """
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -126,7 +132,7 @@ class LocalScorer:
         """Free the device."""
 
     def drain(self) -> None:
-        """Return at once: nothing is scored but by `result`."""
+        """Count anew: nothing is scored but by `result`."""
 
 
 @dataclass(frozen=True)

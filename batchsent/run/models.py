@@ -136,6 +136,11 @@ class SharedScorer(LocalScorer):
         """Return the summary's sections "model" and "device"."""
         return self._scorer.facts()
 
+    def drain(self) -> None:
+        """Count anew once no chunk is being scored."""
+        with self._scoring:
+            self._scorer.drain()
+
     def close(self) -> None:
         """Free the device."""
         self._scorer.close()
