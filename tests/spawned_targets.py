@@ -67,7 +67,7 @@ class Counting(HashScorer):
         self.texts += prepared.rows
         return super().score(prepared, **settings)
 
-    def drain(self):
+    def begin_counts(self):
         self.texts = 0
 
     def facts(self):

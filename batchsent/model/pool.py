@@ -95,7 +95,7 @@ class ProcessPool:
         self._lock = threading.Lock()  # of the two above and of `_dead`
         self._dead: DeviceError | None = None  # once no process is left
         self._numbers = itertools.count()
-        self._run = 0  # how many runs have ended
+        self._run = 0  # how many runs have begun
         self._closing = False
         self._woken, self._wake = os.pipe()
         self._dispatcher = threading.Thread(target=self._dispatch, daemon=True)
@@ -134,10 +134,13 @@ class ProcessPool:
         return chunk.future
 
     def drain(self) -> None:
-        """Wait until no chunk is being scored; what is counted begins anew."""
+        """Wait until no chunk is being scored."""
         with self._lock:
             unfinished = list(self._unfinished)
         wait_for_all(unfinished)
+
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, here and in the processes."""
         self._run += 1
         for share in self._shares:
             share.begin()

@@ -69,7 +69,7 @@ class WorkerLoop:
             if kind == SCORE:
                 run = content.pop()
                 if run != self._run:
-                    self._scorer.drain()  # it has no chunk of the earlier one any more
+                    self._scorer.begin_counts()  # it has no chunk of the earlier one any more
                     self._run = run
                 self._stops[number] = threading.Event()
                 self._submitted.put(self._submit(number, *content))

@@ -198,8 +198,11 @@ class ModelScorer(LocalScorer):
         return submission
 
     def drain(self) -> None:
-        """Forget the chunks that were submitted and not collected, and count anew."""
+        """Forget the chunks that were submitted and not collected."""
         self._ahead.clear()
+
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, for another run."""
         self.runner.begin_counts()
         self.retried = 0
 

@@ -69,10 +69,10 @@ class Scorer(Protocol):
         """
 
     def drain(self) -> None:
-        """Wait until no submitted chunk is being scored: the run ends.
+        """Wait until no submitted chunk is being scored; `stop` is true for those not collected."""
 
-        `stop` is true for those not collected. What `facts` counts begins anew.
-        """
+    def begin_counts(self) -> None:
+        """Let what `facts` counts begin anew, for another run; no chunk is being scored."""
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -132,7 +132,10 @@ class LocalScorer:
         """Free the device."""
 
     def drain(self) -> None:
-        """Count anew: nothing is scored but by `result`."""
+        """Return at once: nothing is scored but by `result`."""
+
+    def begin_counts(self) -> None:
+        """Do nothing where nothing is counted."""
 
 
 @dataclass(frozen=True)

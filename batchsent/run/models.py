@@ -136,10 +136,10 @@ class SharedScorer(LocalScorer):
         """Return the summary's sections "model" and "device"."""
         return self._scorer.facts()
 
-    def drain(self) -> None:
-        """Count anew once no chunk is being scored."""
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew."""
         with self._scoring:
-            self._scorer.drain()
+            self._scorer.begin_counts()
 
     def close(self) -> None:
         """Free the device."""

@@ -97,6 +97,9 @@ class ClusterScorer:
             task.wait()
         self._tasks = []
 
+    def begin_counts(self) -> None:
+        """Do nothing: the workers have begun with this run, and end with it."""
+
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device", of all workers together."""
         found = [] if self._pool is None else self._pool.ask("facts")
