@@ -164,7 +164,7 @@ class ScoredOutput:
     def to_tokens(
         self, numbers: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
-        """Return what `blocks` yields (rows, width) of tokens, None where it does not `tells_tokens`.
+        """Return the tokens of what `blocks` yields (rows, width), None without `tells_tokens`.
 
         They are (rows,) n_tokens, and (rows,) 1 where a text was truncated, 0 elsewhere.
         """
