@@ -48,6 +48,9 @@ class KnownTexts:
     def find(self, texts: Sequence[str | None]) -> Scores:
         """Return the scores of texts (rows,) as far as they are known, PENDING for other rows.
 
+        Of a cascade with --details they have `n_tokens`, and `truncated_tokens` that is 1 for each
+        truncated text; both are 0 elsewhere.
+
         Every row is asked for once: it is counted.
         """
         with_text = [
@@ -60,8 +63,10 @@ class KnownTexts:
             entries = table.find(keys)
             table.mark(entries[entries >= 0])
             taken = (entries >= 0) & (scores.status[rows] == PENDING)
-            found = output.to_probabilities(table.numbers(entries[taken]))
-            scores.probabilities[rows[taken]] = found
+            numbers = table.numbers(entries[taken])
+            scores.probabilities[rows[taken]] = output.to_probabilities(numbers)
+            if (tokens := output.to_tokens(numbers)) is not None:
+                scores.n_tokens[rows[taken]], scores.truncated_tokens[rows[taken]] = tokens
             scores.status[rows[taken]] = SCORED
             self._reused[number] += int(taken.sum())
         self._new += int((scores.status[rows] == PENDING).sum())
