@@ -26,6 +26,7 @@ from hypothesis import settings
 from batchsent.commands.predict import load
 from tests.fork_server import ForkServer
 from tests.models import change_weights, make_model
+from tests.s3 import SECRET
 from tests.scored_rows import TWO, Rows
 from tests.summaries import summary_of
 
@@ -106,3 +107,24 @@ def one_word_of_nan(tmp_path_factory):
 
     change_weights(folder, "distilbert.embeddings.word_embeddings.weight", spoil)
     return folder
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A client of an S3 on loopback with the bucket `dumps`; the environment is that of a user."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    import boto3
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "loopback-key-id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="dumps")
+        yield client
+    server.stop()

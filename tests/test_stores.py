@@ -3,10 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,30 +17,9 @@ from tests.children import run as run_child
 from tests.dump import make_input
 from tests.hash_model import HashModels
 from tests.hub import Hub
+from tests.s3 import SECRET, Passing, objects, passing_on
 
 NO_WAITS = (0.0, 0.0)
-SECRET = "loopback-secret-key"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """A client of an S3 on loopback with the bucket `dumps`; the environment is that of a user."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    import boto3
-
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "loopback-key-id")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="dumps")
-        yield client
-    server.stop()
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
@@ -142,7 +117,7 @@ def test_no_message_of_a_store_holds_a_key(s3, monkeypatch):
     assert SECRET not in str(caught.value)
 
 
-def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
+def test_files_and_folders_of_the_hub_are_read_by_their_hf_urls(tmp_path):
     """In a process of its own: the library reads the address of the Hub when it is imported."""
     folder = tmp_path / "reviews"
     folder.mkdir()
@@ -151,7 +126,9 @@ def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
         make_input(folder, form)
     code = (
         "from batchsent.commands.batch import batch; from tests.hash_model import HashModels; "
-        "import sys; batch(sys.argv[1:], 'scored/', models=HashModels(), no_receipt=True)"
+        "import sys; options = dict(models=HashModels(), no_receipt=True); "
+        "batch(sys.argv[1:], 'scored/', **options); "
+        "batch('hf://datasets/owner/reviews', 'tree/', **options)"
     )
     with Hub({"datasets/owner/reviews": folder}) as hub:
         done = subprocess.run(
@@ -165,8 +142,10 @@ def test_a_file_of_the_hub_is_read_by_its_hf_url(tmp_path):
     assert done.returncode == 0, done.stderr
     batch(str(folder), f"{tmp_path}/local/", models=HashModels(), no_receipt=True)
     for name in (f"in.{form}" for form in forms):
-        remote, local = tmp_path / "scored" / name, tmp_path / "local" / name
-        assert remote.read_bytes() == local.read_bytes()
+        for remote in ("scored", "tree"):
+            assert (tmp_path / remote / name).read_bytes() == (
+                tmp_path / "local" / name
+            ).read_bytes()
 
 
 @pytest.fixture
@@ -175,16 +154,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return make_input(tmp_path, "csv")
-
-
-def objects(s3, prefix):
-    """The content of each object that begins with `prefix`, by the rest of its key."""
-    listed = s3.list_objects_v2(Bucket="dumps", Prefix=prefix).get("Contents", [])
-    keys = [entry["Key"] for entry in listed]
-    return {
-        key.removeprefix(prefix): s3.get_object(Bucket="dumps", Key=key)["Body"].read()
-        for key in keys
-    }
 
 
 def score(output, **options):
@@ -239,7 +208,7 @@ NOWHERE = [
     ("https://host/a.csv", "a web server is read, and takes no files"),
     ("hf://datasets/owner/name/a.csv", "a file of the Hub is a commit"),
     ("ftp://host/a.csv", "ftp:// is not written to"),
-    ("s3://dumps/", "s3://dumps/ is in a store"),
+    ("s3://dumps/", "would be both the output of s3://dumps/in.csv and the input"),
     ("s3://no-such-bucket/a.csv", "there is no such bucket"),
     ("s3://dumps/in.csv", "input and output are the same file"),
 ]
@@ -255,12 +224,9 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(s3, here, output, m
     assert models.opened == 0
 
 
-def test_several_inputs_go_into_one_object_or_a_folder_here(s3, here):
+def test_several_inputs_go_into_one_object(s3, here):
     (here.parent / "dumps").mkdir()
     here.rename("dumps/in.csv")
-    with pytest.raises(UsageError, match="s3://dumps/scored/ is in a store") as caught:
-        batch("dumps", "s3://dumps/scored/", models=HashModels())
-    assert "--source-column" in caught.value.hint
     url = "s3://dumps/all in one.csv"
     batch("dumps", url, models=HashModels(), source_column="source")
     assert verify("dumps", url)["status"] == "same"
@@ -294,59 +260,19 @@ def test_a_run_that_is_killed_leaves_a_whole_object_or_none(s3, here, moment):
     assert list(Path("work").iterdir()) == []
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """Passes requests on to an S3, but for the second part of an upload."""
-
-    protocol_version = "HTTP/1.1"
-    to = ""
-
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if "partNumber=2" in self.path:
-            return self.answer(400, b"<Error><Code>BadPart</Code><Message>no</Message></Error>")
-        request = urllib.request.Request(
-            self.to + self.path, body or None, dict(self.headers), method=self.command
-        )
-        try:
-            with urllib.request.urlopen(request) as found:
-                return self.answer(found.status, found.read(), found.headers)
-        except urllib.error.HTTPError as error:
-            return self.answer(error.code, error.read(), error.headers)
-
-    do_GET = do_HEAD = do_POST = do_DELETE = do_PUT  # noqa: N815 (http.server calls them so)
-
-    def answer(self, status, body, headers=()):
-        self.send_response(status)
-        for name in headers:
-            if name.lower() in {"etag", "content-type", "last-modified"}:
-                self.send_header(name, headers[name])
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
 def test_an_upload_that_fails_in_the_middle_is_aborted(s3, tmp_path, monkeypatch):
     """Three attempts; then there is no object, no unfinished upload, and no key in the message."""
-    from s3fs import S3FileSystem
 
-    handler = type("Handler", (Refusing,), {"to": os.environ["AWS_ENDPOINT_URL"]})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    S3FileSystem.clear_instance_cache()
+    class SecondPartRefused(Passing):
+        def refuses(self):
+            return "partNumber=2" in self.path
+
     (tmp_path / "large").write_bytes(bytes(2 * BLOCK_BYTES + 1))
-    try:
-        with pytest.raises(OutputError, match=r"s3://dumps/torn/x: .*\(3 attempts\)") as caught:
-            OutputObject("s3://dumps/torn/x", NO_WAITS).put(tmp_path / "large")
-    finally:
-        server.shutdown()
-        server.server_close()
-        S3FileSystem.clear_instance_cache()
+    with (
+        passing_on(SecondPartRefused, monkeypatch),
+        pytest.raises(OutputError, match=r"s3://dumps/torn/x: .*\(3 attempts\)") as caught,
+    ):
+        OutputObject("s3://dumps/torn/x", NO_WAITS).put(tmp_path / "large")
     assert SECRET not in str(caught.value)
     assert objects(s3, "torn/") == {}
     assert not s3.list_multipart_uploads(Bucket="dumps").get("Uploads")

@@ -52,12 +52,19 @@ def fault(point: str) -> None:
     raise AssertionError(f"BATCHSENT_FAULT: unknown action {action!r}")
 
 
+class DiskFull(OutputError):
+    """There is no room for a file."""
+
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn the system's errors while writing `path` into an OutputError with a hint."""
+    """Turn the system's errors while writing `path` into an OutputError with a hint.
+
+    It is a DiskFull where there is no room.
+    """
     try:
         yield
     except BrokenPipeError as error:
@@ -68,7 +75,7 @@ def output_errors(path: Path | str, needed_bytes: int | None = None) -> Iterator
             where = "stdout"
         if error.errno in FULL:
             figures = room(path, error.errno, needed_bytes)
-            raise OutputError(
+            raise DiskFull(
                 f"{where}: {reason(error)}{figures.sentence}",
                 hint="make room or write to another disk with -o, then run the same command again",
                 needed_bytes=needed_bytes,

@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from batchsent.errors import InputError, UsageError
-from batchsent.formats.objects import Changed, Lost
+from batchsent.formats.objects import Changed, Lost, NotThere
 from batchsent.text import first_line, printable
 
 TIMEOUT_S = (10, 60)  # until there is a connection, and until the next byte comes
@@ -74,7 +74,7 @@ class HttpObject:
                 "host are read from ~/.netrc",
             )
         if status in {404, 410}:
-            raise InputError(said, hint="check the spelling; a browser shows what is there")
+            raise NotThere(said, hint="check the spelling; a browser shows what is there")
         if status not in {200, 206}:
             raise InputError(said)
         if status == 206 and CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "")):

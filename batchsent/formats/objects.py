@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.stored_bytes import StoredBytes
 from batchsent.text import printable
 from batchsent.urls import scheme_of
+
+T = TypeVar("T")
 
 WAITS_S = (1.0, 5.0)  # before the second and the third attempt
 LONGEST_WAIT_S = 60.0  # that a server may ask for
@@ -27,6 +29,7 @@ PIECE_BYTES = 64 << 10
 # The bytes that are asked for first of a file that is read by ranges: not from its start, where the
 # answer would not show that the server knows ranges. Every Parquet file has more bytes than that.
 PROBE = (4, 8)
+LATER = "run the same command again later: scores that are kept are not computed again"
 
 
 class Lost(Exception):
@@ -39,6 +42,14 @@ class Lost(Exception):
 
 class Changed(Exception):
     """The object is no longer the version that was read before."""
+
+
+class NotThere(InputError):
+    """There is no object under this name, or none that this user may see."""
+
+
+# The size of an object, and what tells its version: None for each that the server does not tell.
+Told = tuple[int | None, str | None]
 
 
 class Body(Protocol):
@@ -83,11 +94,43 @@ def find_object(url: str) -> StoredObject:
     raise UsageError(f"{printable(url)}: {scheme}:// is not read", hint=hint)
 
 
+def asked(name: str, action: Callable[[], T], waits_s: Sequence[float] = WAITS_S) -> T:
+    """Return what an action returns, which is tried again where a connection is lost.
+
+    Raises InputError that begins with `name` after the last attempt.
+    """
+    attempts = Attempts(name, waits_s, LATER)
+    while True:
+        try:
+            return action()
+        except Lost as lost:
+            attempts.wait(lost, 0, None)
+
+
+def size_and_version(url: str) -> Told | None:
+    """Return what the server says of an object now; None where there is none. Raises InputError."""
+    found = find_object(url)
+
+    def ask() -> Told | None:
+        try:
+            with contextlib.closing(found.connect()) as body:
+                return body.size, body.version
+        except NotThere:
+            return None
+
+    return asked(found.name, ask)
+
+
 class Attempts:
     """How often it is tried again, and how long it waits before."""
 
-    def __init__(self, name: str, waits_s: Sequence[float] = WAITS_S) -> None:
-        self._name, self._waits_s = name, waits_s
+    def __init__(
+        self,
+        name: str,
+        waits_s: Sequence[float] = WAITS_S,
+        hint: str = f"{LATER}; or download the file first",
+    ) -> None:
+        self._name, self._waits_s, self._hint = name, waits_s, hint
         self._failed = self._failed_at = 0
 
     def wait(self, lost: Lost, done: int, size: int | None) -> None:
@@ -98,15 +141,24 @@ class Attempts:
         if done >= self._failed_at + PROGRESS_BYTES:
             self._failed = 0
         if self._failed == len(self._waits_s):
-            of = "" if size is None else f" of {size:,}"
+            read = ""
+            if done or size is not None:
+                of = "" if size is None else f" of {size:,}"
+                read = f"; {done:,}{of} bytes were read"
             raise InputError(
-                f"{self._name}: {lost.why} ({len(self._waits_s) + 1} attempts; {done:,}{of} bytes "
-                "were read)",
-                hint="run the same command again later: scores that are kept are not computed "
-                "again; or download the file first",
+                f"{self._name}: {lost.why} ({len(self._waits_s) + 1} attempts{read})",
+                hint=self._hint,
             ) from lost
         time.sleep(max(self._waits_s[self._failed], min(lost.wait_s, LONGEST_WAIT_S)))
         self._failed, self._failed_at = self._failed + 1, done
+
+
+def changed(name: str) -> InputError:
+    """Return the error that says that another version of an object is there now."""
+    return InputError(
+        f"{name} was changed while it was read",
+        hint="run the command again once no program writes to it; no output was written",
+    )
 
 
 class Version:
@@ -135,16 +187,18 @@ class Version:
             return InputError(
                 f"{self._name}: it has too few bytes", hint="copy it again from where it came from"
             )
-        return InputError(
-            f"{self._name} was changed while it was read",
-            hint="run the command again once no program writes to it; no output was written",
-        )
+        return changed(self._name)
 
     def in_words(self) -> str | None:
         """Return what tells this object from a changed one; None where nothing does."""
-        if self.size is None or self.text is None:
-            return None
-        return f"{self._name}, {self.size:,} bytes, {printable(self.text)}"
+        return in_words(self._name, self.size, self.text)
+
+
+def in_words(name: str, size: int | None, version: str | None) -> str | None:
+    """Return what tells an object from a changed one; None where the server does not tell."""
+    if size is None or version is None:
+        return None
+    return f"{name}, {size:,} bytes, {printable(version)}"
 
 
 class ObjectBytes(StoredBytes):

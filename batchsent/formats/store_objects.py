@@ -8,29 +8,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from batchsent.errors import BatchsentError, InputError, UsageError
-from batchsent.formats.objects import Changed, Lost
+from batchsent.formats.objects import Changed, Lost, NotThere
 from batchsent.text import first_line, printable
 from batchsent.urls import scheme_of
 
 T = TypeVar("T")
 
-# Scheme -> the package that reads it, and what a user without access does.
+# Scheme -> the package that reads it, what a user without access does, and who reads what is
+# public.
 STORES = {
-    "hf": ("huggingface_hub", "log in with: hf auth login, or set HF_TOKEN"),
+    "hf": ("huggingface_hub", "log in with: hf auth login, or set HF_TOKEN", ""),
     "s3": (
         "s3fs",
-        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket "
-        "FSSPEC_S3_ANON=true",
+        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "; for a public bucket FSSPEC_S3_ANON=true",
     ),
     "gs": (
         "gcsfs",
-        "log in with: gcloud auth application-default login, or set "
-        "GOOGLE_APPLICATION_CREDENTIALS; for a public bucket FSSPEC_GS_TOKEN=anon",
+        "log in with: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+        "; for a public bucket FSSPEC_GS_TOKEN=anon",
     ),
     "abfs": (
         "adlfs",
         "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or "
         "AZURE_STORAGE_CONNECTION_STRING",
+        "",
     ),
 }
 # By which name the stores tell the version of an object, the best first.
@@ -39,15 +41,18 @@ VERSIONS = ("ETag", "etag", "generation", "blob_id", "LastModified", "last_modif
 FIRST_BLOCK_BYTES, BLOCK_BYTES = 256 << 10, 8 << 20
 
 
-def open_store_object(url: str) -> "StoreObject":
+def open_store_object(url: str, *, to_write: bool = False) -> "StoreObject":
     """Return the object that a URL of a store names. Raises UsageError where a package lacks."""
     import fsspec
 
-    scheme = scheme_of(url)
-    package, _ = STORES[scheme or ""]
+    scheme = scheme_of(url) or ""
+    package, access, public = STORES[scheme]
     try:
         importlib.import_module(package)
-        system, path = fsspec.core.url_to_fs(url)
+        # Not url_to_fs, for which a key with :: in it is two URLs.
+        kind = fsspec.get_filesystem_class(scheme)
+        system = kind(**kind._get_kwargs_from_urls(url))
+        path = kind._strip_protocol(url)
     except ImportError as error:
         raise UsageError(
             f"{printable(url)}: {scheme}:// requires {package}",
@@ -55,16 +60,18 @@ def open_store_object(url: str) -> "StoreObject":
         ) from error
     except ValueError as error:
         raise UsageError(f"{printable(url)}: {first_line(error)}", hint="check the URL") from error
-    return StoreObject(url, system, path)
+    return StoreObject(url, system, path, access if to_write else access + public)
 
 
 class StoreObject:
-    """An object at a path of a file system of fsspec."""
+    """An object, or a folder, at a path of a file system of fsspec.
 
-    def __init__(self, url: str, system: Any, path: str) -> None:
+    `hint` is what a user without access does.
+    """
+
+    def __init__(self, url: str, system: Any, path: str, hint: str) -> None:
         self.name = printable(url)
-        self._system, self._path = system, path
-        self._hint = STORES[scheme_of(url) or ""][1]
+        self._system, self._path, self._hint = system, path, hint
         self._is_s3 = scheme_of(url) == "s3"
 
     def connect(self, start: int = 0, end: int | None = None) -> "StoreBody":
@@ -76,8 +83,10 @@ class StoreObject:
         """Ask for the size and the version of the object. Raises Lost or InputError."""
         found = self._translated(self._info)
         if found.get("type") == "directory" or found.get("size") is None:
-            raise UsageError(f"{self.name} is a folder", hint="name the files in it")
-        return size_and_version(found)
+            raise UsageError(
+                f"{self.name} is a folder", hint="end its name with / to read the files in it"
+            )
+        return told_of(found)
 
     def find(self) -> tuple[int, str | None] | None:
         """Return size and version as `look`, None where there is no object. Raises Lost."""
@@ -90,7 +99,44 @@ class StoreObject:
         found = self._translated(ask)
         if found is None or found.get("type") == "directory" or found.get("size") is None:
             return None
-        return size_and_version(found)
+        return told_of(found)
+
+    def is_folder(self) -> bool:
+        """Tell whether there is a folder of this name. Raises Lost or InputError."""
+        return bool(self._translated(self._info).get("type") == "directory")
+
+    def objects(self) -> list[tuple[str, int]]:
+        """Return what follows the path of this folder in the path of each object in it, with sizes.
+
+        So `a.csv`, `sub/b.csv`. Raises Lost or InputError.
+        """
+
+        def ask() -> list[tuple[str, int]]:
+            self._system.invalidate_cache()
+            found = self._system.find(self._path, detail=True)
+            self._system.invalidate_cache()  # it may be large
+            top = f"{self._path}/" if self._path else ""
+            return [
+                (path.removeprefix(top), int(entry.get("size") or 0))
+                for path, entry in found.items()
+                if path.startswith(top)  # not an object with the name of the folder
+            ]
+
+        return self._translated(ask)
+
+    def names_beside(self) -> set[str]:
+        """Return the names of all objects beside this one that begin with its name, its own too.
+
+        Raises Lost or InputError.
+        """
+        folder, _, name = self._path.rpartition("/")
+
+        def ask() -> set[str]:
+            self._system.invalidate_cache()
+            found = self._system.find(folder, prefix=name)
+            return {path.removeprefix(f"{folder}/") for path in found}
+
+        return self._translated(ask)
 
     def _info(self) -> Any:
         self._system.invalidate_cache()
@@ -149,7 +195,7 @@ class StoreObject:
             raise
         except FileNotFoundError as error:
             # A store that hides what is private says the same of it.
-            raise InputError(
+            raise NotThere(
                 f"{self.name}: it is not there",
                 hint=f"check the spelling; if it is private, {self._hint}",
             ) from error
@@ -164,7 +210,7 @@ class StoreObject:
             raise Lost(said) from error
 
 
-def size_and_version(found: Any) -> tuple[int, str | None]:
+def told_of(found: Any) -> tuple[int, str | None]:
     """Return what a file system says of an object that tells it from a changed one."""
     told = next((name for name in VERSIONS if found.get(name)), None)
     return int(found["size"]), None if told is None else f"{told} {found[told]}"

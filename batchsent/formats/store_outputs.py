@@ -1,17 +1,15 @@
 """Objects that a run writes to a store: each appears whole, and is known by what the store says."""
 
-import contextlib
 import hashlib
-import shutil
-import time
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from batchsent.errors import InputError, OutputError, UsageError
-from batchsent.evaluation import summary as summaries
+from batchsent.filenames import cache_folder
 from batchsent.files.atomic import fault
-from batchsent.formats.objects import WAITS_S, Lost, ObjectBytes, find_object
+from batchsent.formats.objects import WAITS_S, ObjectBytes, asked
 from batchsent.formats.store_objects import open_store_object
 from batchsent.text import printable
 from batchsent.urls import file_name, scheme_of
@@ -32,6 +30,13 @@ WRITTEN = ("s3", "gs", "abfs")
 
 def check_output_url(url: str) -> None:
     """Refuse a URL that no output can be written to. Raises UsageError."""
+    check_output_store(url)
+    if not file_name(url):
+        raise UsageError(f"output {printable(url)} names no file", hint="name the file")
+
+
+def check_output_store(url: str) -> None:
+    """Refuse a URL that is in no store that is written to. Raises UsageError."""
     scheme = scheme_of(url) or ""
     if scheme in READ_ONLY:
         why, hint = READ_ONLY[scheme]
@@ -41,8 +46,18 @@ def check_output_url(url: str) -> None:
             f"output {printable(url)}: {scheme}:// is not written to",
             hint="write a file, or use " + ", ".join(f"{known}://" for known in WRITTEN),
         )
-    if not file_name(url):
-        raise UsageError(f"output {printable(url)} names no file", hint="name the file")
+
+
+def work_base(work_folder: str | None) -> Path:
+    """Return the folder in which each output in a store has its work folder."""
+    base = cache_folder("work") if work_folder is None else Path(work_folder)
+    return Path(os.path.realpath(base))
+
+
+def work_folder_of(url: str, work_folder: str | None) -> Path:
+    """Return the folder of this machine where an output in a store is written first."""
+    # Not the name of the object, which others may read in a shared folder.
+    return work_base(work_folder) / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 class OutputObject:
@@ -54,7 +69,7 @@ class OutputObject:
 
     def __init__(self, url: str, waits_s: Sequence[float] = WAITS_S) -> None:
         self.name = printable(url)
-        self._object, self._waits_s = open_store_object(url), waits_s
+        self._object, self._waits_s = open_store_object(url, to_write=True), waits_s
 
     def check_writable(self) -> None:
         """Refuse a bucket that is not there or not to be written to, where the store can tell."""
@@ -63,6 +78,10 @@ class OutputObject:
     def find(self) -> tuple[int, str | None] | None:
         """Return the size of the object and what tells its version; None where there is none."""
         return self._asked(self._object.find)
+
+    def names_beside(self) -> set[str]:
+        """Return the names of all objects beside this one that begin with its name, its own too."""
+        return self._asked(self._object.names_beside)
 
     def read(self) -> bytes:
         """Return a small object whole."""
@@ -109,44 +128,7 @@ class OutputObject:
 
     def _asked(self, action: Callable[[], T]) -> T:
         """Return what an action returns, tried again where a connection is lost."""
-        for wait_s in (*self._waits_s, None):
-            try:
-                return action()
-            except Lost as lost:
-                if wait_s is None:
-                    raise OutputError(
-                        f"{self.name}: {lost.why} ({len(self._waits_s) + 1} attempts)",
-                        hint="run the same command again later: scores that are kept are not "
-                        "computed again",
-                    ) from lost
-                time.sleep(max(wait_s, lost.wait_s))
-            except InputError as error:
-                raise OutputError(error.message, hint=error.hint) from error
-        raise AssertionError("not reached")
-
-
-def fetch_output(url: str, folder: Path, summary: str | None = None) -> Path:
-    """Copy an output with its summary, rejects and tables into a folder; return the output's path.
-
-    `summary` is that of the run where it is another file. Raises InputError.
-    """
-    name = file_name(url)
-    base = url.removesuffix(name)
-    names = [name, f"{name}.summary.json", f"{name}.rejects.csv"]
-    if summary is None:
-        fetch(f"{base}{names[1]}", folder / names[1])
-        summary = str(folder / names[1])
-    with contextlib.suppress(InputError, LookupError, TypeError):
-        names += [Path(str(entry["path"])).name for entry in summaries.read(summary)["outputs"]]
-    for other in dict.fromkeys(names):
-        if not (folder / other).exists():
-            fetch(base + other, folder / other)
-    return folder / name
-
-
-def fetch(url: str, path: Path) -> None:
-    """Copy an object to a file, if it is there. Raises InputError."""
-    if OutputObject(url).find() is None:
-        return
-    with ObjectBytes(find_object(url)) as stored, path.open("wb") as file:
-        shutil.copyfileobj(stored, file, 1 << 20)
+        try:
+            return asked(self.name, action, self._waits_s)
+        except InputError as error:
+            raise OutputError(error.message, hint=error.hint) from error

@@ -202,6 +202,11 @@ class ModelScorer(LocalScorer):
         """Forget the chunks that were submitted and not collected."""
         self._ahead.clear()
 
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, for another run."""
+        self.runner.begin_counts()
+        self.retried = 0
+
     def _launch_submission(self, submission: LocalSubmission) -> _Launched:
         callbacks = submission.callbacks
         return self._launch(

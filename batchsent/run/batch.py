@@ -47,7 +47,7 @@ from batchsent.files.atomic import output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
-from batchsent.formats.dumps import Dump
+from batchsent.formats.found import Dump
 from batchsent.formats.known_texts import KnownTexts
 from batchsent.formats.several import SeveralSource
 from batchsent.formats.text_names import chosen_by_model
@@ -64,7 +64,7 @@ from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
-from batchsent.run.plan import RunPlan, prepare, with_later_options
+from batchsent.run.plan import RunPlan, prepare, proposing_prefix, with_later_options
 from batchsent.run.rejects import check_budget
 from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs, other_texts
 from batchsent.run.scoring import Scoring
@@ -136,7 +136,7 @@ class Run:
         """Check, score and commit with the locks of the output; return the summary."""
         with contextlib.ExitStack() as stack:
             for path in self.paths.locked(self.options):
-                shown = self.paths.place.shown(path)
+                shown = self.paths.place.file(path).name
                 stack.enter_context(held_lock(path, self.options.lock_wait, shown))
             try:
                 with memory_errors():
@@ -159,7 +159,7 @@ class Run:
             if Earlier.read(self.paths).foreign({"failed summary": path}):
                 return
             write_file(path, content)
-            self.paths.place.deliver(path)
+            self.paths.place.file(path).deliver()
 
     def check_and_score(self) -> dict[str, Any]:
         """Check the input and the output, score what is not finished yet, and return the summary.
@@ -185,6 +185,8 @@ class Run:
                 return self.up_to_date(done, earlier)
             parts = None
             try:
+                for said in source.warnings():  # of bytes that are not of the encoding
+                    self.reporter.notice(f"warning: {said['message']} ({said['hint']})")
                 self.signals.check()  # loading may take long
                 scorer = self.load()
                 parts = self.begin_parts(plan, scorer, reuse)
@@ -212,12 +214,13 @@ class Run:
         def usual() -> TextColumns | None:
             return self.models.identity().text_columns
 
-        if not files:
-            return open_source(self.paths.input, options, gold_column=gold, usual=usual)
-        assert options.source_column is not None
-        return SeveralSource(
-            files, self.name, options.source_column, options, gold_column=gold, usual=usual
-        )
+        with proposing_prefix(self.models, options):
+            if not files:
+                return open_source(self.paths.input, options, gold_column=gold, usual=usual)
+            assert options.source_column is not None
+            return SeveralSource(
+                files, self.name, options.source_column, options, gold_column=gold, usual=usual
+            )
 
     def describe_kept(self, plan: RunPlan, parts: Parts | None) -> str:
         """Return how much of the input is scored where a run stops."""
@@ -255,7 +258,7 @@ class Run:
         files = {"data": paths.data, "rejects": paths.rejects, **paths.tables}
         for written in document["outputs"]:
             path = files.get(written["role"])
-            if path is None or not paths.place.is_intact(path, written):
+            if path is None or not paths.place.file(path).is_intact(written):
                 return None
         return document
 
@@ -266,12 +269,12 @@ class Run:
         Parts(work_directory(paths.target)).remove()
         if paths.failure is not None and earlier.is_own("failed summary", paths.failure):
             with contextlib.suppress(OSError):
-                paths.place.remove(paths.failure)  # of a run that failed in its last step
-        if self.options.report and paths.report and not paths.place.exists(paths.report):
+                paths.place.file(paths.failure).remove()  # of a run that failed in its last step
+        if self.options.report and paths.report and not paths.place.file(paths.report).exists():
             from batchsent.pages.report import render
 
             write_file(paths.report, render(document))
-            paths.place.deliver(paths.report)
+            paths.place.file(paths.report).deliver()
         self.reporter.notice(f"{printable(paths.output)} is up to date")
         return {**document, "status": "up_to_date", "exit_code": exit_code_of(document["rows"])}
 
@@ -283,7 +286,7 @@ class Run:
         target, options = self.paths.target, self.options
         if target is not None:
             check_work_folder(target)
-            there = self.paths.place.exists(target)
+            there = self.paths.place.file(target).exists()
             if there and not options.overwrite and not earlier.announced_is_there():
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
@@ -362,6 +365,7 @@ class Run:
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
+            scorer.begin_counts()
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,

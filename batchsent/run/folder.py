@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from batchsent.errors import (
@@ -12,10 +11,10 @@ from batchsent.errors import (
     UsageError,
 )
 from batchsent.filenames import is_folder
-from batchsent.files.atomic import write_file
 from batchsent.files.deadline import Deadline
 from batchsent.files.signals import Signals
-from batchsent.formats.dumps import LEFT_OUT, WHOLE_SUMMARY, Found, is_several
+from batchsent.formats.dumps import is_several
+from batchsent.formats.found import LEFT_OUT, Found
 from batchsent.formats.opening import check_read_options
 from batchsent.formats.several import find_files, name_of
 from batchsent.options import build
@@ -27,22 +26,16 @@ from batchsent.run.folder_files import (
     REUSE_COUNTS,
     FolderFiles,
     failed_entry,
-    made_folder,
     run_file,
 )
-from batchsent.run.folder_plan import (
-    SCHEMA,
-    check_apart,
-    check_reuse,
-    check_summary,
-    plan_outputs,
-)
+from batchsent.run.folder_plan import check_apart, check_reuse, plan_outputs
 from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.models import Models, OneModel
 from batchsent.run.options import BatchOptions
+from batchsent.run.output_folder import SCHEMA, check_summary, output_folder, write_summary
 from batchsent.run.paths import RunPaths
 from batchsent.run.plan import check_model
-from batchsent.run.ray_cluster import check_engine
+from batchsent.run.ray_cluster import check_engine, check_shared
 from batchsent.run.ray_models import ClusterModels
 from batchsent.text import printable
 
@@ -70,8 +63,11 @@ def batch_all(
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
     several = len(inputs) != 1 or is_several(inputs[0])
+    into_folder = several or output.endswith("/") or is_folder(output)
     deadline = Deadline.of(settings.stop_after, settings.stop_at)
     check_engine(settings)
+    if settings.source_column is None and into_folder:
+        check_shared(output, settings)
     with (
         saying_how_to_go_on(inputs),
         Signals(deadline) as signals,
@@ -84,7 +80,7 @@ def batch_all(
             models = stack.enter_context(contextlib.closing(ModelOnDevices(settings)))
         if settings.source_column is not None:
             return batch_into_one(inputs, output, settings, models, reporter, signals)
-        if not several and not output.endswith("/") and not is_folder(output):
+        if not into_folder:
             check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
         if settings.summary or settings.rejects or settings.disagreements:
@@ -92,40 +88,40 @@ def batch_all(
                 "--summary, --rejects and --disagreements name one file, not one for each input",
                 hint="leave them out, or score the inputs one by one",
             )
-        folder = Path(output)
-        pairs, found = plan_outputs(inputs, output, settings)
-        check_apart(pairs, settings)
-        check_reuse(settings, folder)
-        check_read_options(settings, [source for source, _ in pairs])
+        folder = output_folder(output, settings.work_folder)
+        folder.check()
+        planned, found = plan_outputs(inputs, output, folder, settings)
+        check_apart(planned, settings)
+        check_reuse(settings, output)
+        check_read_options(settings, [file.source for file in planned])
         # What is wrong with the options or the model is wrong for every file: it ends the command
         # here, once.
-        first, target = pairs[0]
-        check_options(settings, RunPaths.of(first, str(target), settings))
+        check_options(settings, RunPaths.of(planned[0].source, planned[0].output, settings))
         check_model(models, settings)
         if not settings.dry_run and not settings.overwrite:
-            check_summary(folder / WHOLE_SUMMARY)
+            check_summary(folder)
         report_left_out(found, reporter)
-        of_folder = FolderFiles(pairs, folder, settings, reporter)
-        with made_folder(folder):  # in a dry run too: each run looks whether it could write there
+        of_folder = FolderFiles(planned, folder, settings, reporter)
+        with folder.made():  # in a dry run too: each run looks whether it could write there
             try:
                 if isinstance(models, ClusterModels) and not settings.dry_run:
                     from batchsent.run.ray_files import run_on_cluster
 
                     run_on_cluster(of_folder, models, signals)
                 else:
-                    for number in range(len(pairs)):
+                    for number in range(len(planned)):
                         signals.check()
                         run = of_folder.begin(number)
                         if run is not None:
                             of_folder.end(number, run_file(run, models, reporter, signals))
             except TimeUp as time_up:
-                time_up.message += f"; {of_folder.finished()} of {len(pairs)} files are finished"
+                time_up.message += f"; {of_folder.finished()} of {len(planned)} files are finished"
                 raise
             files = of_folder.entries_in_order()
             for unread, error in found.unread:
                 entry = {
                     "input": printable(unread.path),
-                    "output": printable(folder / unread.inside),
+                    "output": printable(folder.output(unread.inside)),
                 }
                 files.append(entry | failed_entry(unread.path, error, reporter))
             document = summary_of(files, found)
@@ -135,7 +131,7 @@ def batch_all(
                     for name in REUSE_COUNTS
                 }
             if not settings.dry_run:
-                write_file(folder / WHOLE_SUMMARY, (json.dumps(document, indent=1) + "\n").encode())
+                write_summary(folder, (json.dumps(document, indent=1) + "\n").encode())
     return document
 
 
@@ -153,7 +149,12 @@ def batch_into_one(
             f"--source-column is for one output file, and {printable(output)} is a folder",
             hint="name a file with -o, or leave out --source-column",
         )
-    files, found = find_files(inputs, prefix=settings.prefix, input_format=settings.input_format)
+    files, found = find_files(
+        inputs,
+        prefix=settings.prefix,
+        input_format=settings.input_format,
+        work_folder=settings.work_folder,
+    )
     check_read_options(settings, [file.path for file in files])
     report_left_out(found, reporter)
     run = Run(name_of(inputs), output, settings, models, reporter, signals, files=files)

@@ -12,6 +12,7 @@ about to write are listed in its work folder (parts.announce), which counts as w
 never belongs to an output, since a run makes no links.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
 from batchsent.run.paths import RunPaths
-from batchsent.run.places import Place
+from batchsent.run.places import FinalFile
 from batchsent.run.plan import RunPlan, with_later_options
 from batchsent.text import printable
 
@@ -32,7 +33,7 @@ NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs of an output left on the disk."""
+    """What earlier runs of an output left, as it was when it was read."""
 
     paths: RunPaths
     document: dict[str, Any] | None  # the summary of the finished run, where it names this output
@@ -41,6 +42,7 @@ class Earlier:
     @classmethod
     def read(cls, paths: RunPaths) -> "Earlier":
         """Read the summary and the work folder."""
+        paths = dataclasses.replace(paths, place=paths.place.seen())
         announced = {} if paths.target is None else Parts(work_directory(paths.target)).announced()
         return cls(paths, _summary_of(paths), announced)
 
@@ -62,16 +64,16 @@ class Earlier:
         return any(self._is_intact(self.paths.data, entry) for entry in written)
 
     def _is_intact(self, path: Path | None, entry: dict[str, Any]) -> bool:
-        return path is not None and self.paths.place.is_intact(path, entry)
+        return path is not None and self.paths.place.file(path).is_intact(entry)
 
     def is_own(self, role: str, path: Path) -> bool:
         """Tell whether the file at `path` belongs to this output."""
-        if not self.paths.place.is_file(path):
+        if not self.paths.place.file(path).is_file():
             return False
         if role == "summary":
             return self.document is not None
         if role == "failed summary":
-            return _is_failed_summary(self.paths.place, path)
+            return _is_failed_summary(self.paths.place.file(path))
         if role == "report":
             return self._is_own_page(path)
         return any(
@@ -84,7 +86,7 @@ class Earlier:
     def _is_own_page(self, path: Path) -> bool:
         runs = [self.announced.get("run"), self.document and self.document["run"].get("id")]
         try:
-            content = self.paths.place.read(path)
+            content = self.paths.place.file(path).read()
         except OSError:
             return False
         return any(f"batchsent run {run}".encode() in content for run in runs if run)
@@ -97,7 +99,7 @@ class Earlier:
         return {
             role: path
             for role, path in files.items()
-            if self.paths.place.exists(path) and not self.is_own(role, path)
+            if self.paths.place.file(path).exists() and not self.is_own(role, path)
         }
 
     def refuse_foreign(self, options: BatchOptions) -> None:
@@ -112,10 +114,11 @@ class Earlier:
         other = "move it"
         if role in NAMED_BY:
             other = f"choose another name with {NAMED_BY[role]} FILE"
+        name = self.paths.place.file(path).name
         raise UsageError(
-            f"{role} {printable(self.paths.place.shown(path))} exists already and is {what}",
+            f"{role} {printable(name)} exists already and is {what}",
             hint=f"{other}, or add --overwrite to replace it",
-            path=self.paths.place.shown(path),
+            path=name,
         )
 
 
@@ -160,9 +163,9 @@ def by_flag(options: dict[str, Any]) -> dict[str, Any]:
 def _summary_of(paths: RunPaths) -> dict[str, Any] | None:
     """Return the summary at its place, where it is one of this output."""
     path = paths.summary
-    if path is None or not paths.place.is_file(path):
+    if path is None or not paths.place.file(path).is_file():
         return None
-    document = _read_summary(paths.place, path)
+    document = _read_summary(paths.place.file(path))
     if document is None:
         return None
     for entry in document["outputs"]:
@@ -189,15 +192,15 @@ def _names(entry: dict[str, Any], path: Path, *, beside: Path | None) -> bool:
     return together and Path(named).name == printable(path.name)
 
 
-def _is_failed_summary(place: Place, path: Path) -> bool:
-    document = _read_summary(place, path)
+def _is_failed_summary(file: FinalFile) -> bool:
+    document = _read_summary(file)
     return document is not None and bool(document["status"] == "failed")
 
 
-def _read_summary(place: Place, path: Path) -> dict[str, Any] | None:
+def _read_summary(file: FinalFile) -> dict[str, Any] | None:
     """Return the summary in a file, None where it is none."""
     try:
-        return summaries.parse(place.read(path), str(path))
+        return summaries.parse(file.read(), file.name)
     except (InputError, OSError):
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 from batchsent.errors import UsageError
 from batchsent.filenames import check_new, exists, is_folder, is_link, is_regular
 from batchsent.files.atomic import temporary_path
-from batchsent.formats.dumps import Dump
+from batchsent.formats.found import Dump
 from batchsent.formats.opening import format_of
 from batchsent.formats.outputs import WORK_ENDING, path_beside, side_table_paths
 from batchsent.model.folder import WRITTEN_FILES
@@ -67,7 +67,7 @@ class RunPaths:
         data = Path(output_path)
         if is_url(output_path):
             store = InStore(output_path, options.work_folder)
-            place, data = store, store.folder / store.name
+            place, data = store, store.path
         target = data
         if "\0" not in output_path:  # such a name cannot be followed; `check` refuses it
             target = Path(os.path.realpath(data))
@@ -192,7 +192,7 @@ class RunPaths:
         known: dict[Any, str] = {path: "input" for path in self.inputs if is_url(path)}
         known |= {name: what for what, path in self._read.items() for name in _identity(path)}
         for what, path in self.written.items():
-            names = [*_identity(path), self.place.shown(path)]
+            names = [*_identity(path), self.place.file(path).name]
             for name in names:
                 if name in known:
                     raise UsageError(

@@ -16,6 +16,7 @@ from typing import Any
 from batchsent.errors import DeviceError, UsageError
 from batchsent.run.options import BatchOptions
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 # Ray of this machine: the chunks in flight are there, 10 MB each.
 OBJECT_STORE_BYTES = 512 << 20
@@ -73,6 +74,19 @@ def check_engine(options: BatchOptions) -> None:
     if find_spec("ray") is None:
         raise UsageError(
             "--engine ray requires the package ray", hint='pip install "batchsent[ray]"'
+        )
+
+
+def check_shared(folder: str, options: BatchOptions) -> None:
+    """Refuse an output folder that nodes cannot share: each keeps its work there.
+
+    Raises UsageError.
+    """
+    if options.engine is not None and is_url(folder):
+        raise UsageError(
+            f"--engine ray scores several files into a folder that all nodes share, and "
+            f"{printable(folder)} is in a store",
+            hint="name a shared folder with -o and copy it to the store, or leave out --engine ray",
         )
 
 

@@ -107,7 +107,7 @@ def dry_run_document(plan: RunPlan, paths: RunPaths, *, up_to_date: bool) -> dic
         "rows": rows,
         "bad_rows": bad_rows,
         "output": paths.output,
-        "summary": None if paths.summary is None else paths.place.shown(paths.summary),
+        "summary": None if paths.summary is None else paths.place.file(paths.summary).name,
         "reuse": reuse,
         "new_columns": list(plan.added.names),
         "model": {

@@ -76,12 +76,12 @@ class RunFiles:
         outputs = [described(paths.output, self._data, "data", rows)]
         if self._rejects is not None and self._rejects.rows:
             rejected = self._rejects
-            shown = paths.place.shown(rejected.file.final)
+            shown = paths.place.file(rejected.file.final).name
             outputs.append(described(shown, rejected.file, "rejects", rejected.rows))
         for table in self._plan.side_tables.write(like_held_out=like_held_out):
             self._stack.callback(table.file.close)
             self._tables.append(table)
-            shown = paths.place.shown(table.file.final)
+            shown = paths.place.file(table.file.final).name
             entry = described(shown, table.file, table.role, table.rows)
             outputs.append(entry | table.facts)
         return outputs
@@ -97,23 +97,23 @@ class RunFiles:
             parts.announce(document["outputs"], document["run"]["id"])
             self._remove_stale(earlier)
             self._data.commit()
-            entries["data"].update(place.deliver(self._data.final))
+            entries["data"].update(place.file(self._data.final).deliver())
         if self._rejects is not None:
             self._rejects.commit()
             if "rejects" in entries:
-                entries["rejects"].update(place.deliver(self._rejects.file.final))
+                entries["rejects"].update(place.file(self._rejects.file.final).deliver())
         for table in self._tables:
             table.file.commit()
-            entries[table.role].update(place.deliver(table.file.final))
+            entries[table.role].update(place.file(table.file.final).deliver())
         if self._options.writes_page and paths.report is not None:
             from batchsent.pages.report import render
 
             examples = self._plan.side_tables.examples()
             write_file(paths.report, render(document, examples=examples))
-            place.deliver(paths.report)
+            place.file(paths.report).deliver()
         if paths.summary is not None:
             write_file(paths.summary, summaries.dumps(document))
-            place.deliver(paths.summary)
+            place.file(paths.summary).deliver()
         if parts is not None:
             parts.remove()
 
@@ -128,4 +128,4 @@ class RunFiles:
         }
         for role, path in described_before.items():
             if path is not None and (role in written or earlier.is_own(role, path)):
-                paths.place.remove(path)
+                paths.place.file(path).remove()

@@ -9,7 +9,8 @@ from typing import Any
 from batchsent.chunk import is_blank
 from batchsent.errors import UsageError
 from batchsent.formats import open_source
-from batchsent.formats.dumps import Dump, find_dumps
+from batchsent.formats.dumps import find_dumps
+from batchsent.formats.found import Dump
 from batchsent.reporting import Reporter
 from batchsent.text import printable
 from batchsent.training.deduplicate import plain

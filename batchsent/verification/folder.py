@@ -2,7 +2,6 @@
 
 import collections
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +10,12 @@ from typing import Any
 from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.filenames import exists
-from batchsent.formats.dumps import SUMMARY_ENDING, WHOLE_SUMMARY, find_dumps, output_name
+from batchsent.formats.dumps import find_dumps, output_name, tree_of
+from batchsent.formats.found import SUMMARY_ENDING, WHOLE_SUMMARY
+from batchsent.formats.trees import Tree, files_in
 from batchsent.reporting import Reporter
 from batchsent.text import printable
+from batchsent.urls import is_url
 
 SCHEMA = "batchsent.verifications/1"
 ROWS = ("read", "scored", "blank", "rejected", "nonfinite", "written")
@@ -36,12 +38,12 @@ def verify_folder(
     `files`. Raises GateFailed, with the verdict as its attribute `document`, after all files have
     been looked at; UsageError where there is nothing to look at.
     """
-    folder = Path(output)
-    run = options_of_run(folder)
+    tree = tree_of(output)
+    run = options_of_run(tree)
     output_format = output_format or run.get("output_format")
     found = find_dumps(
         [source],
-        folder,
+        output,
         prefix=prefix or run.get("prefix") or "",
         input_format=input_format or run.get("input_format"),
     )
@@ -53,15 +55,16 @@ def verify_folder(
         reporter.run_started("", printable(dump.path), number, len(found.dumps))
         inside = dump.inside.with_name(output_name(dump.inside.name, output_format))
         targets.add(inside)
-        if exists(folder / inside):
-            files.append(verdict_on(dump.path, str(folder / inside), prove))
+        if tree.exists(inside):
+            files.append(verdict_on(dump.path, tree.path(inside), prove))
         else:
-            missing = "has no output" if exists(dump.path) else "is not there, nor is its output"
+            there = is_url(dump.path) or exists(dump.path)
+            missing = "has no output" if there else "is not there, nor is its output"
             files.append(
-                not_proven(dump.path, folder / inside, f"{printable(dump.path)} {missing}")
+                not_proven(dump.path, tree.path(inside), f"{printable(dump.path)} {missing}")
             )
     for dump, error in found.unread:
-        files.append(not_proven(dump.path, folder / dump.inside, error.message))
+        files.append(not_proven(dump.path, tree.path(dump.inside), error.message))
     bad = [file for file in files if file["status"] != "same"]
     for file in bad:
         reporter.warning(file["verdict"])
@@ -80,10 +83,10 @@ def verify_folder(
             f"{rows['written']:,} rows, each once, in order; --json has what was checked of each "
             "file",
         ],
-        "unchecked": list(not_looked_at(folder, targets, files)),
+        "unchecked": list(not_looked_at(tree, targets, files)),
     }
     if not bad:
-        problem = whole_summary_problem(folder, rows, len(files))
+        problem = whole_summary_problem(tree, rows, len(files))
         if problem is None:
             return document
         bad = [{"verdict": problem}]
@@ -105,11 +108,11 @@ def verdict_on(
     except GateFailed as failed:
         return failed.document
     except (InputError, UsageError) as error:
-        return not_proven(source, Path(output), error.message, error)
+        return not_proven(source, output, error.message, error)
 
 
 def not_proven(
-    source: str, output: Path, message: str, error: BatchsentError | None = None
+    source: str, output: str, message: str, error: BatchsentError | None = None
 ) -> dict[str, Any]:
     """Return the verdict on a file that could not be compared with another."""
     return {
@@ -122,32 +125,43 @@ def not_proven(
     }
 
 
-def options_of_run(folder: Path) -> dict[str, Any]:
+def options_of_run(tree: Tree) -> dict[str, Any]:
     """Return the options in the first summary of a run that there is in a folder; or none."""
-    for _, document in summaries_in(folder):
-        options = document["run"].get("options")
+    for output in outputs_in(tree):
+        document = summary_of(tree, output)
+        options = document["run"].get("options") if document else None
         if isinstance(options, dict):
             return options
     return {}
 
 
-def summaries_in(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the place of each output with a summary below a folder, and the summary."""
-    for above, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if name.endswith(SUMMARY_ENDING) and name != WHOLE_SUMMARY:
-                path = Path(above) / name
-                with suppress(InputError):
-                    document = summaries.read(path)
-                    yield path.with_name(name.removesuffix(SUMMARY_ENDING)), document
+def outputs_in(tree: Tree) -> Iterator[Path]:
+    """Yield what is in the place of each output with a summary, by the names of the summaries."""
+    for path in files_in(tree):
+        if path.name.endswith(SUMMARY_ENDING) and path.name != WHOLE_SUMMARY:
+            yield path.with_name(path.name.removesuffix(SUMMARY_ENDING))
 
 
-def not_looked_at(folder: Path, targets: set[Path], files: list[dict[str, Any]]) -> Iterator[str]:
+def summary_of(tree: Tree, output: Path) -> dict[str, Any] | None:
+    """Return the summary beside an output; None where it is damaged."""
+    content = tree.read(output.with_name(output.name + SUMMARY_ENDING))
+    with suppress(InputError):
+        return None if content is None else summaries.parse(content, output.name)
+    return None
+
+
+def not_looked_at(tree: Tree, targets: set[Path], files: list[dict[str, Any]]) -> Iterator[str]:
     """Say what no file of the input has to do with, and what could not be checked of the files."""
-    others = [path for path, _ in summaries_in(folder) if path.relative_to(folder) not in targets]
+    others = [
+        output
+        for output in outputs_in(tree)
+        if output not in targets and summary_of(tree, output) is not None
+    ]
     if others:
-        yield f"{len(others):,} outputs that are of no file of the input: {printable(others[0])}"
+        yield (
+            f"{len(others):,} outputs that are of no file of the input: "
+            f"{printable(tree.path(others[0]))}"
+        )
     said: collections.Counter[str] = collections.Counter()
     for file in files:
         said.update(file.get("unchecked", ()))
@@ -155,21 +169,21 @@ def not_looked_at(folder: Path, targets: set[Path], files: list[dict[str, Any]])
         yield text if count == 1 else f"{text} ({count:,} files)"
 
 
-def whole_summary_problem(folder: Path, rows: dict[str, int], files: int) -> str | None:
+def whole_summary_problem(tree: Tree, rows: dict[str, int], files: int) -> str | None:
     """Return how the rows in the summary of the whole differ from those that were found.
 
     None where they do not, or where it is about other files, or not there.
     """
-    path = folder / WHOLE_SUMMARY
+    path, inside = printable(tree.path(Path(WHOLE_SUMMARY))), Path(WHOLE_SUMMARY)
+    if not tree.exists(inside):
+        return None
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(tree.read(inside) or b"")
         if len(document["files"]) != files:
             return None
         claimed = {name: document["rows"][name] for name in ROWS}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{printable(path)} is damaged"
+    except (ValueError, KeyError, TypeError):
+        return f"{path} is damaged"
     if claimed == rows:
         return None
-    return f"{printable(path)} claims the rows {claimed}, and there are {rows}"
+    return f"{path} claims the rows {claimed}, and there are {rows}"

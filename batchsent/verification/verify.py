@@ -19,15 +19,15 @@ from batchsent.chunk import Chunk
 from batchsent.errors import BatchsentError, GateFailed, UsageError
 from batchsent.evaluation.sentences import CLEAR
 from batchsent.evaluation.tally import Tally
-from batchsent.filenames import exists, is_folder, is_regular
+from batchsent.filenames import exists, is_regular
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import FORMATS, ReadOptions, Source, open_source, receipt
-from batchsent.formats.dumps import Dump, is_several
+from batchsent.formats.dumps import is_several, is_tree
+from batchsent.formats.found import Dump
 from batchsent.formats.opening import check_read_options
 from batchsent.formats.outputs import OutputOptions, added_schema, path_beside, side_table_paths
 from batchsent.formats.run_summary import RunSummary
 from batchsent.formats.several import SeveralSource, find_files, name_of, path_shown
-from batchsent.formats.store_outputs import fetch_output
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
@@ -43,6 +43,7 @@ from batchsent.verification.claims import (
 )
 from batchsent.verification.comparing import Output, open_output
 from batchsent.verification.differences import Difference
+from batchsent.verification.fetched import fetch_output
 from batchsent.verification.folder import verify_folder
 from batchsent.verification.rejected import RejectsFile
 from batchsent.verification.reused import ReusedRows
@@ -142,7 +143,7 @@ def verify(
     reporter = reporter or Reporter()
     sources = [fspath(one) for one in ([input] if isinstance(input, str | Path) else input)]
     target = fspath(output)
-    if not is_folder(target):
+    if not is_tree(target):
         check_read_options(settings, sources)
         if is_url(target):
             return verify_object(sources, target, settings, reporter)
@@ -155,10 +156,11 @@ def verify(
     source = sources[0]
     if settings.summary or settings.rejects:
         raise UsageError("--summary and --rejects name one file", hint="leave them out")
+    prove = verify_object if is_url(target) else verify_file
     return verify_folder(
         source,
         target,
-        lambda one, its_output: verify_file([one], its_output, settings, reporter),
+        lambda one, its_output: prove([one], its_output, settings, reporter),
         reporter,
         input_format=settings.input_format,
         output_format=settings.output_format,
@@ -501,7 +503,17 @@ class Verification:
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
         if self.files:
-            same_files(document["input"], facts["files"], [file.path for file in self.files])
+            unknown = same_files(
+                document["input"],
+                facts["files"],
+                [file.path for file in self.files],
+                whole=self.options.limit is None,
+            )
+            if unknown:
+                self.unchecked.append(
+                    f"the hashes of {unknown:,} inputs: they are in a store, and were read by "
+                    "ranges or in part"
+                )
             return
         claimed, found = document["input"], facts["sha256"]
         local = self.input != "-" and not is_url(self.input) and is_regular(self.input)
