@@ -365,6 +365,7 @@ class Run:
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
+            scorer.begin_counts()
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,

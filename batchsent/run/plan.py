@@ -202,6 +202,7 @@ def fingerprint(
     fast = {}
     if identity.cascade is not None:
         found = identity.cascade.identity
+        options["cascade_below"] = identity.cascade.below  # also where it was not named
         fast = {
             "weights of the fast model": found.weights_sha256,
             "tokenizer of the fast model": found.tokenizer_sha256,
