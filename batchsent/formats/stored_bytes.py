@@ -10,6 +10,7 @@ from typing import Any
 
 from batchsent.errors import InputError, reason
 from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
 
 
 class StoredBytes(io.RawIOBase):
@@ -83,5 +84,11 @@ def open_file(path: str, name: str) -> FileBytes:
     except ValueError as error:
         raise InputError(f"{name}: no file can have this name") from error
     except OSError as error:
+        if error.errno == errno.ENOENT and os.path.islink(path):
+            missing = printable(os.path.realpath(path))
+            raise InputError(
+                f"{name}: it is a link to {missing}, which is not there",
+                hint="remove the link, or put the file there",
+            ) from error
         hint = "check the spelling" if error.errno == errno.ENOENT else None
         raise InputError(f"{name}: {reason(error)}", hint=hint) from error
