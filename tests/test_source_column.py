@@ -309,6 +309,6 @@ def test_a_link_to_a_missing_file_is_refused_before_anything_is_kept(dumps):
     ):
         score([dumps], "all.csv", models=models)
     assert models.opened == 0
-    assert os.listdir() == ["dumps"]
+    assert list(Path().iterdir()) == [Path("dumps")]
     (dumps / "lost.csv").unlink()
     assert score([dumps], "all.csv")["status"] == "complete"

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, reason
@@ -84,7 +85,7 @@ def open_file(path: str, name: str) -> FileBytes:
     except ValueError as error:
         raise InputError(f"{name}: no file can have this name") from error
     except OSError as error:
-        if error.errno == errno.ENOENT and os.path.islink(path):
+        if error.errno == errno.ENOENT and Path(path).is_symlink():
             missing = printable(os.path.realpath(path))
             raise InputError(
                 f"{name}: it is a link to {missing}, which is not there",
