@@ -21,9 +21,8 @@ from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.tally import Tally
 from batchsent.pages.report import render
 from batchsent.terminal import summaries
-from batchsent.text import elapsed
+from batchsent.text import elapsed, printable
 from batchsent.versions import SCORING, versions
-from batchsent.text import printable
 from tests.scored_rows import FOUR, TWO, Rows, small
 from tests.summaries import HOSTILE, document
 
