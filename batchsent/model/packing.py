@@ -104,15 +104,17 @@ def cut(
         head = content_tokens
     elif long_text == "head-tail":
         head = int(content_tokens * HEAD_SHARE)
-    # Texts of 6 and 2 ids, of which 4 are kept, 1 of the head and 3 of the tail:
-    #     place      0 1 2 3 4 5   0 1
-    #     from_end   5 4 3 2 1 0   1 0
-    #     head       x                     place < 1
-    #     tail             x x x   x x     from_end < 3: a text that fits is always whole
-    first_places = np.cumsum(counts) - counts
-    place = np.arange(len(ids)) - np.repeat(first_places, counts)
-    from_end = np.repeat(counts, counts) - 1 - place
-    return ids[(place < head) | (from_end < content_tokens - head)]
+    # Texts of 2, 6 and 1 ids, of which 4 are kept, 1 of the head and 3 of the tail:
+    #     ids       a b  c d e f g h  i
+    #     long           1                  number of the text that is cut
+    #     ends           8                  ids up to its end
+    #     kept      a b  c     f g h  i     so ids 3:5 are lost, and 0:3 and 5:9 are kept
+    long = np.flatnonzero(counts > content_tokens)
+    ends = np.cumsum(counts)[long]
+    lost_from = (ends - counts[long] + head).tolist()
+    lost_until = (ends - (content_tokens - head)).tolist()
+    kept = zip([0, *lost_until], [*lost_from, len(ids)], strict=True)
+    return np.concatenate([ids[first:until] for first, until in kept])
 
 
 def add_special_tokens(
