@@ -32,8 +32,9 @@ class Tokens:
 
     def take(self, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the ids of these pieces in one array, in the order of `pieces`."""
+        begins, ends = self.offsets[pieces].tolist(), self.offsets[pieces + 1].tolist()
         return np.concatenate(
-            [self.ids[self.offsets[piece] : self.offsets[piece + 1]] for piece in pieces]
+            [self.ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
         )
 
 

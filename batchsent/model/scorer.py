@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
+from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores
 from batchsent.model.ahead import Ahead
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
@@ -24,6 +24,7 @@ from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
+from batchsent.row_texts import Texts, distinct_texts
 
 # How many texts of an int8 run are scored in float32 too, to measure how far the two agree: at most
 # 50, and one in 150 of the first chunk. Both ways take three times what int8 takes, so 2 % of it.
@@ -140,20 +141,16 @@ class ModelScorer(LocalScorer):
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Find the distinct texts of a chunk, tokenize them, plan the batches of those not known.
 
         Known texts are tokenized for their counts.
         """
-        numbers: dict[str, int] = {}
-        text_of = np.full(len(texts), -1, dtype=np.int64)
-        for row, text in enumerate(texts):
-            if text is not None and not is_blank(text):
-                text_of[row] = numbers.setdefault(text, len(numbers))
-        tokens = self.text_encoder.encode(list(numbers))
+        text_of, without_copies = distinct_texts(texts)
+        tokens = self.text_encoder.encode(without_copies)
         to_run = np.arange(len(tokens.lengths))
         if known is not None:
-            is_known = np.zeros(len(numbers), dtype=bool)
+            is_known = np.zeros(len(without_copies), dtype=bool)
             is_known[text_of[known & (text_of >= 0)]] = True
             to_run = np.flatnonzero(~is_known[tokens.text_of])
         planned = plan_batches(tokens.lengths[to_run], self.batch_tokens, self.encoder.shape)
@@ -186,7 +183,7 @@ class ModelScorer(LocalScorer):
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,

@@ -7,6 +7,7 @@ another part than the first may be read.
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ class TextEncoder(Protocol):
     long_text: str  # one of LONG_TEXT
     special_tokens: SpecialTokens  # those around each text
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
 
 
@@ -110,7 +111,7 @@ class FastEncoder:
             self.cache = WordCache(self.backend, lowercase=bool(normalizer.get("lowercase")))
             self.path = "word cache"
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
         can_cut = self.truncation is not None and self.long_text == "head"
         if isinstance(self.truncation, BertTruncation):
@@ -121,7 +122,7 @@ class FastEncoder:
             *self._contents(texts), self.special_tokens, self.content_tokens, self.long_text
         )
 
-    def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _contents(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids in one array, and how many each text has."""
         if self.cache is not None:
             return self.cache.encode([as_utf8(text) for text in texts])
@@ -130,7 +131,7 @@ class FastEncoder:
         rows = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         return join(rows)
 
-    def _encode_with_long(self, texts: list[str]) -> Tokens:
+    def _encode_with_long(self, texts: Sequence[str]) -> Tokens:
         ids, counts = self._contents([text if len(text) <= LONG_CHARS else "" for text in texts])
         rows = np.split(ids, np.cumsum(counts)[:-1])
         for row, text in enumerate(texts):
@@ -191,7 +192,7 @@ class SlowEncoder:
         self.special_tokens = find_slow_special_tokens(tokenizer)
         self.content_tokens = max_length - sum(map(len, self.special_tokens))
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
         rows = []
         for text in texts:

@@ -28,7 +28,7 @@ class WordPiece:
         self._unknown = [vocabulary.get(model["unk_token"])]
 
     def ids(self, word: bytes) -> list[int]:
-        """Return the ids of a word, in lower case where the tokenizer is; `isalnum` holds for it."""
+        """Return the ids of a word that `isalnum`, in lower case where the tokenizer is."""
         size = len(word)
         if size > self._most_chars:
             return self._unknown

@@ -11,7 +11,7 @@ from batchsent.model.tokens import FastEncoder
 from batchsent.reporting import Reporter
 
 # Four took 84 microseconds of processor time a review together, so 21 each; at 20,000 reviews a
-# second there are 50.
+# second, as a large GPU is predicted to take, there are 50.
 MOST_PROCESSES = 4
 # Of two cores the processes took as much as they gave: 10,786 reviews a second against 10,859.
 LEAST_CORES = 4
