@@ -25,7 +25,7 @@ def is_blank(text: str | None) -> bool:
     if text is None:
         return True
     # Nearly every text answers here: its first character is visible.
-    if text[:1].isalnum():
+    if text and not text[0].isspace() and ord(text[0]) not in INVISIBLE:
         return False
     return not text or text.isspace() or not text.translate(INVISIBLE).strip()
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Texts = Sequence[str | None]
-# Whether a first byte is an ASCII letter or digit: such a text is not blank.
-VISIBLE = np.array([chr(byte).isalnum() and byte < 128 for byte in range(256)])
+# Whether a first byte is ASCII and no white space: such a text is not blank.
+VISIBLE = np.array([byte < 128 and not chr(byte).isspace() for byte in range(256)])
 
 
 class ArrowTexts(Sequence[str | None]):

@@ -24,6 +24,8 @@ class Tokens:
     # (texts,) tokens of a text that are in its pieces, each once, and the special tokens of one
     n_tokens: NDArray[np.int32]
     text_of: NDArray[np.int64]  # (pieces,) number of the text, rising
+    # (texts,) pieces that continue a word or stand for an unknown one, where the tokenizer tells
+    odd_pieces: NDArray[np.int32] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -53,12 +55,14 @@ def join_tokens(parts: list[Tokens]) -> Tokens:
     texts_before = np.cumsum([0, *(len(part.n_tokens) for part in parts)])
     ends = [part.offsets[1:] + first for part, first in zip(parts, ids_before, strict=False)]
     text_of = [part.text_of + first for part, first in zip(parts, texts_before, strict=False)]
+    odd = [part.odd_pieces for part in parts if part.odd_pieces is not None]
     return Tokens(
         ids=np.concatenate([part.ids for part in parts]),
         offsets=np.concatenate([np.zeros(1, np.int64), *ends]),
         truncated_tokens=np.concatenate([part.truncated_tokens for part in parts]),
         n_tokens=np.concatenate([part.n_tokens for part in parts]),
         text_of=np.concatenate(text_of),
+        odd_pieces=np.concatenate(odd) if odd else None,
     )
 
 

@@ -18,7 +18,6 @@ from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import HALF, choose_device, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
-from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
@@ -40,7 +39,6 @@ class _Distinct:
     text_of: NDArray[np.int64]  # (rows,) number of the row's text; -1 for blank rows
     tokens: Tokens  # of the distinct texts
     batches: list[NDArray[np.int64]]  # numbers of pieces: of texts, or of windows of long ones
-    odd_pieces: NDArray[np.int32] | None  # (texts,)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,6 @@ class ModelScorer(LocalScorer):
         self.tokenizer = model.tokenizer
         # processes that tokenize beside this one; None: as the device and the rows ask for
         self.tokenizer_processes: int | None = None
-        self.odd_pieces = odd_pieces(model.tokenizer)
         self.batch_tokens = encoder.pack_tokens or batch_tokens or default_budget(model)
         self.labels = self.identity.labels
         self.runner = BatchRunner(self.device)
@@ -155,8 +152,7 @@ class ModelScorer(LocalScorer):
             to_run = np.flatnonzero(~is_known[tokens.text_of])
         planned = plan_batches(tokens.lengths[to_run], self.batch_tokens, self.encoder.shape)
         batches = [to_run[batch] for batch in planned]
-        odd = None if self.odd_pieces is None else count_odd(tokens, self.odd_pieces)
-        return Prepared(len(texts), _Distinct(text_of, tokens, batches, odd))
+        return Prepared(len(texts), _Distinct(text_of, tokens, batches))
 
     def score(
         self,
@@ -363,21 +359,21 @@ class ModelScorer(LocalScorer):
         """Give every row the result of its text."""
         rows = len(distinct.text_of)
         has_text = distinct.text_of >= 0
-        text = distinct.text_of[has_text]
+        text, odd = distinct.text_of[has_text], distinct.tokens.odd_pieces
         scores = Scores(
             probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
             n_tokens=np.zeros(rows, dtype=np.int32),
             truncated_tokens=np.zeros(rows, dtype=np.int32),
             status=np.full(rows, BLANK, dtype=np.uint8),
             distinct=len(results.status),
-            odd_pieces=None if distinct.odd_pieces is None else np.zeros(rows, dtype=np.int32),
+            odd_pieces=None if odd is None else np.zeros(rows, dtype=np.int32),
         )
         scores.probabilities[has_text] = results.probabilities[text]
         scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
         scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
         scores.status[has_text] = results.status[text]
-        if scores.odd_pieces is not None and distinct.odd_pieces is not None:
-            scores.odd_pieces[has_text] = distinct.odd_pieces[text]
+        if scores.odd_pieces is not None and odd is not None:
+            scores.odd_pieces[has_text] = odd[text]
         return scores
 
     def _compare(self, tokens: Tokens, reference: Encoder) -> None:
