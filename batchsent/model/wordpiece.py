@@ -9,26 +9,30 @@ import json
 from typing import Any
 
 
+def is_plain(word: str) -> bool:
+    """Tell whether a word consists of ASCII letters and digits."""
+    return word.isascii() and word.isalnum()
+
+
 class WordPiece:
     """The vocabulary of a BERT tokenizer, for words of ASCII letters and digits."""
 
     def __init__(self, backend: Any) -> None:
         """`backend` is a tokenizers.Tokenizer for which `long_text.is_bert` holds."""
         model = json.loads(backend.to_str())["model"]
-        prefix, vocabulary = model["continuing_subword_prefix"], model["vocab"]
-        plain = {piece: number for piece, number in vocabulary.items() if piece.isascii()}
-        self._first = {piece.encode(): number for piece, number in plain.items()}
+        prefix = model["continuing_subword_prefix"]
+        self._first: dict[str, int] = model["vocab"]
         self._next = {
-            piece[len(prefix) :].encode(): number
-            for piece, number in plain.items()
+            piece[len(prefix) :]: number
+            for piece, number in self._first.items()
             if piece.startswith(prefix)
         }
         self._longest = max(map(len, self._first), default=0)
         self._most_chars = int(model["max_input_chars_per_word"])
-        self._unknown = [vocabulary.get(model["unk_token"])]
+        self._unknown = [self._first.get(model["unk_token"])]
 
-    def ids(self, word: bytes) -> list[int]:
-        """Return the ids of a word that `isalnum`, in lower case where the tokenizer is."""
+    def ids(self, word: str) -> list[int]:
+        """Return the ids of a plain word, in lower case where the tokenizer is."""
         size = len(word)
         if size > self._most_chars:
             return self._unknown
