@@ -146,6 +146,39 @@ def test_the_output_passes_verify_and_can_be_reused(three, models, dump, tmp_pat
         batch(dump, first, model=second, device="cpu", **other)
 
 
+def test_reused_rows_have_the_tokens_of_the_model_that_decided_them(models, dump, tmp_path):
+    """An output without --details does not say which did, and is refused where they are needed."""
+    fast, second = models
+    options = {"cascade": fast, "cascade_below": BELOW, "max_length": 8}
+    grown, texts = tmp_path / "grown.csv", [*reviews(60), *reviews(80)[60:]]
+    pd.DataFrame({"n": range(80), "text": texts}).to_csv(grown, index=False)
+    plain, wanted = scored(grown, tmp_path / "plain.csv", second, **options)
+    assert 5 < wanted.truncated.sum() < 75
+    for earlier in (tmp_path / "earlier.csv", tmp_path / "earlier.parquet"):
+        batch(dump, earlier, model=second, device="cpu", details=True, **options)
+        again, found = scored(grown, tmp_path / "again.csv", second, reuse=earlier, **options)
+        assert again["run"]["reuse"]["new_rows"] > 10
+        pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+        assert again["text"] == plain["text"]
+    bare = tmp_path / "bare.csv"
+    batch(dump, bare, model=second, device="cpu", **options)
+    with pytest.raises(UsageError, match="how many tokens were read"):
+        scored(grown, tmp_path / "other.csv", second, reuse=bare, **options)
+
+
+def test_the_default_threshold_spelled_out_is_no_other_option(models, dump, tmp_path):
+    """A run is up to date, and its output reused, with and without --cascade-below 0.9."""
+    fast, second = models
+    output = tmp_path / "out.csv"
+    options = {"model": second, "cascade": fast, "device": "cpu"}
+    batch(dump, output, **options)
+    assert batch(dump, output, cascade_below=0.9, **options)["status"] == "up_to_date"
+    again = batch(dump, tmp_path / "b.csv", cascade_below=0.9, reuse=output, **options)
+    assert again["run"]["reuse"]["new_rows"] == 0
+    with pytest.raises(UsageError, match=r"--cascade-below was 0\.9, now 0\.8"):
+        batch(dump, output, cascade_below=0.8, **options)
+
+
 def test_sentences_and_frames_go_through_both_models(three, models, dump):
     """A frame gets the scores of the file; each sentence is judged as a text of its own."""
     fast, second = models

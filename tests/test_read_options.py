@@ -1,6 +1,7 @@
 """Options that CSV is read by: refused where no input is CSV, offered only where they exist."""
 
 import io
+import shlex
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from batchsent.formats import ReadOptions, open_source
 from batchsent.reporting import Reporter
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels
+from tests.listener import Listener
 
 ROWS = [{"text": "a good film", "stars": "5"}, {"text": "a bad film", "stars": "1"}]
 CSV_ONLY = [
@@ -117,7 +119,7 @@ def test_json_lines_of_stdin_refuse_them_too(tmp_path, monkeypatch):
         ("bad.jsonl", '{"text": "a", "label": "x"}\nno object\n', "correct the line"),
         ("bad.csv", "text,label\na,x\nb,y,z\n", "correct the line"),
         ("bad.csv", '#\ntext,label\n"a",x\n', "name it with --text-column"),
-        ("bad.csv", "text;label\na;x\n", "there is one column only; did you mean --delimiter ';'?"),
+        ("bad.csv", "text;label\na;x\n", "add --delimiter ';'"),
     ],
 )
 def test_finetune_offers_only_the_options_that_it_has(tmp_path, name, content, hint):
@@ -207,3 +209,83 @@ class Told(Reporter):
     def warning(self, text, **_):
         """Keep it."""
         self.warnings.append(text)
+
+
+SPREADSHEET = 'Käufer;Bewertung;label\r\nMüller;"Ein schöner Film, wirklich";5\r\n' * 3
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "hint"),
+    [
+        (
+            SPREADSHEET.encode("cp1252"),
+            {},
+            "the longest values are in Bewertung: add --delimiter ';' --encoding cp1252 "
+            "--text-column 'Bewertung' --prefix pred_",
+        ),
+        (
+            SPREADSHEET.encode("cp1252"),
+            {"delimiter": ";", "text_column": "Käufer"},
+            "add --encoding cp1252 --prefix pred_",
+        ),
+        (SPREADSHEET.encode("cp1252"), {"delimiter": ";", "encoding": "cp1252"}, None),
+        (b"Text\tid\nnice\t1\nbad\t2\n", {}, "add --delimiter '\\t'"),
+        (
+            b"Text\tid\nnice\t1\nbad\n",
+            {"text_column": "text", "bad_rows": "reject"},
+            "--delimiter '\\t' --text-column 'T",
+        ),
+        (
+            b"id;a;b\n1;nice;bad\n",
+            {},
+            "the columns are id, a, b: add --delimiter ';' --text-column",
+        ),
+        (b"id;review_text\n1;a b\n", {}, "add --delimiter ';' --text-column 'review_text'"),
+        (b"id,said\n1,nice film\n", {}, "the longest values are in said: add --text-column 'said'"),
+    ],
+)
+def test_one_message_says_all_that_a_spreadsheet_needs(tmp_path, data, options, hint):
+    """Delimiter, encoding, text column and, for a column that is there already, the prefix."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        batch(path, tmp_path / "out.csv", models=HashModels(), **options)
+    if hint is None:
+        hint = "the longest values are in Bewertung: add --text-column 'Bewertung' --prefix pred_"
+    assert hint in caught.value.hint
+    typed = dict(zip(*[iter(shlex.split(caught.value.hint.partition("add ")[2]))] * 2, strict=True))
+    if "NAME" in typed.values():
+        return
+    named = {flag.strip("-").replace("-", "_"): value for flag, value in typed.items()}
+    assert batch(path, tmp_path / "out.csv", models=HashModels(), **(options | named))["outputs"]
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_wrong_encoding_is_said_before_anything_is_scored(tmp_path, monkeypatch, piped):
+    """With the option to type; what has been scored meanwhile could not be taken back."""
+    path, reporter = tmp_path / "in.csv", WithStages()
+    path.write_bytes("text,label\nschön,1\nübel,2\nplain,3\n".encode("cp1252"))
+    with path.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        options = {"models": HashModels(), "reporter": reporter, "prefix": "model_"}
+        batch("-" if piped else path, tmp_path / "out.csv", **options)
+    (before,) = reporter.said[: reporter.said.index("loading the model")]
+    assert before.startswith("warning: 2 text(s) hold bytes that are not valid utf-8")
+    assert "add --encoding cp1252" in before
+
+
+def test_utf_8_that_is_read_as_something_else_is_said_too(tmp_path):
+    """Every character of it would be read as two others."""
+    (tmp_path / "in.csv").write_text("text\nschön\n", encoding="utf-8")
+    done = batch(tmp_path / "in.csv", tmp_path / "o.csv", models=HashModels(), encoding="latin-1")
+    (warning,) = [found for found in done["warnings"] if found["code"] == "is_utf8"]
+    assert warning["hint"] == "leave out --encoding"
+
+
+class WithStages(Listener):
+    """A listener that keeps what the run is at, but for the checks."""
+
+    def stage(self, text):
+        """Keep it."""
+        if not text.startswith("checking"):
+            self.said.append(text)

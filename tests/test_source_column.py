@@ -184,7 +184,7 @@ def test_types_that_are_not_alike_are_refused(dumps):
 REFUSED = [
     (["dumps"], "scored/", {}, "scored/ is a folder"),
     (["dumps", "-"], "all.csv", {}, "- is none"),
-    (["https://host/a.csv"], "all.csv", {}, "https://host/a.csv is none"),
+    (["dumps", "https://host/a.csv"], "all.csv", {}, "or for URLs, and not for both"),
     (["dumps/day=1"], "all.csv", {}, "no file to score in dumps/day=1"),
     (["dumps/a.csv", "dumps/a.csv"], "all.csv", {}, "would both be called a.csv"),
     (["dumps"], "all.csv", {"source_column": "id"}, "a.csv has a column called id already"),

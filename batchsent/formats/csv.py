@@ -11,8 +11,9 @@ from batchsent.chunk import Chunk, Reject
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.csv_bad_rows import RowChecks
 from batchsent.formats.csv_fields import FieldDecoder
+from batchsent.formats.csv_proposal import propose
 from batchsent.formats.csv_rows import CsvRows
-from batchsent.formats.dialects import find_dialect, find_encoding
+from batchsent.formats.dialects import find_dialect, find_encoding, is_utf8_read_as
 from batchsent.formats.opening import HEAD_BYTES
 from batchsent.formats.reading import (
     MAX_COLUMNS,
@@ -55,7 +56,9 @@ class CsvSource(SameColumns):
     ) -> None:
         self._stream, self._options, self._tabs = stream, options, tabs
         self.name, self.version = stream.name, stream.version
-        self.encoding = find_encoding(stream.peek(HEAD_BYTES), options.encoding, self.name)
+        start = stream.peek(HEAD_BYTES)
+        self.encoding = find_encoding(start, options.encoding, self.name)
+        self._is_utf8 = is_utf8_read_as(self.encoding, start)
         # Records of UTF-16 and UTF-32 are found in their UTF-8.
         self._bytes_encoding = "utf-8" if self.encoding in WIDE else self.encoding
         first = self._begin()
@@ -63,8 +66,10 @@ class CsvSource(SameColumns):
             self.format = "tsv"
         self.header = None if options.no_header else first.slice(0, 1)
         fields = int(first.field_counts[0])
-        # Two of them, since `warnings` reports what the one for the texts has counted.
+        # Several of them, since `warnings` reports what the ones for the texts have counted: the
+        # second one counts before any text is scored.
         self._texts_decoder = FieldDecoder(self.dialect, self._bytes_encoding)
+        self._early_decoder = FieldDecoder(self.dialect, self._bytes_encoding)
         self._cells_decoder = FieldDecoder(self.dialect, self._bytes_encoding)
         self._checks = RowChecks(options, self.dialect, self._bytes_encoding, fields, self.name)
         self._check_header(first, fields)
@@ -79,6 +84,7 @@ class CsvSource(SameColumns):
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
         self.schema = pa.schema([(column, pa.string()) for column in self.columns])
+        self._look_for_invalid_bytes(self._checks.good_start(self._first))
         # The field of `extend` with the delimiter before it, and the line end of the file.
         self._extension: tuple[bytes, bytes] | None = None
 
@@ -92,6 +98,7 @@ class CsvSource(SameColumns):
         if self.encoding in WIDE:
             reader = Transcoded(self._stream, self.encoding)
         self.preamble, head = self._take_preamble(reader.read(HEAD_BYTES), reader)
+        self._head = head
         self.dialect = find_dialect(head, self._options, self.encoding, tabs=self._tabs)
         self._runs = scan(
             reader,
@@ -160,7 +167,13 @@ class CsvSource(SameColumns):
                 )
         if not needs_text and not has_text_column(self.columns, options):
             return
-        found = find_text_columns(self.columns, options, self.name)
+        try:
+            found = find_text_columns(self.columns, options, self.name)
+        except UsageError as error:
+            known = propose(self._head, self.dialect, self.encoding, self._options, self.name)
+            if known is not None:
+                error.hint, error.details["columns"] = known
+            raise
         names = tuple(self.columns[position] for position in found)
         self.text_columns = TextColumns(names, joint_of(options, len(names)))
         self._text_positions = found
@@ -202,7 +215,7 @@ class CsvSource(SameColumns):
             carried = CsvRows(tuple(runs), self._cells_decoder)
             chunk = Chunk(
                 start_row=start,
-                texts=self._texts(runs),
+                texts=self._texts(runs, self._texts_decoder),
                 carried=carried,
                 gold=None if self._gold is None else carried.cells(self._gold),
                 rejected=tuple(piece for piece in pieces if isinstance(piece, Reject)),
@@ -217,9 +230,22 @@ class CsvSource(SameColumns):
         In CSV bytes are bytes, so `utf8_columns` does not matter. Raises InputError for the first
         bad row unless they are to be left out. Some 300 MB/s, before a model that takes hours.
         """
-        structure = structure_of(self._pieces(), self._stream)
+        self._early_decoder.invalid = 0
+        structure = structure_of(self._looked_through(), self._stream)
         self._first = self._without_header(self._begin())
         return structure
+
+    def _looked_through(self) -> Iterator[Records | Reject]:
+        """Yield the rows and the bad rows; texts that are not of the encoding are counted."""
+        for piece in self._pieces():
+            if isinstance(piece, Records):
+                self._look_for_invalid_bytes(piece)
+            yield piece
+
+    def _look_for_invalid_bytes(self, run: Records) -> None:
+        """Count the texts of a run that are not of the encoding; they are decoded only then."""
+        if not self._checks.decodes(run.data[run.begin : run.stop]):
+            self._texts([run], self._early_decoder)
 
     def _pieces(self) -> Iterator[Records | Reject]:
         """Yield runs of good rows, up to the limit, and the bad rows between them."""
@@ -229,16 +255,14 @@ class CsvSource(SameColumns):
         yield self._first
         yield from self._runs
 
-    def _texts(self, runs: list[Records]) -> list[str | None]:
+    def _texts(self, runs: list[Records], decoder: FieldDecoder) -> list[str | None]:
         """Return the texts of the rows; None where there is no text column."""
         texts: list[str | None] = []
         for run in runs:
             if self.text_columns is None:
                 texts += [None] * len(run)
                 continue
-            columns = [
-                self._texts_decoder.texts(run.fields(position)) for position in self._text_positions
-            ]
+            columns = [decoder.texts(run.fields(position)) for position in self._text_positions]
             texts += join_texts(columns, self.text_columns.joint)
         return texts
 
@@ -263,18 +287,31 @@ class CsvSource(SameColumns):
         )
 
     def warnings(self) -> list[dict[str, str]]:
-        """Return what a person should know of what was read."""
+        """Return what a person should know of what was read.
+
+        Before the chunks are read: of what `check` has read, else of the first rows.
+        """
         found = []
-        invalid, trailing = self._texts_decoder.invalid, self._texts_decoder.trailing
+        invalid = self._texts_decoder.invalid or self._early_decoder.invalid
+        trailing = self._texts_decoder.trailing
         if invalid:
+            likely = "--encoding cp1252" if self.encoding == "utf-8" else "another --encoding"
             found.append(
                 {
                     "code": "invalid_encoding",
                     "message": f"{invalid:,} text(s) hold bytes that are not valid "
-                    f"{self.encoding}; the model read U+FFFD in their place, the output keeps the "
+                    f"{self.encoding}; the model reads U+FFFD in their place, the output keeps the "
                     "bytes",
-                    "hint": "give the right --encoding, such as cp1252 or auto, or "
-                    "--encoding-errors strict to treat them as bad rows",
+                    "hint": f"if the file is from a spreadsheet, add {likely}; "
+                    "--encoding-errors strict takes them as bad rows",
+                }
+            )
+        if self._is_utf8:
+            found.append(
+                {
+                    "code": "is_utf8",
+                    "message": f"the file is utf-8, and is read as {self.encoding}",
+                    "hint": "leave out --encoding",
                 }
             )
         if trailing:

@@ -44,6 +44,11 @@ class RowChecks:
             if bad is not None:
                 yield bad
 
+    def good_start(self, run: Records) -> Records:
+        """Return the records of a run before the first that is too wide, narrow or damaged."""
+        odd = np.flatnonzero(run.field_counts != self.fields).tolist()
+        return run.slice(0, min([*odd, *run.problems, len(run)]))
+
     def judge(self, run: Records, number: int) -> BadRow | None:
         """Return what is wrong with a record, None where nothing is."""
         offset = int(run.starts[number])
@@ -61,8 +66,13 @@ class RowChecks:
             return BadRow(number, reason, offset, self.hint(raw, "--max-field-bytes"))
         if not self.decodes(raw):
             reason = f"bytes that are not valid {self.encoding}"
-            return BadRow(number, reason, offset, self.hint(raw, "--encoding"))
+            return BadRow(number, reason, offset, or_leave_out(self._other_encoding()))
         return None
+
+    def _other_encoding(self) -> str:
+        if self.encoding == "utf-8":
+            return "if the file is from a spreadsheet, add --encoding cp1252"
+        return f"{self.encoding} may be wrong: change --encoding"
 
     def decodes(self, raw: bytes) -> bool:
         """Tell whether bytes are text in the file's encoding."""

@@ -22,11 +22,7 @@ def find_encoding(head: bytes, asked: str, name: str) -> str:
     if asked == "auto":
         if marked:
             return marked
-        try:
-            codecs.getincrementaldecoder("utf-8")().decode(head)
-        except UnicodeDecodeError:
-            return "cp1252"
-        return "utf-8"
+        return "utf-8" if _is_utf8(head) else "cp1252"
     encoding = canonical_encoding(asked)
     if encoding == "utf-8" and marked:
         raise InputError(
@@ -37,6 +33,23 @@ def find_encoding(head: bytes, asked: str, name: str) -> str:
     if marked and encoding in WIDE:
         return marked
     return f"{encoding}-le" if encoding in {"utf-16", "utf-32"} else encoding
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Tell whether a file that begins with `head` can be UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_utf8_read_as(encoding: str, head: bytes) -> bool:
+    """Tell whether `head` has characters of UTF-8 that are read as others of a typed `encoding`.
+
+    In cp1252 `schön` would be `schÃ¶n` then.
+    """
+    return encoding not in {"utf-8", *WIDE} and not head.isascii() and _is_utf8(head)
 
 
 def unmarked(head: bytes) -> str | None:

@@ -48,6 +48,9 @@ class KnownTexts:
     def find(self, texts: Sequence[str | None]) -> Scores:
         """Return the scores of texts (rows,) as far as they are known, PENDING for other rows.
 
+        Of a cascade with --details they have `n_tokens`, and `truncated_tokens` that is 1 for each
+        truncated text; both are 0 elsewhere.
+
         Every row is asked for once: it is counted.
         """
         with_text = [
@@ -55,19 +58,15 @@ class KnownTexts:
         ]
         keys = keys_of([texts[row] or "" for row in with_text])
         rows, labels = np.array(with_text, dtype=np.int64), len(self.outputs[0].labels)
-        scores = Scores(
-            probabilities=np.full((len(texts), labels), np.nan, dtype=np.float32),
-            n_tokens=np.zeros(len(texts), dtype=np.int32),
-            truncated_tokens=np.zeros(len(texts), dtype=np.int32),
-            status=np.full(len(texts), PENDING, dtype=np.uint8),
-            distinct=0,
-        )
+        scores = Scores.pending(len(texts), labels)
         for number, (output, table) in enumerate(zip(self.outputs, self._tables, strict=True)):
             entries = table.find(keys)
             table.mark(entries[entries >= 0])
             taken = (entries >= 0) & (scores.status[rows] == PENDING)
-            found = output.to_probabilities(table.numbers(entries[taken]))
-            scores.probabilities[rows[taken]] = found
+            numbers = table.numbers(entries[taken])
+            scores.probabilities[rows[taken]] = output.to_probabilities(numbers)
+            if (tokens := output.to_tokens(numbers)) is not None:
+                scores.n_tokens[rows[taken]], scores.truncated_tokens[rows[taken]] = tokens
             scores.status[rows[taken]] = SCORED
             self._reused[number] += int(taken.sum())
         self._new += int((scores.status[rows] == PENDING).sum())

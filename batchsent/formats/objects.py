@@ -153,6 +153,14 @@ class Attempts:
         self._failed, self._failed_at = self._failed + 1, done
 
 
+def changed(name: str) -> InputError:
+    """Return the error that says that another version of an object is there now."""
+    return InputError(
+        f"{name} was changed while it was read",
+        hint="run the command again once no program writes to it; no output was written",
+    )
+
+
 class Version:
     """The size and the version of an object, as the first connection tells them."""
 
@@ -179,16 +187,18 @@ class Version:
             return InputError(
                 f"{self._name}: it has too few bytes", hint="copy it again from where it came from"
             )
-        return InputError(
-            f"{self._name} was changed while it was read",
-            hint="run the command again once no program writes to it; no output was written",
-        )
+        return changed(self._name)
 
     def in_words(self) -> str | None:
         """Return what tells this object from a changed one; None where nothing does."""
-        if self.size is None or self.text is None:
-            return None
-        return f"{self._name}, {self.size:,} bytes, {printable(self.text)}"
+        return in_words(self._name, self.size, self.text)
+
+
+def in_words(name: str, size: int | None, version: str | None) -> str | None:
+    """Return what tells an object from a changed one; None where the server does not tell."""
+    if size is None or version is None:
+        return None
+    return f"{name}, {size:,} bytes, {printable(version)}"
 
 
 class ObjectBytes(StoredBytes):

@@ -264,10 +264,6 @@ def facts_of(
 
 def mend(columns: list[str]) -> str:
     """Return what to type where no column has the name that is meant."""
-    if len(columns) == 1:
-        for character, typed in ((";", "';'"), ("\t", "'\\t'"), ("|", "'|'"), (",", "','")):
-            if character in columns[0]:
-                return f"there is one column only; did you mean --delimiter {typed}?"
     if len(columns) == 1 or columns[0].startswith("#"):
         return (
             "name it with --text-column; if there are lines before the header, add --skip-lines N"

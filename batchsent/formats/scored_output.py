@@ -4,7 +4,7 @@ The file is the one that the summary describes, to the byte, or it is not read.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +85,18 @@ class ScoredOutput:
         return self.options.probabilities or len(self.labels) == 2
 
     @property
+    def tells_tokens(self) -> bool:
+        """Whether it has the tokens of each row, and they are needed: of a cascade two models read.
+
+        One model reads a text again as it did before.
+        """
+        return self.options.details and self.summary.document["model"].get("cascade") is not None
+
+    @property
     def width(self) -> int:
         """How many numbers `blocks` has of a row."""
-        return len(self.labels) if self.tells_every_label else 2
+        of_labels = len(self.labels) if self.tells_every_label else 2
+        return of_labels + (2 if self.tells_tokens else 0)
 
     def check_intact(self) -> tuple[int, ...]:
         """Return the stamp of the file, which is the one that the summary describes.
@@ -126,11 +135,15 @@ class ScoredOutput:
             needed.append("polarity")
         if self.options.probabilities:
             needed += [f"prob_{label}" for label in self.labels]
+        if self.tells_tokens:
+            needed += ["n_tokens", "truncated"]
         with closing(source):
             for chunk in source.chunks([added[name] for name in needed]):
                 cells = {name: chunk.columns[added[name]] for name in needed}
                 try:
                     given, numbers = self._numbers(cells)
+                    if self.tells_tokens:
+                        numbers = np.column_stack([numbers, *_tokens(cells)])
                 except BadCell as bad:
                     row = chunk.start_row + bad.row + 1
                     raise self.summary.damaged(f"row {row:,} has {bad.cell!r}") from bad
@@ -142,10 +155,23 @@ class ScoredOutput:
 
         Without `tells_every_label` those of labels that did not win are 0.
         """
+        if self.tells_tokens:
+            numbers = numbers[:, :-2]
         if self.tells_every_label:
             return numbers
         winners = numbers[:, 0].astype(np.intp)
         return to_scores(winners, numbers[:, 1], len(self.labels)).probabilities
+
+    def to_tokens(
+        self, numbers: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+        """Return the tokens of what `blocks` yields (rows, width), None without `tells_tokens`.
+
+        They are (rows,) n_tokens, and (rows,) 1 where a text was truncated, 0 elsewhere.
+        """
+        if not self.tells_tokens:
+            return None
+        return numbers[:, -2].astype(np.int32), numbers[:, -1].astype(np.int32)
 
     def _numbers(
         self, cells: dict[str, list[Any]]
@@ -230,6 +256,20 @@ class ScoredOutput:
 def as_given(text: Any) -> Any:
     """Return the text column, or several, of a summary as an option has them."""
     return tuple(text) if isinstance(text, list) else text
+
+
+def _tokens(cells: Mapping[str, Sequence[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (rows,) the tokens of each row, and 1 where it was truncated. Raises BadCell.
+
+    Numbers of tokens are exact: none is near 2^24.
+    """
+    truncated = cells["truncated"]
+    for row, cell in enumerate(truncated):
+        if str(cell).lower() not in {"true", "false"}:
+            raise BadCell(row, cell)
+    return _floats(cells["n_tokens"], signed=True), np.array(
+        [str(cell).lower() == "true" for cell in truncated], np.float32
+    )
 
 
 def _floats(cells: Sequence[Any], *, signed: bool = False) -> NDArray[np.float32]:

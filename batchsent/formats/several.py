@@ -16,6 +16,7 @@ from batchsent.formats.catalog import FORMATS
 from batchsent.formats.dumps import find_dumps
 from batchsent.formats.found import Dump, Found
 from batchsent.formats.jsonl import JsonLinesSource
+from batchsent.formats.object_versions import ObjectVersions
 from batchsent.formats.opening import open_source
 from batchsent.formats.reading import FileSource, ReadOptions, Source, Structure
 from batchsent.formats.text_names import Usual
@@ -24,20 +25,27 @@ from batchsent.urls import is_url
 
 
 def find_files(
-    inputs: Sequence[str], *, prefix: str = "", input_format: str | None = None
+    inputs: Sequence[str],
+    *,
+    prefix: str = "",
+    input_format: str | None = None,
+    work_folder: str | None = None,
 ) -> tuple[tuple[Dump, ...], Found]:
     """Return the files that inputs name, in the order of their paths, and all that was found.
 
-    Raises UsageError where there is none, two have one path, or one is no file of this machine;
-    InputError for a folder that cannot be read.
+    Raises UsageError where there is none, two have one path, one is stdin, or some are files and
+    others are URLs; InputError for a folder that cannot be read.
     """
-    for given in inputs:
-        if given == "-" or is_url(given):
-            raise UsageError(
-                f"--source-column is for files, and {printable(given)} is none",
-                hint="name files, folders or patterns",
-            )
-    found = find_dumps(inputs, prefix=prefix, input_format=input_format)
+    if "-" in inputs:
+        raise UsageError(
+            "--source-column is for files, and - is none", hint="name files, folders or patterns"
+        )
+    if len(set(map(is_url, inputs))) > 1:
+        raise UsageError(
+            "--source-column is for files of this machine or for URLs, and not for both",
+            hint="copy the ones to the others",
+        )
+    found = find_dumps(inputs, prefix=prefix, input_format=input_format, work_folder=work_folder)
     for _, error in found.unread:
         raise error
     dumps = sorted(found.dumps, key=lambda dump: dump.inside.parts)
@@ -80,6 +88,7 @@ class SeveralSource:
     read, and a chunk has rows of one file.
     """
 
+    # of objects, once `look` has been called; files are read twice and hashed
     version: str | None = None
 
     def __init__(
@@ -102,6 +111,7 @@ class SeveralSource:
         self._fixed_columns = True
         self._read: list[dict[str, Any]] = []  # of each file its path, bytes, rows and hash
         self._hashes: list[str] = []  # once they are checked
+        self._versions = ObjectVersions()
         self._warnings: list[tuple[str, dict[str, str]]] = []  # each with the file that it is of
         self.first: FileSource = self._opened(files[0], options.limit)
         self.format, self.columns = self.first.format, self.first.columns
@@ -140,6 +150,8 @@ class SeveralSource:
             if left is not None:
                 left = max(0, left - sum(done["rows"] or 0 for done in self._read))
             with closing(self._opened(file, left)) as source:
+                if is_url(file.path):
+                    self._versions.note(file.path, source.version)
                 self._check_like_first(source)
                 source.restrict(self._added, fixed_columns=self._fixed_columns)
                 yield file, source
@@ -158,6 +170,15 @@ class SeveralSource:
         if isinstance(source, JsonLinesSource) and isinstance(self.first, JsonLinesSource):
             source.take_columns_of(self.first)
 
+    def look(self) -> None:
+        """Open each object once, and hold it against the first.
+
+        Raises UsageError for one that is not like it, InputError for one that is not there.
+        """
+        for _ in self._sources():
+            pass
+        self.version = self._versions.in_words()
+
     def check(self, utf8_columns: list[str]) -> Structure:
         """Read all files for their structure alone, and hold each against the first.
 
@@ -165,27 +186,28 @@ class SeveralSource:
         that cannot be taken, unless bad rows are to be left out.
         """
         bad_rows = 0
-        self._hashes = []
+        self._hashes, self._warnings = [], []
         for file, source in self._sources():
             found = source.check(utf8_columns)
             self._hashes.append(found.sha256 or sha256_of(Path(file.path)))
-            self._note(file, found.rows)
+            self._note(file, source, found.rows)
+            self._warnings += [(source.name, said) for said in source.warnings()]
             bad_rows += found.bad_rows
         counts = [entry["rows"] for entry in self._read]
         rows = None if None in counts else sum(counts)
         return Structure(rows, bad_rows, hash_of(self._read))
 
-    def _note(self, file: Dump, rows: int | None) -> None:
+    def _note(self, file: Dump, source: Source, rows: int | None) -> None:
         """Keep what the summary says of a file that has been read."""
-        number = len(self._read)
-        self._read.append(
-            {
-                "path": path_shown(file),
-                "bytes": Path(file.path).stat().st_size,
-                "rows": rows,
-                "sha256": self._hashes[number] if self._hashes else None,
-            }
-        )
+        entry = {"path": path_shown(file), "bytes": None, "rows": rows, "sha256": None}
+        if is_url(file.path):
+            facts = source.facts()
+            entry |= {"bytes": facts["bytes"], "sha256": facts["sha256"]}
+        else:
+            entry["bytes"] = Path(file.path).stat().st_size
+            if self._hashes:
+                entry["sha256"] = self._hashes[len(self._read)]
+        self._read.append(entry)
 
     def chunks(self, columns: Sequence[str] = ()) -> Iterator[Chunk]:
         """Yield the rows of one file after the other.
@@ -194,6 +216,7 @@ class SeveralSource:
         file.
         """
         start = 0
+        self._warnings = []
         for file, source in self._sources():
             before = start
             for chunk in source.chunks(columns):
@@ -203,8 +226,9 @@ class SeveralSource:
                 )
                 yield dataclasses.replace(chunk, start_row=start, rejected=rejected)
                 start += chunk.rows
-            self._note(file, start - before)
+            self._note(file, source, start - before)
             self._warnings += [(source.name, found) for found in source.warnings()]
+        self._versions.check()
 
     def restrict(self, added: Sequence[str], *, fixed_columns: bool) -> None:
         """Take rows of JSON lines that an output cannot hold as bad rows."""
@@ -215,10 +239,11 @@ class SeveralSource:
         """Return the input section of the summary, with `files` in their order."""
         found = self.first.facts()
         found["columns"] |= {"source": self._column}
+        hashed = self._read and all(entry["sha256"] is not None for entry in self._read)
         return found | {
             "path": self.name,
             "bytes": sum(entry["bytes"] for entry in self._read),
-            "sha256": hash_of(self._read) if self._hashes else None,
+            "sha256": hash_of(self._read) if hashed else None,
             "files": self._read,
         }
 

@@ -129,8 +129,12 @@ def _near_text_name(columns: list[str]) -> str | None:
                 f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
             )
     for column in columns:
-        words = re.split(r"[\W_]+", column.lower())
         # A header of one column is one line with another delimiter.
-        if len(columns) > 1 and not set(words).isdisjoint(TEXT_NAMES):
+        if len(columns) > 1 and has_text_word(column):
             return f"did you mean --text-column {shlex.quote(printable(column))}?"
     return None
+
+
+def has_text_word(column: str) -> bool:
+    """Tell whether text or review is one of the words of a column's name, as in review_text."""
+    return not set(re.split(r"[\W_]+", column.lower())).isdisjoint(TEXT_NAMES)

@@ -104,10 +104,13 @@ class _Chunk:
     texts: Texts
     fast: Prepared
     begun: bool = False
+    # (rows,) whose score is that of an output to reuse, so that no batch has them; None for none
+    reused: NDArray[np.bool_] | None = None
     # (rows,) whose score was known before: in a part, or in an output to reuse
     known: NDArray[np.bool_] | None = None
     # (rows,) that are escalated; of the rows that are not known once the fast model is done
     escalated: NDArray[np.bool_] | None = None
+    read: Scores | None = None  # how an output to reuse has its rows, where it says so
     fast_scores: Scores | None = None
     second: Prepared | None = None  # the escalated texts; blank elsewhere
     second_scores: Scores | None = None
@@ -120,13 +123,22 @@ class CascadeScorer(LocalScorer):
         """Take the fast model, the one for texts that it scores `below` that, and that."""
         self.fast, self.second, self.below = fast, second, below
         self.labels = second.labels
+        self._begin_sample()
+
+    def _begin_sample(self) -> None:
         self.score_s = self.second_s = self.sample_s = 0.0
         self.second_texts = 0  # run so far by the second model; those of the sample are not counted
         self.sample_texts = self.sample_same = 0
 
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, for another run."""
+        self.fast.begin_counts()
+        self.second.begin_counts()
+        self._begin_sample()
+
     def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""
-        return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, known)))
+        return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, known), reused=known))
 
     def score(
         self,
@@ -182,6 +194,8 @@ class CascadeScorer(LocalScorer):
         chunk.known |= done.status != PENDING
         if done.escalated is not None:
             chunk.escalated |= done.escalated
+        elif done.n_tokens.any():
+            chunk.read = done
         chunk.fast_scores = replace(done, escalated=None)
 
     def _decided(self, chunk: _Chunk) -> Scores:
@@ -196,6 +210,8 @@ class CascadeScorer(LocalScorer):
         sure = (fast.status == SCORED) & (fast.best >= np.float32(self.below))
         undecided = ~chunk.known & ~sure & (fast.status != BLANK) & (fast.status != PENDING)
         chunk.escalated |= undecided
+        if chunk.read is not None:
+            chunk.escalated |= chunk.known & _read_otherwise(chunk.read, fast)
         status, probabilities = fast.status.copy(), fast.probabilities.copy()
         status[undecided] = PENDING
         probabilities[undecided] = np.nan
@@ -216,7 +232,7 @@ class CascadeScorer(LocalScorer):
             text if is_escalated else None
             for text, is_escalated in zip(chunk.texts, escalated.tolist(), strict=True)
         ]
-        chunk.second = self.second.prepare(texts)
+        chunk.second = self.second.prepare(texts, chunk.reused)
         if done is not None and chunk.known is not None and (escalated & chunk.known).any():
             chunk.second_scores = replace(
                 done, status=np.where(escalated, done.status, BLANK).astype(np.uint8)
@@ -282,6 +298,16 @@ def _half(on_batch: Callable[[float], None] | None, begin: float) -> Callable[[f
     if on_batch is None:
         return None
     return lambda share: on_batch(begin + share / 2)
+
+
+def _read_otherwise(read: Scores, fast: Scores) -> NDArray[np.bool_]:
+    """Tell of each row whether an earlier run read it otherwise than the fast model does.
+
+    Then the second model decided it. Where both read a text alike, it does not matter which did.
+    """
+    truncated = (read.truncated_tokens > 0) != (fast.truncated_tokens > 0)
+    other: NDArray[np.bool_] = (read.n_tokens != fast.n_tokens) | truncated
+    return other & (read.n_tokens > 0)
 
 
 def _scored(scores: Scores | None) -> int:

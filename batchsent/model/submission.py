@@ -13,6 +13,9 @@ from batchsent.row_texts import Texts
 
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
+# A chunk, or a file on a cluster, whose process has died so often is not given to another: it may
+# be what kills them.
+MOST_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Scorer(Protocol):
 
     def drain(self) -> None:
         """Wait until no submitted chunk is being scored; `stop` is true for those not collected."""
+
+    def begin_counts(self) -> None:
+        """Let what `facts` counts begin anew, for another run; no chunk is being scored."""
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -128,6 +134,9 @@ class LocalScorer:
 
     def drain(self) -> None:
         """Return at once: nothing is scored but by `result`."""
+
+    def begin_counts(self) -> None:
+        """Do nothing where nothing is counted."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ from batchsent.run.ownership import Earlier, check_work_folder, why_kept
 from batchsent.run.parts import Parts, work_directory
 from batchsent.run.paths import RunPaths
 from batchsent.run.pipeline import Clock
-from batchsent.run.plan import RunPlan, prepare, with_later_options
+from batchsent.run.plan import RunPlan, prepare, proposing_prefix, with_later_options
 from batchsent.run.rejects import check_budget
 from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs, other_texts
 from batchsent.run.scoring import Scoring
@@ -185,6 +185,8 @@ class Run:
                 return self.up_to_date(done, earlier)
             parts = None
             try:
+                for said in source.warnings():  # of bytes that are not of the encoding
+                    self.reporter.notice(f"warning: {said['message']} ({said['hint']})")
                 self.signals.check()  # loading may take long
                 scorer = self.load()
                 parts = self.begin_parts(plan, scorer, reuse)
@@ -212,12 +214,13 @@ class Run:
         def usual() -> TextColumns | None:
             return self.models.identity().text_columns
 
-        if not files:
-            return open_source(self.paths.input, options, gold_column=gold, usual=usual)
-        assert options.source_column is not None
-        return SeveralSource(
-            files, self.name, options.source_column, options, gold_column=gold, usual=usual
-        )
+        with proposing_prefix(self.models, options):
+            if not files:
+                return open_source(self.paths.input, options, gold_column=gold, usual=usual)
+            assert options.source_column is not None
+            return SeveralSource(
+                files, self.name, options.source_column, options, gold_column=gold, usual=usual
+            )
 
     def describe_kept(self, plan: RunPlan, parts: Parts | None) -> str:
         """Return how much of the input is scored where a run stops."""
@@ -362,6 +365,7 @@ class Run:
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
+            scorer.begin_counts()
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,

@@ -13,6 +13,7 @@ from batchsent.filenames import stamp
 from batchsent.files.hashing import sha256_of
 from batchsent.formats import Source
 from batchsent.formats.outputs import ColumnOptions
+from batchsent.formats.several import SeveralSource
 from batchsent.run.options import BatchOptions
 from batchsent.run.paths import RunPaths
 from batchsent.run.rejects import over_budget
@@ -125,7 +126,9 @@ def can_be_read_again(path: str) -> bool:
 
 
 def check_input(paths: Sequence[str], source: Source, decoded: list[str]) -> Checked | None:
-    """Read regular files for their structure; None for a pipe and for an object of a store.
+    """Read regular files for their structure; None for a pipe and for objects of a store.
+
+    Of several objects the columns are looked at.
 
     The source that was opened of them is read from its first row afterwards.
 
@@ -134,6 +137,8 @@ def check_input(paths: Sequence[str], source: Source, decoded: list[str]) -> Che
     of scoring.
     """
     if not all(map(can_be_read_again, paths)):
+        if isinstance(source, SeveralSource):
+            source.look()
         return None
     stamps = {path: stamp(path) for path in paths}
     found = source.check(decoded)

@@ -149,7 +149,12 @@ def batch_into_one(
             f"--source-column is for one output file, and {printable(output)} is a folder",
             hint="name a file with -o, or leave out --source-column",
         )
-    files, found = find_files(inputs, prefix=settings.prefix, input_format=settings.input_format)
+    files, found = find_files(
+        inputs,
+        prefix=settings.prefix,
+        input_format=settings.input_format,
+        work_folder=settings.work_folder,
+    )
     check_read_options(settings, [file.path for file in files])
     report_left_out(found, reporter)
     run = Run(name_of(inputs), output, settings, models, reporter, signals, files=files)

@@ -149,7 +149,10 @@ def with_reused(settings: BatchOptions, file: Planned, reporter: Reporter) -> Ba
 def failed_entry(source: str, error: BatchsentError, reporter: Reporter) -> dict[str, Any]:
     """Report that a file failed and return what the summary of the whole says of it."""
     hint = f" ({error.hint})" if error.hint else ""
-    reporter.warning(f"{printable(source)}: {error.message}{hint}", exit_code=error.exit_code)
+    name = printable(source)
+    # Most messages begin with the file.
+    said = error.message if error.message.startswith(name) else f"{name}: {error.message}"
+    reporter.warning(f"{said}{hint}", exit_code=error.exit_code)
     return {
         "status": "failed",
         "exit_code": error.exit_code,

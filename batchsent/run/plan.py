@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,21 @@ def fast_temperature(identity: ModelIdentity, options: FrameOptions) -> float | 
     return temperature_of(identity.cascade.identity)
 
 
+@contextlib.contextmanager
+def proposing_prefix(models: Models, options: BatchOptions) -> Iterator[None]:
+    """Complete the hint of an error in the block that says how an input should be read.
+
+    Read like that it may have a column that the run adds, which --prefix would mend.
+    """
+    try:
+        yield
+    except UsageError as error:
+        columns = error.details.get("columns", ())
+        if not set(columns).isdisjoint(added_schema(models.identity().labels, options).names):
+            error.hint = f"{error.hint} --prefix pred_"
+        raise
+
+
 def prepare(
     source: Source, models: Models, options: BatchOptions, paths: RunPaths, clock: Clock
 ) -> RunPlan:
@@ -187,6 +202,7 @@ def fingerprint(
     fast = {}
     if identity.cascade is not None:
         found = identity.cascade.identity
+        options["cascade_below"] = identity.cascade.below  # also where it was not named
         fast = {
             "weights of the fast model": found.weights_sha256,
             "tokenizer of the fast model": found.tokenizer_sha256,

@@ -118,6 +118,12 @@ def _check_columns(output: ScoredOutput, plan: RunPlan, options: BatchOptions) -
     """Raise UsageError where an output lacks numbers that this run writes or counts."""
     if output.labels != plan.identity.labels:
         raise output.summary.damaged("its labels are not those of its model")
+    if options.details and plan.identity.cascade is not None and not output.tells_tokens:
+        raise UsageError(
+            f"{output.name} does not say how many tokens were read, which --details with --cascade "
+            "needs",
+            hint=f"give an output that was written with --details, or {LEAVE_OUT}",
+        )
     if output.options.probabilities:
         return
     needs = []
