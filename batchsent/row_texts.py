@@ -51,6 +51,11 @@ class ArrowTexts(Sequence[str | None]):
     def __iter__(self) -> Iterator[str | None]:
         return iter(self._strings)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __reduce__(self) -> tuple[Any, ...]:
         valid = None
         if self._array.null_count:

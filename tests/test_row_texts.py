@@ -26,7 +26,8 @@ def test_an_array_of_texts_answers_as_the_list_does(column, kind):
     padded = pa.array(["x", None, *column, "tail"], kind)
     for array in (pa.array(column, kind), padded.slice(2, len(column))):
         texts = ArrowTexts(array)
-        assert list(texts) == column
+        assert texts == column
+        assert texts != [*column, "more"]
         assert [texts[row] for row in range(len(texts))] == column
         assert list(texts[1:3]) == column[1:3]
         assert pickle.loads(pickle.dumps(texts)) == column
