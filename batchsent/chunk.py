@@ -140,6 +140,17 @@ class Scores:
     # (rows,) whose score the second model of a cascade gave; None without a cascade
     escalated: NDArray[np.bool_] | None = None
 
+    @classmethod
+    def pending(cls, rows: int, labels: int) -> "Scores":
+        """Return the scores of a chunk of which nothing is known yet."""
+        return cls(
+            probabilities=np.full((rows, labels), np.nan, np.float32),
+            n_tokens=np.zeros(rows, np.int32),
+            truncated_tokens=np.zeros(rows, np.int32),
+            status=np.full(rows, PENDING, np.uint8),
+            distinct=0,
+        )
+
     @property
     def best(self) -> NDArray[np.float32]:
         """(rows,) probability of the most probable label; NaN where there is no score."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Scores, is_blank
 from batchsent.model.loading import ModelIdentity
-from batchsent.model.pool import Place, ProcessPool
+from batchsent.model.pool import ProcessPlan, ProcessPool
 from batchsent.model.submission import LocalScorer, Prepared
 
 LABELS = ("NEGATIVE", "POSITIVE")
@@ -45,25 +45,15 @@ class HashScorer(LocalScorer):
 
     labels = LABELS
 
-    def __init__(self, batch_rows=16, batch_s=0.0):
-        self.batch_rows, self.batch_s = batch_rows, batch_s
+    def __init__(self, batch_rows=16, batch_s=0.0, description="CPU"):
+        self.batch_rows, self.batch_s, self.description = batch_rows, batch_s, description
 
     def prepare(self, texts, known=None):
         return Prepared(len(texts), texts)
 
     def score(self, prepared, *, done=None, stop=None, on_batch=None):
         rows = prepared.rows
-        scores = (
-            replace(done, distinct=rows)
-            if done
-            else Scores(
-                np.full((rows, 2), np.nan, np.float32),
-                np.zeros(rows, np.int32),
-                np.zeros(rows, np.int32),
-                np.full(rows, PENDING, np.uint8),
-                rows,
-            )
-        )
+        scores = replace(done or Scores.pending(rows, 2), distinct=rows)
         for start in range(0, rows, self.batch_rows):
             span = range(start, min(rows, start + self.batch_rows))
             if all(scores.status[row] != PENDING for row in span):
@@ -97,7 +87,7 @@ class HashScorer(LocalScorer):
                 "precision": "float32",
                 "precision_reason": "it counts",
             },
-            "device": {"name": "cpu", "description": "CPU"},
+            "device": {"name": "cpu", "description": self.description},
         }
 
     def close(self):
@@ -125,8 +115,8 @@ class HashModels:
         if self.processes == 1:
             return HashScorer(**self.settings)
         if self.pool is None:
-            place = Place("cpu", partial(HashScorer, **self.settings))
-            self.pool = ProcessPool([place] * self.processes)
+            plan = ProcessPlan("cpu", partial(HashScorer, **self.settings))
+            self.pool = ProcessPool([plan] * self.processes)
         return self.pool
 
 

@@ -58,6 +58,24 @@ class Failing(HashScorer):
         return super().score(prepared, **settings)
 
 
+class Counting(HashScorer):
+    """Counts the texts of a run, as a model with an early exit does."""
+
+    texts = 0
+
+    def score(self, prepared, **settings):
+        self.texts += prepared.rows
+        return super().score(prepared, **settings)
+
+    def begin_counts(self):
+        self.texts = 0
+
+    def facts(self):
+        found = super().facts()
+        exits = {"layer": 2, "threshold": 0.9, "texts": self.texts, "exited": self.texts}
+        return {"model": found["model"] | {"early_exit": exits}, "device": found["device"]}
+
+
 def unloadable():
     """Fail as a model does that cannot be loaded."""
     raise ModelError("no such model", hint="look there")

@@ -12,11 +12,11 @@ import pytest
 from batchsent import batch
 from batchsent.errors import DeviceError, ModelError, UsageError
 from batchsent.model.device import choose_device
-from batchsent.model.devices import choose_devices, equal_gpus, places_of
+from batchsent.model.devices import choose_devices, equal_gpus, plans_of
 from batchsent.model.machine import usable_cores
 from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
-from batchsent.model.pool import Place, ProcessPool
+from batchsent.model.pool import ProcessPlan, ProcessPool
 from batchsent.model.pool_facts import merged_facts
 from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.options import BatchOptions
@@ -94,7 +94,7 @@ def test_a_process_that_is_killed_leaves_its_rows_to_the_other(dump):
     assert child.wait() == 0
     dump.check_finished()
     (said,) = json.loads(dump.summary.read_bytes())["device"]["warnings"]
-    assert f"(pid {first}) was ended by SIGKILL, as where memory is full; the others" in said
+    assert f"(pid {first}) was ended by SIGKILL, as where memory is full; the others go on" in said
 
 
 def test_without_any_process_left_the_run_ends_with_7_and_its_work_kept(dump):
@@ -124,14 +124,14 @@ def test_processes_end_with_the_run_that_is_killed(dump):
 def scored_by(kind, folder, processes, texts):
     """Score some texts, one a chunk, by a kind of scorer in several processes."""
     (folder / "in.csv").write_text("text\n" + "\n".join(texts) + "\n")
-    with closing(ProcessPool([Place("cpu", kind)] * processes)) as pool:
+    with closing(ProcessPool([ProcessPlan("cpu", kind)] * processes)) as pool:
         return batch(folder / "in.csv", folder / "out.csv", models=Models(pool), chunk_rows=1)
 
 
-def test_rows_that_kill_two_processes_end_the_run(tmp_path):
-    """A third one is not given them. The rows before them are kept."""
-    with pytest.raises(DeviceError, match="two processes of this run died on the same rows") as e:
-        scored_by(targets.Killed, tmp_path, 3, ["one", "two", "poison"])
+def test_rows_that_kill_three_processes_end_the_run(tmp_path):
+    """A fourth one is not given them. The rows before them are kept."""
+    with pytest.raises(DeviceError, match="3 processes of this run died on the same rows") as e:
+        scored_by(targets.Killed, tmp_path, 4, ["one", "two", "poison"])
     assert "Where memory was full" in e.value.hint
     assert len(list((tmp_path / "out.csv.batchsent").glob("part-*"))) == 2
 
@@ -139,7 +139,7 @@ def test_rows_that_kill_two_processes_end_the_run(tmp_path):
 def test_errors_in_a_process_are_those_of_one_process(tmp_path):
     """While it loads the model and while it scores: message, hint and exit code."""
     with pytest.raises(ModelError, match=r"^no such model") as caught:
-        ProcessPool([Place("cpu", targets.unloadable)] * 2)
+        ProcessPool([ProcessPlan("cpu", targets.unloadable)] * 2)
     assert (caught.value.hint, caught.value.exit_code) == ("look there", 6)
     with pytest.raises(DeviceError, match=r"^the device is gone") as caught:
         scored_by(targets.Failing, tmp_path, 2, ["one", "poison"])
@@ -159,27 +159,6 @@ def test_the_processes_live_for_all_inputs_of_a_command(tmp_path):
     for n in (3, 5):
         summary = json.loads((tmp_path / "out" / f"in{n}.csv.summary.json").read_bytes())
         assert sum(one["rows"] for one in summary["device"]["devices"]) == n
-
-
-@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
-def test_a_real_model_in_two_processes_shares_the_threads(tmp_path, tiny_model, monkeypatch):
-    """Each has half of them; scores, canaries and counts are those of one process."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    source = tmp_path / "in.csv"
-    source.write_text("text\n" + "".join(f"a good film {n} and a bad one\n" for n in range(40)))
-    options = {"model": tiny_model, "device": "cpu", "chunk_rows": 10, "details": True}
-    two = batch(source, tmp_path / "two.csv", processes=2, **options)
-    cores = choose_device("cpu", "auto").description
-    halved = two["device"]["description"]
-    assert {"CPU, 2 threads": "CPU, 1 thread", "CPU, 1 thread": "CPU, 1 thread"}.get(
-        cores, halved
-    ) == halved
-    one = batch(source, tmp_path / "one.csv", **options)
-    assert two["predictions"]["labels"] == one["predictions"]["labels"]
-    assert two["text"] == one["text"]
-    assert two["model"]["canaries"] == one["model"]["canaries"]
-    assert sum(each["rows"] for each in two["device"]["devices"]) == 40
-    assert two["run"]["fingerprint"] == one["run"]["fingerprint"]
 
 
 # --- which devices
@@ -262,31 +241,42 @@ def test_without_a_gpu_auto_is_the_cpu(tmp_path):
 def test_a_process_sees_its_own_gpu_only(monkeypatch):
     """What a library puts on "the" GPU would be on the first one, for all of them."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    places = places_of(None, ModelOptions(), ["cuda:0", "cuda:2"])
-    assert [place.device for place in places] == ["cuda:0", "cuda:2"]
-    assert [dict(place.variables) for place in places] == [
+    plans = plans_of(None, ModelOptions(), ["cuda:0", "cuda:2"])
+    assert [plan.device for plan in plans] == ["cuda:0", "cuda:2"]
+    assert [dict(plan.variables) for plan in plans] == [
         {"CUDA_VISIBLE_DEVICES": "0"},
         {"CUDA_VISIBLE_DEVICES": "2"},
     ]
-    assert {place.open_scorer.args[1].device for place in places} == {"cuda:0"}
+    assert {plan.open_scorer.args[1].device for plan in plans} == {"cuda:0"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc,7")
-    places = places_of(None, ModelOptions(), ["cuda:1"])
-    assert dict(places[0].variables) == {"CUDA_VISIBLE_DEVICES": "GPU-abc"}
+    plans = plans_of(None, ModelOptions(), ["cuda:1"])
+    assert dict(plans[0].variables) == {"CUDA_VISIBLE_DEVICES": "GPU-abc"}
 
 
 def test_the_figures_of_several_scorers_are_added_up():
     """Counts are sums, memory is that of the largest; what is known of one only is its own."""
+
+    def counted(texts, exited, flips, difference):
+        canaries = {"texts": 64, "largest_difference": difference, "label_flips": flips}
+        agreement = {"with": "float32", "texts": texts, "label_flips": flips}
+        return {
+            "early_exit": {"layer": 2, "texts": texts, "exited": exited},
+            "canaries": canaries,
+            "agreement": agreement | {"largest_difference": difference},
+        }
+
     one = {
-        "model": {"early_exit": {"layer": 2, "texts": 10}, "canaries": {"texts": 64}},
+        "model": counted(10, 3, 1, 0.1) | {"cascade": counted(20, 9, 0, 0.2)},
         "device": {"peak_memory_bytes": 5, "busy_share": 0.9, "warnings": ["hot"]},
     }
     two = {
-        "model": {"early_exit": {"layer": 2, "texts": 7}, "canaries": {"texts": 64}},
+        "model": counted(7, 2, 1, 0.3) | {"cascade": counted(5, 1, 2, 0.1)},
         "device": {"peak_memory_bytes": None, "busy_share": 0.6, "warnings": ["hot", "old"]},
     }
     found = merged_facts([one, two], [200, 100])
-    assert found["model"]["early_exit"] == {"layer": 2, "texts": 17}
-    assert found["model"]["canaries"] == {"texts": 64}
+    total = counted(17, 5, 2, 0.3)
+    total["canaries"]["label_flips"] = 1  # both have scored the same texts
+    assert found["model"] == total | {"cascade": counted(25, 10, 2, 0.2)}
     assert found["device"]["peak_memory_bytes"] == 5
     assert found["device"]["busy_share"] == pytest.approx(0.8)
     assert found["device"]["warnings"] == ["hot", "old"]

@@ -58,13 +58,7 @@ class KnownTexts:
         ]
         keys = keys_of([texts[row] or "" for row in with_text])
         rows, labels = np.array(with_text, dtype=np.int64), len(self.outputs[0].labels)
-        scores = Scores(
-            probabilities=np.full((len(texts), labels), np.nan, dtype=np.float32),
-            n_tokens=np.zeros(len(texts), dtype=np.int32),
-            truncated_tokens=np.zeros(len(texts), dtype=np.int32),
-            status=np.full(len(texts), PENDING, dtype=np.uint8),
-            distinct=0,
-        )
+        scores = Scores.pending(len(texts), labels)
         for number, (output, table) in enumerate(zip(self.outputs, self._tables, strict=True)):
             entries = table.find(keys)
             table.mark(entries[entries >= 0])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchsent.errors import BatchsentError, InputError, UsageError
+from batchsent.errors import AppearedMeanwhile, BatchsentError, InputError, UsageError
 from batchsent.formats.objects import Changed, Lost, NotThere
 from batchsent.text import first_line, printable
 from batchsent.urls import scheme_of
@@ -124,6 +124,20 @@ class StoreObject:
 
         return self._translated(ask)
 
+    def names_beside(self) -> set[str]:
+        """Return the names of all objects beside this one that begin with its name, its own too.
+
+        Raises Lost or InputError.
+        """
+        folder, _, name = self._path.rpartition("/")
+
+        def ask() -> set[str]:
+            self._system.invalidate_cache()
+            found = self._system.find(folder, prefix=name)
+            return {path.removeprefix(f"{folder}/") for path in found}
+
+        return self._translated(ask)
+
     def _info(self) -> Any:
         self._system.invalidate_cache()
         return self._system.info(self._path)
@@ -152,11 +166,21 @@ class StoreObject:
 
         self._translated(begin)
 
-    def put(self, path: Path) -> None:
-        """Write a file as the object, which appears whole or not at all. Raises Lost."""
+    def put(self, path: Path, *, new: bool = False) -> None:
+        """Write a file as the object, which appears whole or not at all.
+
+        Raises Lost, and AppearedMeanwhile where it is `new` and there is an object.
+        """
         # Of the s3fs package ten parts are in memory at once: of its 50 MB each, if not smaller.
-        more = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
-        self._translated(lambda: self._system.put_file(str(path), self._path, **more))
+        more: dict[str, Any] = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
+        if new and self._is_s3:
+            more["mode"] = "create"  # refused by the store itself, at the end of the upload
+        if new and self.find() is not None:
+            raise AppearedMeanwhile(self.name)
+        try:
+            self._translated(lambda: self._system.put_file(str(path), self._path, **more))
+        except FileExistsError as error:
+            raise AppearedMeanwhile(self.name) from error
 
     def remove(self) -> None:
         """Remove the object, if it is there. Raises Lost."""
@@ -177,7 +201,7 @@ class StoreObject:
         """Return what an action returns, its errors as those of connections."""
         try:
             return action()
-        except BatchsentError:
+        except (BatchsentError, FileExistsError):
             raise
         except FileNotFoundError as error:
             # A store that hides what is private says the same of it.

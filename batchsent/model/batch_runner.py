@@ -50,10 +50,14 @@ class BatchRunner:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.time = device_time(device)
         self.runs_ahead = device.kind == "cuda"  # whether batches run after their calls returned
         # largest batch known to fit, once memory has run out
         self.largest_batch_tokens: int | None = None
+        self.begin_counts()
+
+    def begin_counts(self) -> None:
+        """Count anew: another run begins, and no batch is at work."""
+        self.time = device_time(self.device)
         self.backoffs = 0  # batches that were split because memory ran out
         self._tokens = 0
         self._padded_tokens = 0  # tokens and padding

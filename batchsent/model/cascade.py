@@ -122,9 +122,18 @@ class CascadeScorer(LocalScorer):
         """Take the fast model, the one for texts that it scores `below` that, and that."""
         self.fast, self.second, self.below = fast, second, below
         self.labels = second.labels
+        self._begin_sample()
+
+    def _begin_sample(self) -> None:
         self.score_s = self.second_s = self.sample_s = 0.0
         self.second_texts = 0  # run so far by the second model; those of the sample are not counted
         self.sample_texts = self.sample_same = 0
+
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, for another run."""
+        self.fast.begin_counts()
+        self.second.begin_counts()
+        self._begin_sample()
 
     def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""

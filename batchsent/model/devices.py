@@ -15,7 +15,7 @@ from batchsent.model.loading import ModelIdentity
 from batchsent.model.machine import usable_cores
 from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
-from batchsent.model.pool import Place
+from batchsent.model.pool import ProcessPlan
 from batchsent.model.submission import Scorer
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -107,9 +107,11 @@ def equal_gpus(torch: Any, numbers: Sequence[int]) -> Devices:
     return Devices(names, f"not used: {unlike}")
 
 
-def places_of(identity: ModelIdentity, options: ModelOptions, names: Sequence[str]) -> list[Place]:
+def plans_of(
+    identity: ModelIdentity, options: ModelOptions, names: Sequence[str]
+) -> list[ProcessPlan]:
     """Return what each process of a pool is to open, and where."""
-    places = []
+    plans = []
     for name in names:
         kind, _, number = name.partition(":")
         variables: dict[str, str] = {}
@@ -120,8 +122,8 @@ def places_of(identity: ModelIdentity, options: ModelOptions, names: Sequence[st
             variables = {VISIBLE: visible.split(",")[int(number)] if visible else number}
             own = f"{kind}:0"
         opener = partial(open_share, identity, replace(options, device=own), len(names))
-        places.append(Place("cpu" if kind == "auto" else name, opener, variables))
-    return places
+        plans.append(ProcessPlan("cpu" if kind == "auto" else name, opener, variables))
+    return plans
 
 
 def open_share(identity: ModelIdentity, options: ModelOptions, processes: int) -> Scorer:

@@ -5,8 +5,8 @@ scores and progress from it, and passes a stop on. A process has up to two chunk
 scores and one whose texts it tokenizes meanwhile (pool_worker.py). All files are read and written
 here: what a process has scored of a chunk comes here about every minute, to be kept.
 
-A process that dies leaves its chunks, with what was kept of them, to the others. Where two have
-died on one chunk, or none is left, the chunk fails with a DeviceError.
+A process that dies leaves its chunks, with what was kept of them, to the others. Where MOST_DEATHS
+have died on one chunk, or none is left, the chunk fails with a DeviceError.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from batchsent.errors import DeviceError
 from batchsent.model.pool_facts import Share, merged
 from batchsent.model.pool_worker import FAILED, KEPT, NEXT, PROGRESS, RESULT, SCORE, STOP, serve
 from batchsent.model.spawned import ProcessDied, SpawnedProcess
-from batchsent.model.submission import Callbacks, Scorer, Submission
+from batchsent.model.submission import MOST_DEATHS, Callbacks, Scorer, Submission
 
 # How often the dispatcher asks whether to stop.
 POLL_S = 0.1
@@ -39,8 +39,8 @@ AGAIN = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a process runs the model."""
+class ProcessPlan:
+    """What a process opens, and on which device."""
 
     device: str  # for people: cpu, cuda:1
     open_scorer: Callable[[], Scorer]  # called in the process; it is pickled
@@ -48,7 +48,7 @@ class Place:
 
 
 @dataclass
-class Job:
+class SubmittedChunk:
     """A chunk that was submitted."""
 
     number: int
@@ -68,19 +68,19 @@ class Job:
 
 
 @dataclass
-class Worker:
+class PoolProcess:
     """A process of the pool."""
 
     process: SpawnedProcess
     share: Share
-    jobs: deque[Job] = field(default_factory=deque)  # the first is being scored
+    chunks: deque[SubmittedChunk] = field(default_factory=deque)  # the first is being scored
     asks: bool = False  # whether it waits for a chunk
 
 
 class ProcessPool:
     """A Scorer in several processes."""
 
-    def __init__(self, places: Sequence[Place], warnings: Sequence[str] = ()) -> None:
+    def __init__(self, plans: Sequence[ProcessPlan], warnings: Sequence[str] = ()) -> None:
         """Start the processes and wait until each has loaded the model.
 
         `warnings` are said with those of the processes.
@@ -88,29 +88,30 @@ class ProcessPool:
         Raises what loading raises in one of them, and DeviceError where they do not run it in the
         same way.
         """
-        self._workers: list[Worker] = []
+        self._processes: list[PoolProcess] = []
         self._warnings = list(warnings)  # also of each process that died
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[SubmittedChunk] = deque()
         self._unfinished: set[Future[Scores]] = set()
         self._lock = threading.Lock()  # of the two above and of `_dead`
         self._dead: DeviceError | None = None  # once no process is left
         self._numbers = itertools.count()
+        self._run = 0  # how many runs have begun
         self._closing = False
         self._woken, self._wake = os.pipe()
         self._dispatcher = threading.Thread(target=self._dispatch, daemon=True)
         try:
-            for place in places:
-                process = SpawnedProcess(serve, place.open_scorer, variables=place.variables)
-                self._workers.append(Worker(process, Share(place.device)))
-            for worker in self._workers:
+            for plan in plans:
+                process = SpawnedProcess(serve, plan.open_scorer, variables=plan.variables)
+                self._processes.append(PoolProcess(process, Share(plan.device)))
+            for worker in self._processes:
                 self.labels, worker.share.report = worker.process.receive()
-            self._shares = [worker.share for worker in self._workers]
+            self._shares = [worker.share for worker in self._processes]
             merged(self._shares, [])  # whether they run in the same way
         except BaseException:
             self.close()
             raise
         # A process tokenizes its next chunk while it scores one.
-        self.workers = 2 * len(self._workers)
+        self.workers = 2 * len(self._processes)
         self._dispatcher.start()
 
     def submit(
@@ -122,21 +123,25 @@ class ProcessPool:
         known: NDArray[np.bool_] | None = None,
     ) -> Submission:
         """Queue a chunk for the next process that asks for one."""
-        job = Job(next(self._numbers), texts, digest(texts), callbacks, done, known)
+        chunk = SubmittedChunk(next(self._numbers), texts, digest(texts), callbacks, done, known)
         with self._lock:
             if self._dead is not None:
                 raise self._dead
-            self._unfinished.add(job.future)
-            self._waiting.append(job)
-        job.future.add_done_callback(self._forget)
+            self._unfinished.add(chunk.future)
+            self._waiting.append(chunk)
+        chunk.future.add_done_callback(self._forget)
         os.write(self._wake, b".")
-        return job.future
+        return chunk.future
 
     def drain(self) -> None:
-        """Wait until no chunk is being scored; what is counted of a run begins anew."""
+        """Wait until no chunk is being scored."""
         with self._lock:
             unfinished = list(self._unfinished)
         wait_for_all(unfinished)
+
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew, here and in the processes."""
+        self._run += 1
         for share in self._shares:
             share.begin()
 
@@ -157,9 +162,9 @@ class ProcessPool:
         os.write(self._wake, b".")
         if self._dispatcher.is_alive():
             self._dispatcher.join(timeout=10)
-        for worker in self._workers:
+        for worker in self._processes:
             worker.process.close()
-        self._workers.clear()
+        self._processes.clear()
         os.close(self._woken)
         os.close(self._wake)
 
@@ -173,7 +178,7 @@ class ProcessPool:
             while not self._closing:
                 self._assign()
                 self._pass_on_stops()
-                workers = {worker.process.fileno(): worker for worker in self._workers}
+                workers = {worker.process.fileno(): worker for worker in self._processes}
                 for ready in connection.wait([self._woken, *workers], POLL_S):
                     if ready in workers:
                         self._receive(workers[int(ready)])
@@ -184,40 +189,43 @@ class ProcessPool:
 
     def _assign(self) -> None:
         """Give a chunk to each process that waits for one."""
-        for worker in list(self._workers):
+        for worker in list(self._processes):
             if not worker.asks:
                 continue
             with self._lock:
-                job = self._waiting.popleft() if self._waiting else None
-            if job is None:
+                chunk = self._waiting.popleft() if self._waiting else None
+            if chunk is None:
                 return
             worker.asks = False
-            worker.jobs.append(job)
-            job.stopping = False
-            self._send(worker, (SCORE, job.number, job.texts, job.digest, job.done, job.known))
+            worker.chunks.append(chunk)
+            chunk.stopping = False
+            what = (chunk.number, chunk.texts, chunk.digest, chunk.done, chunk.known, self._run)
+            self._send(worker, (SCORE, *what))
 
     def _pass_on_stops(self) -> None:
         """Tell the processes of chunks that are to stop; those that no process has end here."""
-        for worker in list(self._workers):
-            for job in list(worker.jobs):
-                if not job.stopping and job.callbacks.stop():
-                    job.stopping = True
-                    self._send(worker, (STOP, job.number))
+        for worker in list(self._processes):
+            for chunk in list(worker.chunks):
+                if not chunk.stopping and chunk.callbacks.stop():
+                    chunk.stopping = True
+                    self._send(worker, (STOP, chunk.number))
         with self._lock:
-            ended = [job for job in self._waiting if job.callbacks.stop()]
-            for job in ended:
-                self._waiting.remove(job)
-        for job in ended:
-            job.future.set_result(job.done or nothing_known(len(job.texts), len(self.labels)))
+            ended = [chunk for chunk in self._waiting if chunk.callbacks.stop()]
+            for chunk in ended:
+                self._waiting.remove(chunk)
+        for chunk in ended:
+            chunk.future.set_result(
+                chunk.done or Scores.pending(len(chunk.texts), len(self.labels))
+            )
 
-    def _send(self, worker: Worker, message: tuple[Any, ...]) -> None:
+    def _send(self, worker: PoolProcess, message: tuple[Any, ...]) -> None:
         try:
             worker.process.send(message)
         except Exception as error:  # noqa: BLE001 (of any library, raised in the process)
             # It died before: no chunk that it has not begun is to blame.
-            self._bury(worker, error, blamed=len(worker.jobs) > 1)
+            self._bury(worker, error, blamed=len(worker.chunks) > 1)
 
-    def _receive(self, worker: Worker) -> None:
+    def _receive(self, worker: PoolProcess) -> None:
         """Take the messages of a process."""
         try:
             while worker.process.poll():
@@ -229,71 +237,76 @@ class ProcessPool:
         except Exception as error:  # noqa: BLE001 (of any library, raised in the process)
             self._bury(worker, error)
 
-    def _take(self, worker: Worker, kind: str, number: int, content: Any) -> None:
+    def _take(self, worker: PoolProcess, kind: str, number: int, content: Any) -> None:
         """Take what a process says of one of its chunks."""
-        job = next(job for job in worker.jobs if job.number == number)
+        chunk = next(chunk for chunk in worker.chunks if chunk.number == number)
         if kind in {RESULT, FAILED}:
-            worker.jobs.remove(job)
+            worker.chunks.remove(chunk)
         try:
             if kind == PROGRESS:
-                job.callbacks.on_batch(content)
+                chunk.callbacks.on_batch(content)
             elif kind == FAILED:
                 raise content.with_cause()
             else:
                 seen, scores, worker.share.report = content
-                if seen != job.digest:
+                if seen != chunk.digest:
                     raise DeviceError(
                         f"a process of this run ({worker.share.device}) answered for other texts "
                         "than it was given",
                         hint="its memory may be faulty: run the same command again",
                     )
-                worker.share.add(*newly_scored(job.done, scores))
-                job.done = scores
+                worker.share.add(*newly_scored(chunk.done, scores))
+                chunk.done = scores
                 if kind == KEPT:
-                    job.callbacks.keep(scores)
+                    chunk.callbacks.keep(scores)
                 else:
                     if (scores.status != PENDING).any():
-                        job.callbacks.keep(scores)
-                    job.future.set_result(scores)
+                        chunk.callbacks.keep(scores)
+                    chunk.future.set_result(scores)
         except Exception as error:  # noqa: BLE001 (it belongs to the chunk)
-            job.fail(error)
+            chunk.fail(error)
 
-    def _bury(self, worker: Worker, error: Exception, *, blamed: bool = True) -> None:
+    def _bury(self, worker: PoolProcess, error: Exception, *, blamed: bool = True) -> None:
         """Give the chunks of a process that ended to the others.
 
         `blamed` says that it ended while it scored the first of them.
         """
-        if worker not in self._workers:
+        if worker not in self._processes:
             return
-        self._workers.remove(worker)
+        self._processes.remove(worker)
         worker.process.close()
-        jobs = list(worker.jobs)
+        chunks = list(worker.chunks)
         how = error.why if isinstance(error, ProcessDied) else f"failed: {error}"
         said = f"the process on {worker.share.device} {how}"
-        self._warnings.append(f"{said}; the others scored its rows")
-        if not self._workers:
+        if not self._processes:
             died = DeviceError(f"no process of this run is left: {said}", hint=AGAIN)
-            for job in jobs:
-                job.fail(died)
+            for chunk in chunks:
+                chunk.fail(died)
             self._end(died, error)
             return
-        if jobs and blamed:
-            jobs[0].deaths += 1
-            if jobs[0].deaths > 1:
-                message = f"two processes of this run died on the same rows: {said}"
-                jobs.pop(0).fail(DeviceError(message, hint=AGAIN))
+        self._warnings.append(f"{said}; the others go on without it")
+        if chunks and blamed:
+            chunks[0].deaths += 1
+            if chunks[0].deaths == MOST_DEATHS:
+                message = f"{MOST_DEATHS} processes of this run died on the same rows: {said}"
+                chunks.pop(0).fail(DeviceError(message, hint=AGAIN))
         with self._lock:
-            self._waiting.extendleft(reversed([job for job in jobs if not job.future.done()]))
+            self._waiting.extendleft(
+                reversed([chunk for chunk in chunks if not chunk.future.done()])
+            )
 
     def _end(self, died: DeviceError, error: Exception) -> None:
         """Let all chunks fail, those that are waiting and those that are submitted later."""
         died.__cause__ = error
         with self._lock:
             self._dead = died
-            jobs = [*self._waiting, *(job for worker in self._workers for job in worker.jobs)]
+            chunks = [
+                *self._waiting,
+                *(chunk for worker in self._processes for chunk in worker.chunks),
+            ]
             self._waiting.clear()
-        for job in jobs:
-            job.fail(died)
+        for chunk in chunks:
+            chunk.fail(died)
 
 
 def newly_scored(before: Scores | None, now: Scores) -> tuple[int, int]:
@@ -302,15 +315,3 @@ def newly_scored(before: Scores | None, now: Scores) -> tuple[int, int]:
     if before is not None:
         fresh &= before.status == PENDING
     return int(fresh.sum()), int(now.n_tokens[fresh].sum())
-
-
-def nothing_known(rows: int, labels: int) -> Scores:
-    """Return the scores of a chunk that nobody has begun."""
-    counts = np.zeros(rows, np.int32)
-    return Scores(
-        np.full((rows, labels), np.nan, np.float32),
-        counts,
-        counts.copy(),
-        np.full(rows, PENDING, np.uint8),
-        distinct=0,
-    )

@@ -7,6 +7,8 @@ from typing import Any
 
 from batchsent.errors import DeviceError
 
+COUNTED = ("oom_backoffs", "nonfinite_retried")
+SHARES = ("padding_share", "busy_share")
 # What the last digits of a score depend on: it must be the same in every process.
 SAME = ("description", "capability", "path", "batch_tokens", "pack_tokens", "torch", "cuda")
 
@@ -22,9 +24,10 @@ class Share:
     earlier_cpu_s: float = 0.0  # of its report when this run began
 
     def begin(self) -> None:
-        """Count for another run."""
+        """Count for another run; the process counts anew with the first chunk that it gets."""
         self.rows = self.tokens = 0
         self.earlier_cpu_s = self.report["cpu_s"]
+        self.report = without_counts(self.report)
 
     def add(self, rows: int, tokens: int) -> None:
         """Count rows that have got scores, and their tokens."""
@@ -66,27 +69,26 @@ def merged_facts(
     the `tokens` that each has scored, where they are known.
     """
     models, devices = ([report[name] for report in reports] for name in ("model", "device"))
-    model, device = deepcopy(models[0]), deepcopy(devices[0])
-    model |= {
-        "agreement": _added(models, "agreement", ("texts", "label_flips")),
-        "canaries": _added(models, "canaries", ()),
-        "early_exit": _added(models, "early_exit", ("texts", "exited")),
-    }
+    model, device = _merged_models(models), deepcopy(devices[0])
     if model.get("cascade"):
-        samples = [found["cascade"]["sample"] for found in models]
-        model["cascade"]["sample"] = {
-            name: sum(sample[name] for sample in samples) for name in samples[0]
-        }
+        model["cascade"] = _merged_models([found["cascade"] for found in models])
     theirs = [said for found in devices for said in found.get("warnings", [])]
     device["warnings"] = list(dict.fromkeys(theirs))
     for name, combine in COMBINED.items():
         values = [found[name] for found in devices if found.get(name) is not None]
         device[name] = combine(values) if values else None
-    for name in ("padding_share", "busy_share"):
+    for name in SHARES:
         device[name] = _mean_share([found.get(name) for found in devices], tokens)
     return {"model": model, "device": device}
 
 
+# Of several scorers: how a figure of a section of "model" is made of theirs. All others are equal.
+SECTIONS: dict[str, dict[str, Callable[[list[Any]], Any]]] = {
+    "agreement": {"texts": sum, "label_flips": sum, "largest_difference": max},
+    "canaries": {"label_flips": max, "largest_difference": max},  # of the same texts
+    "early_exit": {"texts": sum, "exited": sum},
+    "sample": {"texts": sum, "same_label": sum},
+}
 COMBINED: dict[str, Callable[[list[int]], int]] = {
     "fitting_tokens": min,
     "oom_backoffs": sum,
@@ -109,17 +111,33 @@ def check_same(shares: Sequence[Share]) -> None:
                 )
 
 
-def _added(
-    models: Sequence[dict[str, Any]], name: str, counts: Sequence[str]
-) -> dict[str, Any] | None:
-    """Return a section of all processes: its counts added up, of its other numbers the largest."""
-    sections = [model[name] for model in models if model.get(name) is not None]
-    if not sections:
-        return None
-    found: dict[str, Any] = {}
-    for key in sections[0]:
-        values = [section[key] for section in sections]
-        found[key] = sum(values) if key in counts else max(values)
+def _merged_models(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the section "model" of several scorers, or what it says of the model of a cascade."""
+    found = deepcopy(models[0])
+    for name, combined in SECTIONS.items():
+        sections = [model[name] for model in models if model.get(name) is not None]
+        if not sections:
+            continue
+        found[name] = dict(sections[0])
+        for figure, combine in combined.items():
+            found[name][figure] = combine([section[figure] for section in sections])
+    return found
+
+
+def without_counts(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report as it is before anything of a run was scored."""
+    found = deepcopy(report)
+    model, device = found["model"], found["device"]
+    for one in (model, model.get("cascade") or {}):
+        for name in ("early_exit", "sample"):
+            if one.get(name) is not None:
+                one[name] |= dict.fromkeys(SECTIONS[name], 0)
+    for name in COUNTED:
+        if name in device:
+            device[name] = 0
+    for name in SHARES:
+        if name in device:
+            device[name] = None
     return found
 
 

@@ -15,7 +15,7 @@ from batchsent.model.spawned import Channel, SentError
 from batchsent.model.submission import Callbacks, Scorer, Submission
 
 # Messages to a process, by their first word:
-SCORE = "score"  # number of the chunk, texts, their digest, what is done, what is known
+SCORE = "score"  # number of the chunk, texts, their digest, what is done, what is known, of a run
 STOP = "stop"  # number of the chunk
 # Messages from it. A report has the scorer's `facts` and the processor seconds so far.
 NEXT = "next"  # it can take another chunk
@@ -47,6 +47,7 @@ class WorkerLoop:
 
     def __init__(self, channel: Channel, scorer: Scorer) -> None:
         self._channel, self._scorer = channel, scorer
+        self._run = 0  # the number of the run whose chunks it scores
         self._stops: dict[int, threading.Event] = {}  # of the chunks that it has
         self._submitted: queue.Queue[tuple[int, str, Submission | SentError]] = queue.Queue()
         self._lock = threading.Lock()  # of the channel: progress may be said in any thread
@@ -66,6 +67,10 @@ class WorkerLoop:
         while True:
             kind, number, *content = self._channel.receive()
             if kind == SCORE:
+                run = content.pop()
+                if run != self._run:
+                    self._scorer.begin_counts()  # it has no chunk of the earlier one any more
+                    self._run = run
                 self._stops[number] = threading.Event()
                 self._submitted.put(self._submit(number, *content))
             elif number in self._stops:

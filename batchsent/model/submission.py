@@ -12,6 +12,9 @@ from batchsent.chunk import PENDING, Scores
 
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
+# A chunk, or a file on a cluster, whose process has died so often is not given to another: it may
+# be what kills them.
+MOST_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class Scorer(Protocol):
 
     def drain(self) -> None:
         """Wait until no submitted chunk is being scored; `stop` is true for those not collected."""
+
+    def begin_counts(self) -> None:
+        """Let what `facts` counts begin anew, for another run; no chunk is being scored."""
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -127,6 +133,9 @@ class LocalScorer:
 
     def drain(self) -> None:
         """Return at once: nothing is scored but by `result`."""
+
+    def begin_counts(self) -> None:
+        """Do nothing where nothing is counted."""
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ class Run:
         if target is not None:
             check_work_folder(target)
             there = self.paths.place.file(target).exists()
-            if there and not options.overwrite and not earlier.announced_is_there():
+            if there and not earlier.may_replace_output(options):
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
             Parts(work_directory(target)).check(
@@ -365,6 +365,7 @@ class Run:
             self.reporter.stage(f"scoring {self.name}")
             files = stack.enter_context(RunFiles(plan, paths, self.options))
             stack.enter_context(tokenizing_elsewhere(scorer, total_rows, self.reporter))
+            scorer.begin_counts()
             with self.signals.deferred():
                 scoring = Scoring(
                     scorer,

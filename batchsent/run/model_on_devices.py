@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 
 from batchsent.model.cascade import open_model
-from batchsent.model.devices import check_devices, choose_devices, places_of
+from batchsent.model.devices import check_devices, choose_devices, plans_of
 from batchsent.model.options import ModelOptions
 from batchsent.model.pool import ProcessPool
 from batchsent.model.submission import Scorer
@@ -42,7 +42,7 @@ class ModelOnDevices(OneModel):
         if len(found.names) == 1:
             return open_model(identity, replace(options, device=found.names[0]))
         warnings = [found.left_out] if found.left_out else []
-        return ProcessPool(places_of(identity, options, found.names), warnings)
+        return ProcessPool(plans_of(identity, options, found.names), warnings)
 
     def close(self) -> None:
         """End the processes, and free the device."""

@@ -136,6 +136,11 @@ class SharedScorer(LocalScorer):
         """Return the summary's sections "model" and "device"."""
         return self._scorer.facts()
 
+    def begin_counts(self) -> None:
+        """Let what is counted begin anew."""
+        with self._scoring:
+            self._scorer.begin_counts()
+
     def close(self) -> None:
         """Free the device."""
         self._scorer.close()

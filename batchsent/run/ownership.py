@@ -12,12 +12,13 @@ about to write are listed in its work folder (parts.announce), which counts as w
 never belongs to an output, since a run makes no links.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import AppearedMeanwhile, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
@@ -32,7 +33,7 @@ NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs of an output left on the disk."""
+    """What earlier runs of an output left, as it was when it was read."""
 
     paths: RunPaths
     document: dict[str, Any] | None  # the summary of the finished run, where it names this output
@@ -41,6 +42,7 @@ class Earlier:
     @classmethod
     def read(cls, paths: RunPaths) -> "Earlier":
         """Read the summary and the work folder."""
+        paths = dataclasses.replace(paths, place=paths.place.seen())
         announced = {} if paths.target is None else Parts(work_directory(paths.target)).announced()
         return cls(paths, _summary_of(paths), announced)
 
@@ -99,6 +101,19 @@ class Earlier:
             for role, path in files.items()
             if self.paths.place.file(path).exists() and not self.is_own(role, path)
         }
+
+    def may_replace_output(self, options: BatchOptions) -> bool:
+        """Tell whether a run may replace the output, if there is one."""
+        return options.overwrite or self.announced_is_there()
+
+    def refuse_new_output(self, options: BatchOptions) -> None:
+        """Refuse to replace an output that was not there when the run began. Raises UsageError."""
+        target = self.paths.target
+        if target is None or self.may_replace_output(options):
+            return
+        file = self.paths.place.file(target)
+        if file.exists():
+            raise AppearedMeanwhile(printable(file.name))
 
     def refuse_foreign(self, options: BatchOptions) -> None:
         """Refuse to replace a file that does not belong to this output. Raises UsageError."""

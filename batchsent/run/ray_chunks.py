@@ -1,30 +1,27 @@
 """The chunks of one file on a cluster: this process reads, orders and writes, workers score."""
 
-import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.chunk import PENDING, Scores
+from batchsent.chunk import Scores
 from batchsent.errors import BatchsentError, DeviceError
 from batchsent.model.pool_facts import merged_facts
 from batchsent.model.submission import Callbacks, LocalScorer, Submission
 from batchsent.run.device_stamp import in_words, stamp_of_facts
 from batchsent.run.models import SharedScorer
 from batchsent.run.ray_pool import POLL_S, Pool
-from batchsent.run.ray_worker import Worker
+from batchsent.run.ray_worker import Said, Worker
 
 # How often a worker says how far it is with a chunk.
 SAY_S = 1.0
 # What a worker is given at once: it tokenizes the second chunk while the first is scored.
 AT_ONCE = 2
-
-Said = tuple[str, Any]
 
 
 class ClusterScorer:
@@ -100,6 +97,9 @@ class ClusterScorer:
             task.wait()
         self._tasks = []
 
+    def begin_counts(self) -> None:
+        """Do nothing: the workers have begun with this run, and end with it."""
+
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device", of all workers together."""
         found = [] if self._pool is None else self._pool.ask("facts")
@@ -168,11 +168,7 @@ class ChunkTask:
             raise self._error
         self._scorer.check()
         rows, labels = len(self._texts), len(self._scorer.labels)
-        if self._scores is None:
-            counts = np.zeros(rows, np.int32)
-            nothing = np.full((rows, labels), np.nan, np.float32)
-            return Scores(nothing, counts, counts, np.full(rows, PENDING, np.uint8), 0)
-        return self._scores
+        return self._scores or Scores.pending(rows, labels)
 
 
 class ChunkWorker(Worker):
@@ -196,31 +192,20 @@ class ChunkWorker(Worker):
         known: NDArray[np.bool_] | None,
     ) -> Iterator[Said]:
         """Score a chunk; yield how far it is, the scores about every minute and at the end."""
-        said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
         sent = time.monotonic()
 
-        def on_batch(share: float) -> None:
-            nonlocal sent
-            if time.monotonic() - sent > SAY_S:
-                sent = time.monotonic()
-                said.put(("share", share))
+        def work(say: Callable[[Said], None]) -> None:
+            def on_batch(share: float) -> None:
+                nonlocal sent
+                if time.monotonic() - sent > SAY_S:
+                    sent = time.monotonic()
+                    say(("share", share))
 
-        def work() -> None:
-            try:
-                callbacks = Callbacks(
-                    self.is_stopped, lambda scores: said.put(("scores", scores)), on_batch
-                )
-                known_scores = None if done is None else owned(done)
-                self.scorer.submit(texts, callbacks, done=known_scores, known=known).result()
-            except BaseException as error:  # noqa: BLE001 (it goes to the process of the command)
-                said.put(("failed", self.from_here(error)))
-            finally:
-                said.put(None)
+            callbacks = Callbacks(self.is_stopped, lambda scores: say(("scores", scores)), on_batch)
+            known_scores = None if done is None else owned(done)
+            self.scorer.submit(texts, callbacks, done=known_scores, known=known).result()
 
-        # In a thread of its own: it speaks while it works.
-        threading.Thread(target=work, daemon=True).start()
-        while (one := said.get()) is not None:
-            yield one
+        yield from self.say(work)
 
 
 def owned(scores: Scores) -> Scores:

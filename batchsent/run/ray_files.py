@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from batchsent.run.models import describe
 from batchsent.run.ray_cluster import joined_cluster
 from batchsent.run.ray_models import ClusterModels
 from batchsent.run.ray_pool import POLL_S, Pool
-from batchsent.run.ray_worker import Needs, Worker
+from batchsent.run.ray_worker import Needs, Said, Worker
 
 # How long a file that another worker was lost with waits for its lock: on a shared file system it
 # may be held for a while after that worker has ended.
@@ -29,8 +28,6 @@ LOCK_WAIT_S = 60.0
 SAY_S = 1.0
 # A file in the output folder while the run goes on: a node that does not see it shares no folder.
 SHARED = ".batchsent.shared"
-
-Said = tuple[Any, ...]
 
 
 def run_on_cluster(files: FolderFiles, models: ClusterModels, signals: Signals) -> None:
@@ -166,33 +163,33 @@ class FilesReporter(Reporter):
 class SendingReporter(Reporter):
     """Sends the messages of a run to the process of the command."""
 
-    def __init__(self, said: "queue.SimpleQueue[Said | None]", of_model: set[str]) -> None:
+    def __init__(self, say: Callable[[Said], None], of_model: set[str]) -> None:
         """`of_model` are lines that say how the model runs."""
-        self._said, self._of_model = said, of_model
+        self._say, self._of_model = say, of_model
         self._sent = 0.0
 
     def run_started(self, run_id: str, name: str, number: int, files: int) -> None:
         """Send it."""
-        self._said.put(("run_started", run_id, name, number, files))
+        self._say(("run_started", run_id, name, number, files))
 
     def notice(self, text: str, **facts: Any) -> None:
         """Send it."""
-        self._said.put(("model", text) if text in self._of_model else ("notice", text, facts))
+        self._say(("model", text) if text in self._of_model else ("notice", text, facts))
 
     def warning(self, text: str, **facts: Any) -> None:
         """Send it."""
-        self._said.put(("warning", text, facts))
+        self._say(("warning", text, facts))
 
     def progress(self, rows: int, total_rows: int | None, *, reused_rows: int = 0) -> None:
         """Send it, now and then and at the end."""
         now = time.monotonic()
         if now - self._sent > SAY_S or rows == total_rows:
             self._sent = now
-            self._said.put(("progress", rows, total_rows, reused_rows))
+            self._say(("progress", rows, total_rows, reused_rows))
 
     def file_finished(self, document: dict[str, Any], name: str) -> None:
         """Send it."""
-        self._said.put(("file_finished", document, name))
+        self._say(("file_finished", document, name))
 
 
 class FileWorker(Worker):
@@ -204,23 +201,14 @@ class FileWorker(Worker):
 
     def run(self, run: FileRun) -> Iterator[Said]:
         """Run a file; yield what is to be reported, and at the end what became of it."""
-        said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
 
-        def work() -> None:
-            try:
-                reporter = SendingReporter(said, self._of_model)
-                said.put(("ended", run_file(run, self, reporter, self.signals)))
-            except Interrupted:
-                pass  # the process of the command says so, once
-            except BaseException as error:  # noqa: BLE001 (it goes to the process of the command)
-                said.put(("failed", self.from_here(error)))
-            finally:
-                said.put(None)
+        def work(say: Callable[[Said], None]) -> None:
+            reporter = SendingReporter(say, self._of_model)
+            # The process of the command says once that all were stopped.
+            with contextlib.suppress(Interrupted):
+                say(("ended", run_file(run, self, reporter, self.signals)))
 
-        # In a thread of its own: it speaks while it works.
-        threading.Thread(target=work, daemon=True).start()
-        while (one := said.get()) is not None:
-            yield one
+        yield from self.say(work)
 
     def identity(self) -> ModelIdentity:
         """Return which model it is."""

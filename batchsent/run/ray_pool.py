@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from batchsent.errors import BatchsentError, DeviceError
+from batchsent.model.submission import MOST_DEATHS
 from batchsent.reporting import Reporter
 from batchsent.run.ray_cluster import Cluster
 from batchsent.run.ray_worker import Bug, Needs, Worker, actor_class, lost, reason_of
 
 POLL_S = 0.25
-# Work whose worker is lost so often is not given to another: it may be what kills them.
-MAX_LOSSES = 3
+MOST_STARTS = 3  # of one worker, before the run fails
 # How long to wait for a first worker, or for another one when all were lost: on a cluster that is
 # busy or grows by itself, and on one that has no node to hold a worker.
 BUSY_S, NO_ROOM_S = 900.0, 10.0
@@ -150,7 +150,7 @@ class Pool:
             self.fail(error)
         except ray.exceptions.RayError as found:
             seat.lose(worker)
-            if losses + 1 < MAX_LOSSES:
+            if losses + 1 < MOST_DEATHS:
                 if not self.stops():
                     self._reporter.warning(
                         f"a worker was lost, and another goes on with its work: {reason_of(found)}"
@@ -194,7 +194,7 @@ class Pool:
         """Return a new worker for a seat; None where all stops meanwhile. Raises BatchsentError."""
         import ray
 
-        for _ in range(MAX_LOSSES):
+        for _ in range(MOST_STARTS):
             actor = self._actor.remote()
             answer = actor.start.remote(self._needs)
             while not ray.wait([answer], timeout=POLL_S)[0]:

@@ -1,9 +1,12 @@
 """What runs on the nodes of a cluster: a worker that checks that it has what the run needs."""
 
 import os
+import queue
 import re
 import socket
+import threading
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from batchsent.run.models import Models
 from batchsent.text import printable
 from batchsent.versions import SCORING, versions
 
+# What a worker says to the process of the command: a kind, and facts.
+Said = tuple[Any, ...]
 # What Ray colours its errors with.
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -124,6 +129,22 @@ class Worker:
     def stop(self, signal_number: int) -> None:
         """Have the work stop and be kept, as after a signal."""
         self.signals.received = signal_number
+
+    def say(self, work: Callable[[Callable[[Said], None]], None]) -> Iterator[Said]:
+        """Yield what `work` says while it goes on, in a thread of its own; at last its error."""
+        said: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                work(said.put)
+            except BaseException as error:  # noqa: BLE001 (it goes to the process of the command)
+                said.put(("failed", self.from_here(error)))
+            finally:
+                said.put(None)
+
+        threading.Thread(target=run, daemon=True).start()
+        while (one := said.get()) is not None:
+            yield one
 
     def from_here(self, error: BaseException) -> BatchsentError:
         """Return an error with the name of this node in its message; a bug with its traceback."""

@@ -159,7 +159,7 @@ class Scoring:
                 found = reuse.find(chunk.texts)
             reused = found.status != PENDING
         if not chunk.rows:
-            return Work(chunk, None, no_scores(labels))
+            return Work(chunk, None, Scores.pending(0, labels))
         kept = known is not None
         if known is not None and not (known.status == PENDING).any():
             return Work(chunk, None, known, kept, reused)
@@ -265,9 +265,3 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
-
-
-def no_scores(labels: int) -> Scores:
-    """Return the scores of a chunk without rows, such as the blank lines at the end of a file."""
-    none = np.zeros(0, np.int32)
-    return Scores(np.zeros((0, labels), np.float32), none, none, none.astype(np.uint8), distinct=0)
