@@ -50,6 +50,7 @@ LAYERS = {
     "batchsent.ray": 6,
     "batchsent.python_words": 0,
     "batchsent.reporting": 0,
+    "batchsent.row_texts": 0,
     "batchsent.sentences": 0,
     "batchsent.text": 0,
     "batchsent.text_columns": 0,

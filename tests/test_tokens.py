@@ -28,6 +28,7 @@ from batchsent.model.long_text import (
 from batchsent.model.packing import LONG_TEXT, pack
 from batchsent.model.tokens import make_text_encoder, without_surrogates
 from batchsent.model.wordcache import WordCache
+from batchsent.model.wordpiece import WordPiece
 from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
@@ -208,6 +209,28 @@ def test_a_full_cache_starts_over_and_stays_exact():
     ]
     texts = [" ".join(words[i : i + 5]) for i in range(len(words) - 5)] * 2
     assert rows(encoder.encode(texts)) == expected(tokenizer, texts)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_words_of_letters_and_digits_have_the_longest_pieces(lowercase):
+    """The longest piece first, even where the rest is then unknown; too long a word is unknown."""
+    from tokenizers import Tokenizer, models, normalizers
+
+    pieces = ["un", "una", "##a", "##ab", "##abl", "##able", "##ble", "film", "##film", "1", "##99"]
+    ids = {piece: n for n, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces, "FI"])}
+    tokenizer = bert_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.model = models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=20)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    made = [piece.removeprefix("##") for piece in [*pieces, "FI", "FILM", "x"]]
+    words = ["".join(some) for some in itertools.product(made, repeat=3)]
+    words += ["film" * 5, "film" * 5 + "a", "film" * 30, "unable", "Unable"]
+    backend.encode_special_tokens = True
+    wanted = backend.encode_batch(words, add_special_tokens=False)
+    ours = WordPiece(Tokenizer.from_str(backend.to_str()))
+    lower = str.lower if lowercase else str
+    assert [ours.ids(lower(word)) for word in words] == [one.ids for one in wanted]
+    assert {len(one.ids) for one in wanted} >= {1, 2, 3, 5}
 
 
 def test_the_cache_is_used_where_it_is_exact_and_only_there():
