@@ -3,6 +3,8 @@
 import datetime
 import io
 import struct
+from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 
 from batchsent.commands.batch import batch
 from batchsent.errors import BatchsentError, InputError, UsageError
+from batchsent.formats import FORMATS, parquet_sinks
 from batchsent.verification.verify import verify
 from tests.hash_model import HashModels, expected
 
@@ -354,3 +357,16 @@ def test_h19_a_pickled_extension_type_is_not_run(tmp_path, monkeypatch, form):
     data = parquet(evil_extension()) if form == "parquet" else stream(evil_extension())
     assert run(tmp_path, data, f"in.{form}", f"out.{form}")["rows"]["written"] == 1
     assert not (tmp_path / "pwned").exists()
+
+
+def test_c04_rows_of_an_input_without_row_groups_are_grouped_by_their_bytes(tmp_path, monkeypatch):
+    """A group ends after 128 MB too, be it in memory or on disk: here after 40 kB, of 16 kB."""
+    monkeypatch.setattr(parquet_sinks, "HELD_BYTES", 16_000)
+    (tmp_path / "in.csv").write_text("text\n" + "".join(f"{n:01000}\n" for n in range(100)))
+    sink_of = partial(parquet_sinks.ParquetSink, group_bytes=40_000)
+    monkeypatch.setitem(FORMATS, "parquet", replace(FORMATS["parquet"], open_sink=sink_of))
+    batch(tmp_path / "in.csv", tmp_path / "out.parquet", models=HashModels(), chunk_rows=10)
+    out = pq.ParquetFile(tmp_path / "out.parquet")
+    sizes = [out.metadata.row_group(n).num_rows for n in range(out.num_row_groups)]
+    assert sizes == [40, 40, 20]
+    assert out.read(["text"])["text"].to_pylist() == [f"{n:01000}" for n in range(100)]

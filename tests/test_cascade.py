@@ -107,6 +107,15 @@ def test_the_summary_names_both_models_and_shows_it(three, models):
     assert "two models" in document["predictions"]["corrected"]["why_not"]
 
 
+def test_the_device_figures_are_of_both_models(models, dump, tmp_path):
+    """Where the fast model decides every text, the device was at work, and no text had padding."""
+    fast, second = models
+    document, _ = scored(dump, tmp_path / "o.csv", second, cascade=fast, cascade_below=0.01)
+    assert document["model"]["cascade"]["escalated_rows"] == 0
+    assert document["performance"]["device_busy_share"] > 0
+    assert document["device"]["oom_backoffs"] == 0
+
+
 def test_each_score_is_calibrated_by_its_own_model(three, models, dump, tmp_path):
     """With --calibrated the fast model's temperature goes to the rows that it decided."""
     _, raw = three[0], three[3]

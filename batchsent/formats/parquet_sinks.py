@@ -56,7 +56,19 @@ class ParquetSink:
     comes in: pandas writes groups of 1,048,576 rows, for which a GPU would stand still otherwise.
     """
 
-    def __init__(self, file: OutputFile, path: str, source: Source, added: pa.Schema) -> None:
+    def __init__(
+        self,
+        file: OutputFile,
+        path: str,
+        source: Source,
+        added: pa.Schema,
+        *,
+        group_bytes: int = ROW_GROUP_BYTES,
+    ) -> None:
+        """Take where to write, what the rows are from, and the columns that are added.
+
+        Of an input without row groups a group ends after ROW_GROUP_ROWS rows, or `group_bytes`.
+        """
         self._source_schema = source.schema
         repeated = sorted({name for name in source.columns if source.columns.count(name) > 1})
         first = source.first
@@ -80,9 +92,11 @@ class ParquetSink:
                 f"{source.name} cannot be written as Parquet: {printable(error)}",
                 hint="write an .arrow file",
             ) from error
+        self._most_group_bytes = group_bytes
         self._folder = Path(os.path.realpath(path)).parent
         self._held: list[pa.Table] = []
-        self._held_rows = self._held_bytes = 0
+        # of the row group that is not complete: its rows, its bytes, and those of them in memory
+        self._held_rows = self._group_bytes = self._held_bytes = 0
         self._spill: SpillFile | None = None
         self._wanted = self._next_group()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -100,7 +114,7 @@ class ParquetSink:
             self._hold(first)
             self._flush()
         self._hold(table)
-        if self._groups is None and self._held_bytes >= ROW_GROUP_BYTES:
+        if self._groups is None and self._group_bytes >= self._most_group_bytes:
             self._flush()
 
     def _hold(self, table: pa.Table) -> None:
@@ -108,6 +122,7 @@ class ParquetSink:
             self._held.append(table)
             self._held_rows += table.num_rows
             self._held_bytes += table.nbytes
+            self._group_bytes += table.nbytes
         if self._held_bytes > HELD_BYTES:
             self._spill = self._spill or SpillFile(self._folder, self._schema)
             self._spill.write(self._held)
@@ -120,7 +135,8 @@ class ParquetSink:
             self._encoding = self._thread.submit(
                 self._encode, self._spill, self._held, self._held_rows
             )
-        self._held, self._held_rows, self._held_bytes, self._spill = [], 0, 0, None
+        self._held, self._spill = [], None
+        self._held_rows = self._held_bytes = self._group_bytes = 0
         self._wanted = self._next_group()
 
     def _encode(self, spill: SpillFile | None, held: list[pa.Table], rows: int) -> None:

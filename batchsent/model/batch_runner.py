@@ -59,8 +59,8 @@ class BatchRunner:
         """Count anew: another run begins, and no batch is at work."""
         self.time = device_time(self.device)
         self.backoffs = 0  # batches that were split because memory ran out
-        self._tokens = 0
-        self._padded_tokens = 0  # tokens and padding
+        self.tokens = 0
+        self.padded_tokens = 0  # tokens and padding
         self._texts = 0  # or windows of texts
         self._early_exits = 0  # those among them that skipped layers
 
@@ -85,8 +85,8 @@ class BatchRunner:
                 results.append((rows, start_copy(output)))
                 self._texts += len(rows)
                 self._early_exits += encoder.early_exits - exits
-                self._tokens += size
-                self._padded_tokens += padded_size
+                self.tokens += size
+                self.padded_tokens += padded_size
                 continue
             # Not in an except block, whose traceback would hold the failed batch's tensors.
             self.free()
@@ -128,12 +128,6 @@ class BatchRunner:
             # A device that failed answers this too with an error: its own is raised by a pass.
             with suppress(RuntimeError):
                 torch.cuda.empty_cache()
-
-    def padding_share(self) -> float:
-        """Return the share of padding in all that was run."""
-        if not self._padded_tokens:
-            return 0.0
-        return 1 - self._tokens / self._padded_tokens
 
     def early_exit(self, rule: EarlyExit | None) -> dict[str, Any] | None:
         """Return the summary's section on a model's early exit; None where it has none."""
@@ -182,3 +176,9 @@ class BatchRunner:
             f"{printable(self.device.description)} has no memory for {what}",
             hint=f"end other programs on it, lower {option}, or use --device cpu",
         )
+
+
+def padding_share(*runners: BatchRunner) -> float:
+    """Return the share of padding, and of filler, in all that was run."""
+    padded = sum(runner.padded_tokens for runner in runners)
+    return 1 - sum(runner.tokens for runner in runners) / padded if padded else 0.0

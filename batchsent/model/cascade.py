@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, PENDING, SCORED, Scores
 from batchsent.errors import UsageError
+from batchsent.model.batch_runner import padding_share
 from batchsent.model.canaries import open_scorer
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.options import CASCADE_BELOW, CascadeOptions, ModelOptions, check_model_options
@@ -44,6 +45,9 @@ FACTS = (
     "canaries",
     "early_exit",
 )
+
+# What the summary says of the device, added up over both models.
+COUNTED = ("oom_backoffs", "nonfinite_retried")
 
 
 def fast_options(options: ModelOptions) -> ModelOptions:
@@ -123,9 +127,11 @@ class CascadeScorer(LocalScorer):
         """Take the fast model, the one for texts that it scores `below` that, and that."""
         self.fast, self.second, self.below = fast, second, below
         self.labels = second.labels
-        self._begin_sample()
+        self._begin_counts()
 
-    def _begin_sample(self) -> None:
+    def _begin_counts(self) -> None:
+        # Both run on one device, in turn.
+        self.second.runner.time = self.fast.runner.time
         self.score_s = self.second_s = self.sample_s = 0.0
         self.second_texts = 0  # run so far by the second model; those of the sample are not counted
         self.sample_texts = self.sample_same = 0
@@ -134,7 +140,7 @@ class CascadeScorer(LocalScorer):
         """Let what is counted begin anew, for another run."""
         self.fast.begin_counts()
         self.second.begin_counts()
-        self._begin_sample()
+        self._begin_counts()
 
     def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""
@@ -192,9 +198,9 @@ class CascadeScorer(LocalScorer):
         if done is None:
             return
         chunk.known |= done.status != PENDING
-        if done.escalated is not None:
+        if done.escalated is not None:  # a part says which rows were escalated
             chunk.escalated |= done.escalated
-        elif done.n_tokens.any():
+        elif done.n_tokens.any():  # an output with --details has the tokens that were read
             chunk.read = done
         chunk.fast_scores = replace(done, escalated=None)
 
@@ -219,7 +225,7 @@ class CascadeScorer(LocalScorer):
             fast,
             probabilities=probabilities,
             status=status,
-            odd_pieces=None,
+            odd_pieces=None,  # the two tokenizers cut words otherwise: of both nothing is counted
             # Of rows without a final score this says nothing yet.
             escalated=chunk.escalated & (status != PENDING),
         )
@@ -273,9 +279,11 @@ class CascadeScorer(LocalScorer):
         device = facts["device"]
         paths = f"{device['path']}; fast model {fast['device']['path']}"
         said = [*fast["device"]["warnings"], *device["warnings"]]
+        both = {name: fast["device"][name] + device[name] for name in COUNTED}
+        both["padding_share"] = padding_share(self.fast.runner, self.second.runner)
         return {
             "model": facts["model"] | {"cascade": cascade},
-            "device": device | {"path": paths, "warnings": list(dict.fromkeys(said))},
+            "device": device | both | {"path": paths, "warnings": list(dict.fromkeys(said))},
         }
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores
 from batchsent.model.ahead import Ahead
-from batchsent.model.batch_runner import BatchRunner
+from batchsent.model.batch_runner import BatchRunner, padding_share
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
 from batchsent.model.checked import load_checked, record_check
@@ -439,7 +439,7 @@ class ModelScorer(LocalScorer):
                 "oom_backoffs": self.runner.backoffs,
                 "nonfinite_retried": self.retried,
                 "peak_memory_bytes": self.runner.peak_memory_bytes(),
-                "padding_share": self.runner.padding_share(),
+                "padding_share": padding_share(self.runner),
                 "busy_share": self.runner.time.busy_share(),
             },
         }
