@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, reason
@@ -84,4 +85,8 @@ def open_file(path: str, name: str) -> FileBytes:
         raise InputError(f"{name}: no file can have this name") from error
     except OSError as error:
         hint = "check the spelling" if error.errno == errno.ENOENT else None
+        if error.errno == errno.ENOENT and Path(path).is_symlink():
+            raise InputError(
+                f"{name} is a link, and what it points to is not there", hint="remove or mend it"
+            ) from error
         raise InputError(f"{name}: {reason(error)}", hint=hint) from error
