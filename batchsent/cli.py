@@ -136,9 +136,10 @@ def batch_command(
     """Score the reviews of INPUT and write its rows with label and score to OUTPUT.
 
     CSV, TSV, JSON lines, Parquet and Arrow streams, gzip and zstd by suffix; - is stdin or stdout.
-    INPUT may be a folder, which is read with its sub-folders, a quoted pattern, or a URL (https://,
-    hf://, s3://, gs://, abfs://). The summary goes to OUTPUT.summary.json. After an interruption,
-    run the same command again: it resumes where it stopped.
+    INPUT may be a folder, which is read with its sub-folders, a quoted pattern, the URL of one of
+    these (hf://, s3://, gs://, abfs://) or of a file (https://). The summary goes to
+    OUTPUT.summary.json. After an interruption, run the same command again: it resumes where it
+    stopped.
     """
     if as_json and output == "-":
         raise UsageError(

@@ -124,6 +124,20 @@ class StoreObject:
 
         return self._translated(ask)
 
+    def names_beside(self) -> set[str]:
+        """Return the names of all objects beside this one that begin with its name, its own too.
+
+        Raises Lost or InputError.
+        """
+        folder, _, name = self._path.rpartition("/")
+
+        def ask() -> set[str]:
+            self._system.invalidate_cache()
+            found = self._system.find(folder, prefix=name)
+            return {path.removeprefix(f"{folder}/") for path in found}
+
+        return self._translated(ask)
+
     def _info(self) -> Any:
         self._system.invalidate_cache()
         return self._system.info(self._path)

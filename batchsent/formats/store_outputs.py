@@ -79,6 +79,10 @@ class OutputObject:
         """Return the size of the object and what tells its version; None where there is none."""
         return self._asked(self._object.find)
 
+    def names_beside(self) -> set[str]:
+        """Return the names of all objects beside this one that begin with its name, its own too."""
+        return self._asked(self._object.names_beside)
+
     def read(self) -> bytes:
         """Return a small object whole."""
         return b"".join(self._pieces())

@@ -99,7 +99,8 @@ class Walk:
             if why is not None:
                 self.found.leave_out(why, self.tree.path(here))
             elif entry.error is not None:
-                self.found.unread.append((Dump(self.tree.path(inside), inside), entry.error))
+                where = here if entry.kind == "file" else inside
+                self.found.unread.append((Dump(self.tree.path(where), where), entry.error))
             elif entry.kind == "folder":
                 yield here, after
             else:
@@ -133,8 +134,6 @@ class Walk:
             )
 
     def _why_not_taken(self, entry: Entry, own: set[str]) -> str | None:
-        if entry.error is not None:
-            return None
         if entry.name.startswith("."):
             return "hidden"
         if not has_format(entry.name) and self.input_format is None:

@@ -12,6 +12,7 @@ about to write are listed in its work folder (parts.announce), which counts as w
 never belongs to an output, since a run makes no links.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ NAMED_BY = {"summary": "--summary", "rejects": "--rejects", "disagreements": "--
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs of an output left on the disk."""
+    """What earlier runs of an output left, as it was when it was read."""
 
     paths: RunPaths
     document: dict[str, Any] | None  # the summary of the finished run, where it names this output
@@ -41,6 +42,7 @@ class Earlier:
     @classmethod
     def read(cls, paths: RunPaths) -> "Earlier":
         """Read the summary and the work folder."""
+        paths = dataclasses.replace(paths, place=paths.place.seen())
         announced = {} if paths.target is None else Parts(work_directory(paths.target)).announced()
         return cls(paths, _summary_of(paths), announced)
 

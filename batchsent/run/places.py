@@ -6,6 +6,8 @@ file as one object, which appears whole or not at all, and removes the copy.
 """
 
 import contextlib
+import copy
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,6 +67,12 @@ class Place(Protocol):
     def file(self, path: Path) -> FinalFile:
         """Return the file that has, or will have, this path on this machine."""
 
+    def seen(self) -> "Place":
+        """Return this place, where what exists now is asked for at most once. Raises OutputError.
+
+        A store takes a request for each answer otherwise, two where nothing is there.
+        """
+
 
 @dataclass(frozen=True)
 class LocalFile:
@@ -110,10 +118,16 @@ class LocalFile:
 class StoredFile:
     """An object of a store, which is written at `path` first."""
 
-    def __init__(self, url: str, path: Path) -> None:
-        """Take where it is written and where it appears. Raises UsageError for a wrong URL."""
-        self.name, self._path = url, path
-        self._object = OutputObject(url)
+    def __init__(self, url: str, path: Path, *, there: bool | None = None) -> None:
+        """Take where it appears, where it is written, and whether it is there, if that is known.
+
+        A wrong URL is told when it is used.
+        """
+        self.name, self._path, self._there = url, path, there
+
+    @functools.cached_property
+    def _object(self) -> OutputObject:
+        return OutputObject(self.name)
 
     def check_writable(self) -> None:
         """Refuse a store that cannot be written to. Raises OutputError and UsageError."""
@@ -121,7 +135,7 @@ class StoredFile:
 
     def exists(self) -> bool:
         """Tell whether there is an object. Raises OutputError."""
-        return self._object.find() is not None
+        return self._object.find() is not None if self._there is None else self._there
 
     def is_file(self) -> bool:
         """Tell whether there is an object. Raises OutputError."""
@@ -164,6 +178,10 @@ class ThisMachine:
         """Return the file at a path."""
         return LocalFile(path)
 
+    def seen(self) -> Place:
+        """Return this place: asking costs nothing."""
+        return self
+
 
 class InStore:
     """Files appear in a store, beside an object; those in other folders stay on this machine."""
@@ -173,6 +191,7 @@ class InStore:
         check_output_url(url)
         self._url, self._name = url, file_name(url)
         self._folder = work_folder_of(url, work_folder)
+        self._names: set[str] | None = None  # of what is there, where it was asked for
         self._files: dict[str, StoredFile] = {}
 
     @property
@@ -203,8 +222,16 @@ class InStore:
         """Return the object of a file in the folder; any other file is of this machine."""
         return self._stored(path.name) if path.parent == self._folder else LocalFile(path)
 
+    def seen(self) -> Place:
+        """Return this place as it is now, by one listing. Raises OutputError."""
+        found = copy.copy(self)
+        found._names, found._files = OutputObject(self._url).names_beside(), {}
+        return found
+
     def _stored(self, name: str) -> StoredFile:
         if name not in self._files:
             url = self._url.removesuffix(self._name) + name
-            self._files[name] = StoredFile(url, self._folder / name)
+            # In the folder a run puts nothing but what begins with the name of its output.
+            there = None if self._names is None else name in self._names
+            self._files[name] = StoredFile(url, self._folder / name, there=there)
         return self._files[name]
