@@ -58,6 +58,16 @@ class UsageError(BatchsentError):
     exit_code = 2
 
 
+class AppearedMeanwhile(UsageError):
+    """A file or an object appeared under the output's name while the run worked."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} appeared while the run worked, and batchsent did not write it",
+            hint="move it, then run the same command again: what is scored is kept",
+        )
+
+
 class InputError(BatchsentError):
     """The input cannot be read as what it claims to be."""
 

@@ -4,9 +4,10 @@
     python examples/bench_gpu.py --device cuda --input dump.parquet --model MODEL
     python examples/bench_gpu.py --device cpu --rows 200 --pipeline-rows 50 --pipeline-batches 1,8
 
-`batchsent batch` runs once on few rows to warm up, and then three times on all of them. `pipeline`
-scores a share of the rows at several batch sizes, of which the best counts. The limit is the model's
-own matrix products, measured on the same device in the same sizes.
+`batchsent batch` runs once on few rows to warm up, and then three times on all of them, and once in each
+other precision. `pipeline` scores a share of the rows at several batch sizes, of which the best counts.
+The limit is the model's own matrix products, measured on the same device in the same sizes. At last the
+forward pass alone, in packs as large as their texts and in packs of one size, which filler fills up.
 """
 
 import argparse
@@ -20,25 +21,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from bench import in_a_process, made_up_model
 from made_up_reviews import made_up_reviews, write_reviews
 
+from batchsent.model.batches import plan_batches
+from batchsent.model.budget import default_budget
+from batchsent.model.device import BY_NAME
+from batchsent.model.encoder import packed_encoder
+from batchsent.model.loading import identify, load_model
+from batchsent.model.packs import PackSize
+from batchsent.model.tokens import make_text_encoder
+
 STAGES = ("check", "load", "read", "tokenize", "score", "write")
 WARM_ROWS = 2_000
+# Precisions in which the whole command runs once more, and sizes of packs, by kind of device.
+PRECISIONS = {"cuda": ("float16", "float16-tanh", "fp8"), "cpu": ("float32", "int8")}
+PACK_SIZES = {"cuda": (8_192, 16_384, 32_768, 131_072), "cpu": (1_024, 4_096)}
+CHUNK_ROWS, CPU_ROWS = 8_192, 30
 
 
 def run_command(
-    options: argparse.Namespace, output: Path, rows: int | None
+    options: argparse.Namespace, output: Path, rows: int | None, precision: str = "auto"
 ) -> tuple[float, dict[str, Any]]:
-    """Run `batchsent batch` as it is typed; return its seconds and its summary."""
+    """Run `batchsent batch` as it is typed; return its seconds and its summary.
+
+    Raises RuntimeError with the first line of what it said where it failed.
+    """
     command = [sys.executable, "-m", "batchsent", "batch", str(options.input), "-o", str(output)]
     command += ["--model", options.model, "--device", options.device, "--prefix", "bench_"]
-    command += ["--overwrite", "--restart", "--quiet"]
+    command += ["--overwrite", "--restart", "--quiet", "--precision", precision]
     if rows is not None:
         command += ["--limit", str(rows)]
     output.unlink(missing_ok=True)  # a finished output would only be checked
     start = time.perf_counter()
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().partition("\n")[0])
     return time.perf_counter() - start, json.loads(
         Path(f"{output}.summary.json").read_text(encoding="utf-8")
     )
@@ -55,7 +74,7 @@ def products(options: argparse.Namespace, precision: str) -> tuple[float, float]
     sizes = [(width, 3 * width), (width, width), (width, inner), (inner, width)]
     cuda = options.device.startswith("cuda")
     tokens, repeats = (65_536, 20) if cuda else (1_024, 2)
-    dtype = getattr(torch, precision, torch.float32)  # of int8 the products in float32
+    dtype = getattr(torch, BY_NAME.get(precision, precision))  # of int8 the products in float32
     seconds = 0.0
     with torch.inference_mode():
         for inputs, outputs in sizes:
@@ -108,6 +127,56 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         f"{limit:,.1f} reviews/s, of which scoring reaches {performance['rows_per_s'] / limit:.0%}"
     )
     yield pipeline(options, rows / seconds)
+    for precision in PRECISIONS["cuda" if options.device.startswith("cuda") else "cpu"]:
+        if precision != model["precision"]:
+            yield in_precision(options, output, precision)
+    yield from packs(options)
+
+
+def in_precision(options: argparse.Namespace, output: Path, precision: str) -> str:
+    """Run the whole command once in another precision; say how fast, and how far it agrees."""
+    try:
+        seconds, summary = run_command(options, output, options.rows, precision)
+    except RuntimeError as error:
+        return f"--precision {precision} did not run: {error}"
+    performance, found = summary["performance"], summary["model"]["agreement"]
+    line = (
+        f"--precision {precision}: {seconds:.1f} s, {summary['rows']['read'] / seconds:,.1f} "
+        f"reviews/s; scoring alone {performance['rows_per_s']:,.1f} reviews/s"
+    )
+    if found is None:
+        return line
+    return (
+        f"{line}; of {found['texts']} texts {found['label_flips']} get another label than in "
+        f"float32, and no probability differs by more than {found['largest_difference']:.2g}"
+    )
+
+
+def packs(options: argparse.Namespace) -> Iterator[str]:
+    """Measure the forward pass alone over some reviews, in packs of several kinds."""
+    texts = pq.read_table(options.input, columns=["text"]).slice(0, options.rows)["text"]
+    on_gpu = options.device.startswith("cuda")
+    model = load_model(identify(options.model), device=options.device)
+    encoder = packed_encoder(model)
+    text_encoder = make_text_encoder(model.tokenizer, model.max_length)
+    tokens = text_encoder.encode(texts.slice(0, CHUNK_ROWS if on_gpu else CPU_ROWS).to_pylist())
+    for size in (None, *PACK_SIZES["cuda" if on_gpu else "cpu"]):
+        filled = None if size is None else PackSize(size, model.max_length)
+        encoder.use_packs_of(filled)
+        budget = size or default_budget(model)
+        plan = plan_batches(tokens.lengths, budget, encoder.shape)
+        seconds = []
+        for _ in range(3 if on_gpu else 1):
+            start = time.perf_counter()
+            for rows in plan:
+                output = encoder.probabilities(tokens.take(rows), tokens.lengths[rows])
+            output.cpu()  # once all are done
+            seconds.append(time.perf_counter() - start)
+        total = int(tokens.lengths.sum())
+        name = f"packs of up to {budget:,} tokens without filler"
+        if size is not None:
+            name = f"packs of {size:,} tokens, {1 - total / (size * len(plan)):.1%} of it filler"
+        yield f"{name}: {total / min(seconds):,.0f} tokens/s of {len(tokens.lengths):,} reviews"
 
 
 def pipeline(options: argparse.Namespace, ours: float) -> str:
@@ -136,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a user gets on a GPU.")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", help="model folder (default: random, DistilBERT's size)")
-    parser.add_argument("--input", type=Path, help="Parquet or CSV file of reviews with a text")
+    parser.add_argument("--input", type=Path, help="Parquet file of reviews with a text")
     parser.add_argument("--rows", type=int, help="rows to score [default: all; 500,000 made up]")
     parser.add_argument("--pipeline-rows", type=int, default=5_000)
     parser.add_argument("--pipeline-batches", default="32,128,256", metavar="N,...")

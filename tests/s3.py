@@ -1,11 +1,11 @@
 """What the tests ask of an S3 on loopback: its objects, and a server before it that refuses."""
 
 import contextlib
+import http.client
 import os
 import threading
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 SECRET = "loopback-secret-key"
 
@@ -34,14 +34,11 @@ class Passing(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.refuses():
             return self.answer(400, b"<Error><Code>Bad</Code><Message>no</Message></Error>")
-        request = urllib.request.Request(
-            self.to + self.path, body or None, dict(self.headers), method=self.command
-        )
-        try:
-            with urllib.request.urlopen(request) as found:
-                return self.answer(found.status, found.read(), found.headers)
-        except urllib.error.HTTPError as error:
-            return self.answer(error.code, error.read(), error.headers)
+        connection = http.client.HTTPConnection(urlsplit(self.to).netloc)
+        with contextlib.closing(connection):
+            connection.request(self.command, self.path, body or None, dict(self.headers))
+            found = connection.getresponse()
+            return self.answer(found.status, found.read(), found.headers)
 
     do_GET = do_HEAD = do_POST = do_DELETE = do_PUT  # noqa: N815 (http.server calls them so)
 
@@ -50,7 +47,10 @@ class Passing(BaseHTTPRequestHandler):
         for name in headers:
             if name.lower() in {"etag", "content-type", "last-modified"}:
                 self.send_header(name, headers[name])
-        self.send_header("Content-Length", str(len(body)))
+        size = len(body)
+        if self.command == "HEAD" and headers:
+            size = headers["Content-Length"]
+        self.send_header("Content-Length", str(size))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

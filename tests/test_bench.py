@@ -192,7 +192,9 @@ def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
 
 
 def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
-    """Seconds of the command and of its stages, the device's share, the limit and pipeline."""
+    """Seconds of the command and of its stages, the device's share, the limit and pipeline; other
+    precisions, and packs with and without filler.
+    """
     script = BENCH.with_name("bench_gpu.py")
     words = [
         "--device=cpu",
@@ -215,3 +217,9 @@ def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
         assert line.startswith(beginning)
     assert "tokenize" in told[3]
     assert "the whole command is" in told[6]
+    assert told[7].startswith(("--precision int8: ", "--precision int8 did not run: "))
+    packs = [line.partition(":")[0] for line in told[8:]]
+    assert len(packs) == 3
+    assert packs[0].endswith("without filler")
+    assert packs[1].startswith("packs of 1,024 tokens, ")
+    assert packs[1].endswith("% of it filler")

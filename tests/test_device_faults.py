@@ -14,8 +14,9 @@ from batchsent.errors import DeviceError, ModelError
 from batchsent.model.attention import attention_by_length
 from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import Device
-from batchsent.model.encoder import PackedEncoder, StockEncoder, _check_against_reference
+from batchsent.model.encoder import PackedEncoder, _check_against_reference
 from batchsent.model.loading import LoadedModel, identify, load_model, load_module
+from batchsent.model.stock import StockEncoder
 from batchsent.model.weights import extract_weights
 from tests.character_model import FirstCharacter, InFloat32, score, scorer_of
 from tests.hash_model import Models

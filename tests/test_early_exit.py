@@ -15,8 +15,8 @@ from batchsent.cli import cli
 from batchsent.errors import ModelError
 from batchsent.model import early_exit
 from batchsent.model.canaries import write_canaries
-from batchsent.model.encoder import StockEncoder
 from batchsent.model.loading import identify, load_model
+from batchsent.model.stock import StockEncoder
 from batchsent.terminal.summaries import show
 from tests.models import make_model
 

@@ -15,7 +15,6 @@ from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import Device
 from batchsent.model.encoder import (
     CHECK_LENGTHS,
-    StockEncoder,
     _check_against_reference,
     check_texts,
     make_encoder,
@@ -24,6 +23,7 @@ from batchsent.model.encoder import (
 from batchsent.model.int8 import int8_dense, require_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder
+from batchsent.model.stock import StockEncoder
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import assemble_weights, extract_weights
 from tests.encoders import (

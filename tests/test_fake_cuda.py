@@ -2,6 +2,7 @@
 formats and devices but no numbers, and torch's own operator with a kernel for the CPU.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,26 @@ import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import varlen
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.initialization import no_init_weights
 
 from batchsent.model.attention import VarlenAttention, has_varlen
 from batchsent.model.device import Device
-from batchsent.model.encoder import StockEncoder, _packed
+from batchsent.model.encoder import _packed, _why_not_packed
 from batchsent.model.loading import LoadedModel, ModelIdentity, identify, load_model
 from batchsent.model.packed import PackedEncoder
+from batchsent.model.stock import StockEncoder
 from batchsent.model.weights import extract_weights
 from tests.encoders import VARLEN, alone, reference_varlen, texts_of_many_lengths, through
 from tests.models import ARCHITECTURES, make_model
 
 GPU = Device("cuda:1", "NVIDIA H200", "float16", "a test", (9, 0), 10**11)
+# Formats on a GPU, with torch's names of the numbers between the products and of a product of each.
+FORMATS = {
+    "float16": (torch.float16, "aten::linear"),
+    "fp8": (torch.bfloat16, "aten::_scaled_mm"),
+    "float16-tanh": (torch.float16, "aten::_addmm_activation"),
+}
 LENGTHS = np.array([64, 30, 17, 3])
 
 
@@ -69,7 +78,7 @@ def fake_cuda(monkeypatch):
         yield mode
 
 
-def module_of(kind):
+def module_of(kind, dtype=torch.float16):
     """Return a classifier of two labels, two layers and heads of 16 numbers on the fake GPU."""
     name, own = ARCHITECTURES[kind]
     layers = {"n_layers" if kind == "distilbert" else "num_hidden_layers": 3}
@@ -82,15 +91,15 @@ def module_of(kind):
         for store in (part._parameters, part._buffers):
             for name, value in store.items():
                 if value is not None:
-                    dtype = torch.float16 if value.is_floating_point() else value.dtype
-                    store[name] = torch.empty(value.shape, dtype=dtype, device=GPU.name)
+                    own = dtype if value.is_floating_point() else value.dtype
+                    store[name] = torch.empty(value.shape, dtype=own, device=GPU.name)
                     if store is part._parameters:
                         store[name] = torch.nn.Parameter(store[name], requires_grad=False)
     module.set_attn_implementation("sdpa")
     return module.eval()
 
 
-def model_of(module):
+def model_of(module, precision="float16"):
     """Return a loaded model on the fake GPU."""
 
     class Tokenizer:
@@ -98,24 +107,41 @@ def model_of(module):
 
     labels = ("NEGATIVE", "POSITIVE")
     identity = ModelIdentity("none", Path("none"), None, "", "", "", labels, 64, "None")
-    return LoadedModel(identity, module, Tokenizer, GPU, 64, module.config)
+    device = replace(GPU, precision=precision)
+    return LoadedModel(identity, module, Tokenizer, device, 64, module.config)
 
 
 def ids_of(lengths):
     return np.zeros(lengths.sum(), np.int32)
 
 
+class Operators(TorchDispatchMode):
+    """Writes down the names of the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), settings=None):
+        self.names.add(function.name())
+        return function(*arguments, **(settings or {}))
+
+
+@pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize("kind", VARLEN)
-def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
+def test_what_the_cuda_kernels_get_is_what_they_require(kind, precision, fake_cuda):
     """Device, number format, strides, alignment and counts, in every layer; the result is float32
-    on the same GPU.
+    on the same GPU. torch itself checks what its products in FP8 get.
     """
-    encoder = _packed(model_of(module_of(kind)))
+    dtype, product = FORMATS[precision]
+    model = model_of(module_of(kind, dtype), precision)
+    assert _why_not_packed(model) is None
+    encoder = _packed(model)
     kernel, calls, windows = encoder.attention.kernel, [], []
 
     def checked(query, key, value, starts, key_starts, longest, longest_key, **settings):
         for part in (query, key, value):
-            assert (part.device, part.dtype) == (torch.device(GPU.name), torch.float16)
+            assert (part.device, part.dtype) == (torch.device(GPU.name), dtype)
             assert part.stride(-1) == 1
             assert part.stride(0) % 8 == part.storage_offset() % 8 == 0  # it loads 16 bytes
             assert part.shape[-1] % 8 == 0
@@ -128,9 +154,13 @@ def test_what_the_cuda_kernel_gets_is_what_it_requires(kind, fake_cuda):
         return kernel(query, key, value, starts, key_starts, longest, longest_key, **settings)
 
     encoder.attention.kernel = checked
-    found = encoder.probabilities(ids_of(LENGTHS), LENGTHS)
+    with Operators() as called:
+        found = encoder.probabilities(ids_of(LENGTHS), LENGTHS)
     assert (found.device, found.dtype) == (torch.device(GPU.name), torch.float32)
     assert found.shape == (4, 2)
+    # A product takes GELU in with its bias, and ModernBERT has no biases.
+    is_called = any(product in name for name in called.names)
+    assert is_called == ((kind, precision) != ("modernbert", "float16-tanh"))
     # The pack is filled up; the last layer asks for the first token of each text only.
     assert calls == [(16_384, 16_384, 64, 64)] * 2 + [(4, 114, 1, 64)]
     # Of ModernBERT's blocks the second one sees 8 tokens on each side.

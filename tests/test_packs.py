@@ -52,6 +52,17 @@ def test_filler_changes_no_score(model, tokens):
     np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [64, 1_000])
+def test_filler_is_in_no_mean(tokens, tmp_path):
+    """A head that reads the mean of a text's tokens reads no filler."""
+    folder = make_model(tmp_path, "modernbert", labels=("a", "b", "c"), classifier_pooling="mean")
+    model = load_model(identify(str(folder)), device="cpu")
+    texts = texts_of_many_lengths(12)
+    encoder = packed_float32(model, size=PackSize(tokens, 64))
+    found = through(encoder, model, texts, tokens, encoder.shape)
+    np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
+
+
 @pytest.mark.parametrize("model", VARLEN, indirect=True)
 def test_the_kernel_for_packs_gets_the_filler_as_texts_of_their_own(model):
     """No sequence is longer than the model reads, and the pack ends with the last one."""

@@ -276,3 +276,43 @@ def test_an_upload_that_fails_in_the_middle_is_aborted(s3, tmp_path, monkeypatch
     assert SECRET not in str(caught.value)
     assert objects(s3, "torn/") == {}
     assert not s3.list_multipart_uploads(Bucket="dumps").get("Uploads")
+
+
+@pytest.mark.parametrize(("size", "moment"), [(1, "PUT"), (2 * BLOCK_BYTES + 1, "POST")])
+def test_an_object_that_appears_during_the_upload_is_kept(s3, tmp_path, monkeypatch, size, moment):
+    """The store itself refuses, be it one request or several; nothing of the upload is left."""
+    (tmp_path / "mine").write_bytes(bytes(size))
+    key = f"appears/{moment}"
+
+    class AppearsBefore(Passing):
+        def refuses(self):
+            last = self.command == moment and "uploads" not in self.path
+            if last and "If-None-Match" in self.headers:
+                s3.put_object(Bucket="dumps", Key=key, Body=b"another program's")
+            return False
+
+    with (
+        passing_on(AppearsBefore, monkeypatch),
+        pytest.raises(UsageError, match=rf"s3://dumps/{key} appeared while the run worked"),
+    ):
+        OutputObject(f"s3://dumps/{key}", NO_WAITS).put(tmp_path / "mine", new=True)
+    assert objects(s3, key) == {"": b"another program's"}
+    assert not s3.list_multipart_uploads(Bucket="dumps").get("Uploads")
+
+
+def test_an_upload_whose_answer_is_lost_is_tried_again_and_finds_itself(s3, tmp_path, monkeypatch):
+    (tmp_path / "ours").write_bytes(b"ours")
+    asked = []
+
+    class AnswerLost(Passing):
+        def answer(self, status, body, headers=()):
+            if self.command == "PUT" and not asked:
+                asked.append(self.path)
+                self.close_connection = True
+                return
+            super().answer(status, body, headers)
+
+    with passing_on(AnswerLost, monkeypatch):
+        OutputObject("s3://dumps/lost/a", (0.0, 0.0)).put(tmp_path / "ours", new=True)
+    assert asked
+    assert objects(s3, "lost/") == {"a": b"ours"}

@@ -158,9 +158,13 @@ class PendingFile(HashedOutput):
         fault("write")
         return super().write(data)
 
+    def make_durable(self) -> None:
+        """Wait until all that was written is on the disk, which can take long."""
+        fsync(self._fd, "fsync")
+
     def commit(self) -> None:
         """Make the file durable and give it its final name."""
-        fsync(self._fd, "fsync")
+        self.make_durable()
         with suppress(FileNotFoundError):
             # a file that is replaced keeps its permissions
             os.fchmod(self._fd, self._target.stat().st_mode & 0o7777)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchsent.errors import BatchsentError, InputError, UsageError
+from batchsent.errors import AppearedMeanwhile, BatchsentError, InputError, UsageError
 from batchsent.formats.objects import Changed, Lost, NotThere
 from batchsent.text import first_line, printable
 from batchsent.urls import scheme_of
@@ -166,11 +166,21 @@ class StoreObject:
 
         self._translated(begin)
 
-    def put(self, path: Path) -> None:
-        """Write a file as the object, which appears whole or not at all. Raises Lost."""
+    def put(self, path: Path, *, new: bool = False) -> None:
+        """Write a file as the object, which appears whole or not at all.
+
+        Raises Lost, and AppearedMeanwhile where it is `new` and there is an object.
+        """
         # Of the s3fs package ten parts are in memory at once: of its 50 MB each, if not smaller.
-        more = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
-        self._translated(lambda: self._system.put_file(str(path), self._path, **more))
+        more: dict[str, Any] = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
+        if new and self._is_s3:
+            more["mode"] = "create"  # refused by the store itself, at the end of the upload
+        if new and self.find() is not None:
+            raise AppearedMeanwhile(self.name)
+        try:
+            self._translated(lambda: self._system.put_file(str(path), self._path, **more))
+        except FileExistsError as error:
+            raise AppearedMeanwhile(self.name) from error
 
     def remove(self) -> None:
         """Remove the object, if it is there. Raises Lost."""
@@ -191,7 +201,7 @@ class StoreObject:
         """Return what an action returns, its errors as those of connections."""
         try:
             return action()
-        except BatchsentError:
+        except (BatchsentError, FileExistsError):
             raise
         except FileNotFoundError as error:
             # A store that hides what is private says the same of it.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchsent.errors import InputError, OutputError, UsageError
+from batchsent.errors import AppearedMeanwhile, InputError, OutputError, UsageError
 from batchsent.filenames import cache_folder
 from batchsent.files.atomic import fault
+from batchsent.files.hashing import sha256_of
 from batchsent.formats.objects import WAITS_S, ObjectBytes, asked
 from batchsent.formats.store_objects import open_store_object
 from batchsent.text import printable
@@ -102,10 +103,18 @@ class OutputObject:
             content.update(piece)
         return bool(content.hexdigest() == entry.get("sha256"))
 
-    def put(self, path: Path) -> str | None:
-        """Write a file as the object; return what tells its version, None where nothing does."""
+    def put(self, path: Path, *, new: bool = False) -> str | None:
+        """Write a file as the object; return what tells its version, None where nothing does.
+
+        Raises AppearedMeanwhile where it is `new` and there is an object with other bytes.
+        """
         fault("upload")
-        self._asked(lambda: self._object.put(path))
+        try:
+            self._asked(lambda: self._object.put(path, new=new))
+        except AppearedMeanwhile:
+            # An upload whose answer was lost is tried again, and then finds itself.
+            if not self.is_intact({"bytes": path.stat().st_size, "sha256": sha256_of(path)}):
+                raise
         fault("uploaded")
         found = self.find()
         if found is None or found[0] != path.stat().st_size:

@@ -6,6 +6,8 @@ from typing import Any
 
 # Makes one function of linear modules with the same input, and the activation after them (or None).
 MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
+# The activations that have a tanh form, or are it.
+GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 # How oneDNN calls an activation: its name, and which of its two GELUs it is. Its ReLU is not used,
 # since it makes 0 of NaN: a damaged model would give scores.
 ONEDNN_ACTIVATIONS = {
@@ -71,6 +73,22 @@ def _dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
         return lambda states: linear(states, weight, bias)
     act = find_activation(activation)
     return lambda states: act(linear(states, weight, bias))
+
+
+def tanh_dense(modules: list[Any], activation: str | None) -> Callable[[Any], Any]:
+    """Make a dense layer whose GELU has its tanh form: CUDA computes that inside of the product.
+
+    On a CPU it is torch's own function after the product: `_addmm_activation` has the other GELU
+    there.
+    """
+    import torch
+
+    weight, bias = join_linears(modules)
+    if activation in GELUS and bias is not None and weight.is_cuda:
+        transposed = weight.t()
+        return lambda states: torch._addmm_activation(bias, states, transposed, use_gelu=True)
+    tanh_form = "gelu_pytorch_tanh" if activation in GELUS else activation
+    return fastest_dense(weight.dtype, weight.device.type)(modules, tanh_form)
 
 
 def _has_onednn() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from batchsent.errors import BatchsentError, DeviceError, UsageError
 from batchsent.memory import check_room, shortage
 from batchsent.model.cpu import bound_kernel_caches, has_fast_bfloat16
+from batchsent.model.fp8 import LEAST_CAPABILITY, has_fp8
 from batchsent.model.int8 import has_int8, require_int8
 from batchsent.model.nvidia import (
     DriverFiles,
@@ -18,9 +19,15 @@ from batchsent.model.nvidia import (
 )
 from batchsent.text import first_line, printable
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8", "fp8", "float16-tanh")
 # Formats with fewer digits, or a smaller range, than the weights were trained in.
 HALF = ("float16", "bfloat16")
+# Those that change scores by more than rounding, and run without padding only: a run takes them by
+# name, and compares some of its own texts with float32. With the format of the weights as loaded.
+BY_NAME = {"int8": "float32", "fp8": "bfloat16", "float16-tanh": "float16"}
+# Of these the ones for GPUs, with the least compute capability: that of FP8 products, and that of
+# attention over packs.
+GPU_CAPABILITIES = {"fp8": LEAST_CAPABILITY, "float16-tanh": (8, 0)}
 # Texts of the errors of a device whose memory is full. cuBLAS takes a workspace with its first
 # product; without memory for that it is "not initialized".
 FULL = (
@@ -62,7 +69,7 @@ class Device:
 
     name: str  # cpu, cuda:0, mps
     description: str  # NVIDIA H200; CPU, 2 threads
-    precision: str  # float32, float16, bfloat16 or int8
+    precision: str  # one of PRECISIONS but auto
     reason: str  # why this precision, for people
     capability: tuple[int, int] | None = None  # of CUDA devices
     memory_bytes: int | None = None  # of the device itself; None where it shares the machine's
@@ -72,8 +79,8 @@ class Device:
 
     @property
     def weights(self) -> str:
-        """Number format in which the model is loaded; int8 is made from float32 after that."""
-        return "float32" if self.precision == "int8" else self.precision
+        """Number format in which the model is loaded; others are made of it after that."""
+        return BY_NAME.get(self.precision, self.precision)
 
     @property
     def kind(self) -> str:
@@ -143,6 +150,10 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
         raise UsageError(
             "bfloat16 is slower than float32 on this CPU (it has neither avx512_bf16 nor amx_bf16)",
             hint=no_gpu or "use --precision float32",
+        )
+    if precision in GPU_CAPABILITIES:
+        raise UsageError(
+            f"{precision} requires an NVIDIA GPU", hint=no_gpu or "use --precision float32"
         )
     if precision == "int8":
         require_int8()
@@ -220,6 +231,7 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
     if unserved is not None:
         raise DeviceError(unserved[0], hint=unserved[1])
     if precision != "auto":
+        _check_gpu_precision(precision, properties.name, capability)
         chosen, reason = precision, "as asked"
     elif capability >= (7, 0):
         # float16 and not bfloat16: it has 10 bits of mantissa instead of 7, and the numbers of a
@@ -240,14 +252,30 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
     )
 
 
+def _check_gpu_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
+    """Raise UsageError for a format that an NVIDIA GPU or this torch does not have."""
+    least = GPU_CAPABILITIES.get(precision, (0, 0))
+    if capability < least:
+        wanted, there = (".".join(map(str, version)) for version in (least, capability))
+        raise UsageError(
+            f"{precision} requires a GPU of compute capability {wanted}; {printable(name)} has "
+            f"{there}",
+            hint="use --precision float16",
+        )
+    if precision == "fp8" and not has_fp8():
+        raise UsageError(
+            "this version of PyTorch has no products in FP8", hint="use --precision float16"
+        )
+
+
 def _mps(torch: Any, precision: str) -> Device:
     if not torch.backends.mps.is_available():
         raise DeviceError(
             "no Apple GPU is available (mps)", hint="use --device auto or --device cpu"
         )
-    if precision == "bfloat16":
+    if precision == "bfloat16" or precision in GPU_CAPABILITIES:
         raise UsageError(
-            "bfloat16 is not supported on mps", hint="use --precision float32 or float16"
+            f"{precision} is not supported on mps", hint="use --precision float32 or float16"
         )
     chosen, reason = _float32_or(precision, "mps")
     return Device("mps", "Apple GPU", chosen, reason, torch=str(torch.__version__))

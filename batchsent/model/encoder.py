@@ -6,6 +6,7 @@ that was checked here before (checked.py) comes without transformers' module, an
 again.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,14 +22,16 @@ from batchsent.model.attention import (
 )
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.budget import default_budget
-from batchsent.model.dense import MakeDense
-from batchsent.model.device import HALF, Device, breaks_device, device_error, lacks_memory
+from batchsent.model.dense import GELUS, MakeDense, tanh_dense
+from batchsent.model.device import BY_NAME, HALF, Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
+from batchsent.model.fp8 import fp8_dense, why_not_fp8
 from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import PackedEncoder
-from batchsent.model.packs import PackSize, to_device
+from batchsent.model.packs import PackSize
 from batchsent.model.parts import EncoderWeights, NotPacked
+from batchsent.model.stock import StockEncoder
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import extract_weights
 from batchsent.text import first_line, printable
@@ -36,8 +39,16 @@ from batchsent.text import first_line, printable
 # Largest difference of a logit between the forward pass without padding and transformers' own, as a
 # share of the logits' spread. Measured on a CPU with 512 tokens, at DistilBERT size and with the
 # embedded model: 3e-6 in float32, the same bits in bfloat16, 0.17 in int8. Float16 has 11 bits, and
-# kernels of its own on a GPU.
-TOLERANCE = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 0.3, "int8": 0.5}
+# kernels of its own on a GPU. On reviews FP8 differs by as much as int8, and the tanh form of GELU
+# by less than float16 does (examples/FIGURES.md).
+TOLERANCE = {
+    "float32": 1e-3,
+    "float16": 5e-2,
+    "float16-tanh": 5e-2,
+    "bfloat16": 0.3,
+    "int8": 0.5,
+    "fp8": 0.5,
+}
 # A model that was never trained gives all texts nearly the same logits: its differences are held
 # against this.
 LEAST_SPREAD = 0.1
@@ -102,8 +113,8 @@ def make_encoder(model: LoadedModel, batch_tokens: int | None = None) -> Encoder
     _check_early_exit(model)
     if model.module is None:
         return _packed(model, batch_tokens)
-    if device.precision == "int8":
-        return _int8(model)
+    if device.precision in BY_NAME:
+        return _by_name(model, batch_tokens)
     stock = stock_encoder(model)
     packed, failure = None, None
     try:
@@ -157,7 +168,7 @@ def packed_encoder(model: LoadedModel, batch_tokens: int | None = None) -> Packe
     return _packed(model, batch_tokens)
 
 
-def stock_encoder(model: LoadedModel) -> "StockEncoder":
+def stock_encoder(model: LoadedModel) -> StockEncoder:
     """Return the model as transformers runs it, without padding where that is faster."""
     if model.device.kind == "cpu":
         return StockEncoder(model, "equal", "texts of equal length together, so without padding")
@@ -182,18 +193,28 @@ def float32_encoder(
     return make_encoder(LoadedModel(identity, module, tokenizer, exact, max_length, module.config))
 
 
-def _int8(model: LoadedModel) -> PackedEncoder:
-    """Return the 8-bit encoder.
+def reference_encoder(model: LoadedModel, open_float32: Callable[[], Encoder]) -> Encoder | None:
+    """Return what a run compares its first texts with: float32, for formats taken by name."""
+    if model.device.precision == "int8":
+        return packed_float32(model)  # of the same weights
+    return open_float32() if model.device.precision in BY_NAME else None
+
+
+def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
+    """Return the encoder of a format that is taken by name only.
 
     Raises UsageError for a model that cannot run so, since it was asked for by name.
     """
+    precision = model.device.precision
     obstacle = _why_not_packed(model)
     if obstacle is None:
-        packed = _packed(model)
-        obstacle = _check_against_reference(packed, packed_float32(model), model)
+        packed = _packed(model, batch_tokens)
+        exact = packed_float32(model) if precision == "int8" else stock_encoder(model)
+        obstacle = _check_against_reference(packed, exact, model)
         if obstacle is None:
             return packed
-    raise UsageError(f"this model does not run in int8: {obstacle}", hint=FLOAT32_HINT)
+    hint = FLOAT32_HINT if precision == "int8" else "use --precision float16"
+    raise UsageError(f"this model does not run in {precision}: {obstacle}", hint=hint)
 
 
 def packed_float32(
@@ -231,15 +252,24 @@ def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncode
     weights = _weights(model)
     size = pack_size(model, batch_tokens)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
+    dense, path, said = GPU_DENSE.get(model.device.precision, (None, "packed", ""))
     return PackedEncoder(
         weights,
         model.device.name,
         VarlenAttention(),
-        "packed, varlen attention",
-        f"{reason}; packs filled up to {size.tokens:,} tokens, so that no neighbour counts",
+        f"{path}, varlen attention",
+        f"{said}{reason}; packs filled up to {size.tokens:,} tokens, so that no neighbour counts",
+        dense,
         early_exit=model.identity.early_exit,
         size=size,
     )
+
+
+# Of formats taken by name on a GPU: dense layers, and words of the encoder's path and reason.
+GPU_DENSE = {
+    "fp8": (fp8_dense, "packed, fp8", "dense layers in FP8; "),
+    "float16-tanh": (tanh_dense, "packed, tanh GELU", "GELU inside of the products; "),
+}
 
 
 def pack_size(model: LoadedModel, batch_tokens: int | None = None) -> PackSize:
@@ -267,7 +297,9 @@ def _why_not_packed(model: LoadedModel) -> str | None:
         return "this version of PyTorch has no attention over packed texts"
     if any(layer.positions.bias is not None for layer in weights.layers):
         return "attention over packed texts cannot add a bias for the distance of tokens"
-    return None
+    if device.precision == "float16-tanh" and weights.activation not in GELUS:
+        return f"its activation, {printable(weights.activation)}, has no tanh form"
+    return why_not_fp8(weights) if device.precision == "fp8" else None
 
 
 def _check_against_reference(
@@ -343,7 +375,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if not broken:
         return logits
-    if model.device.precision in HALF:
+    if model.device.weights in HALF:
         float32_encoder(model.identity, model.tokenizer, model.device, model.max_length)
         return logits
     raise ModelError(
@@ -386,61 +418,3 @@ def centred(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     exact = logits.astype(np.float64)
     exact -= exact.mean(axis=1, keepdims=True)
     return exact
-
-
-class StockEncoder:
-    """The model as transformers runs it, over batches of equal or near-equal length."""
-
-    def __init__(self, model: LoadedModel, shape: Shape, reason: str) -> None:
-        self.module = model.module
-        self.device = model.device.name
-        self.shape: Shape = shape
-        self.pack_tokens: int | None = None
-        self.path = f"transformers, {shape} lengths"
-        self.reason = reason
-        self.warning: str | None = None
-        padding = model.tokenizer.pad_token_id
-        self.padding_id = 0 if padding is None else int(padding)
-        self.early_exit = model.identity.early_exit
-        self.early_exits = 0
-
-    def probabilities(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return a (texts, labels) float32 tensor on the device.
-
-        An early exit decides as in the packed forward pass, but saves nothing here.
-        """
-        import torch
-
-        rule = self.early_exit
-        with torch.inference_mode():
-            output = self._run(ids, lengths, states=rule is not None)
-            found = torch.softmax(output.logits.float(), dim=-1)
-            if rule is None:
-                return found
-            first = output.hidden_states[rule.layer][:, 0]
-            found, exits = rule.decide(rule.probabilities(first), found.__getitem__)
-            self.early_exits += exits
-            return found
-
-    def logits(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> Any:
-        """Return what softmax makes the probabilities of after all layers.
-
-        They are (texts, labels) float32 on the device.
-        """
-        import torch
-
-        with torch.inference_mode():
-            return self._run(ids, lengths, states=False).logits.float()
-
-    def _run(self, ids: NDArray[np.int32], lengths: NDArray[np.int64], *, states: bool) -> Any:
-        rows, longest = len(lengths), int(lengths.max())
-        place = np.arange(longest) < lengths[:, None]
-        table = np.full((rows, longest), self.padding_id, dtype=np.int64)
-        table[place] = ids
-        equal = bool((lengths == longest).all())
-        mask = None if equal else to_device(place.astype(np.int64), self.device)
-        return self.module(
-            input_ids=to_device(table, self.device),
-            attention_mask=mask,
-            output_hidden_states=states,
-        )

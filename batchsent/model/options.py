@@ -31,7 +31,8 @@ class ModelOptions:
     )
     precision: str = option(
         "auto",
-        "Number format of the model: auto, float32, float16, bfloat16 or int8.",
+        "Number format of the model: auto, float32, float16, bfloat16, int8, or on GPUs fp8 or "
+        "float16-tanh (GELU by its tanh form).",
         metavar="FORMAT",
         affects="scores",
         group="Model and device",

@@ -16,7 +16,7 @@ from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
 from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import HALF, choose_device, device_errors
-from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, packed_float32
+from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, reference_encoder
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
@@ -25,8 +25,9 @@ from batchsent.model.packing import Tokens
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
 
-# How many texts of an int8 run are scored in float32 too, to measure how far the two agree: at most
-# 50, and one in 150 of the first chunk. Both ways take three times what int8 takes, so 2 % of it.
+# How many texts of a run in a format taken by name are scored in float32 too, to measure how
+# far the two agree: at most 50, and one in 150 of the first chunk. Both ways take three times what
+# int8 takes, so 2 % of it.
 COMPARED_TEXTS, COMPARED_ONE_IN = 50, 150
 # One model is loaded at a time: transformers' first import fails in several threads at once.
 ONE_LOAD = threading.RLock()
@@ -94,7 +95,7 @@ class ModelScorer(LocalScorer):
         self._ahead = Ahead()
         self.reference = reference
         self.agreement: dict[str, Any] | None = None
-        self.open_float32 = open_float32 if self.device.precision in HALF else None
+        self.open_float32 = open_float32 if self.device.weights in HALF else None
         self.float32: Encoder | None = None
         self.retried = 0  # texts run once more in float32
         self.canaries: dict[str, Any] | None = None  # what canaries.compare found
@@ -134,8 +135,8 @@ class ModelScorer(LocalScorer):
             float32_encoder, identity, model.tokenizer, model.device, model.max_length
         )
         with device_errors(model.device.description, model.device.kind):
-            reference = packed_float32(model) if model.device.precision == "int8" else None
             encoder = make_encoder(model, options.batch_tokens)
+            reference = reference_encoder(model, open_float32)
             if model.module is not None and isinstance(encoder, PackedEncoder):
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)

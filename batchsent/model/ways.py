@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchsent.errors import BatchsentError
-from batchsent.model.device import PRECISIONS, Device, choose_device
+from batchsent.model.device import BY_NAME, PRECISIONS, Device, choose_device
 from batchsent.model.options import ModelOptions
 
 # Forward passes, by the first word of an encoder's `path`; and the first one with packs as large as
@@ -89,8 +89,8 @@ def _precisions(precision: str, device: str, default: Device) -> Iterator[str]:
 
 
 def _paths(device: Device) -> tuple[str, ...]:
-    """Return the forward passes of a format; int8 is made of the parts of the packed one."""
-    if device.precision == "int8":
+    """Return the forward passes of a format; some are made of the parts of the packed one."""
+    if device.precision in BY_NAME:
         return (PACKED,)
     return (PACKED, UNFILLED, STOCK) if device.kind == "cuda" else (PACKED, STOCK)
 

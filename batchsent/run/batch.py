@@ -287,7 +287,7 @@ class Run:
         if target is not None:
             check_work_folder(target)
             there = self.paths.place.file(target).exists()
-            if there and not options.overwrite and not earlier.announced_is_there():
+            if there and not earlier.may_replace_output(options):
                 message, hint = why_kept(plan, earlier, self.paths)
                 raise UsageError(message, hint=hint)
             Parts(work_directory(target)).check(

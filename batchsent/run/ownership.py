@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import InputError, UsageError
+from batchsent.errors import AppearedMeanwhile, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.run.options import BatchOptions
 from batchsent.run.parts import Parts, differences, work_directory
@@ -101,6 +101,19 @@ class Earlier:
             for role, path in files.items()
             if self.paths.place.file(path).exists() and not self.is_own(role, path)
         }
+
+    def may_replace_output(self, options: BatchOptions) -> bool:
+        """Tell whether a run may replace the output, if there is one."""
+        return options.overwrite or self.announced_is_there()
+
+    def refuse_new_output(self, options: BatchOptions) -> None:
+        """Refuse to replace an output that was not there when the run began. Raises UsageError."""
+        target = self.paths.target
+        if target is None or self.may_replace_output(options):
+            return
+        file = self.paths.place.file(target)
+        if file.exists():
+            raise AppearedMeanwhile(printable(file.name))
 
     def refuse_foreign(self, options: BatchOptions) -> None:
         """Refuse to replace a file that does not belong to this output. Raises UsageError."""

@@ -45,10 +45,11 @@ class FinalFile(Protocol):
     def is_intact(self, written: Mapping[str, Any]) -> bool:
         """Tell whether the file is what an entry of a summary's outputs says."""
 
-    def deliver(self) -> dict[str, str]:
+    def deliver(self, *, new: bool = False) -> dict[str, str]:
         """Let the file appear once it has its name on this machine.
 
-        Returns what the summary's entry says of it beyond size and hash. Raises OutputError.
+        Where it is `new` there must be none of its name. Returns what the summary's entry says of
+        it beyond size and hash. Raises OutputError and AppearedMeanwhile.
         """
 
     def remove(self) -> None:
@@ -106,7 +107,7 @@ class LocalFile:
         except OSError:
             return False
 
-    def deliver(self) -> dict[str, str]:
+    def deliver(self, *, new: bool = False) -> dict[str, str]:
         """Do nothing: the file has appeared."""
         return {}
 
@@ -149,12 +150,12 @@ class StoredFile:
         """Tell whether the object is what a summary says. Raises OutputError."""
         return self._object.is_intact(written)
 
-    def deliver(self) -> dict[str, str]:
+    def deliver(self, *, new: bool = False) -> dict[str, str]:
         """Upload the file and remove the copy here; return its version in the store.
 
-        Raises OutputError.
+        Raises OutputError, and AppearedMeanwhile where it is `new` and there is an object.
         """
-        version = self._object.put(self._path)
+        version = self._object.put(self._path, new=new)
         self._path.unlink()
         return {} if version is None else {"version": version}
 

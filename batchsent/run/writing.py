@@ -94,10 +94,13 @@ class RunFiles:
         earlier = Earlier.read(paths)
         earlier.refuse_foreign(self._options)
         if parts is not None and isinstance(self._data, PendingFile):
+            self._data.make_durable()
+            earlier.refuse_new_output(self._options)
             parts.announce(document["outputs"], document["run"]["id"])
             self._remove_stale(earlier)
             self._data.commit()
-            entries["data"].update(place.file(self._data.final).deliver())
+            new = not earlier.may_replace_output(self._options)
+            entries["data"].update(place.file(self._data.final).deliver(new=new))
         if self._rejects is not None:
             self._rejects.commit()
             if "rejects" in entries:
