@@ -310,3 +310,18 @@ def test_rows_can_be_proven_without_a_summary(dumps):
         verify(dumps, "all.csv")
     assert "--source-column" in caught.value.hint
     assert verify(dumps, "all.csv", source_column="source")["rows"]["written"] == 1
+
+
+def test_a_link_to_a_missing_file_is_refused_before_anything_is_kept(dumps):
+    """Without it the same command then runs, and has nothing to complain of."""
+    put(dumps / "a.csv", "one")
+    (dumps / "lost.csv").symlink_to("nowhere.csv")
+    models = HashModels()
+    with pytest.raises(
+        InputError, match=r"lost\.csv: it is a link to .*nowhere\.csv, which is not"
+    ):
+        score([dumps], "all.csv", models=models)
+    assert models.opened == 0
+    assert list(Path().iterdir()) == [Path("dumps")]
+    (dumps / "lost.csv").unlink()
+    assert score([dumps], "all.csv")["status"] == "complete"

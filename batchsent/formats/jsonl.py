@@ -42,6 +42,7 @@ from batchsent.formats.text_names import (
     names_of_text,
     with_usual,
 )
+from batchsent.row_texts import Texts
 from batchsent.text import printable, without_surrogates
 from batchsent.text_columns import TextColumns, join_texts
 
@@ -293,7 +294,7 @@ class JsonLinesSource:
         """
         return limited(self._checks.sort_out(self._runs, kept), self._options.limit)
 
-    def _texts(self, carried: JsonRows, rows: int) -> list[str | None]:
+    def _texts(self, carried: JsonRows, rows: int) -> Texts:
         """Return the texts of the rows; None where there is none."""
         if self.text_columns is None:
             return [None] * rows

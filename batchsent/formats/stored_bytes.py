@@ -11,6 +11,7 @@ from typing import Any
 
 from batchsent.errors import InputError, reason
 from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
 
 
 class StoredBytes(io.RawIOBase):
@@ -84,6 +85,12 @@ def open_file(path: str, name: str) -> FileBytes:
     except ValueError as error:
         raise InputError(f"{name}: no file can have this name") from error
     except OSError as error:
+        if error.errno == errno.ENOENT and Path(path).is_symlink():
+            missing = printable(os.path.realpath(path))
+            raise InputError(
+                f"{name}: it is a link to {missing}, which is not there",
+                hint="remove the link, or put the file there",
+            ) from error
         hint = "check the spelling" if error.errno == errno.ENOENT else None
         if error.errno == errno.ENOENT and Path(path).is_symlink():
             raise InputError(

@@ -15,6 +15,7 @@ from batchsent.formats.text_names import (
     names_of_text,
     with_usual,
 )
+from batchsent.row_texts import ArrowTexts, Texts
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns, join_texts
 
@@ -41,7 +42,7 @@ class TextColumn:
                 else "name the column with the reviews with --text-column",
             )
 
-    def texts(self, table: pa.Table) -> list[str | None]:
+    def texts(self, table: pa.Table) -> Texts:
         """Return the texts of the rows, None for null."""
         column = table.column(self.path[0])
         for step in self.path[1:]:
@@ -49,11 +50,16 @@ class TextColumn:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if not self.is_binary:
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                column = column.combine_chunks()
             try:
-                return list(column.to_pylist())
-            except UnicodeDecodeError:  # a file that says utf-8 and holds something else
+                column.validate(full=True)
+            except pa.ArrowInvalid:  # a file that says utf-8 and holds something else
                 column = column.cast(pa.large_binary())
-        texts = []
+            else:
+                whole = isinstance(column, pa.StringArray | pa.LargeStringArray)
+                return ArrowTexts(column) if whole else list(column.to_pylist())
+        texts: list[str | None] = []
         for raw in column.to_pylist():
             text = None if raw is None else raw.decode("utf-8", "replace")
             self.invalid_rows += (
@@ -75,7 +81,7 @@ class TableTexts:
         """Positions of the columns that are read."""
         return [int(column.path[0]) for column in self._columns]
 
-    def texts(self, table: pa.Table) -> list[str | None]:
+    def texts(self, table: pa.Table) -> Texts:
         """Return the texts of the rows, None for null."""
         return join_texts([one.texts(table) for one in self._columns], self.text_columns.joint)
 
