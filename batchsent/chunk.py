@@ -1,6 +1,5 @@
 """Chunk and Scores: what travels between files, model and summary."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,17 +25,9 @@ def is_blank(text: str | None) -> bool:
     if text is None:
         return True
     # Nearly every text answers here: its first character is visible.
-    if text[:1].isalnum():
+    if text and not text[0].isspace() and ord(text[0]) not in INVISIBLE:
         return False
     return not text or text.isspace() or not text.translate(INVISIBLE).strip()
-
-
-def digest(texts: Sequence[str | None]) -> str:
-    """Return the SHA-256 of some texts in their order: the same texts get the same scores."""
-    lengths = np.array([-1 if text is None else len(text) for text in texts], np.int64)
-    found = hashlib.sha256(lengths.tobytes())
-    found.update("".join(filter(None, texts)).encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,8 @@ class Chunk:
 
     # number of the first row in the input, counted from 0, rejected rows not counted
     start_row: int
-    texts: list[str | None]  # (rows,) the model's copy of each text; None where the cell is null
+    # (rows,) the model's copy of each text; None where the cell is null (row_texts.py)
+    texts: Sequence[str | None]
     carried: Carried
     gold: list[Any] | None = None  # (rows,) cells of the gold column, where one was asked for
     rejected: tuple[Reject, ...] = ()  # rows among these that are left out

@@ -48,7 +48,7 @@ class TextColumns:
         return f"text: {text}, as the model was trained; --text-column names others"
 
 
-def join_texts(columns: Sequence[Sequence[str | None]], joint: str) -> list[str | None]:
+def join_texts(columns: Sequence[Sequence[str | None]], joint: str) -> Sequence[str | None]:
     """Return the text of each row: its values in some columns, with `joint` between them.
 
     Values without text (null, empty, white space) are left out, as such rows are; a row of these
@@ -58,7 +58,7 @@ def join_texts(columns: Sequence[Sequence[str | None]], joint: str) -> list[str 
     ['Great; I loved it', 'So-so', None]
     """
     if len(columns) == 1:
-        return list(columns[0])
+        return columns[0]
     texts: list[str | None] = []
     for values in zip(*columns, strict=True):
         kept = [value for value in values if value is not None and not is_blank(value)]

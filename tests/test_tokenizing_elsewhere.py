@@ -109,7 +109,8 @@ def test_a_run_writes_the_same_bytes_and_says_who_tokenizes(tmp_path, tiny_model
     [
         ("cpu", 10**9, 64, 0),  # the model needs the cores
         ("cuda", 1_000, 64, 0),  # done before they are started
-        ("cuda", 10**6, 2, 0),  # they would take from the run what they give it
+        ("cuda", 10**6, 1, 0),  # they would take from the run what they give it
+        ("cuda", 10**6, 2, 2),
         ("cuda", 10**6, 4, 3),
         ("cuda", None, 64, 4),  # a pipe may have any number of rows
         ("mps", 10**6, 8, 4),

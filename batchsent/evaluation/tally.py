@@ -15,6 +15,7 @@ from batchsent.evaluation.polarity import NeutralTally
 from batchsent.evaluation.quality import LABELS_IN_FULL, Quality
 from batchsent.evaluation.sentences import SentenceTally
 from batchsent.evaluation.without_labels import WithoutLabels
+from batchsent.row_texts import characters
 from batchsent.text import visible
 
 SCORE_BINS = 50
@@ -97,7 +98,7 @@ class Tally:
                 escalated + int((scored & scores.escalated).sum()),
             )
 
-        lengths = np.array([len(text or "") for text in chunk.texts], dtype=np.int64)
+        lengths = np.maximum(characters(chunk.texts), 0)
         self._add_lengths(lengths, scores)
         self._add_scores(scores)
         if self.sentences is not None:

@@ -147,7 +147,8 @@ class ScoredOutput:
                 except BadCell as bad:
                     row = chunk.start_row + bad.row + 1
                     raise self.summary.damaged(f"row {row:,} has {bad.cell!r}") from bad
-                yield [chunk.texts[row] or "" for row in np.flatnonzero(given)], numbers[given]
+                rows = np.flatnonzero(given).tolist()
+                yield [chunk.texts[row] or "" for row in rows], numbers[given]
 
     def to_probabilities(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (rows, labels) of what `blocks` yields, (rows, width).

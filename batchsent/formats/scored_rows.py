@@ -106,7 +106,7 @@ class ScoredFile:
             if self._neutral is not None:
                 labels = self._neutral.resolve(labels, scores, chunk.columns[self._polarity])
             others = {option: chunk.columns[name] for option, name in self._others.items()}
-            yield chunk, ScoredRows(chunk.start_row, chunk.texts, labels, scores, others)
+            yield chunk, ScoredRows(chunk.start_row, list(chunk.texts), labels, scores, others)
 
     def rows(self) -> Iterator[ScoredRows]:
         """Yield what the rows say, block by block. Raises InputError as `chunks` does."""

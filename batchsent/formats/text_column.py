@@ -1,6 +1,6 @@
 """The text columns of a table with types: found by their names, also inside a struct, and read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from batchsent.formats.text_names import (
     names_of_text,
     with_usual,
 )
+from batchsent.row_texts import ArrowTexts, Texts
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns, join_texts
 
@@ -41,7 +42,7 @@ class TextColumn:
                 else "name the column with the reviews with --text-column",
             )
 
-    def texts(self, table: pa.Table) -> list[str | None]:
+    def texts(self, table: pa.Table) -> Texts:
         """Return the texts of the rows, None for null."""
         column = table.column(self.path[0])
         for step in self.path[1:]:
@@ -49,11 +50,16 @@ class TextColumn:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if not self.is_binary:
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                column = column.combine_chunks()
             try:
-                return list(column.to_pylist())
-            except UnicodeDecodeError:  # a file that says utf-8 and holds something else
+                column.validate(full=True)
+            except pa.ArrowInvalid:  # a file that says utf-8 and holds something else
                 column = column.cast(pa.large_binary())
-        texts = []
+            else:
+                whole = isinstance(column, pa.StringArray | pa.LargeStringArray)
+                return ArrowTexts(column) if whole else list(column.to_pylist())
+        texts: list[str | None] = []
         for raw in column.to_pylist():
             text = None if raw is None else raw.decode("utf-8", "replace")
             self.invalid_rows += (
@@ -75,7 +81,7 @@ class TableTexts:
         """Positions of the columns that are read."""
         return [int(column.path[0]) for column in self._columns]
 
-    def texts(self, table: pa.Table) -> list[str | None]:
+    def texts(self, table: pa.Table) -> Texts:
         """Return the texts of the rows, None for null."""
         return join_texts([one.texts(table) for one in self._columns], self.text_columns.joint)
 
@@ -113,18 +119,34 @@ def is_text_type(kind: pa.DataType) -> bool:
 
 
 def find_texts(
-    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool, usual: Usual | None
+    schema: pa.Schema,
+    options: RowOptions,
+    name: str,
+    *,
+    needs_text: bool,
+    usual: Usual | None,
+    first: Callable[[list[str]], pa.Table] | None = None,
 ) -> TableTexts | None:
     """Return how the texts are read; None where that is not known and not needed.
 
-    Raises UsageError.
+    `first` returns the first rows of some columns, where they can be looked at. Raises UsageError.
     """
+
+    def values() -> dict[str, list[str]]:
+        texts = [field.name for field in schema if is_text_type(field.type)]
+        if first is None:
+            return {column: ["x"] for column in texts}  # proposed where there is no other
+        return {
+            column: [str(value or "") for value in first([column]).column(0).to_pylist()]
+            for column in texts
+        }
+
     options = with_usual(options, lambda wanted: has_column(schema, wanted), usual)
     if not needs_text and not has_text_column(list(schema.names), options):
         return None
     paths = [find_path(schema, wanted, name) for wanted in names_of_text(options)]
     if not paths or options.text_column_index is not None:
-        paths = [[position] for position in find_text_columns(schema.names, options, name)]
+        paths = [[position] for position in find_text_columns(schema.names, options, name, values)]
     columns = [TextColumn(schema, path, name) for path in paths]
     return TableTexts(columns, joint_of(options, len(columns)))
 

@@ -24,6 +24,7 @@ from batchsent.model.loading import ModelIdentity
 from batchsent.model.options import CASCADE_BELOW, CascadeOptions, ModelOptions, check_model_options
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.submission import LocalScorer, Prepared
+from batchsent.row_texts import Texts
 from batchsent.text import printable
 
 # The sample of both models: at most so many texts, and such a share of the time that scoring takes.
@@ -100,7 +101,7 @@ def open_cascade(identity: ModelIdentity, options: ModelOptions) -> "CascadeScor
 class _Chunk:
     """A chunk on its way through both models."""
 
-    texts: list[str | None]
+    texts: Texts
     fast: Prepared
     begun: bool = False
     # (rows,) whose score is that of an output to reuse, so that no batch has them; None for none
@@ -135,7 +136,7 @@ class CascadeScorer(LocalScorer):
         self.second.begin_counts()
         self._begin_sample()
 
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""
         return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, known), reused=known))
 

@@ -24,6 +24,8 @@ class Tokens:
     # (texts,) tokens of a text that are in its pieces, each once, and the special tokens of one
     n_tokens: NDArray[np.int32]
     text_of: NDArray[np.int64]  # (pieces,) number of the text, rising
+    # (texts,) pieces that continue a word or stand for an unknown one, where the tokenizer tells
+    odd_pieces: NDArray[np.int32] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -32,8 +34,9 @@ class Tokens:
 
     def take(self, pieces: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the ids of these pieces in one array, in the order of `pieces`."""
+        begins, ends = self.offsets[pieces].tolist(), self.offsets[pieces + 1].tolist()
         return np.concatenate(
-            [self.ids[self.offsets[piece] : self.offsets[piece + 1]] for piece in pieces]
+            [self.ids[begin:end] for begin, end in zip(begins, ends, strict=True)]
         )
 
 
@@ -52,12 +55,14 @@ def join_tokens(parts: list[Tokens]) -> Tokens:
     texts_before = np.cumsum([0, *(len(part.n_tokens) for part in parts)])
     ends = [part.offsets[1:] + first for part, first in zip(parts, ids_before, strict=False)]
     text_of = [part.text_of + first for part, first in zip(parts, texts_before, strict=False)]
+    odd = [part.odd_pieces for part in parts if part.odd_pieces is not None]
     return Tokens(
         ids=np.concatenate([part.ids for part in parts]),
         offsets=np.concatenate([np.zeros(1, np.int64), *ends]),
         truncated_tokens=np.concatenate([part.truncated_tokens for part in parts]),
         n_tokens=np.concatenate([part.n_tokens for part in parts]),
         text_of=np.concatenate(text_of),
+        odd_pieces=np.concatenate(odd) if odd else None,
     )
 
 
@@ -104,15 +109,17 @@ def cut(
         head = content_tokens
     elif long_text == "head-tail":
         head = int(content_tokens * HEAD_SHARE)
-    # Texts of 6 and 2 ids, of which 4 are kept, 1 of the head and 3 of the tail:
-    #     place      0 1 2 3 4 5   0 1
-    #     from_end   5 4 3 2 1 0   1 0
-    #     head       x                     place < 1
-    #     tail             x x x   x x     from_end < 3: a text that fits is always whole
-    first_places = np.cumsum(counts) - counts
-    place = np.arange(len(ids)) - np.repeat(first_places, counts)
-    from_end = np.repeat(counts, counts) - 1 - place
-    return ids[(place < head) | (from_end < content_tokens - head)]
+    # Texts of 2, 6 and 1 ids, of which 4 are kept, 1 of the head and 3 of the tail:
+    #     ids       a b  c d e f g h  i
+    #     long           1                  number of the text that is cut
+    #     ends           8                  ids up to its end
+    #     kept      a b  c     f g h  i     so ids 3:5 are lost, and 0:3 and 5:9 are kept
+    long = np.flatnonzero(counts > content_tokens)
+    ends = np.cumsum(counts)[long]
+    lost_from = (ends - counts[long] + head).tolist()
+    lost_until = (ends - (content_tokens - head)).tolist()
+    kept = zip([0, *lost_until], [*lost_from, len(ids)], strict=True)
+    return np.concatenate([ids[first:until] for first, until in kept])
 
 
 def add_special_tokens(

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.chunk import NONFINITE, PENDING, SCORED, Scores, digest
+from batchsent.chunk import NONFINITE, PENDING, SCORED, Scores
 from batchsent.errors import DeviceError
 from batchsent.model.pool_facts import Share, merged
 from batchsent.model.pool_worker import FAILED, KEPT, NEXT, PROGRESS, RESULT, SCORE, STOP, serve
 from batchsent.model.spawned import ProcessDied, SpawnedProcess
 from batchsent.model.submission import MOST_DEATHS, Callbacks, Scorer, Submission
+from batchsent.row_texts import Texts, digest
 
 # How often the dispatcher asks whether to stop.
 POLL_S = 0.1
@@ -52,7 +53,7 @@ class SubmittedChunk:
     """A chunk that was submitted."""
 
     number: int
-    texts: list[str | None]
+    texts: Texts
     digest: str
     callbacks: Callbacks
     done: Scores | None  # what is known of it so far
@@ -116,7 +117,7 @@ class ProcessPool:
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,

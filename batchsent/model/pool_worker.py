@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from batchsent.chunk import PENDING, Scores, digest
+from batchsent.chunk import PENDING, Scores
 from batchsent.model.spawned import Channel, SentError
 from batchsent.model.submission import Callbacks, Scorer, Submission
+from batchsent.row_texts import Texts, digest
 
 # Messages to a process, by their first word:
 SCORE = "score"  # number of the chunk, texts, their digest, what is done, what is known, of a run
@@ -77,7 +78,7 @@ class WorkerLoop:
                 self._stops[number].set()
 
     def _submit(
-        self, number: int, texts: list[str | None], sent: str, done: Scores | None, known: Any
+        self, number: int, texts: Texts, sent: str, done: Scores | None, known: Any
     ) -> tuple[int, str, Submission | SentError]:
         """Tokenize a chunk."""
         seen = digest(texts)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores, is_blank
+from batchsent.chunk import BLANK, NONFINITE, PENDING, SCORED, Scores
 from batchsent.model.ahead import Ahead
 from batchsent.model.batch_runner import BatchRunner
 from batchsent.model.batches import plan_batches
@@ -18,12 +18,12 @@ from batchsent.model.checked import load_checked, record_check
 from batchsent.model.device import HALF, choose_device, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, reference_encoder
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
-from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
+from batchsent.row_texts import Texts, distinct_texts
 
 # How many texts of a run in a format taken by name are scored in float32 too, to measure how
 # far the two agree: at most 50, and one in 150 of the first chunk. Both ways take three times what
@@ -40,7 +40,6 @@ class _Distinct:
     text_of: NDArray[np.int64]  # (rows,) number of the row's text; -1 for blank rows
     tokens: Tokens  # of the distinct texts
     batches: list[NDArray[np.int64]]  # numbers of pieces: of texts, or of windows of long ones
-    odd_pieces: NDArray[np.int32] | None  # (texts,)
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ class ModelScorer(LocalScorer):
         self.tokenizer = model.tokenizer
         # processes that tokenize beside this one; None: as the device and the rows ask for
         self.tokenizer_processes: int | None = None
-        self.odd_pieces = odd_pieces(model.tokenizer)
         self.batch_tokens = encoder.pack_tokens or batch_tokens or default_budget(model)
         self.labels = self.identity.labels
         self.runner = BatchRunner(self.device)
@@ -141,26 +139,21 @@ class ModelScorer(LocalScorer):
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Find the distinct texts of a chunk, tokenize them, plan the batches of those not known.
 
         Known texts are tokenized for their counts.
         """
-        numbers: dict[str, int] = {}
-        text_of = np.full(len(texts), -1, dtype=np.int64)
-        for row, text in enumerate(texts):
-            if text is not None and not is_blank(text):
-                text_of[row] = numbers.setdefault(text, len(numbers))
-        tokens = self.text_encoder.encode(list(numbers))
+        text_of, without_copies = distinct_texts(texts)
+        tokens = self.text_encoder.encode(without_copies)
         to_run = np.arange(len(tokens.lengths))
         if known is not None:
-            is_known = np.zeros(len(numbers), dtype=bool)
+            is_known = np.zeros(len(without_copies), dtype=bool)
             is_known[text_of[known & (text_of >= 0)]] = True
             to_run = np.flatnonzero(~is_known[tokens.text_of])
         planned = plan_batches(tokens.lengths[to_run], self.batch_tokens, self.encoder.shape)
         batches = [to_run[batch] for batch in planned]
-        odd = None if self.odd_pieces is None else count_odd(tokens, self.odd_pieces)
-        return Prepared(len(texts), _Distinct(text_of, tokens, batches, odd))
+        return Prepared(len(texts), _Distinct(text_of, tokens, batches))
 
     def score(
         self,
@@ -187,7 +180,7 @@ class ModelScorer(LocalScorer):
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
@@ -372,21 +365,21 @@ class ModelScorer(LocalScorer):
         """Give every row the result of its text."""
         rows = len(distinct.text_of)
         has_text = distinct.text_of >= 0
-        text = distinct.text_of[has_text]
+        text, odd = distinct.text_of[has_text], distinct.tokens.odd_pieces
         scores = Scores(
             probabilities=np.full((rows, len(self.labels)), np.nan, dtype=np.float32),
             n_tokens=np.zeros(rows, dtype=np.int32),
             truncated_tokens=np.zeros(rows, dtype=np.int32),
             status=np.full(rows, BLANK, dtype=np.uint8),
             distinct=len(results.status),
-            odd_pieces=None if distinct.odd_pieces is None else np.zeros(rows, dtype=np.int32),
+            odd_pieces=None if odd is None else np.zeros(rows, dtype=np.int32),
         )
         scores.probabilities[has_text] = results.probabilities[text]
         scores.n_tokens[has_text] = distinct.tokens.n_tokens[text]
         scores.truncated_tokens[has_text] = distinct.tokens.truncated_tokens[text]
         scores.status[has_text] = results.status[text]
-        if scores.odd_pieces is not None and distinct.odd_pieces is not None:
-            scores.odd_pieces[has_text] = distinct.odd_pieces[text]
+        if scores.odd_pieces is not None and odd is not None:
+            scores.odd_pieces[has_text] = odd[text]
         return scores
 
     def _compare(self, tokens: Tokens, reference: Encoder) -> None:

@@ -1,18 +1,19 @@
 """Tokenizing in spawned processes: the texts of a chunk are shared out, their tokens put in order.
 
-A large GPU takes 20,000 reviews a second, and one processor core tokenizes as many as it has 50
-microseconds for each. Threads do not help: a third of the work holds Python's lock.
+A large GPU is predicted to take 20,000 reviews a second: one core would have 50 microseconds for
+each, and tokenizing takes about as many. Threads do not help: much of the work holds Python's lock.
 """
 
 import threading
-from collections.abc import Callable
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from batchsent.model.packing import SpecialTokens, Tokens, join_tokens
 from batchsent.model.spawned import Channel, ProcessDied, SpawnedProcess
 from batchsent.model.tokens import FastEncoder
+from batchsent.row_texts import characters
 
 # Fewer texts than these are tokenized here: 256 take 10 ms.
 LEAST_TEXTS = 256
@@ -43,7 +44,7 @@ class SpawnedTokens:
         self._starter = threading.Thread(target=self._start, args=(processes,), daemon=True)
         self._starter.start()
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
         if len(texts) < self._least_texts:
             return self._own.encode(texts)
@@ -78,7 +79,7 @@ class SpawnedTokens:
         for process in started:
             process.close()
 
-    def _encode_elsewhere(self, texts: list[str]) -> Tokens:
+    def _encode_elsewhere(self, texts: Sequence[str]) -> Tokens:
         parts = shared_out(texts, len(self._started))
         for process, part in zip(self._started, parts, strict=True):
             process.send(part)
@@ -91,9 +92,9 @@ class SpawnedTokens:
         self._warn(f"a process that tokenizes {why}: the run itself tokenizes from here on, slower")
 
 
-def shared_out(texts: list[str], shares: int) -> list[list[str]]:
+def shared_out(texts: Sequence[str], shares: int) -> list[Sequence[str]]:
     """Return the texts in consecutive shares with about as many characters each."""
-    ends = np.fromiter(accumulate(map(len, texts)), np.int64, len(texts))
+    ends = np.cumsum(characters(texts))
     total = int(ends[-1])
     bounds = np.searchsorted(ends, [total * share // shares for share in range(1, shares)], "right")
     return [texts[begin:end] for begin, end in pairwise([0, *bounds.tolist(), len(texts)])]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import PENDING, Scores
+from batchsent.row_texts import Texts
 
 # How often the scores of an unfinished chunk are kept: kill -9 loses at most this much work.
 KEEP_S = 60.0
@@ -56,7 +57,7 @@ class Scorer(Protocol):
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
@@ -98,7 +99,7 @@ class LocalScorer:
     labels: tuple[str, ...]
     workers = 1
 
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk and plan the batches of the rows that are not `known` (rows,)."""
         raise NotImplementedError
 
@@ -115,7 +116,7 @@ class LocalScorer:
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,

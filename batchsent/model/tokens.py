@@ -7,6 +7,8 @@ another part than the first may be read.
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from batchsent.errors import BatchsentError, ModelError, UsageError
 from batchsent.model.long_text import LONG_CHARS, BertTruncation, choose_truncation
+from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.packing import HEAD_SHARE, LONG_TEXT, SpecialTokens, Tokens, join, pack
 from batchsent.model.wordcache import WordCache
 from batchsent.text import first_line, printable, without_surrogates
@@ -30,7 +33,7 @@ class TextEncoder(Protocol):
     long_text: str  # one of LONG_TEXT
     special_tokens: SpecialTokens  # those around each text
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
 
 
@@ -102,6 +105,7 @@ class FastEncoder:
         # tokens of the text itself
         self.content_tokens = max_length - sum(map(len, self.special_tokens))
         self.truncation = choose_truncation(self.backend)
+        self.odd_pieces = odd_pieces(tokenizer)
         self.cache: WordCache | None = None
         self.path = "tokenizers library, in parallel"
         # The cache requires of the pre-tokenizer what the rule for long texts requires.
@@ -110,18 +114,21 @@ class FastEncoder:
             self.cache = WordCache(self.backend, lowercase=bool(normalizer.get("lowercase")))
             self.path = "word cache"
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
         can_cut = self.truncation is not None and self.long_text == "head"
         if isinstance(self.truncation, BertTruncation):
             can_cut = self.long_text != "window"
         if can_cut and any(len(text) > LONG_CHARS for text in texts):
-            return self._encode_with_long(texts)
-        return pack(
-            *self._contents(texts), self.special_tokens, self.content_tokens, self.long_text
-        )
+            contents = self._contents_with_long(texts)
+        else:
+            contents = self._contents(texts)
+        tokens = pack(*contents, self.special_tokens, self.content_tokens, self.long_text)
+        if self.odd_pieces is None:
+            return tokens
+        return replace(tokens, odd_pieces=count_odd(tokens, self.odd_pieces))
 
-    def _contents(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _contents(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the texts' own ids in one array, and how many each text has."""
         if self.cache is not None:
             return self.cache.encode([as_utf8(text) for text in texts])
@@ -130,13 +137,16 @@ class FastEncoder:
         rows = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         return join(rows)
 
-    def _encode_with_long(self, texts: list[str]) -> Tokens:
+    def _contents_with_long(
+        self, texts: Sequence[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the same; of a long text only as many ids as `pack` needs."""
         ids, counts = self._contents([text if len(text) <= LONG_CHARS else "" for text in texts])
         rows = np.split(ids, np.cumsum(counts)[:-1])
         for row, text in enumerate(texts):
             if len(text) > LONG_CHARS:
                 rows[row] = self._ends(without_surrogates(text))
-        return pack(*join(rows), self.special_tokens, self.content_tokens, self.long_text)
+        return join(rows)
 
     def _ends(self, text: str) -> NDArray[np.int32]:
         """Return ids of a long text of which `pack` keeps the same as of all of its ids.
@@ -191,7 +201,7 @@ class SlowEncoder:
         self.special_tokens = find_slow_special_tokens(tokenizer)
         self.content_tokens = max_length - sum(map(len, self.special_tokens))
 
-    def encode(self, texts: list[str]) -> Tokens:
+    def encode(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of each text."""
         rows = []
         for text in texts:

@@ -14,6 +14,7 @@ from batchsent.model.loading import EMBEDDED, Cascade, ModelIdentity, identify
 from batchsent.model.options import CascadeOptions, NamedModelOptions, check_model_options
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.submission import LocalScorer, Prepared, Scorer
+from batchsent.row_texts import Texts
 from batchsent.text import printable
 
 
@@ -115,7 +116,7 @@ class SharedScorer(LocalScorer):
         # Two, because texts are tokenized while those before them are scored.
         self._preparing, self._scoring = threading.Lock(), threading.Lock()
 
-    def prepare(self, texts: list[str | None], known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk."""
         with self._preparing:
             return self._scorer.prepare(texts, known)

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from batchsent.chunk import PENDING, Chunk, Scores, digest
+from batchsent.chunk import PENDING, Chunk, Scores
 from batchsent.errors import UsageError
 from batchsent.files.atomic import fault, fsync_directory, output_errors, write_file
 from batchsent.formats import text_table
 from batchsent.formats.outputs import COMMITTING, WORK_ENDING
+from batchsent.row_texts import digest
 from batchsent.text import printable
 
 MANIFEST = "manifest.json"

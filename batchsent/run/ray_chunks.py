@@ -13,6 +13,7 @@ from batchsent.chunk import Scores
 from batchsent.errors import BatchsentError, DeviceError
 from batchsent.model.pool_facts import merged_facts
 from batchsent.model.submission import Callbacks, LocalScorer, Submission
+from batchsent.row_texts import Texts
 from batchsent.run.device_stamp import in_words, stamp_of_facts
 from batchsent.run.models import SharedScorer
 from batchsent.run.ray_pool import POLL_S, Pool
@@ -72,7 +73,7 @@ class ClusterScorer:
 
     def submit(
         self,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
@@ -117,7 +118,7 @@ class ChunkTask:
     def __init__(
         self,
         number: int,
-        texts: list[str | None],
+        texts: Texts,
         callbacks: Callbacks,
         done: Scores | None,
         known: NDArray[np.bool_] | None,
@@ -187,7 +188,7 @@ class ChunkWorker(Worker):
 
     def score(
         self,
-        texts: list[str | None],
+        texts: Texts,
         done: Scores | None,
         known: NDArray[np.bool_] | None,
     ) -> Iterator[Said]:

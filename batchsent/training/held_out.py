@@ -15,7 +15,6 @@ from batchsent.model import calibration, held_out
 from batchsent.model.calibration import apply_temperature
 from batchsent.model.held_out import HeldOut
 from batchsent.model.loading import identify
-from batchsent.model.odd_pieces import count_odd, odd_pieces
 from batchsent.model.options import ModelOptions
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.tokens import make_text_encoder
@@ -53,11 +52,10 @@ def odd_pieces_limit(tokenizer: Any, texts: Sequence[str]) -> float | None:
 
     Texts are counted whole, however much of them the model reads.
     """
-    table = odd_pieces(tokenizer)
-    if table is None:
+    tokens = make_text_encoder(tokenizer, COUNTED_TOKENS).encode(texts)
+    if tokens.odd_pieces is None:
         return None
-    tokens = make_text_encoder(tokenizer, COUNTED_TOKENS).encode(list(texts))
-    return limit_of(count_odd(tokens, table), tokens.n_tokens)
+    return limit_of(tokens.odd_pieces, tokens.n_tokens)
 
 
 def write_held_out(folder: Path, texts: Sequence[str], gold: Sequence[int]) -> HeldOut:
