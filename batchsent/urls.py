@@ -1,4 +1,4 @@
-"""URLs as names of inputs: which are one, what the file is called, how they are shown.
+"""URLs as names of files: which are one, what the file is called, how they are shown.
 
 Nothing here opens a URL.
 """
@@ -38,8 +38,14 @@ def scheme_of(path: str) -> str | None:
     return None if found is None else found[1].lower()
 
 
+def canonical(name: str) -> str:
+    """Return a URL with its scheme in small letters, by which it is compared; a path as it is."""
+    scheme = scheme_of(name)
+    return name if scheme is None else scheme + name[len(scheme) :]
+
+
 def is_url(path: str) -> bool:
-    """Tell whether an input is named by a URL; a path is everything else."""
+    """Tell whether a name is a URL; a path is everything else."""
     return scheme_of(path) is not None
 
 

@@ -360,3 +360,17 @@ def test_an_upload_whose_answer_is_lost_is_tried_again_and_finds_itself(s3, tmp_
         OutputObject("s3://dumps/lost/a", (0.0, 0.0)).put(tmp_path / "ours", new=True)
     assert asked
     assert objects(s3, "lost/") == {"a": b"ours"}
+
+
+def test_a_scheme_in_capitals_names_the_same_object(s3, here):
+    """So that an input cannot be replaced by its own output under another spelling."""
+    s3.put_object(Bucket="dumps", Key="capitals/in.csv", Body=b"text\nfine\n")
+    batch("S3://dumps/capitals/in.csv", "S3://dumps/capitals/out.csv", models=HashModels())
+    assert verify("s3://dumps/capitals/in.csv", "S3://dumps/capitals/out.csv")["status"] == "same"
+    with pytest.raises(UsageError, match="input and output are the same file"):
+        batch(
+            "S3://dumps/capitals/in.csv",
+            "s3://dumps/capitals/in.csv",
+            models=HashModels(),
+            overwrite=True,
+        )

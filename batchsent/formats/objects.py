@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.stored_bytes import StoredBytes
 from batchsent.text import printable
-from batchsent.urls import scheme_of
+from batchsent.urls import canonical, scheme_of
 
 T = TypeVar("T")
 
@@ -83,6 +83,7 @@ def find_object(url: str) -> StoredObject:
     from batchsent.formats.http_objects import HttpObject
     from batchsent.formats.store_objects import STORES, open_store_object
 
+    url = canonical(url)
     scheme = scheme_of(url)
     if scheme in {"http", "https"}:
         return HttpObject(url)

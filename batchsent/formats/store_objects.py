@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from batchsent.errors import AppearedMeanwhile, BatchsentError, InputError, UsageError
 from batchsent.formats.objects import Changed, Lost, NotThere
 from batchsent.text import first_line, printable
-from batchsent.urls import scheme_of
+from batchsent.urls import canonical, scheme_of
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ def open_store_object(url: str, *, to_write: bool = False) -> "StoreObject":
     """Return the object that a URL of a store names. Raises UsageError where a package lacks."""
     import fsspec
 
+    url = canonical(url)
     scheme = scheme_of(url) or ""
     package, access, public = STORES[scheme]
     try:

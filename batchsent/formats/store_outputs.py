@@ -86,7 +86,12 @@ class OutputObject:
 
     def read(self) -> bytes:
         """Return a small object whole."""
-        return b"".join(self._pieces())
+
+        def read() -> bytes:
+            with ObjectBytes(self._object, self._waits_s) as stored:
+                return b"".join(stored.pieces())
+
+        return self._asked(read)
 
     def is_intact(self, entry: Mapping[str, Any]) -> bool:
         """Tell whether the object is what an entry of a summary's outputs says.
@@ -98,10 +103,7 @@ class OutputObject:
             return False
         if entry.get("version") is not None:
             return bool(found[1] == entry["version"])
-        content = hashlib.sha256()
-        for piece in self._pieces():
-            content.update(piece)
-        return bool(content.hexdigest() == entry.get("sha256"))
+        return self._asked(self._sha256) == entry.get("sha256")
 
     def put(self, path: Path, *, new: bool = False) -> str | None:
         """Write a file as the object; return what tells its version, None where nothing does.
@@ -128,12 +130,12 @@ class OutputObject:
         """Remove the object, if it is there."""
         self._asked(self._object.remove)
 
-    def _pieces(self) -> list[bytes]:
-        def read() -> list[bytes]:
-            with ObjectBytes(self._object, self._waits_s) as stored:
-                return list(iter(lambda: stored.read(1 << 20), b""))
-
-        return self._asked(read)
+    def _sha256(self) -> str:
+        """Read the object once and return its hash."""
+        with ObjectBytes(self._object, self._waits_s) as stored:
+            for _ in stored.pieces():
+                pass
+            return stored.hash.hexdigest()
 
     def _asked(self, action: Callable[[], T]) -> T:
         """Return what an action returns, tried again where a connection is lost."""

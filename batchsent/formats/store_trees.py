@@ -14,7 +14,7 @@ from batchsent.formats.store_objects import STORES, open_store_object
 from batchsent.formats.store_outputs import work_base, work_folder_of
 from batchsent.formats.trees import Entry, announced_in
 from batchsent.text import printable
-from batchsent.urls import file_name, is_url, scheme_of
+from batchsent.urls import canonical, file_name, is_url, scheme_of
 
 # The library of S3 takes what follows this for a version, and would read another object.
 VERSION_MARK = "?versionId="
@@ -44,8 +44,8 @@ def is_object(url: str) -> bool:
 
 def folder_url(url: str) -> str:
     """Return the URL of a folder as every spelling of it has it: with one slash at its end."""
-    scheme, mark, rest = url.partition("://")
-    return scheme.lower() + mark + rest.rstrip("/") + "/"
+    scheme, mark, rest = canonical(url).partition("://")
+    return scheme + mark + rest.rstrip("/") + "/"
 
 
 class StoreTree:
@@ -138,4 +138,4 @@ class StoreTree:
 def read_object(url: str, waits_s: Sequence[float] = WAITS_S) -> bytes:
     """Return a small object whole. Raises InputError."""
     with ObjectBytes(find_object(url), waits_s) as stored:
-        return b"".join(iter(lambda: stored.read(1 << 20), b""))
+        return b"".join(stored.pieces())

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class StoredBytes(io.RawIOBase):
         self.hash.update(data)
         self.size += len(data)
         return data
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes that are left, a megabyte at most at a time."""
+        while data := self.read(1 << 20):
+            yield data
 
     def readinto(self, buffer: Any) -> int:
         """Read into `buffer`; return the number of bytes."""

@@ -38,6 +38,7 @@ from batchsent.run.plan import check_model
 from batchsent.run.ray_cluster import check_engine, check_shared
 from batchsent.run.ray_models import ClusterModels
 from batchsent.text import printable
+from batchsent.urls import canonical
 
 
 def batch_all(
@@ -62,6 +63,7 @@ def batch_all(
     """
     settings = build(BatchOptions, options)
     reporter = reporter or Reporter()
+    inputs, output = [canonical(one) for one in inputs], canonical(output)
     several = len(inputs) != 1 or is_several(inputs[0])
     into_folder = several or output.endswith("/") or is_folder(output)
     deadline = Deadline.of(settings.stop_after, settings.stop_at)

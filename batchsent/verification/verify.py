@@ -31,7 +31,7 @@ from batchsent.formats.several import SeveralSource, find_files, name_of, path_s
 from batchsent.options import build, option
 from batchsent.reporting import Reporter
 from batchsent.text import printable
-from batchsent.urls import file_name, is_url
+from batchsent.urls import canonical, file_name, is_url
 from batchsent.verification.added import Added
 from batchsent.verification.claims import (
     same,
@@ -141,8 +141,9 @@ def verify(
     """
     settings = build(VerifyOptions, options)
     reporter = reporter or Reporter()
-    sources = [fspath(one) for one in ([input] if isinstance(input, str | Path) else input)]
-    target = fspath(output)
+    given = [input] if isinstance(input, str | Path) else input
+    sources = [canonical(fspath(one)) for one in given]
+    target = canonical(fspath(output))
     if not is_tree(target):
         check_read_options(settings, sources)
         if is_url(target):
