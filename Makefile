@@ -27,7 +27,7 @@ demo: install ## fine-tune a small model on example reviews and score a file wit
 	@echo && echo "The summary (demo/scored.csv.summary.json):" && head -n 40 demo/scored.csv.summary.json
 
 test: install ## run the tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 check: install ## formatting, lint, types
 	$(BIN)/ruff format --check .

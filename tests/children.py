@@ -97,6 +97,15 @@ def enter(arguments, folder, stderr_path, batch_s, env, stdin, stdout, setup):
     hash_model.main()
 
 
+def close_streams(numbers):
+    """In the child: be without some standard streams, as Python is where they were closed before
+    it started.
+    """
+    for number in numbers:
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+
+
 def wait_for(condition, timeout=20):
     """Wait until a condition holds."""
     until = time.monotonic() + timeout

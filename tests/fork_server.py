@@ -160,6 +160,8 @@ def enter(request, streams):
     """In the process itself: become the command line."""
     os.chdir(request["folder"])
     os.environ.update(request["env"])
+    if "PYTHONPATH" in request["env"]:
+        sys.path[:0] = request["env"]["PYTHONPATH"].split(os.pathsep)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

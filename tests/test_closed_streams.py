@@ -5,9 +5,12 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.children import close_streams, run
 
 ROOT = Path(__file__).parents[1]
 HASH_MODEL = [sys.executable, "-m", "tests.hash_model"]
@@ -47,21 +50,24 @@ def shell(folder, command, redirections):
 def test_k05_a_run_ends_as_with_open_streams_and_its_data_holds_nothing_else(dump, closed):
     """K05: complete, up to date and refused have their own exit codes.
 
-    No message is in the output.
+    No message is in the output. The first command is a new process of a shell's; the others are
+    forked.
     """
-    command = [*HASH_MODEL, "in.csv", "-o", "out.csv"]
-    code, _, said = shell(dump, command, closed)
+    words = ["in.csv", "-o", "out.csv"]
+    code, _, said = shell(dump, [*HASH_MODEL, *words], closed)
     assert (code, (dump / "out.csv").read_bytes()) == (0, EXPECTED), said
     assert json.loads((dump / "out.csv.summary.json").read_bytes())["status"] == "complete"
 
-    code, _, said = shell(dump, command, closed)
+    streams = {"<&-": 0, ">&-": 1, "2>&-": 2}
+    without = partial(close_streams, [streams[each] for each in closed.split()])
+    code, said = run(words, dump, setup=without)
     assert (code, (dump / "out.csv").read_bytes()) == (0, EXPECTED), said
 
-    code, _, said = shell(dump, [*command, "--probabilities"], closed)
+    code, said = run([*words, "--probabilities"], dump, setup=without)
     assert (code, (dump / "out.csv").read_bytes()) == (2, EXPECTED), said
-    assert ("2>&-" in closed) != (b"--overwrite" in said)
+    assert ("2>&-" in closed) != ("--overwrite" in said)
 
-    code, _, said = shell(dump, [*HASH_MODEL, "missing.csv", "-o", "other.csv"], closed)
+    code, said = run(["missing.csv", "-o", "other.csv"], dump, setup=without)
     assert code == 4, said
     assert not (dump / "other.csv").exists()
 

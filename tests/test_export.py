@@ -103,14 +103,29 @@ def test_an_export_serves_elsewhere_with_the_same_numbers(tmp_path, model, kind,
     assert config["id2label"] == {"0": "bad", "1": "so-so", "2": "good"}
 
 
-def test_onnx_takes_any_number_of_rows_and_tokens(tmp_path, tiny_model):
+@pytest.fixture(scope="module", params=list(FILES))
+def exported(request, tmp_path_factory):
+    """A folder with `model`, which has a card and a temperature, and `out`, its export; the kind of
+    export, and what was said of it.
+    """
+    folder = tmp_path_factory.mktemp("exported")
+    model = make_model(folder / "model")
+    (model / "README.md").write_text("# A card\n")
+    (model / "calibration.json").write_bytes(
+        calibration.dumps(calibration.calibrate([[1.0, 0.0]], [0]))
+    )
+    return folder, request.param, export(str(model), folder / "out", to=request.param)
+
+
+@pytest.mark.parametrize("exported", ["onnx"], indirect=True)
+def test_onnx_takes_any_number_of_rows_and_tokens(exported):
     """The axes of rows and tokens are free and named, the inputs and the output are called as
     everybody calls them.
     """
     import onnxruntime
 
-    export(str(tiny_model), tmp_path / "out", to="onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    folder, _, _ = exported
+    session = onnxruntime.InferenceSession(folder / "out" / "model.onnx")
     assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
         ("input_ids", ["batch", "sequence"], "tensor(int64)"),
         ("attention_mask", ["batch", "sequence"], "tensor(int64)"),
@@ -118,18 +133,12 @@ def test_onnx_takes_any_number_of_rows_and_tokens(tmp_path, tiny_model):
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", ["batch", 2])]
 
 
-@pytest.mark.parametrize("kind", list(FILES))
-def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(tmp_path, kind):
+def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(exported):
     """Program, labels, tokenizer, card and temperature travel together.
 
     No file holds a path of who made it.
     """
-    model = make_model(tmp_path / "model")
-    (model / "README.md").write_text("# A card\n")
-    (model / "calibration.json").write_bytes(
-        calibration.dumps(calibration.calibrate([[1.0, 0.0]], [0]))
-    )
-    found = export(str(model), tmp_path / "out", to=kind)
+    folder, kind, found = exported
     names = {
         "README.md",
         "calibration.json",
@@ -138,11 +147,11 @@ def test_an_export_holds_its_papers_and_tells_nothing_of_this_machine(tmp_path, 
         "tokenizer_config.json",
         FILES[kind],
     }
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names == set(found["files"])
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
-    for path in (tmp_path / "out").iterdir():
+    assert {path.name for path in (folder / "out").iterdir()} == names == set(found["files"])
+    assert {path.name for path in folder.iterdir()} == {"model", "out"}
+    for path in (folder / "out").iterdir():
         data = path.read_bytes()
-        for place in (str(tmp_path), sys.prefix, str(batchsent_home())):
+        for place in (str(folder), sys.prefix, str(batchsent_home())):
             assert place.encode() not in data, f"{path.name} holds {place}"
 
 

@@ -12,6 +12,7 @@ import pytest
 import batchsent
 
 PACKAGE = Path(batchsent.__file__).parent
+ROOT = Path(__file__).parents[1]
 HEAVY = {
     "torch",
     "transformers",
@@ -62,11 +63,18 @@ LAYERS = {
 }
 
 
+@pytest.fixture(scope="module")
 def modules():
-    """Every module of the package with its dotted name."""
+    """Every module of the package by its dotted name, parsed.
+
+    A test looks at all of them: one test for each would be a sixth of all tests.
+    """
+    found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text())
+    return found
 
 
 def layer(module):
@@ -104,15 +112,21 @@ def at_import_time(tree):
         waiting += ast.iter_child_nodes(node)
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
-def test_imports_go_down(name, path):
-    """A module imports from its own layer or below."""
-    assert layer(name) is not None, f"{name} is on no layer of the map"
-    if name == "batchsent":
-        return
-    for imported, _ in imports(ast.parse(path.read_text())):
-        if imported.startswith("batchsent."):
-            assert layer(imported) <= layer(name), f"{name} imports {imported}"
+def test_every_module_is_on_the_map(modules):
+    """Each has a layer."""
+    assert [name for name in modules if layer(name) is None] == []
+
+
+def test_imports_go_down(modules):
+    """A module imports from its own layer or below; the package itself, whatever it offers."""
+    upward = [
+        f"{name} imports {imported}"
+        for name, tree in modules.items()
+        for imported, _ in imports(tree)
+        if name != "batchsent" and imported.startswith("batchsent.")
+        if layer(imported) > layer(name)
+    ]
+    assert upward == []
 
 
 def package(module):
@@ -125,18 +139,20 @@ def package(module):
     )
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
-def test_packages_of_one_layer_do_not_import_each_other(name, path):
+def test_packages_of_one_layer_do_not_import_each_other(modules):
     """A module imports from its own package or from a lower layer, never from a package beside its
     own.
     """
-    for imported, _ in imports(ast.parse(path.read_text())):
-        if (
-            imported.startswith("batchsent.")
-            and package(name)
-            and package(imported) not in {None, package(name)}
-        ):
-            assert layer(imported) < layer(name), f"{name} imports {imported}"
+    sideways = [
+        f"{name} imports {imported}"
+        for name, tree in modules.items()
+        for imported, _ in imports(tree)
+        if imported.startswith("batchsent.")
+        and package(name)
+        and package(imported) not in {None, package(name)}
+        and layer(imported) >= layer(name)
+    ]
+    assert sideways == []
 
 
 def test_no_module_hides_a_function_of_the_package():
@@ -146,15 +162,34 @@ def test_no_module_hides_a_function_of_the_package():
     assert not {path.stem for path in PACKAGE.iterdir()} & set(batchsent.__all__)
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=[name for name, _ in modules()])
-def test_heavy_libraries_are_imported_where_they_are_used(name, path):
+def test_heavy_libraries_are_imported_where_they_are_used(modules):
     """No module imports torch and its like when it is itself imported."""
-    for node in at_import_time(ast.parse(path.read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        assert not {found.partition(".")[0] for found in names} & HEAVY, (
-            f"{name}, line {getattr(node, 'lineno', 0)}"
-        )
+    heavy = []
+    for name, tree in modules.items():
+        for node in at_import_time(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            if {found.partition(".")[0] for found in names} & HEAVY:
+                heavy.append(f"{name}, line {node.lineno}")
+    assert heavy == []
+
+
+def test_a_run_that_is_up_to_date_imports_nothing_heavy(tmp_path):
+    """Its modules are imported, its input is checked, and not one of the heavy libraries is needed
+    for that.
+    """
+    (tmp_path / "in.csv").write_text("text\ngood\n")
+    code = (
+        "import sys\nfrom tests import hash_model\n"
+        "try:\n    hash_model.main()\n"
+        "except SystemExit as ended:\n    assert not ended.code\n"
+        f"print([name for name in {sorted(HEAVY)!r} if sys.modules.get(name)])"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "in.csv", "-o", tmp_path / "out.csv"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "up to date" in done.stderr
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

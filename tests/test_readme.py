@@ -37,7 +37,12 @@ def commands_in(text):
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "Makefile", *sorted(f"examples/{p.name}" for p in EXAMPLES.iterdir())]
+    "path",
+    [
+        "README.md",
+        "Makefile",
+        *sorted(f"examples/{p.name}" for p in EXAMPLES.iterdir() if p.is_file()),
+    ],
 )
 def test_every_command_shown_exists_with_its_options(path):
     """No README block, make target or example uses a command or option that is not there."""

@@ -1,5 +1,7 @@
 """Inputs and outputs in stores: an S3 and a Hub on loopback, by the libraries that users have."""
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -258,6 +260,48 @@ def test_a_run_that_is_killed_leaves_a_whole_object_or_none(s3, here, moment):
     )
     assert objects(s3, f"killed/{moment}/")["out.csv"] == Path("whole.csv").read_bytes()
     assert list(Path("work").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "moment"),
+    [("s3://dumps/late/out.csv", "upload:1"), ("s3://dumps/late/two.csv", "upload:2")],
+)
+def test_a_signal_during_the_upload_comes_too_late(s3, here, output, moment):
+    """Output and summary become whole: exit code 0, and no summary of a failure."""
+    environment = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    environment["BATCHSENT_FAULT"] = f"{moment}:terminate"
+    code, stderr = run_child(["in.csv", "-o", output], here.parent, env=environment)
+    assert code == 0, stderr
+    name = output.rpartition("/")[2]
+    assert {found for found in objects(s3, "late/") if found.startswith(name)} == {
+        name,
+        f"{name}.summary.json",
+    }
+    assert verify("in.csv", output)["status"] == "same"
+
+
+def test_a_lost_connection_prints_no_traceback_of_the_library(s3, caplog):
+    """What aiohttp leaves in a task that nobody asks: the request itself tells of the connection.
+
+    Any other error there is printed as ever.
+    """
+    find_object("s3://dumps/a.csv")
+    from fsspec.asyn import get_loop
+
+    loop = get_loop()
+
+    async def leave(error):
+        async def fail():
+            raise error
+
+        task = asyncio.get_running_loop().create_task(fail())
+        await asyncio.wait([task])
+
+    for error in (ConnectionResetError("Cannot write to closing transport"), KeyError("another")):
+        asyncio.run_coroutine_threadsafe(leave(error), loop).result()
+        gc.collect()
+    said = [record.exc_info[1] for record in caplog.records if record.name == "asyncio"]
+    assert [type(error) for error in said] == [KeyError]
 
 
 def test_an_upload_that_fails_in_the_middle_is_aborted(s3, tmp_path, monkeypatch):

@@ -33,6 +33,7 @@ from tests.models import WORDS, bert_tokenizer, roberta_tokenizer
 
 IMDB = Path(__file__).parents[2] / "shared" / "data" / "imdb"
 KINDS = {"bert": bert_tokenizer, "roberta": roberta_tokenizer}
+EVERY_CHARACTER = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
 
 # What breaks tokenizers: every kind of space, controls, marks that combine, letters that fold to
 # several, ideographs alone and in a row, right-to-left overrides, halves of surrogates, text that
@@ -363,20 +364,6 @@ def repeated(unit, chars):
     return unit * (chars // len(unit) + 1)
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
-def test_marks_never_end_a_word(lowercase):
-    """Accents and joiners are part of a word, or nothing, wherever they stand in it."""
-    from tokenizers import normalizers, pre_tokenizers
-
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    splitter = pre_tokenizers.BertPreTokenizer()
-    for mark in class_members(MARKS_IN_WORDS):
-        for text in (f"a{mark}b", f"\U0001f600{mark}{mark}\U0001f600", f"ab{mark}"):
-            assert len(splitter.pre_tokenize_str(normalizer.normalize_str(text))) == 1, hex(
-                ord(mark)
-            )
-
-
 LONG_UNITS = [
     "a",
     "!",
@@ -407,10 +394,10 @@ def test_long_texts_have_the_ids_of_the_whole(pair, unit):
     encoder, tokenizer = pair
     text = "it was " + repeated(unit, 4 * LONG_CHARS) + " good"
     tokens = encoder.encode(["a", text, "b"])
-    assert rows(tokens) == expected(tokenizer, ["a", text, "b"])
-    whole = len(expected(tokenizer, [text], 10**9)[0])
-    assert 0 <= tokens.truncated_tokens[1] <= max(0, whole - 64)
-    assert (tokens.truncated_tokens[1] > 0) == (whole > 64)
+    whole = expected(tokenizer, ["a", text, "b"], 10**9)
+    assert rows(tokens) == [ids if len(ids) <= 64 else [*ids[:63], ids[-1]] for ids in whole]
+    assert 0 <= tokens.truncated_tokens[1] <= max(0, len(whole[1]) - 64)
+    assert (tokens.truncated_tokens[1] > 0) == (len(whole[1]) > 64)
 
 
 @settings(
@@ -473,11 +460,8 @@ def test_of_megabytes_in_one_text_the_tokenizer_gets_few(kind, unit, chars):
 
 
 def class_members(pattern):
-    return [
-        chr(c)
-        for c in range(0x110000)
-        if not 0xD800 <= c < 0xE000 and re.match(f"[{pattern}]", chr(c))
-    ]
+    """Every character that a class of a regular expression has."""
+    return re.findall(f"[{pattern}]", EVERY_CHARACTER)
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -489,10 +473,15 @@ def test_every_word_character_stays_in_its_word(lowercase):
 
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     splitter = pre_tokenizers.BertPreTokenizer()
-    for c in class_members(WORD_CHARS + EMOJI):
-        alone = normalizer.normalize_str(c)
-        assert alone, hex(ord(c))
-        assert len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{c}a"))) == 1, hex(ord(c))
+    members = class_members(WORD_CHARS + EMOJI)
+    # All of them in one call, with spaces between: 100,000 calls take seconds.
+    alone = normalizer.normalize_str(" ".join(members)).split(" ")
+    assert len(alone) == len(members)
+    assert [hex(ord(c)) for c, found in zip(members, alone, strict=True) if not found] == []
+    inside = [f"a{c}a" for c in members]
+    normal = normalizer.normalize_str(" ".join(inside))
+    assert normal.count(" ") == len(inside) - 1
+    assert [word for word, _ in splitter.pre_tokenize_str(normal)] == normal.split(" ")
 
 
 def test_every_break_is_a_break_for_bert():

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -413,34 +412,16 @@ class SummaryWriter:
 """
 
 
-def test_the_curve_goes_to_a_tracker_too(tmp_path, reviews, tiny_model):
+def test_the_curve_goes_to_a_tracker_too(tmp_path, fork_server, reviews, tiny_model):
     """--report-to tensorboard writes its logs beside the model, where they stay when the
     checkpoints go.
     """
     (tmp_path / "packages" / "tensorboardX").mkdir(parents=True)
     (tmp_path / "packages" / "tensorboardX" / "__init__.py").write_text(WRITER)
-    program = (
-        "import json, sys\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "from batchsent.commands.finetune import finetune\n"
-        "finetune(sys.argv[2], report_to='tensorboard', **json.loads(sys.argv[3]))"
-    )
-    settings = {"train": reviews, "base_model": str(tiny_model), "epochs": 2}
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        program,
-        str(tmp_path / "packages"),
-        str(tmp_path / "out"),
-    ]
-    command.append(json.dumps(settings))
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=root, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["finetune", "--train", reviews, "--base-model", tiny_model, "--epochs", "2"]
+    command += ["--report-to", "tensorboard", "-o", "out"]
+    code = fork_server.run(command, tmp_path, PYTHONPATH=tmp_path / "packages")
+    assert code == 0, (tmp_path / "run.err").read_text()
     events = [
         json.loads(line) for line in (tmp_path / "out.logs" / "events").read_text().splitlines()
     ]

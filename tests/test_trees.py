@@ -411,6 +411,17 @@ def test_a_run_that_was_killed_in_the_tree_is_resumed(tree):
         assert Path("scored", name).read_bytes() == Path("whole", name).read_bytes()
 
 
+def test_a_signal_while_a_file_gets_its_name_stops_the_next_one(tree):
+    """The file is finished, with its summary; the others wait for the same command."""
+    code, _ = run_child(
+        ["dump", "-o", "scored"], tree.parent, env={"BATCHSENT_FAULT": "rename:4:terminate"}
+    )
+    assert code == 143
+    assert scored_in("scored") == ["a.csv"]
+    assert Path("scored/a.csv.summary.json").is_file()
+    assert not list(Path("scored").glob("*.failed.json"))
+
+
 def test_a_dry_run_over_a_tree_leaves_no_folder(tree):
     """Nor does a bad file leave an empty one."""
     assert score([tree], dry_run=True)["exit_code"] == 0

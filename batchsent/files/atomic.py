@@ -5,8 +5,8 @@ close with errors checked, rename, fsync the directory. Every file that a comman
 is written in this way.
 
 Each step is a fail point. With BATCHSENT_FAULT=POINT:N:ACTION in the environment, which only tests
-set, the N-th passage of POINT (or of any point, written `*`) raises an error, kills the process or
-behaves as on a full disk.
+set, the N-th passage of POINT (or of any point, written `*`) raises an error, kills the process,
+sends it SIGTERM or behaves as on a full disk.
 """
 
 import errno
@@ -43,6 +43,9 @@ def fault(point: str) -> None:
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     if action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if action == "enotsup":
@@ -116,6 +119,18 @@ def room(path: Path | str, number: int | None, needed_bytes: int | None) -> Room
     else:
         sentence = f" ({free_bytes:,} bytes are free{need})"
     return Room(sentence, free_bytes, free_inodes)
+
+
+def check_room(path: Path | str, needed_bytes: int) -> None:
+    """Raise DiskFull where a file of this size has no room at `path`."""
+    final = Path(os.path.realpath(path))
+    with output_errors(path, needed_bytes):
+        found = os.statvfs(final.parent)
+        free_bytes = found.f_bavail * found.f_frsize
+        with suppress(FileNotFoundError):  # that of a killed run is written anew
+            free_bytes += temporary_path(final).stat().st_size
+        if found.f_blocks and free_bytes < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def temporary_path(final: Path) -> Path:

@@ -106,6 +106,18 @@ class Signals:
         if not self._deferred:
             self.raise_if_received()
 
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Run a block after which all is done: a signal that comes in it stops what comes next.
+
+        `check` raises it; where nothing comes next the run ends as usual.
+        """
+        self._deferred += 1
+        try:
+            yield
+        finally:
+            self._deferred -= 1
+
 
 def say_that_it_stops() -> None:
     """Tell the person who pressed Ctrl-C that it was noticed; a log or a pipe gets nothing here."""

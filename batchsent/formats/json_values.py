@@ -11,7 +11,6 @@ from batchsent.formats.csv_types import as_csv_type
 # How Arrow writes floats that are not numbers, and how Python's json does.
 CONSTANTS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 TEXT = pa.large_string()
-COLON, COMMA = pa.scalar(": ", TEXT), pa.scalar(", ", TEXT)
 
 
 def json_texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -48,8 +47,10 @@ def quote(text: str) -> str:
 
 def joined_members(names: Sequence[str], columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     """Return (rows,) the members of each row as text, without braces; one column at least."""
+    # Not made at import: the first scalar of a process has pyarrow import pandas, 0.5 s.
+    colon, comma = pa.scalar(": ", TEXT), pa.scalar(", ", TEXT)
     members = [
-        pc.binary_join_element_wise(pa.scalar(quote(name), TEXT), json_texts(column), COLON)
+        pc.binary_join_element_wise(pa.scalar(quote(name), TEXT), json_texts(column), colon)
         for name, column in zip(names, columns, strict=True)
     ]
-    return pc.binary_join_element_wise(*members, COMMA)
+    return pc.binary_join_element_wise(*members, comma)

@@ -1,5 +1,6 @@
 """Objects of S3, Google Cloud Storage, Azure and the Hub, through the file systems of fsspec."""
 
+import asyncio
 import contextlib
 import importlib
 import json
@@ -60,7 +61,19 @@ def open_store_object(url: str, *, to_write: bool = False) -> "StoreObject":
         ) from error
     except ValueError as error:
         raise UsageError(f"{printable(url)}: {first_line(error)}", hint="check the URL") from error
+    loop = getattr(system, "loop", None)
+    if loop is not None and loop.get_exception_handler() is None:
+        loop.set_exception_handler(pass_over_lost_connections)
     return StoreObject(url, system, path, access if to_write else access + public)
+
+
+def pass_over_lost_connections(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a connection that the other side has closed: the request itself tells.
+
+    aiohttp leaves it in a task that nobody asks, which Python prints with a traceback.
+    """
+    if not isinstance(context.get("exception"), ConnectionResetError):
+        loop.default_exception_handler(context)
 
 
 class StoreObject:

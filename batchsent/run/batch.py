@@ -43,7 +43,7 @@ from batchsent.errors import (
 )
 from batchsent.evaluation.gates import failed_minimums
 from batchsent.evaluation.tally import Tally
-from batchsent.files.atomic import output_errors, write_file
+from batchsent.files.atomic import check_room, output_errors, write_file
 from batchsent.files.lock import held_lock
 from batchsent.files.signals import Signals
 from batchsent.formats import Source, open_source
@@ -78,7 +78,7 @@ from batchsent.run.summary_sections import (
     success,
 )
 from batchsent.run.tokenizing import tokenizing_elsewhere
-from batchsent.run.writing import RunFiles
+from batchsent.run.writing import RunFiles, least_bytes
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns
 
@@ -294,6 +294,9 @@ class Run:
                 deciding(plan, reuse), restart=options.restart, overwrite=options.overwrite
             )
         earlier.refuse_foreign(options)
+        least = least_bytes(plan, self.paths, options)
+        if least is not None:
+            check_room(self.paths.written_to, least)
         if reuse is not None:
             with self.clock.busy("check"):
                 reuse.check_intact()
@@ -397,7 +400,7 @@ class Run:
                     self.check_bad_rows(max(seen + self.tally.rejected, 1000))
             # A signal that came in the block has been raised by now.
             document = self.finish(plan, scorer, parts, files, scoring.known_rows, reuse)
-            with self.signals.deferred():
+            with self.signals.finishing():
                 files.commit(document, parts)
         return document
 

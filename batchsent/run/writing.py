@@ -1,6 +1,7 @@
 """The files of one run: written under temporary names, then given their names together."""
 
 import contextlib
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,22 @@ from batchsent.run.plan import RunPlan
 from batchsent.run.rejects import Rejects
 from batchsent.run.side_tables import WrittenTable
 from batchsent.run.summary_sections import described
+
+
+def least_bytes(plan: RunPlan, paths: RunPaths, options: BatchOptions) -> int | None:
+    """Return the size that the output has at least; None where the input does not tell.
+
+    Where the lines of a text file are copied with more at their ends, that is the input's size.
+    """
+    checked, source = plan.checked, plan.source
+    if checked is None or checked.bad_rows or paths.files or paths.data is None:
+        return None
+    dialect = source.facts()["dialect"] or {}
+    shortens = options.limit is not None or options.skip_lines or options.output_format
+    if shortens or str(dialect.get("encoding", "utf-8")).startswith(("utf-16", "utf-32")):
+        return None
+    suffixes = {Path(name).suffix.lower() for name in (paths.input, paths.written_to)}
+    return checked.bytes if suffixes in ({".csv"}, {".tsv"}, {".jsonl"}) else None
 
 
 class RunFiles:
