@@ -279,7 +279,10 @@ def test_an_evaluation_by_stars_without_a_row_points_to_the_ranges(folder):
     source, output = folder / "in.csv", folder / "out.csv"
     with pytest.raises(InputError, match="in a range of --stars") as caught:
         batch(source, output, models=HashModels(), gold_stars="stars", stars="1-2:NEGATIVE")
-    assert "--gold-map" not in caught.value.hint
+    assert "2 ratings are outside of them" in caught.value.message
+    assert caught.value.hint.startswith("give ranges that hold them")
+    with pytest.raises(InputError, match=r"is a rating such as .*; its values are: 'a', 'b'"):
+        batch(source, folder / "x.csv", models=HashModels(), gold_stars="text", stars="1:NEGATIVE")
     with pytest.raises(InputError, match="no scored row has a gold value to compare with"):
         batch(source, folder / "two.csv", models=HashModels(), gold="gold")
 

@@ -12,6 +12,7 @@ from batchsent.commands.evaluate import evaluate
 from batchsent.errors import UsageError
 from batchsent.formats import FORMATS, ReadOptions, open_source
 from batchsent.formats.catalog import SUFFIXES
+from batchsent.formats.opening import format_of
 from batchsent.formats.streams import Compressed, InputStream
 from batchsent.formats.tables import write_table
 from batchsent.run.options import BatchOptions
@@ -210,3 +211,17 @@ def test_a_count_column_is_read_as_numbers_from_typed_formats(tmp_path):
         (chunk,) = source.chunks(["n"])
         assert chunk.columns == {"n": [cell]}
         source.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sheet.xlsx", "save the sheet as CSV (UTF-8) and name that; else use one of .csv"),
+        ("rows.json", "where each line is an object: --input-format jsonl; use one of .csv"),
+        ("rows.parquet.gz", "decompress it, or, where the suffix alone is wrong, rename it"),
+    ],
+)
+def test_an_input_of_another_format_is_refused_with_what_to_do(name, hint):
+    with pytest.raises(UsageError) as caught:
+        format_of(name, what="input")
+    assert caught.value.hint.startswith(hint)

@@ -94,13 +94,16 @@ def test_mapping_replaces_the_guesses():
 def test_stars():
     """Ratings within a range get its label, ends included; others are left out.
 
-    The number may be followed by the word star; other words match nothing.
+    The number may be followed by the word star, and may have a decimal comma; other words match
+    nothing.
     """
     rule = GoldRule.parse(TWO, stars="1-2:NEGATIVE,4-5:POSITIVE")
     cells = [1, "2", 2.0, 3, "3.5", 4.5, "5", 0, "five", None, math.nan]
     expected = [0, 0, 0, LEFT_OUT, LEFT_OUT, 1, 1, LEFT_OUT, UNMATCHED, MISSING, MISSING]
     cells += ["4 stars", "1 star", "3 Stars", "5★", "4 points", "stars"]
     expected += [1, 0, LEFT_OUT, 1, UNMATCHED, UNMATCHED]
+    cells += ["4,0", " 1,5 stars", "3,5", "1,2,3", "4,"]
+    expected += [1, 0, LEFT_OUT, UNMATCHED, UNMATCHED]
     assert rule.numbers(cells).tolist() == expected
 
 

@@ -97,4 +97,4 @@ def test_a_column_with_review_in_its_name_is_proposed_as_it_is_typed(tmp_path):
     (tmp_path / "in.csv").write_text("id,Review Text\n1,good\n")
     with pytest.raises(UsageError) as caught:
         batch_all([str(tmp_path / "in.csv")], str(tmp_path / "out.csv"), models=HashModels())
-    assert caught.value.hint == "did you mean --text-column 'Review Text'?"
+    assert caught.value.hint == "add --text-column 'Review Text'"

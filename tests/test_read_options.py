@@ -1,6 +1,7 @@
 """Options that CSV is read by: refused where no input is CSV, offered only where they exist."""
 
 import io
+import json
 import shlex
 
 import pyarrow as pa
@@ -258,6 +259,50 @@ def test_one_message_says_all_that_a_spreadsheet_needs(tmp_path, data, options, 
         return
     named = {flag.strip("-").replace("-", "_"): value for flag, value in typed.items()}
     assert batch(path, tmp_path / "out.csv", models=HashModels(), **(options | named))["outputs"]
+
+
+ROWS_OF_A_SHOP = [
+    {"Review ID": f"R{n}", "Review Body": "a film with a long text", "label": n % 2}
+    for n in range(3)
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "arrow"])
+def test_every_format_proposes_the_column_with_long_values(tmp_path, form):
+    """Also where another column has review in its name; Arrow streams are not looked into."""
+    table = pa.Table.from_pylist(ROWS_OF_A_SHOP)
+    path = tmp_path / f"in.{form}"
+    if form == "csv":
+        table.to_pandas().to_csv(path, index=False)
+    elif form == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS_OF_A_SHOP))
+    elif form == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_stream(path, table.drop_columns("Review ID").schema) as writer:
+            writer.write_table(table.drop_columns("Review ID"))
+    with pytest.raises(UsageError) as caught:
+        batch(path, tmp_path / "out.csv", models=HashModels())
+    assert caught.value.hint == "add --text-column 'Review Body' --prefix pred_"
+
+
+def test_a_text_inside_an_object_is_proposed_by_its_full_name(tmp_path):
+    """As an app store exports them: the member is an object that holds the text."""
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"id": 1, "review": {"title": "Ok", "text": "a long review of it"}}\n')
+    with pytest.raises(UsageError, match="review is an object, not a string") as caught:
+        batch(path, tmp_path / "out.csv", models=HashModels())
+    assert caught.value.hint == "add --text-column 'review.text'"
+    with pytest.raises(UsageError, match="no column called text") as caught:
+        batch(path, tmp_path / "out.csv", models=HashModels(), text_column="text")
+    assert caught.value.hint == "did you mean --text-column 'review.text'?"
+
+
+def test_an_input_without_rows_is_told(tmp_path):
+    """Its output has none either, which may be all right at night, and a mistake by day."""
+    (tmp_path / "in.csv").write_text("id,text\n")
+    done = batch(tmp_path / "in.csv", tmp_path / "out.csv", models=HashModels())
+    assert [found["message"] for found in done["warnings"]] == ["no row was read"]
 
 
 @pytest.mark.parametrize("piped", [False, True])

@@ -21,7 +21,7 @@ from batchsent.evaluation.gold import GoldRule
 from batchsent.evaluation.tally import Tally
 from batchsent.pages.report import render
 from batchsent.terminal import summaries
-from batchsent.text import elapsed
+from batchsent.text import elapsed, printable
 from batchsent.versions import SCORING, versions
 from tests.scored_rows import FOUR, TWO, Rows, small
 from tests.summaries import HOSTILE, document
@@ -369,21 +369,29 @@ def test_several_inputs_are_a_line_each():
     """The summary of a folder of dumps names each file, what became of it, and the whole."""
     rows = Tally(TWO).rows() | {"read": 5, "scored": 5}
     files = [
-        {"output": "a.csv", "status": "complete", "rows": rows, "error": None},
+        {"input": "a", "output": "a.csv", "status": "complete", "rows": rows, "error": None},
         {
+            "input": HOSTILE,
             "output": HOSTILE,
             "status": "failed",
             "rows": None,
             "error": {"message": f"bad {HOSTILE}", "hint": None},
         },
-        {"output": "c.csv", "status": "up_to_date", "rows": None, "error": None},
+        {"input": "c", "output": "c.csv", "status": "up_to_date", "rows": None, "error": None},
     ]
     whole = {"status": "complete_with_errors", "exit_code": 3, "rows": rows, "files": files}
     text = shown(whole)
     assert "complete    a.csv  5 of 5 rows scored" in text
     assert "failed      [red]" in text
     assert not set(text) & set("\x1b\x07\u202e\r")
-    assert summaries.line(whole) == "complete_with_errors: 3 files, 1 failed; 5 of 5 rows scored"
+    line = summaries.line(whole)
+    assert line == f"1 of 3 files failed ({printable(HOSTILE)}); 5 of 5 rows scored"
+    many = whole | {"files": [files[1] | {"input": name} for name in "abcde"]}
+    assert summaries.line(many).startswith("5 of 5 files failed (a, b, c and 2 more); ")
+    changed = whole | {"files": [files[0] | {"change": "grown"}]}
+    assert summaries.line(changed).startswith("1 of 1 files changed meanwhile (a); ")
+    fine = whole | {"status": "complete", "files": [files[0]]}
+    assert summaries.line(fine) == "complete: 1 files; 5 of 5 rows scored"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ def test_mistakes_are_named_by_row_and_quoted_where_they_stay(trained):
     assert len(said) == 3
     first = mistakes[0]
     text = rows[first["row"]].rpartition(",")[0]
-    assert said[0].startswith(f"mistake: row {first['row']} is {first['label']}, not ")
+    labels = f"is labelled {first['label']}, the model says {first['predicted']}"
+    assert said[0].startswith(f"mistake: row {first['row']} {labels} (")
     assert said[0].endswith(f": {text}")
     page = (folder / "report.html").read_text()
     assert f"row {first['row']}:" in page

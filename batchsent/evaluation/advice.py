@@ -33,6 +33,8 @@ def advise(
     rows, text = sections["rows"], sections["text"]
     evaluation = sections["evaluation"]
     used = model or {}
+    if not rows["read"]:
+        return [warning("no_rows", "no row was read", "see whether the input is what you expect")]
     return [
         *_about_scores(rows, sections["predictions"], used.get("precision")),
         *(_about_gold(evaluation) if evaluation is not None else []),

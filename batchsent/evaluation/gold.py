@@ -21,6 +21,9 @@ SYNONYMS = ({"neg", "negative"}, {"neu", "neutral"}, {"pos", "positive"})
 # What may follow the number of a rating, as in "4 stars".
 STARS = re.compile(r"\s*(stars?|★)\s*$", re.IGNORECASE)
 
+# A rating with a decimal comma, as spreadsheets of many countries write 4.5.
+DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d{1,2}),(\d{1,2}\s*)$")
+
 # How the labels 0 and 1 are written too.
 TRUTH_VALUES = {"false": "0", "true": "1"}
 
@@ -106,7 +109,7 @@ class GoldRule:
         return self._by_name(name, key)
 
     def _by_stars(self, name: str) -> int:
-        rating = _as_number(STARS.sub("", name))
+        rating = _as_number(DECIMAL_COMMA.sub(r"\1.\2", STARS.sub("", name)))
         if rating is None:
             return UNMATCHED
         for low, high, label in self.ranges:
@@ -226,13 +229,19 @@ def check_judged(evaluation: Mapping[str, Any] | None, name: str) -> None:
     """Raise InputError, with the values found, where an evaluation has no row."""
     if evaluation is None or evaluation["rows"]:
         return
-    values = [f"'{entry['value']}'" for entry in evaluation["gold"]["unmatched_values"]]
+    gold = evaluation["gold"]
+    values = [f"'{entry['value']}'" for entry in gold["unmatched_values"]]
     what = "a label of the model"
-    hint = "map them to labels: --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
-    if evaluation["gold"]["kind"] == "stars":
-        what, hint = "in a range of --stars", "give ranges that hold them: --stars 1-2:NEGATIVE,..."
     said = f"its values are: {', '.join(values)}"
-    if not values:
+    hint = "map them to labels: --gold-map neg=NEGATIVE,pos=POSITIVE, or name another --gold"
+    if gold["kind"] == "stars" and gold["left_out"]:
+        what, said = "in a range of --stars", f"{gold['left_out']:,} ratings are outside of them"
+        hint = "give ranges that hold them: --stars 1-2:NEGATIVE,..."
+    elif gold["kind"] == "stars":
+        what, hint = "a rating such as 4, 4.5 or '4 stars'", "name the column with the ratings"
+    elif gold["left_out"]:
+        said = f"the mapping leaves {gold['left_out']:,} of them out"
+    if not values and not gold["left_out"]:
         said, hint = "no scored row has a gold value to compare with", "name another column"
     raise InputError(
         f"{name}: no value of the gold column is {what}, so nothing can be evaluated; {said}",

@@ -29,6 +29,7 @@ from batchsent.formats.splitting import ByteStream, scan
 from batchsent.formats.streams import WIDE, InputStream, Transcoded
 from batchsent.formats.text_chunks import cut, limited, structure_of
 from batchsent.formats.text_names import (
+    LOOKED_AT,
     Usual,
     find_text_columns,
     has_text_column,
@@ -168,7 +169,7 @@ class CsvSource(SameColumns):
         if not needs_text and not has_text_column(self.columns, options):
             return
         try:
-            found = find_text_columns(self.columns, options, self.name)
+            found = find_text_columns(self.columns, options, self.name, self._first_values)
         except UsageError as error:
             known = propose(self._head, self.dialect, self.encoding, self._options, self.name)
             if known is not None:
@@ -177,6 +178,14 @@ class CsvSource(SameColumns):
         names = tuple(self.columns[position] for position in found)
         self.text_columns = TextColumns(names, joint_of(options, len(names)))
         self._text_positions = found
+
+    def _first_values(self) -> dict[str, list[str]]:
+        """Return the first values of each column, by its name."""
+        rows = self._checks.good_start(self._first.slice(0, min(LOOKED_AT, len(self._first))))
+        return {
+            column: self._cells_decoder.texts(rows.fields(position))
+            for position, column in enumerate(self.columns)
+        }
 
     def raw(self, value: str) -> bytes:
         """Return a value as a field of this file. Raises UsageError where its encoding has none."""

@@ -8,11 +8,14 @@ from batchsent.formats.reading import ReadOptions, list_columns
 from batchsent.formats.records import Dialect
 from batchsent.formats.splitting import split
 from batchsent.formats.streams import WIDE
-from batchsent.formats.text_names import has_text_word, names_of_text, text_columns
-from batchsent.text import printable
-
-MOST_ROWS = 100  # rows whose values are looked at
-CLEARLY_LONGER = 2  # how many times longer the values of the text column are than all others
+from batchsent.formats.text_names import (
+    LOOKED_AT,
+    flag_for,
+    likely_text_column,
+    names_of_text,
+    text_columns,
+    why_likely,
+)
 
 
 def propose(
@@ -20,7 +23,7 @@ def propose(
 ) -> tuple[str, list[str]] | None:
     r"""Return what to type for a file that begins with `head`, and its columns if that is done.
 
-    `dialect` and `encoding` are those that did not serve; None where nothing better is known.
+    `dialect` and `encoding` are those that did not serve; None where they seem right.
 
     ``Kunde;Bewertung\n...`` -> ``add --delimiter ';' --encoding cp1252 --text-column 'Bewertung'``
     """
@@ -37,24 +40,22 @@ def propose(
             flags.append(f"--encoding {encoding}")
     if options.no_header:
         return None
+    if not flags:
+        return None
     columns, values = _table(head, dialect, "utf-8" if encoding in WIDE else encoding)
     wanted, usual = names_of_text(options), text_columns(columns)
-    if not flags and (wanted or usual or any(map(has_text_word, columns))):
-        return None
     why = ""
     if wanted and not set(wanted) <= set(columns) and len(usual) == 1:
-        flags.append(f"--text-column '{columns[usual[0]]}'")
+        flags.append(flag_for(columns[usual[0]]))
     elif not (wanted and set(wanted) <= set(columns)) and len(usual) != 1:
-        found = likely_text_column(columns, values)
-        if found is not None:
-            shown = printable(columns[found])
-            flags.append(f"--text-column '{shown}'")
-            if not has_text_word(columns[found]):
-                why = f"the longest values are in {shown}: "
-        elif flags:
+        found = likely_text_column(values)
+        if found is None:
             flags.append("--text-column NAME")
             why = f"the columns are {list_columns(columns)}: "
-    return (f"{why}add {' '.join(flags)}", columns) if flags else None
+        else:
+            flags.append(flag_for(found))
+            why = why_likely(found)
+    return f"{why}add {' '.join(flags)}", columns
 
 
 def _guess(head: bytes, like: Dialect) -> Dialect:
@@ -67,25 +68,14 @@ def _guess(head: bytes, like: Dialect) -> Dialect:
     return guessed
 
 
-def _table(head: bytes, dialect: Dialect, encoding: str) -> tuple[list[str], list[list[str]]]:
+def _table(head: bytes, dialect: Dialect, encoding: str) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names in the first record, and the values of each column below it."""
     found = split(head, dialect, at_end=len(head) < 64 << 10)
     width = int(found.field_counts[0])
     rows = 1
-    while rows < min(len(found), 1 + MOST_ROWS) and found.field_counts[rows] == width:
+    while rows < min(len(found), 1 + LOOKED_AT) and found.field_counts[rows] == width:
         rows += 1
     same = found.slice(0, rows)
     decoder = FieldDecoder(dialect, encoding)
     table = [decoder.texts(same.fields(position)) for position in range(width)]
-    return [column[0] for column in table], [column[1:] for column in table]
-
-
-def likely_text_column(columns: list[str], values: list[list[str]]) -> int | None:
-    """Return the only column with text or review in its name, else the one with long values."""
-    named = [n for n, column in enumerate(columns) if has_text_word(column)]
-    if len(named) == 1:
-        return named[0]
-    lengths = [sum(map(len, column)) for column in values]
-    longest = max(range(len(lengths)), key=lengths.__getitem__)
-    others = max((size for n, size in enumerate(lengths) if n != longest), default=0)
-    return longest if lengths[longest] > CLEARLY_LONGER * others else None
+    return [column[0] for column in table], {column[0]: column[1:] for column in table}

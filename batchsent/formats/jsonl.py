@@ -15,6 +15,7 @@ from batchsent.formats.jsonl_rows import (
     LineChecks,
     TextMember,
     decoded,
+    first_values,
     is_text,
     jq_hint,
     with_member,
@@ -34,8 +35,10 @@ from batchsent.formats.text_chunks import cut, limited, structure_of
 from batchsent.formats.text_names import (
     Usual,
     find_text_columns,
+    flag_for,
     has_text_column,
     joint_of,
+    likely_text_column,
     names_of_text,
     with_usual,
 )
@@ -166,15 +169,24 @@ class JsonLinesSource:
         if options.text_column is not None and options.text_column_index is None:
             found = [self._find_member(wanted, first) for wanted in names_of_text(options)]
         else:
-            positions = find_text_columns(self.columns, options, self.name)
+            positions = find_text_columns(
+                self.columns, options, self.name, lambda: first_values(first)
+            )
             found = [TextMember((self._names[position],)) for position in positions]
         for text in found:
             kinds = {KINDS[type(text.of(row))] for row in first if not is_text(text.of(row))}
             if kinds and not any(is_text(text.of(row)) for row in first):
+                inside = {
+                    name: values
+                    for name, values in first_values(first).items()
+                    if name.startswith(f"{text.name}.")
+                }
+                likely = likely_text_column(inside)
+                hint = "name the member with the reviews with --text-column"
                 raise UsageError(
                     f"{self.name}: {printable(text.name)} is {' or '.join(sorted(kinds))}, "
                     "not a string",
-                    hint="name the member with the reviews with --text-column",
+                    hint=hint if likely is None else f"add {flag_for(likely)}",
                 )
         return tuple(found)
 
@@ -182,7 +194,13 @@ class JsonLinesSource:
         """Return where a named text is, also inside an object. Raises UsageError."""
         outer, *inner = wanted.split(".")
         if wanted in self.columns or not inner:
-            position = find_column(self.columns, wanted, "--text-column", self.name)
+            try:
+                position = find_column(self.columns, wanted, "--text-column", self.name)
+            except UsageError as error:
+                inside = [name for name in first_values(first) if name.endswith(f".{wanted}")]
+                if len(inside) == 1:
+                    error.hint = f"did you mean {flag_for(inside[0])}?"
+                raise
             return TextMember((self._names[position],))
         position = find_column(self.columns, outer, "--text-column", self.name)
         text = TextMember((self._names[position], *inner))

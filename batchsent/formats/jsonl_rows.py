@@ -14,6 +14,7 @@ from batchsent.formats.json_values import quote
 from batchsent.formats.lines import Lines, insert, split_lines
 from batchsent.formats.reading import ReadOptions
 from batchsent.formats.text_chunks import take_rows
+from batchsent.formats.text_names import LOOKED_AT
 from batchsent.text import printable, without_surrogates
 
 Row = dict[str, Any]  # the members of a line, as `read_object` returns them
@@ -208,3 +209,19 @@ def with_member(run: Lines, name: str, value: str) -> Lines:
         data += b"\n"
     lines = split_lines(data, at_end=True, first_line=run.line(run.begin))
     return replace(lines, members=tuple({**row, name: value} for row in run.members))
+
+
+def first_values(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the first strings of each member of some objects, by its name.
+
+    Those of an object inside are called `review.text`.
+    """
+    found: dict[str, list[str]] = {}
+    for row in rows[:LOOKED_AT]:
+        for name, value in row.items():
+            inside = dict(value) if isinstance(value, tuple) else {}  # pairs of an object
+            each = {name: value} | {f"{name}.{inner}": text for inner, text in inside.items()}
+            for shown, text in each.items():
+                if isinstance(text, str):
+                    found.setdefault(without_surrogates(shown), []).append(text)
+    return found

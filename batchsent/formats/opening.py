@@ -27,6 +27,8 @@ from batchsent.urls import file_name
 
 HEAD_BYTES = 64 << 10  # what is looked at to recognize a format, an encoding or a dialect
 
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
+
 
 def format_of(path: str, *, what: str) -> str | None:
     """Return the name of a format, a key of FORMATS, by the suffix of a path; None for `-`.
@@ -40,16 +42,20 @@ def format_of(path: str, *, what: str) -> str | None:
     found = SUFFIXES.get(inner.suffix.lower())
     is_json = what == "input" and inner.suffix.lower() == ".json"
     if found is None:
-        lines = "where each line is an object: --input-format jsonl; " if is_json else ""
+        first = "where each line is an object: --input-format jsonl; " if is_json else ""
+        if inner.suffix.lower() in SPREADSHEETS:
+            first = "save the sheet as CSV (UTF-8) and name that; else "
         raise UsageError(
             f"{printable(path)}: the {what}'s format does not show in its name",
-            hint=f"{lines}use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
+            hint=f"{first}use one of {', '.join(SUFFIXES)} (also with .gz or .zst), or say "
             f"--{what}-format",
         )
     if inner is not name and not FORMATS[found].streams:
         raise UsageError(
             f"{printable(path)}: {FORMATS[found].title} is compressed inside",
-            hint="leave out the last suffix",
+            hint="decompress it, or, where the suffix alone is wrong, rename it"
+            if what == "input"
+            else "leave out the last suffix",
         )
     return found
 

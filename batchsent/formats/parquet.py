@@ -24,7 +24,7 @@ from batchsent.formats.reading import (
 )
 from batchsent.formats.streams import InputStream
 from batchsent.formats.text_column import find_texts
-from batchsent.formats.text_names import Usual
+from batchsent.formats.text_names import LOOKED_AT, Usual
 from batchsent.memory import shortage_of_reader
 from batchsent.text import printable
 from batchsent.urls import is_url
@@ -83,12 +83,26 @@ class ParquetSource(TypedSource):
         if not self.columns:
             raise UsageError(f"{self.name} has no columns")
         self._texts = find_texts(
-            self.schema, options, self.name, needs_text=needs_text, usual=usual
+            self.schema,
+            options,
+            self.name,
+            needs_text=needs_text,
+            usual=usual,
+            first=self._first_rows,
         )
         self.text_columns = None if self._texts is None else self._texts.text_columns
         self._gold: int | None = None
         if gold_column is not None:
             self._gold = find_column(self.columns, gold_column, "--gold", self.name)
+
+    def _first_rows(self, columns: list[str]) -> pa.Table:
+        """Return the first rows of some columns, to propose one. Raises InputError."""
+        try:
+            batches = self._file.iter_batches(batch_size=LOOKED_AT, columns=columns)
+            found = [next(batches)] if self.rows else []
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        return pa.Table.from_batches(found, pa.schema([self.schema.field(columns[0])]))
 
     def _check_sizes(self) -> None:
         """Refuse a column that is all but nothing on disk and fills the memory.

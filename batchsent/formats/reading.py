@@ -43,7 +43,7 @@ class RowOptions:
     )
     text_column_index: int | None = option(
         None,
-        "The same by position, counted from 1; for files without a header.",
+        "Position of the column with the reviews, counted from 1; for files without a header.",
         group="Columns",
     )
     chunk_rows: int = option(

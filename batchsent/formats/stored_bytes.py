@@ -6,10 +6,12 @@ import io
 import os
 import sys
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 from batchsent.errors import InputError, reason
 from batchsent.standard_streams import check_stdin
+from batchsent.text import printable
 
 
 class StoredBytes(io.RawIOBase):
@@ -83,5 +85,15 @@ def open_file(path: str, name: str) -> FileBytes:
     except ValueError as error:
         raise InputError(f"{name}: no file can have this name") from error
     except OSError as error:
+        if error.errno == errno.ENOENT and Path(path).is_symlink():
+            missing = printable(os.path.realpath(path))
+            raise InputError(
+                f"{name}: it is a link to {missing}, which is not there",
+                hint="remove the link, or put the file there",
+            ) from error
         hint = "check the spelling" if error.errno == errno.ENOENT else None
+        if error.errno == errno.ENOENT and Path(path).is_symlink():
+            raise InputError(
+                f"{name} is a link, and what it points to is not there", hint="remove or mend it"
+            ) from error
         raise InputError(f"{name}: {reason(error)}", hint=hint) from error

@@ -1,6 +1,6 @@
 """The text columns of a table with types: found by their names, also inside a struct, and read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -119,18 +119,34 @@ def is_text_type(kind: pa.DataType) -> bool:
 
 
 def find_texts(
-    schema: pa.Schema, options: RowOptions, name: str, *, needs_text: bool, usual: Usual | None
+    schema: pa.Schema,
+    options: RowOptions,
+    name: str,
+    *,
+    needs_text: bool,
+    usual: Usual | None,
+    first: Callable[[list[str]], pa.Table] | None = None,
 ) -> TableTexts | None:
     """Return how the texts are read; None where that is not known and not needed.
 
-    Raises UsageError.
+    `first` returns the first rows of some columns, where they can be looked at. Raises UsageError.
     """
+
+    def values() -> dict[str, list[str]]:
+        texts = [field.name for field in schema if is_text_type(field.type)]
+        if first is None:
+            return {column: ["x"] for column in texts}  # proposed where there is no other
+        return {
+            column: [str(value or "") for value in first([column]).column(0).to_pylist()]
+            for column in texts
+        }
+
     options = with_usual(options, lambda wanted: has_column(schema, wanted), usual)
     if not needs_text and not has_text_column(list(schema.names), options):
         return None
     paths = [find_path(schema, wanted, name) for wanted in names_of_text(options)]
     if not paths or options.text_column_index is not None:
-        paths = [[position] for position in find_text_columns(schema.names, options, name)]
+        paths = [[position] for position in find_text_columns(schema.names, options, name, values)]
     columns = [TextColumn(schema, path, name) for path in paths]
     return TableTexts(columns, joint_of(options, len(columns)))
 

@@ -1,8 +1,7 @@
 """Which columns of an input are its text: as named, as the model was trained, else by the name."""
 
 import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,12 +11,16 @@ from batchsent.text import printable
 from batchsent.text_columns import JOINT, TextColumns
 
 TEXT_NAMES = ("text", "review")
+LOOKED_AT = 100  # rows whose values are looked at to propose a text column
+CLEARLY_LONGER = 2  # how many times longer its values are than those of every other column
 
 Options = TypeVar("Options", bound=RowOptions)
 
 # The text columns of those who name none, such as the model's; found when they are needed, since a
 # model may have to be fetched first.
 Usual = Callable[[], TextColumns | None]
+# The first values of each column that may be proposed as the text, by its name.
+Values = Callable[[], Mapping[str, Sequence[str]]]
 
 
 def with_usual(options: Options, has_column: Callable[[str], bool], usual: Usual | None) -> Options:
@@ -68,18 +71,20 @@ def joint_of(options: RowOptions, columns: int) -> str:
     return options.text_joint.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def find_text_columns(columns: list[str], options: RowOptions, name: str) -> list[int]:
+def find_text_columns(
+    columns: list[str], options: RowOptions, name: str, values: Values
+) -> list[int]:
     """Return the positions of the text columns: as named, else the only one that shows as text.
 
-    Raises UsageError that lists the columns.
+    Raises UsageError that lists the columns, and proposes one by its `values`.
     """
     if options.text_column is not None and options.text_column_index is None:
         named = names_of_text(options)
         return [find_column(columns, wanted, "--text-column", name) for wanted in named]
-    return [_find_text_column(columns, options, name)]
+    return [_find_text_column(columns, options, name, values)]
 
 
-def _find_text_column(columns: list[str], options: RowOptions, name: str) -> int:
+def _find_text_column(columns: list[str], options: RowOptions, name: str, values: Values) -> int:
     """Return the position of the text column that was not named."""
     if options.text_column_index is not None:
         index = options.text_column_index - 1
@@ -99,10 +104,41 @@ def _find_text_column(columns: list[str], options: RowOptions, name: str) -> int
             f"{name} has more than one column that could be the text: {listed}",
             hint="name it with --text-column, or give its position with --text-column-index",
         )
-    raise UsageError(
-        f"{name} has no column called text or review; its columns are {listed}",
-        hint=_near_text_name(columns) or mend(columns),
-    )
+    error = UsageError(f"{name} has no column called text or review; its columns are {listed}")
+    error.hint = _with_space(columns)
+    looks_like_table = len(columns) > 1 and not columns[0].startswith("#")
+    if error.hint is None and looks_like_table and (likely := likely_text_column(values())):
+        error.hint = f"{why_likely(likely)}add {flag_for(likely)}"
+        error.details["columns"] = columns
+    error.hint = error.hint or mend(columns)
+    raise error
+
+
+def likely_text_column(values: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the column whose values are clearly the longest, else the only one named like text.
+
+    Values without a letter, such as numbers and dates, are no text.
+    """
+    lengths = {
+        name: sum(len(value) for value in found if any(map(str.isalpha, value)))
+        for name, found in values.items()
+    }
+    longest = max(lengths, key=lengths.__getitem__, default="")
+    others = max((size for name, size in lengths.items() if name != longest), default=0)
+    if lengths.get(longest, 0) > CLEARLY_LONGER * others:
+        return longest
+    named = list(filter(has_text_word, values))
+    return named[0] if len(named) == 1 else None
+
+
+def why_likely(column: str) -> str:
+    """Return what is said before a proposal to take a column whose name does not say so."""
+    return "" if has_text_word(column) else f"the longest values are in {printable(column)}: "
+
+
+def flag_for(column: str) -> str:
+    """Return the option that names a text column, as it is typed."""
+    return f"--text-column '{printable(column)}'"
 
 
 def has_text_column(columns: list[str], options: RowOptions) -> bool:
@@ -121,17 +157,11 @@ def is_text_name(column: object) -> bool:
     return isinstance(column, str) and column.lower() in TEXT_NAMES
 
 
-def _near_text_name(columns: list[str]) -> str | None:
-    """Propose the column whose name is text or review but for white space, or has it as a word."""
+def _with_space(columns: list[str]) -> str | None:
+    """Propose the column whose name is text or review but for white space."""
     for column in columns:
         if is_text_name(column.strip()):
-            return (
-                f"if you mean the column '{printable(column)}': --text-column '{printable(column)}'"
-            )
-    for column in columns:
-        # A header of one column is one line with another delimiter.
-        if len(columns) > 1 and has_text_word(column):
-            return f"did you mean --text-column {shlex.quote(printable(column))}?"
+            return f"if you mean the column '{printable(column)}': {flag_for(column)}"
     return None
 
 

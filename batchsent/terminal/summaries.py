@@ -16,6 +16,7 @@ from batchsent.terminal import without_labels
 from batchsent.text import elapsed, printable
 
 SHOWN_LABELS = 6
+SHOWN_FILES = 3
 NAME_CHARACTERS = 40
 PATH_CHARACTERS = 100
 BAR_WIDTH = 20
@@ -91,9 +92,8 @@ def line(document: Mapping[str, Any]) -> str:
     """Return the summary as one plain line for a log, without a line break."""
     status, rows = printable(document["status"]), _accounting(document["rows"])
     if "files" in document:
-        failed = sum(file["status"] == "failed" for file in document["files"])
         reuse = f"; {_reuse(document['reuse'])}" if document.get("reuse") else ""
-        return f"{status}: {len(document['files']):,} files, {failed:,} failed; {rows}{reuse}"
+        return f"{_files_in_words(document)}; {rows}{reuse}"
     parts = [f"{status}: {rows}"]
     if _timing(document):
         parts.append(_timing(document))
@@ -122,6 +122,21 @@ def line(document: Mapping[str, Any]) -> str:
     elif document["outputs"]:
         parts.append(path_of(document["outputs"][0].get("path")))
     return "; ".join(parts)
+
+
+def _files_in_words(document: Mapping[str, Any]) -> str:
+    """Say how many files there were, and which of them failed or changed meanwhile."""
+    files = document["files"]
+    failed = [file["input"] for file in files if file["status"] == "failed"]
+    changed = [file["input"] for file in files if file.get("change")]
+    said = []
+    for what, names in (("failed", failed), ("changed meanwhile", changed)):
+        if names:
+            shown = ", ".join(printable(name) for name in names[:SHOWN_FILES])
+            more = f" and {len(names) - SHOWN_FILES:,} more" if len(names) > SHOWN_FILES else ""
+            said.append(f"{len(names):,} of {len(files):,} files {what} ({shown}{more})")
+    status = printable(document["status"]).replace("_", " ")
+    return "; ".join(said) or f"{status}: {len(files):,} files"
 
 
 def _show_files(document: Mapping[str, Any], console: Console) -> None:

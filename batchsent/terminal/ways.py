@@ -87,20 +87,30 @@ def speed(rows: list[dict[str, Any]]) -> Table:
     """Return the table of speed and memory: tokens a second by the tokens of a pack."""
     measured = [row for row in rows if row["figures"]]
     sizes = sorted({int(size) for row in measured for size in row["figures"]["tokens_per_s"]})
-    table = empty("tokens/s in packs of", *(f"{size:,}" for size in sizes), "memory", "took")
+    table = empty("tokens/s in packs of", *map(short, sizes), "MB", "took, s")
     for row in measured:
         found = row["figures"]
         cells = [rate(found["tokens_per_s"].get(str(size), 0)) for size in sizes]
-        memory = f"{found['peak_memory_bytes'] / 1e6:,.0f} MB"
-        table.add_row(*map(Text, (name_of(row), *cells, memory, elapsed(found["seconds"]))))
+        memory = f"{found['peak_memory_bytes'] / 1e6:.0f}"
+        table.add_row(*map(Text, (name_of(row), *cells, memory, f"{found['seconds']:.0f}")))
     return table
 
 
 def rate(tokens_per_s: int | None) -> str:
-    """Return a speed as a cell; None says that there was no room for it, 0 that it was not run."""
+    """Return a speed as a cell; None says that the memory was full, 0 that it was not run."""
     if tokens_per_s is None:
-        return "no room"
-    return f"{tokens_per_s:,}" if tokens_per_s else ""
+        return "full"
+    return short(tokens_per_s) if tokens_per_s else ""
+
+
+def short(number: int) -> str:
+    """Return a number in a few characters: 740, 1.5k, 49k, 1.2M."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return (
+                f"{number / size:.1f}{unit}" if number < 10 * size else f"{number / size:.0f}{unit}"
+            )
+    return str(number)
 
 
 def empty(name: str, *columns: str) -> Table:

@@ -65,6 +65,6 @@ def say_result(document: dict[str, Any], setup: Setup, reporter: Reporter) -> No
     for mistake in document.get("mistakes", [])[:SHOWN_MISTAKES]:
         text = shortened(texts[mistake["row"]], SHOWN_CHARACTERS)
         reporter.notice(
-            f"mistake: row {mistake['row']:,} is {printable(mistake['label'])}, not "
-            f"{printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
+            f"mistake: row {mistake['row']:,} is labelled {printable(mistake['label'])}, the model "
+            f"says {printable(mistake['predicted'])} ({mistake['score']:.2f}): {printable(text)}"
         )

@@ -19,7 +19,7 @@ from batchsent.formats.catalog import SUFFIXES
 from batchsent.formats.reading import find_column, list_columns
 from batchsent.formats.scored_columns import BadCell, filled, probabilities
 from batchsent.formats.streams import COMPRESSIONS
-from batchsent.formats.text_names import find_text_columns, joint_of
+from batchsent.formats.text_names import LOOKED_AT, find_text_columns, joint_of
 from batchsent.model.loading import COMMIT
 from batchsent.options import flag_of
 from batchsent.text import first_line, printable
@@ -208,7 +208,9 @@ def read_dataset(
         ) from error
     named = [
         data.column_names[position]
-        for position in find_text_columns(data.column_names, reading, where)
+        for position in find_text_columns(
+            data.column_names, reading, where, lambda: first_values(data[:LOOKED_AT])
+        )
     ]
     label = choose_label(data.column_names, label_column, where)
     table = data.with_format("arrow")[:]
@@ -242,3 +244,11 @@ def commit_of(data: Any) -> str | None:
     """Return the Hub commit of a data set: its cache folder is named after it."""
     folders = [Path(file["filename"]).parent.name for file in data.cache_files]
     return next((name for name in folders if COMMIT.fullmatch(name)), None)
+
+
+def first_values(rows: Mapping[str, list[Any]]) -> dict[str, list[str]]:
+    """Return the strings of each column of some rows."""
+    return {
+        column: [value for value in found if isinstance(value, str)]
+        for column, found in rows.items()
+    }
