@@ -129,7 +129,7 @@ class Scores:
     sentences: "SentenceScores | None" = None  # of all texts, where they were asked for
     # (rows,) whose probabilities are those of an earlier output, as they stand there; None for none
     reused: NDArray[np.bool_] | None = None
-    # (rows,) whose score the second model of a cascade gave; None without a cascade
+    # (rows,) whose score the main model of a cascade gave; None without a cascade
     escalated: NDArray[np.bool_] | None = None
 
     @classmethod

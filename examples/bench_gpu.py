@@ -27,16 +27,16 @@ from made_up_reviews import made_up_reviews, write_reviews
 
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
-from batchsent.model.device import BY_NAME
 from batchsent.model.encoder import packed_encoder
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packs import PackSize
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.tokens import make_text_encoder
 
 STAGES = ("check", "load", "read", "tokenize", "score", "write")
 WARM_ROWS = 2_000
-# Precisions in which the whole command runs once more, and sizes of packs, by kind of device.
-PRECISIONS = {"cuda": ("float16", "float16-tanh", "fp8"), "cpu": ("float32", "int8")}
+# By kind of device: the usual precision, and sizes of packs.
+USUAL = {"cuda": "float16", "cpu": "float32"}
 PACK_SIZES = {"cuda": (8_192, 16_384, 32_768, 131_072), "cpu": (1_024, 4_096)}
 CHUNK_ROWS, CPU_ROWS = 8_192, 30
 
@@ -74,7 +74,7 @@ def products(options: argparse.Namespace, precision: str) -> tuple[float, float]
     sizes = [(width, 3 * width), (width, width), (width, inner), (inner, width)]
     cuda = options.device.startswith("cuda")
     tokens, repeats = (65_536, 20) if cuda else (1_024, 2)
-    dtype = getattr(torch, BY_NAME.get(precision, precision))  # of int8 the products in float32
+    dtype = getattr(torch, PRECISIONS[precision].weights)  # of int8 the products in float32
     seconds = 0.0
     with torch.inference_mode():
         for inputs, outputs in sizes:
@@ -91,6 +91,12 @@ def products(options: argparse.Namespace, precision: str) -> tuple[float, float]
             seconds += min(found)
     of_layer = 2 * sum(inputs * outputs for inputs, outputs in sizes)
     return of_layer * config.num_hidden_layers, of_layer * tokens / seconds
+
+
+def precisions_of(kind: str) -> list[str]:
+    """Return the precisions in which the whole command runs once more on a kind of device."""
+    opt_in = [name for name, found in PRECISIONS.items() if found.opt_in and kind in found.devices]
+    return [USUAL[kind], *opt_in]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[str]:
@@ -127,7 +133,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[str]:
         f"{limit:,.1f} reviews/s, of which scoring reaches {performance['rows_per_s'] / limit:.0%}"
     )
     yield pipeline(options, rows / seconds)
-    for precision in PRECISIONS["cuda" if options.device.startswith("cuda") else "cpu"]:
+    for precision in precisions_of("cuda" if options.device.startswith("cuda") else "cpu"):
         if precision != model["precision"]:
             yield in_precision(options, output, precision)
     yield from packs(options)

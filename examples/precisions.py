@@ -6,27 +6,34 @@ FP8 and the tanh form of GELU are for GPUs; here torch's kernels for the CPU com
 """
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from batchsent.model.batches import plan_batches
-from batchsent.model.dense import MakeDense, tanh_dense
+from batchsent.model.dense import MakeDense
 from batchsent.model.encoder import centred, packed_float32, share_of_spread
-from batchsent.model.fp8 import fp8_dense
-from batchsent.model.int8 import has_int8, int8_dense
+from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.tokens import make_text_encoder
 
-# Of each row of the table: the format of the weights, and how dense layers are made.
-ROWS: dict[str, tuple[str, MakeDense | None]] = {
-    "bfloat16": ("bfloat16", None),
-    "int8": ("float32", int8_dense),
-    "fp8": ("bfloat16", fp8_dense),
-    "float32 with tanh GELU": ("float32", tanh_dense),
-}
 BATCH_TOKENS = 2_048
+
+
+def table_rows() -> Iterator[tuple[str, str, MakeDense | None]]:
+    """Yield the name of each row, the format of the weights, and how dense layers are made.
+
+    Float16 is inexact on a CPU: dense layers of it are computed in float32.
+    """
+    for name, precision in PRECISIONS.items():
+        dense = precision.make_dense()
+        if precision.weights != "float16" and name != "float32":
+            yield name, precision.weights, dense
+        elif dense is not None:
+            yield f"float32 with {precision.path.removeprefix('packed, ')}", "float32", dense
 
 
 def softmax(logits: Any) -> Any:
@@ -65,7 +72,7 @@ def main() -> None:
     print("| | largest difference of a logit, share of the spread | of a probability ", end="")
     print("| label flips | accuracy |\n|---|---|---|---|---|")
     print(f"| float32 | | | | {(wanted.argmax(axis=1) == gold).mean():.4f} |", flush=True)
-    for name, (weights, dense) in ROWS.items():
+    for name, weights, dense in table_rows():
         if name == "int8" and not has_int8():
             continue
         found = logits_of(weights, dense)

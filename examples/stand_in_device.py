@@ -24,6 +24,7 @@ from made_up_reviews import write_reviews
 
 from batchsent.commands.batch import batch
 from batchsent.model.batch_runner import BatchRunner
+from batchsent.model.device import Device
 from batchsent.model.device_time import share
 from batchsent.model.loading import EMBEDDED
 from batchsent.model.scorer import ModelScorer
@@ -89,6 +90,20 @@ class Result:
         return self._values
 
 
+class StandInRunner(BatchRunner):
+    """Runs batches on the stand-in, which knows its own time."""
+
+    def __init__(self, device: Device, stand_in: StandIn) -> None:
+        self._stand_in = stand_in
+        super().__init__(device)
+        self.runs_ahead = True
+
+    def begin_counts(self) -> None:
+        """Count anew; the device's time goes on."""
+        super().begin_counts()
+        self.time = self._stand_in
+
+
 class StandInModel(OneModel):
     """The embedded model on a device of the given rate."""
 
@@ -104,8 +119,7 @@ class StandInModel(OneModel):
             return scorer
         device = StandIn(self.tokens_per_s, len(scorer.labels))
         scorer.device = replace(scorer.device, description="a stand-in that only takes time")
-        scorer.runner = BatchRunner(scorer.device)
-        scorer.encoder, scorer.runner.time, scorer.runner.runs_ahead = device, device, True
+        scorer.encoder, scorer.runner = device, StandInRunner(scorer.device, device)
         scorer.batch_tokens = GPU_BATCH_TOKENS
         scorer.tokenizer_processes = self.processes
         return scorer

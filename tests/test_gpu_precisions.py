@@ -12,7 +12,6 @@ from batchsent.errors import UsageError
 from batchsent.model.dense import tanh_dense
 from batchsent.model.device import Device, _cuda, _mps, choose_device
 from batchsent.model.encoder import (
-    TOLERANCE,
     centred,
     make_encoder,
     packed_float32,
@@ -23,6 +22,7 @@ from batchsent.model.fp8 import fp8_dense
 from batchsent.model.loading import identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.parts import Dense
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.ways import find_ways
@@ -115,7 +115,7 @@ def test_an_encoder_with_the_tanh_form_scores_nearly_as_with_gelu(folder):
         packed_float32(model, dense).logits(tokens.ids, tokens.lengths).numpy()
         for dense in (None, tanh_dense)
     )
-    assert share_of_spread(found, wanted) <= TOLERANCE["float16-tanh"]
+    assert share_of_spread(found, wanted) <= PRECISIONS["float16-tanh"].tolerance
     assert (share_of_spread(found, wanted) == 0) == (model.config.model_type == "albert")
 
 

@@ -40,6 +40,7 @@ LAYERS = {
     "batchsent.pages": 3,
     "batchsent.terminal": 3,
     "batchsent.model": 2,
+    "batchsent.model.precisions": 0,  # a table: it imports nothing of the package
     "batchsent.formats": 2,
     "batchsent.evaluation": 1,
     "batchsent.files": 1,

@@ -293,6 +293,9 @@ def test_a_text_inside_an_object_is_proposed_by_its_full_name(tmp_path):
     with pytest.raises(UsageError, match="review is an object, not a string") as caught:
         batch(path, tmp_path / "out.csv", models=HashModels())
     assert caught.value.hint == "add --text-column 'review.text'"
+    with pytest.raises(UsageError, match="no column called text") as caught:
+        batch(path, tmp_path / "out.csv", models=HashModels(), text_column="text")
+    assert caught.value.hint == "did you mean --text-column 'review.text'?"
 
 
 def test_an_input_without_rows_is_told(tmp_path):

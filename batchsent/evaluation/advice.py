@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from batchsent.model.precisions import PRECISIONS
+
 # A run is worth a word from these shares of its rows up.
 MANY_TRUNCATED = 0.10
 MANY_BLANK = 0.10
@@ -62,8 +64,9 @@ def _about_scores(
 ) -> list[dict[str, str | None]]:
     found = []
     mend = "use another copy of the model: this one has no number in float32 either"
+    known = None if precision is None else PRECISIONS[precision]
     # Half precision runs such rows once more in float32 by itself.
-    if precision in {None, "int8"}:
+    if known is None or (known.opt_in and not known.is_half):
         mend = "score with --precision float32"
     if rows["nonfinite"]:
         found.append(

@@ -58,7 +58,7 @@ class Tally:
         self.by_status = np.zeros(4, dtype=np.int64)
         self.rejected = 0
         self.distinct = 0
-        # of a cascade: rows with the score of the fast model, and of the second one; no reused rows
+        # of a cascade: rows with the score of the fast model, and of the main one; no reused rows
         self.cascade_rows = (0, 0)
         self.characters = Lengths()
         self.tokens = Lengths()

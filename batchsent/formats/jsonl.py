@@ -194,7 +194,13 @@ class JsonLinesSource:
         """Return where a named text is, also inside an object. Raises UsageError."""
         outer, *inner = wanted.split(".")
         if wanted in self.columns or not inner:
-            position = find_column(self.columns, wanted, "--text-column", self.name)
+            try:
+                position = find_column(self.columns, wanted, "--text-column", self.name)
+            except UsageError as error:
+                inside = [name for name in first_values(first) if name.endswith(f".{wanted}")]
+                if len(inside) == 1:
+                    error.hint = f"did you mean {flag_for(inside[0])}?"
+                raise
             return TextMember((self._names[position],))
         position = find_column(self.columns, outer, "--text-column", self.name)
         text = TextMember((self._names[position], *inner))

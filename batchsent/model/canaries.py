@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from batchsent.chunk import SCORED, Scores
 from batchsent.errors import ModelError
 from batchsent.evaluation import summary
-from batchsent.model.encoder import LEAST_SPREAD, TOLERANCE
+from batchsent.model.encoder import LEAST_SPREAD
 from batchsent.model.files import read_own_json
 from batchsent.model.loading import ModelIdentity, identify
 from batchsent.model.options import ModelOptions
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import ModelScorer
 
 FILE = "canaries.json"
@@ -158,7 +159,7 @@ def compare(canaries: Canaries, scorer: ModelScorer) -> dict[str, Any]:
     Returns the summary's section `model.canaries`. The difference is a share of the spread
     (standard deviation) of the folder's logits, as in the check of the forward pass. Texts that the
     scorer reads in part or in windows are left out: their logits depend on its options. Raises
-    ModelError where a difference is larger than `encoder.TOLERANCE` of the precision, or no number.
+    ModelError where a difference is larger than the tolerance of the precision, or no number.
     """
     scores = scorer.score_apart(canaries.texts)
     # The folder's logits were computed at its own length, which --max-length may exceed.
@@ -170,7 +171,7 @@ def compare(canaries: Canaries, scorer: ModelScorer) -> dict[str, Any]:
     difference = float(np.abs(found - wanted).max(initial=0)) / spread
     flips = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
     precision = scorer.device.precision
-    tolerance = TOLERANCE[precision]
+    tolerance = PRECISIONS[precision].tolerance
     if not difference <= tolerance:
         how = "are not numbers" if np.isnan(difference) else f"differ by {difference:.2g}"
         raise ModelError(

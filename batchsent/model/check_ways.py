@@ -19,10 +19,10 @@ from typing import IO, Any
 
 import batchsent.errors
 from batchsent.errors import BatchsentError, ModelError, UsageError
-from batchsent.model.encoder import TOLERANCE
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.machine import machine_facts, usable_cores
 from batchsent.model.options import ModelOptions
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.spawned import end, environment, last_line, name_of_signal
 from batchsent.model.ways import REFERENCE, Way
 from batchsent.model.weight_files import read_header, weight_files
@@ -230,7 +230,7 @@ def why_not_trusted(found: dict[str, Any]) -> str:
     tolerance = found["tolerance"]
     if found["largest_difference"] is None:
         return "gives no finite number"
-    if found["finite"] < found["texts"] and tolerance == TOLERANCE["float32"]:
+    if found["finite"] < found["texts"] and tolerance == PRECISIONS["float32"].tolerance:
         return f"gives no finite number for {found['texts'] - found['finite']} texts"
     for name, said in DIFFERENCES.items():
         if not found[name] <= tolerance:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from batchsent.model.parts import EncoderWeights
+from batchsent.text import printable
+
 # Makes one function of linear modules with the same input, and the activation after them (or None).
 MakeDense = Callable[[list[Any], str | None], Callable[[Any], Any]]
 # The activations that have a tanh form, or are it.
@@ -89,6 +92,13 @@ def tanh_dense(modules: list[Any], activation: str | None) -> Callable[[Any], An
         return lambda states: torch._addmm_activation(bias, states, transposed, use_gelu=True)
     tanh_form = "gelu_pytorch_tanh" if activation in GELUS else activation
     return fastest_dense(weight.dtype, weight.device.type)(modules, tanh_form)
+
+
+def why_not_tanh(weights: EncoderWeights) -> str | None:
+    """Say why the activation of a model has no tanh form, or None."""
+    if weights.activation in GELUS:
+        return None
+    return f"its activation, {printable(weights.activation)}, has no tanh form"
 
 
 def _has_onednn() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from batchsent.errors import BatchsentError, DeviceError, UsageError
 from batchsent.memory import check_room, shortage
 from batchsent.model.cpu import bound_kernel_caches, has_fast_bfloat16
-from batchsent.model.fp8 import LEAST_CAPABILITY, has_fp8
+from batchsent.model.fp8 import has_fp8
 from batchsent.model.int8 import has_int8, require_int8
 from batchsent.model.nvidia import (
     DriverFiles,
@@ -17,17 +17,9 @@ from batchsent.model.nvidia import (
     explain_unserved_gpu,
     explain_unused_gpu,
 )
+from batchsent.model.precisions import CHOICES, PRECISIONS
 from batchsent.text import first_line, printable
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8", "fp8", "float16-tanh")
-# Formats with fewer digits, or a smaller range, than the weights were trained in.
-HALF = ("float16", "bfloat16")
-# Those that change scores by more than rounding, and run without padding only: a run takes them by
-# name, and compares some of its own texts with float32. With the format of the weights as loaded.
-BY_NAME = {"int8": "float32", "fp8": "bfloat16", "float16-tanh": "float16"}
-# Of these the ones for GPUs, with the least compute capability: that of FP8 products, and that of
-# attention over packs.
-GPU_CAPABILITIES = {"fp8": LEAST_CAPABILITY, "float16-tanh": (8, 0)}
 # Texts of the errors of a device whose memory is full. cuBLAS takes a workspace with its first
 # product; without memory for that it is "not initialized".
 FULL = (
@@ -69,7 +61,7 @@ class Device:
 
     name: str  # cpu, cuda:0, mps
     description: str  # NVIDIA H200; CPU, 2 threads
-    precision: str  # one of PRECISIONS but auto
+    precision: str  # one of PRECISIONS
     reason: str  # why this precision, for people
     capability: tuple[int, int] | None = None  # of CUDA devices
     memory_bytes: int | None = None  # of the device itself; None where it shares the machine's
@@ -80,7 +72,7 @@ class Device:
     @property
     def weights(self) -> str:
         """Number format in which the model is loaded; others are made of it after that."""
-        return BY_NAME.get(self.precision, self.precision)
+        return PRECISIONS[self.precision].weights
 
     @property
     def kind(self) -> str:
@@ -140,20 +132,17 @@ def check_cpu_precision(precision: str, no_gpu: str | None = None) -> None:
 
     `no_gpu` says why a GPU is not used instead.
     """
-    if precision == "float16":
-        raise UsageError(
-            "float16 is slow and inexact on a CPU", hint=no_gpu or "use --precision float32"
-        )
+    if precision != "auto" and "cpu" not in PRECISIONS[precision].devices:
+        why = "is slow and inexact on a CPU"
+        if PRECISIONS[precision].devices == ("cuda",):
+            why = "requires an NVIDIA GPU"
+        raise UsageError(f"{precision} {why}", hint=no_gpu or "use --precision float32")
     if precision == "bfloat16" and not has_fast_bfloat16():
         # Measured: 0.7 times the speed of float32 without instructions for it, 1.6 times with
         # avx512_bf16.
         raise UsageError(
             "bfloat16 is slower than float32 on this CPU (it has neither avx512_bf16 nor amx_bf16)",
             hint=no_gpu or "use --precision float32",
-        )
-    if precision in GPU_CAPABILITIES:
-        raise UsageError(
-            f"{precision} requires an NVIDIA GPU", hint=no_gpu or "use --precision float32"
         )
     if precision == "int8":
         require_int8()
@@ -164,10 +153,10 @@ def parse_device(device: str, precision: str) -> tuple[str, tuple[int, ...]]:
 
     Raises UsageError for unknown names, and for a device and a precision that do not go together.
     """
-    if precision not in PRECISIONS:
+    if precision not in CHOICES:
         raise UsageError(
             f"{printable(repr(precision))} is not a precision",
-            hint="choose one of: " + ", ".join(PRECISIONS),
+            hint="choose one of: " + ", ".join(CHOICES),
         )
     kind, colon, given = device.partition(":")
     words = given.split(",") if colon else []
@@ -182,10 +171,11 @@ def parse_device(device: str, precision: str) -> tuple[str, tuple[int, ...]]:
     numbers = tuple(map(int, words))
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"--device {device} names a GPU twice", hint="name each once")
-    if precision == "int8":
+    if precision != "auto" and PRECISIONS[precision].devices == ("cpu",):
         if kind not in {"auto", "cpu"}:
             raise UsageError(
-                "int8 requires a CPU", hint="use --precision float16 on a GPU, or --device cpu"
+                f"{precision} requires a CPU",
+                hint="use --precision float16 on a GPU, or --device cpu",
             )
         kind = "cpu"
     return kind, numbers
@@ -254,7 +244,7 @@ def _cuda(torch: Any, number: int, precision: str) -> Device:
 
 def _check_gpu_precision(precision: str, name: str, capability: tuple[int, int]) -> None:
     """Raise UsageError for a format that an NVIDIA GPU or this torch does not have."""
-    least = GPU_CAPABILITIES.get(precision, (0, 0))
+    least = PRECISIONS[precision].least_capability
     if capability < least:
         wanted, there = (".".join(map(str, version)) for version in (least, capability))
         raise UsageError(
@@ -273,7 +263,7 @@ def _mps(torch: Any, precision: str) -> Device:
         raise DeviceError(
             "no Apple GPU is available (mps)", hint="use --device auto or --device cpu"
         )
-    if precision == "bfloat16" or precision in GPU_CAPABILITIES:
+    if precision != "auto" and "mps" not in PRECISIONS[precision].devices:
         raise UsageError(
             f"{precision} is not supported on mps", hint="use --precision float32 or float16"
         )

@@ -22,33 +22,19 @@ from batchsent.model.attention import (
 )
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.budget import default_budget
-from batchsent.model.dense import GELUS, MakeDense, tanh_dense
-from batchsent.model.device import BY_NAME, HALF, Device, breaks_device, device_error, lacks_memory
+from batchsent.model.dense import MakeDense
+from batchsent.model.device import Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
-from batchsent.model.fp8 import fp8_dense, why_not_fp8
-from batchsent.model.int8 import FLOAT32_HINT, int8_dense
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packs import PackSize
 from batchsent.model.parts import EncoderWeights, NotPacked
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.stock import StockEncoder
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import extract_weights
 from batchsent.text import first_line, printable
 
-# Largest difference of a logit between the forward pass without padding and transformers' own, as a
-# share of the logits' spread. Measured on a CPU with 512 tokens, at DistilBERT size and with the
-# embedded model: 3e-6 in float32, the same bits in bfloat16, 0.17 in int8. Float16 has 11 bits, and
-# kernels of its own on a GPU. On reviews FP8 differs by as much as int8, and the tanh form of GELU
-# by less than float16 does (examples/FIGURES.md).
-TOLERANCE = {
-    "float32": 1e-3,
-    "float16": 5e-2,
-    "float16-tanh": 5e-2,
-    "bfloat16": 0.3,
-    "int8": 0.5,
-    "fp8": 0.5,
-}
 # A model that was never trained gives all texts nearly the same logits: its differences are held
 # against this.
 LEAST_SPREAD = 0.1
@@ -113,7 +99,7 @@ def make_encoder(model: LoadedModel, batch_tokens: int | None = None) -> Encoder
     _check_early_exit(model)
     if model.module is None:
         return _packed(model, batch_tokens)
-    if device.precision in BY_NAME:
+    if PRECISIONS[device.precision].opt_in:
         return _by_name(model, batch_tokens)
     stock = stock_encoder(model)
     packed, failure = None, None
@@ -195,9 +181,10 @@ def float32_encoder(
 
 def reference_encoder(model: LoadedModel, open_float32: Callable[[], Encoder]) -> Encoder | None:
     """Return what a run compares its first texts with: float32, for formats taken by name."""
-    if model.device.precision == "int8":
-        return packed_float32(model)  # of the same weights
-    return open_float32() if model.device.precision in BY_NAME else None
+    precision = PRECISIONS[model.device.precision]
+    if not precision.opt_in:
+        return None
+    return open_float32() if precision.is_half else packed_float32(model)  # of the same weights
 
 
 def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
@@ -205,16 +192,18 @@ def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
 
     Raises UsageError for a model that cannot run so, since it was asked for by name.
     """
-    precision = model.device.precision
+    name = model.device.precision
     obstacle = _why_not_packed(model)
     if obstacle is None:
         packed = _packed(model, batch_tokens)
-        exact = packed_float32(model) if precision == "int8" else stock_encoder(model)
+        exact = stock_encoder(model) if PRECISIONS[name].is_half else packed_float32(model)
         obstacle = _check_against_reference(packed, exact, model)
         if obstacle is None:
             return packed
-    hint = FLOAT32_HINT if precision == "int8" else "use --precision float16"
-    raise UsageError(f"this model does not run in {precision}: {obstacle}", hint=hint)
+    other = "float32" if model.device.kind == "cpu" else "float16"
+    raise UsageError(
+        f"this model does not run in {name}: {obstacle}", hint=f"use --precision {other}"
+    )
 
 
 def packed_float32(
@@ -243,33 +232,25 @@ def _weights(model: LoadedModel) -> EncoderWeights:
 
 
 def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncoder:
-    if model.device.precision == "int8":
-        packed = packed_float32(model, int8_dense)
-        packed.path, packed.reason = "packed, int8", f"dense layers in int8; {packed.reason}"
-        return packed
+    precision = PRECISIONS[model.device.precision]
     if model.device.kind == "cpu":
-        return packed_float32(model)
+        packed = packed_float32(model, precision.make_dense())
+        packed.path, packed.reason = precision.path, f"{precision.reason}{packed.reason}"
+        return packed
     weights = _weights(model)
     size = pack_size(model, batch_tokens)
     reason = f"no padding, last layer for the first token only ({model.device.description})"
-    dense, path, said = GPU_DENSE.get(model.device.precision, (None, "packed", ""))
     return PackedEncoder(
         weights,
         model.device.name,
         VarlenAttention(),
-        f"{path}, varlen attention",
-        f"{said}{reason}; packs filled up to {size.tokens:,} tokens, so that no neighbour counts",
-        dense,
+        f"{precision.path}, varlen attention",
+        f"{precision.reason}{reason}; packs filled up to {size.tokens:,} tokens, so that no "
+        "neighbour counts",
+        precision.make_dense(),
         early_exit=model.identity.early_exit,
         size=size,
     )
-
-
-# Of formats taken by name on a GPU: dense layers, and words of the encoder's path and reason.
-GPU_DENSE = {
-    "fp8": (fp8_dense, "packed, fp8", "dense layers in FP8; "),
-    "float16-tanh": (tanh_dense, "packed, tanh GELU", "GELU inside of the products; "),
-}
 
 
 def pack_size(model: LoadedModel, batch_tokens: int | None = None) -> PackSize:
@@ -291,15 +272,14 @@ def _why_not_packed(model: LoadedModel) -> str | None:
         return f"{device.kind} has no attention over packed texts"
     if device.capability is None or device.capability < (8, 0):
         return "the GPU's compute capability is below 8.0"
-    if device.precision == "float32":
+    precision = PRECISIONS[device.precision]
+    if not precision.is_half:
         return "attention over packed texts needs float16 or bfloat16"
     if not has_varlen():
         return "this version of PyTorch has no attention over packed texts"
     if any(layer.positions.bias is not None for layer in weights.layers):
         return "attention over packed texts cannot add a bias for the distance of tokens"
-    if device.precision == "float16-tanh" and weights.activation not in GELUS:
-        return f"its activation, {printable(weights.activation)}, has no tanh form"
-    return why_not_fp8(weights) if device.precision == "fp8" else None
+    return precision.why_not(weights)
 
 
 def _check_against_reference(
@@ -324,7 +304,7 @@ def _check_against_reference(
     if not finite.any():
         return f"its numbers do not fit into {model.device.precision} (--precision float32 does)"
     worst = share_of_spread(found[finite], wanted[finite])
-    if not worst <= TOLERANCE[model.device.precision]:
+    if not worst <= PRECISIONS[model.device.precision].tolerance:
         return f"it differs from transformers by {worst:.1g} of the logits' spread here"
     return None
 
@@ -375,7 +355,7 @@ def _reference(stock: CheckedEncoder, model: LoadedModel) -> NDArray[np.float32]
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if not broken:
         return logits
-    if model.device.weights in HALF:
+    if PRECISIONS[model.device.precision].is_half:
         float32_encoder(model.identity, model.tokenizer, model.device, model.max_length)
         return logits
     raise ModelError(

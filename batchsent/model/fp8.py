@@ -18,7 +18,6 @@ from batchsent.model.dense import find_activation, join_linears
 from batchsent.model.parts import EncoderWeights
 
 LARGEST = 448.0
-LEAST_CAPABILITY = (8, 9)
 # The kernels load 16 numbers at a time.
 WIDTHS = 16
 # A token of zeros has this scale.

@@ -74,7 +74,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Cascade:
-    """The fast model of a cascade, and below which score of it the other model runs."""
+    """The fast model of a cascade, and below which score of it the main model runs."""
 
     identity: ModelIdentity
     below: float

@@ -25,7 +25,6 @@ from batchsent.model.budget import default_budget
 from batchsent.model.canaries import TEXTS, open_scorer
 from batchsent.model.early_exit import EarlyExit
 from batchsent.model.encoder import (
-    TOLERANCE,
     CheckedEncoder,
     centred,
     packed_encoder,
@@ -36,6 +35,7 @@ from batchsent.model.loading import ModelIdentity, identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.packing import Tokens, join, pack
 from batchsent.model.packs import PackSize
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import rows_are_finite
 from batchsent.model.spawned import end_with
 from batchsent.model.tokens import make_text_encoder
@@ -173,7 +173,7 @@ def agreement(
     kept = finite & ~is_second & rows_are_finite(beside)
     answer = {
         "finite": int(rows_are_finite(found).sum()),
-        "tolerance": TOLERANCE[subject.runner.device.precision],
+        "tolerance": PRECISIONS[subject.runner.device.precision].tolerance,
         "largest_difference": None,
         "largest_logit_difference": None,
         "label_flips": None,

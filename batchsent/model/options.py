@@ -7,6 +7,7 @@ from batchsent.errors import UsageError
 from batchsent.model.device import check_device
 from batchsent.model.folder import LEAST_LENGTH
 from batchsent.model.packing import LONG_TEXT
+from batchsent.model.precisions import choices_in_words
 from batchsent.model.tokens import check_long_text
 from batchsent.options import option
 
@@ -31,8 +32,7 @@ class ModelOptions:
     )
     precision: str = option(
         "auto",
-        "Number format of the model: auto, float32, float16, bfloat16, int8, or on GPUs fp8 or "
-        "float16-tanh (GELU by its tanh form).",
+        f"Number format of the model: {choices_in_words()}.",
         metavar="FORMAT",
         affects="scores",
         group="Model and device",

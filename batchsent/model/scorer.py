@@ -15,12 +15,13 @@ from batchsent.model.batch_runner import BatchRunner, padding_share
 from batchsent.model.batches import plan_batches
 from batchsent.model.budget import default_budget
 from batchsent.model.checked import load_checked, record_check
-from batchsent.model.device import HALF, choose_device, device_errors
+from batchsent.model.device import choose_device, device_errors
 from batchsent.model.encoder import Encoder, float32_encoder, make_encoder, reference_encoder
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
+from batchsent.model.precisions import PRECISIONS
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
 from batchsent.row_texts import Texts, distinct_texts
@@ -93,7 +94,8 @@ class ModelScorer(LocalScorer):
         self._ahead = Ahead()
         self.reference = reference
         self.agreement: dict[str, Any] | None = None
-        self.open_float32 = open_float32 if self.device.weights in HALF else None
+        is_half = PRECISIONS[self.device.precision].is_half
+        self.open_float32 = open_float32 if is_half else None
         self.float32: Encoder | None = None
         self.retried = 0  # texts run once more in float32
         self.canaries: dict[str, Any] | None = None  # what canaries.compare found

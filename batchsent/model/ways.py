@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchsent.errors import BatchsentError
-from batchsent.model.device import BY_NAME, PRECISIONS, Device, choose_device
+from batchsent.model.device import Device, choose_device
 from batchsent.model.options import ModelOptions
+from batchsent.model.precisions import PRECISIONS
 
 # Forward passes, by the first word of an encoder's `path`; and the first one with packs as large as
 # their texts where a run fills them up to one size: what that costs.
@@ -83,14 +84,14 @@ def _precisions(precision: str, device: str, default: Device) -> Iterator[str]:
     """Yield the formats to try on a device, that of a run first."""
     names = [default.precision, *(name for name in PRECISIONS if name != default.precision)]
     for name in names:
-        is_asked = precision in ("auto", name) and name != "auto"
-        if is_asked and (name != "int8" or device == "cpu"):
+        is_for_cpus = PRECISIONS[name].devices == ("cpu",)
+        if precision in ("auto", name) and (device == "cpu" or not is_for_cpus):
             yield name
 
 
 def _paths(device: Device) -> tuple[str, ...]:
     """Return the forward passes of a format; some are made of the parts of the packed one."""
-    if device.precision in BY_NAME:
+    if PRECISIONS[device.precision].opt_in:
         return (PACKED,)
     return (PACKED, UNFILLED, STOCK) if device.kind == "cuda" else (PACKED, STOCK)
 
