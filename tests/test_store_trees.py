@@ -430,3 +430,19 @@ def test_a_full_disk_names_the_option_for_another_one(bucket, monkeypatch):
     assert code == 5
     assert "--work-folder" in stderr
     assert "another disk with -o" not in stderr
+
+
+def test_a_name_may_be_of_an_object_and_of_a_folder(s3, bucket):
+    """Programs write such marks of folders: what is in the folder is scored, not lost."""
+    put(s3, f"{bucket}/in", a="one", data__b="two")
+    put_bytes(s3, f"{bucket}/in/data", b"")
+    document = score(f"{bucket}/in/", "out/")
+    assert [file["input"] for file in document["files"]] == [
+        f"{bucket}/in/a.csv",
+        f"{bucket}/in/data/b.csv",
+    ]
+    assert document["left_out"]["other_formats"] == 1
+    put_bytes(s3, f"{bucket}/in/a.csv/d.csv", b"text\nthree\n")
+    with pytest.raises(UsageError, match=r"a\.csv"):
+        score(f"{bucket}/in/", "other/")
+    assert not Path("other").exists()

@@ -34,7 +34,8 @@ class Found:
     """What there is in the inputs."""
 
     dumps: list[Dump] = field(default_factory=list)
-    unread: list[tuple[Dump, InputError]] = field(default_factory=list)  # folders
+    # files and folders that cannot be read
+    unread: list[tuple[Dump, InputError]] = field(default_factory=list)
     # how many were left out, and the first names, by the keys of LEFT_OUT
     left_out: collections.Counter[str] = field(default_factory=collections.Counter)
     names: dict[str, list[str]] = field(default_factory=lambda: {why: [] for why in LEFT_OUT})

@@ -185,7 +185,7 @@ class StoreObject:
 
         Raises Lost, and AppearedMeanwhile where it is `new` and there is an object.
         """
-        # Of the s3fs package ten parts are in memory at once: of its 50 MB each, if not smaller.
+        # s3fs uploads ten parts at a time, of 50 MB each by default: so they take 80 MB, not 500.
         more: dict[str, Any] = {"chunksize": BLOCK_BYTES} if self._is_s3 else {}
         if new and self._is_s3:
             more["mode"] = "create"  # refused by the store itself, at the end of the upload

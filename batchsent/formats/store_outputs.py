@@ -1,4 +1,4 @@
-"""Objects that a run writes to a store: each appears whole, and is known by what the store says."""
+"""Objects that a run writes to a store: each appears whole, and is known by size and version."""
 
 import hashlib
 import os

@@ -61,7 +61,7 @@ class StoreTree:
         self._url, self._waits_s, self._work_folder = folder_url(url), waits_s, work_folder
         self._sizes: dict[str, int] = {}  # of each object, by its path from here
         # what is in each folder, by name; a folder is the names that lead to it
-        self._folders: dict[tuple[str, ...], dict[str, Entry]] = {}
+        self._folders: dict[tuple[str, ...], dict[tuple[str, str], Entry]] = {}
         self._listed = False
 
     def path(self, inside: Path) -> str:
@@ -123,7 +123,7 @@ class StoreTree:
     def _add(self, folder: tuple[str, ...], name: str, kind: str) -> None:
         """Add an entry to a folder; one that no path can have, or no library can read, says so."""
         known = self._folders.setdefault(folder, {})
-        if name in known:
+        if (name, kind) in known:
             return
         shown = printable(self._url + "/".join([*folder, name]))
         why = None
@@ -132,7 +132,7 @@ class StoreTree:
         elif VERSION_MARK in name:
             why = f"{shown} cannot be asked for: the library reads {VERSION_MARK} as a version"
         error = InputError(why, hint="copy it to another name") if why else None
-        known[name] = Entry(name, kind, error)
+        known[name, kind] = Entry(name, kind, error)
 
 
 def read_object(url: str, waits_s: Sequence[float] = WAITS_S) -> bytes:

@@ -47,7 +47,7 @@ class Tree(Protocol):
         """Tell whether a folder of the tree is the one at a path or a URL."""
 
     def announced(self, inside: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """Return the files that runs killed while they named them were about to write there."""
+        """Return the files that runs were about to write there when they were killed."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def kind_of(entry: "os.DirEntry[str]") -> str:
 
 
 def announced_in(work_folder: Path) -> list[dict[str, Any]]:
-    """Return the outputs that a run killed while it named its files was about to write."""
+    """Return the outputs that a run was about to write when it was killed during its commit."""
     with suppress(OSError, ValueError, AttributeError):
         found = json.loads((work_folder / COMMITTING).read_bytes()).get("outputs")
         if isinstance(found, list):

@@ -17,9 +17,10 @@ from batchsent.text import printable
 class Pattern:
     """Matches a path part by part, so that folders that cannot match are not read.
 
-    What is known after some parts is the set of how many parts of the pattern they may have used.
-    A folder that matches the whole pattern stands for everything in it. So an empty pattern matches
-    everything.
+    The state after some parts of a path is a set: how many parts of the pattern they may have
+    matched. Of `a/**/*.csv` that is {1, 2} after `a` and after `a/b`, where ** took b; after
+    `a/b/c.csv` it is {1, 2, 3}, and 3 is the whole pattern. A folder that matches the whole pattern
+    stands for everything in it. So an empty pattern matches everything.
     """
 
     def __init__(self, parts: Sequence[str]) -> None:
@@ -58,7 +59,7 @@ class Walk:
     output: str | None  # the folder of the outputs
     prefix: str | None  # None: outputs are left out whatever their prefix
     input_format: str | None
-    # whether a file with the name of an output is one, whatever has been done to it since
+    # whether a file counts as an output by its name alone, also where its size has changed
     any_size: bool = False
 
     def go(self, top: Path = Path()) -> None:

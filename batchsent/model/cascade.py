@@ -114,7 +114,7 @@ class _Chunk:
     known: NDArray[np.bool_] | None = None
     # (rows,) that are escalated; of the rows that are not known once the fast model is done
     escalated: NDArray[np.bool_] | None = None
-    read: Scores | None = None  # how an output to reuse has its rows, where it says so
+    read: Scores | None = None  # of an output to reuse, where it has the tokens (--details)
     fast_scores: Scores | None = None
     second: Prepared | None = None  # the escalated texts; blank elsewhere
     second_scores: Scores | None = None
@@ -302,7 +302,7 @@ def open_model(identity: ModelIdentity, options: ModelOptions) -> LocalScorer:
 
 
 def _half(on_batch: Callable[[float], None] | None, begin: float) -> Callable[[float], None] | None:
-    """Return what one of the models calls after a batch: each does half of the work."""
+    """Return what one of the models calls after a batch: each counts as half."""
     if on_batch is None:
         return None
     return lambda share: on_batch(begin + share / 2)

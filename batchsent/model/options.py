@@ -53,7 +53,8 @@ class ModelOptions:
     )
     batch_tokens: int | None = option(
         None,
-        "Tokens in one forward pass [default: from the device].",
+        "Tokens in one forward pass; on CUDA the size of every pack, --max-length at least "
+        "[default: from the device].",
         metavar="N",
         affects="scores",
         group="Model and device",

@@ -22,7 +22,7 @@ LEAST_TEXTS = 256
 class SpawnedTokens:
     """A text encoder that works in other processes.
 
-    One that dies is replaced by this process, once and for all.
+    If one of them dies, all are ended, and this process tokenizes from then on.
     """
 
     def __init__(

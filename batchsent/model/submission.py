@@ -53,7 +53,7 @@ class Scorer(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many chunks are scored at the same time."""
+        """How many chunks it takes at the same time, be they tokenized or scored."""
 
     def submit(
         self,

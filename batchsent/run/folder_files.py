@@ -53,7 +53,7 @@ class FolderFiles:
         self.settings, self.reporter = settings, reporter
         self.entries: dict[int, dict[str, Any]] = {}  # by the number of the file
         self._watched = WatchedInputs()
-        # the outputs of the files that are finished, by device and inode
+        # the outputs of the files that are finished, by `OutputFolder.identity`
         self._written: dict[tuple[int, int], str] = {}
 
     def begin(self, number: int) -> FileRun | None:

@@ -76,9 +76,9 @@ def plan_outputs(
 
 
 def check_apart(planned: Sequence[Planned], settings: BatchOptions) -> None:
-    """Refuse inputs of which one's output, or a file beside it, has the place of another's.
+    """Refuse outputs that would replace something that is needed. Raises UsageError.
 
-    Neither may it be another input, or a folder that another output is in. Raises UsageError.
+    That is a file of another output, an input, or a folder that another output is in.
     """
     outputs = {file.output: file.source for file in planned}
     folders: dict[str, str] = {}

@@ -25,7 +25,9 @@ class RunPaths:
 
     input: str  # as it was typed: a path, a URL, - for stdin
     output: str  # as it was typed, - for stdout
-    data: Path | None  # the output, where it is a file
+    # where the output is written on this machine: at its own path, or in the work folder for one in
+    # a store; None for stdout. All other paths are of files on this machine too
+    data: Path | None
     # the file that `data` stands for, symbolic links followed: what is locked and replaced
     target: Path | None
     summary: Path | None

@@ -122,7 +122,7 @@ class StoredFile:
     def __init__(self, url: str, path: Path, *, there: bool | None = None) -> None:
         """Take where it appears, where it is written, and whether it is there, if that is known.
 
-        A wrong URL is told when it is used.
+        A wrong URL raises UsageError when it is first used.
         """
         self.name, self._path, self._there = url, path, there
 

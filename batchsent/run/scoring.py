@@ -64,7 +64,8 @@ class Scoring:
         `reuse` knows the scores of texts in earlier outputs. `sentences` says that each sentence of
         the texts is scored too.
 
-        Within a chunk they are estimated by the share of its tokens, since long texts come first.
+        Within a chunk the rows done are estimated by the share of its tokens that was run: long
+        texts come first.
         """
         self._scorer, self._parts, self._clock = scorer, parts, clock
         self._interrupted, self._progress = interrupted, RowsDone(progress)

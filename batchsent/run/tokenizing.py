@@ -10,8 +10,8 @@ from batchsent.model.submission import Scorer
 from batchsent.model.tokens import FastEncoder
 from batchsent.reporting import Reporter
 
-# Four took 84 microseconds of processor time a review together, so 21 each; at 20,000 reviews a
-# second, as a large GPU is predicted to take, there are 50.
+# Four together finish a review every 21 microseconds (84 of processor time, examples/FIGURES.md).
+# A GPU that takes 20,000 a second, as a large one is predicted to, needs one every 50.
 MOST_PROCESSES = 4
 # On two quiet cores two processes gave 12,703 reviews a second, none 9,014: tokenizing in the run's
 # own process waits for Python's lock.
