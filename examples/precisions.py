@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from batchsent.model.batches import plan_batches
 from batchsent.model.dense import MakeDense
-from batchsent.model.encoder import centred, packed_float32, share_of_spread
+from batchsent.model.encoder import centred, packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.precisions import PRECISIONS
@@ -61,7 +61,7 @@ def main() -> None:
     tokens = make_text_encoder(exact.tokenizer, exact.max_length).encode(table["text"].to_pylist())
 
     def logits_of(weights: str, dense: MakeDense | None) -> Any:
-        encoder = packed_float32(models[weights], dense)
+        encoder = packed_on_cpu(models[weights], dense)
         found = np.empty((len(tokens.lengths), len(exact.identity.labels)), dtype=np.float32)
         for rows in plan_batches(tokens.lengths, BATCH_TOKENS, "packed"):
             output = encoder.logits(tokens.take(rows), tokens.lengths[rows])

@@ -206,7 +206,7 @@ def scorer(models):
     identity = second.__class__(**{**vars(second), "cascade": Cascade(fast, BELOW)})
     found = open_cascade(identity, ModelOptions(device="cpu"))
     # Many batches in a chunk, so that there are many places to stop.
-    found.fast.batch_tokens = found.second.batch_tokens = 40
+    found.fast.batch_tokens = found.main.batch_tokens = 40
     return found
 
 

@@ -14,7 +14,7 @@ from batchsent.model.device import Device, _cuda, _mps, choose_device
 from batchsent.model.encoder import (
     centred,
     make_encoder,
-    packed_float32,
+    packed_on_cpu,
     reference_encoder,
     share_of_spread,
 )
@@ -102,8 +102,8 @@ def test_an_encoder_in_fp8_scores_nearly_as_in_float32(folder):
     exact = load_model(identify(str(folder)), device="cpu")
     model = load_model(identify(str(folder)), device="cpu", precision="bfloat16")
     tokens = make_text_encoder(exact.tokenizer, 64).encode(texts_of_many_lengths(20))
-    wanted = centred(packed_float32(exact).logits(tokens.ids, tokens.lengths).numpy())
-    found = centred(packed_float32(model, fp8_dense).logits(tokens.ids, tokens.lengths).numpy())
+    wanted = centred(packed_on_cpu(exact).logits(tokens.ids, tokens.lengths).numpy())
+    found = centred(packed_on_cpu(model, fp8_dense).logits(tokens.ids, tokens.lengths).numpy())
     assert 0 < (found - wanted).std() < 0.3 * wanted.std()
 
 
@@ -112,7 +112,7 @@ def test_an_encoder_with_the_tanh_form_scores_nearly_as_with_gelu(folder):
     model = load_model(identify(str(folder)), device="cpu")
     tokens = make_text_encoder(model.tokenizer, 64).encode(texts_of_many_lengths(20))
     wanted, found = (
-        packed_float32(model, dense).logits(tokens.ids, tokens.lengths).numpy()
+        packed_on_cpu(model, dense).logits(tokens.ids, tokens.lengths).numpy()
         for dense in (None, tanh_dense)
     )
     assert share_of_spread(found, wanted) <= PRECISIONS["float16-tanh"].tolerance
@@ -171,8 +171,8 @@ def test_a_run_compares_its_own_texts_with_float32(tiny_model):
     """As in int8: the summary has the label flips and the largest difference."""
     exact = load_model(identify(str(tiny_model)), device="cpu")
     assert reference_encoder(replace(exact, device=gpu("float16")), lambda: None) is None
-    reference = reference_encoder(replace(exact, device=gpu("fp8")), lambda: packed_float32(exact))
-    encoder = packed_float32(exact, fp8_dense)
+    reference = reference_encoder(replace(exact, device=gpu("fp8")), lambda: packed_on_cpu(exact))
+    encoder = packed_on_cpu(exact, fp8_dense)
     texts = texts_of_many_lengths(300)
     scorer = ModelScorer(
         exact, encoder, make_text_encoder(exact.tokenizer, 64), reference=reference
@@ -194,7 +194,7 @@ def test_text_without_a_finite_number_is_scored_in_float32(tiny_model):
         assert gpu(precision).weights == weights
         model = replace(load_model(identify(str(tiny_model)), device="cpu"), device=gpu(precision))
         scorer = ModelScorer(
-            model, packed_float32(model), make_text_encoder(model.tokenizer, 64),
+            model, packed_on_cpu(model), make_text_encoder(model.tokenizer, 64),
             open_float32=lambda: None,
         )  # fmt: skip
         assert scorer.open_float32 is not None

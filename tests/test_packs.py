@@ -12,7 +12,7 @@ from batchsent.model.attention import VarlenAttention
 from batchsent.model.batches import TOKENS_OF_A_TEXT, plan_batches
 from batchsent.model.dense import find_activation, join_linears
 from batchsent.model.early_exit import EarlyExit
-from batchsent.model.encoder import packed_float32
+from batchsent.model.encoder import packed_on_cpu
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packs import PackSize, make_pack
@@ -47,7 +47,7 @@ def model(request, tmp_path_factory):
 def test_filler_changes_no_score(model, tokens):
     """Every architecture scores as transformers does, in packs with and without room for more."""
     texts = texts_of_many_lengths(30)
-    encoder = packed_float32(model, size=PackSize(tokens, 64))
+    encoder = packed_on_cpu(model, size=PackSize(tokens, 64))
     found = through(encoder, model, texts, tokens, encoder.shape)
     np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_filler_is_in_no_mean(tokens, tmp_path):
     folder = make_model(tmp_path, "modernbert", labels=("a", "b", "c"), classifier_pooling="mean")
     model = load_model(identify(str(folder)), device="cpu")
     texts = texts_of_many_lengths(12)
-    encoder = packed_float32(model, size=PackSize(tokens, 64))
+    encoder = packed_on_cpu(model, size=PackSize(tokens, 64))
     found = through(encoder, model, texts, tokens, encoder.shape)
     np.testing.assert_allclose(found, alone(model, texts), atol=1e-5)
 
@@ -123,7 +123,7 @@ class ByRows:
 
 def scorer_with(model, dense, size=SIZE, budget=192, rule=None):
     """Return a scorer of a model with other products, and without a size in packs as they come."""
-    encoder = packed_float32(model, dense, size)
+    encoder = packed_on_cpu(model, dense, size)
     encoder.early_exit = rule
     return ModelScorer(model, encoder, make_text_encoder(model.tokenizer, 64), budget)
 

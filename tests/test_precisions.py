@@ -16,7 +16,7 @@ from batchsent.cli import cli
 from batchsent.errors import UsageError
 from batchsent.model.cpu import has_fast_bfloat16
 from batchsent.model.device import Device, _cuda, _mps, choose_device, parse_device
-from batchsent.model.encoder import packed_float32, share_of_spread
+from batchsent.model.encoder import packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
 from batchsent.model.precisions import PRECISIONS
@@ -81,10 +81,10 @@ def test_its_products_are_as_near_as_the_table_says(name, tmp_path):
     assert precision.why_not(extract_weights(model.module)) is None
     assert (precision.make_dense() is not None) == precision.opt_in
     tokens = make_text_encoder(model.tokenizer, 64).encode(texts_of_many_lengths(20))
-    wanted = packed_float32(model).logits(tokens.ids, tokens.lengths).numpy()
+    wanted = packed_on_cpu(model).logits(tokens.ids, tokens.lengths).numpy()
     if precision.weights != "float16":  # inexact on a CPU: of that the dense layers alone
         model.module.to(getattr(torch, precision.weights))
-    encoder = packed_float32(model, precision.make_dense())
+    encoder = packed_on_cpu(model, precision.make_dense())
     found = encoder.logits(tokens.ids, tokens.lengths).float().numpy()
     assert share_of_spread(found, wanted) <= precision.tolerance
 

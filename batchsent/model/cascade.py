@@ -1,11 +1,11 @@
-"""A cascade: a fast model scores every text, and a second one those of which it is not sure.
+"""A cascade: a fast model scores every text, and the main model those of which it is not sure.
 
 A text is escalated where the fast model's highest probability, as its softmax gives it, is below a
-threshold. That depends on the text alone. The second model runs the escalated texts of a chunk once
+threshold. That depends on the text alone. The main model runs the escalated texts of a chunk once
 the fast one has run all of them, so that a resumed run has the same batches and the same bytes.
 
 What that costs in accuracy is estimated: a sample of the texts that the fast model decided is run
-by the second one too.
+by the main model too.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ COUNTED = ("oom_backoffs", "nonfinite_retried")
 
 
 def fast_options(options: ModelOptions) -> ModelOptions:
-    """Return how the fast model runs: --max-length and --batch-tokens are about the other one."""
+    """Return how the fast model runs: --max-length and --batch-tokens are about the main model."""
     return ModelOptions(
         device=options.device, precision=options.precision, long_text=options.long_text
     )
@@ -72,7 +72,7 @@ def threshold_of(options: CascadeOptions) -> float:
 
 
 def check_cascade(identity: ModelIdentity, options: ModelOptions) -> None:
-    """Refuse a fast model that does not go with the other one; loads neither.
+    """Refuse a fast model that does not go with the main model; loads neither.
 
     Raises UsageError, and DeviceError for a device that is not there.
     """
@@ -116,30 +116,30 @@ class _Chunk:
     escalated: NDArray[np.bool_] | None = None
     read: Scores | None = None  # of an output to reuse, where it has the tokens (--details)
     fast_scores: Scores | None = None
-    second: Prepared | None = None  # the escalated texts; blank elsewhere
-    second_scores: Scores | None = None
+    main: Prepared | None = None  # the escalated texts; blank elsewhere
+    main_scores: Scores | None = None
 
 
 class CascadeScorer(LocalScorer):
     """Two models as one Scorer."""
 
-    def __init__(self, fast: ModelScorer, second: ModelScorer, below: float) -> None:
+    def __init__(self, fast: ModelScorer, main: ModelScorer, below: float) -> None:
         """Take the fast model, the one for texts that it scores `below` that, and that."""
-        self.fast, self.second, self.below = fast, second, below
-        self.labels = second.labels
+        self.fast, self.main, self.below = fast, main, below
+        self.labels = main.labels
         self._begin_counts()
 
     def _begin_counts(self) -> None:
         # Both run on one device, in turn.
-        self.second.runner.time = self.fast.runner.time
-        self.score_s = self.second_s = self.sample_s = 0.0
-        self.second_texts = 0  # run so far by the second model; those of the sample are not counted
+        self.main.runner.time = self.fast.runner.time
+        self.score_s = self.main_s = self.sample_s = 0.0
+        self.main_texts = 0  # run so far by the main model; those of the sample are not counted
         self.sample_texts = self.sample_same = 0
 
     def begin_counts(self) -> None:
         """Let what is counted begin anew, for another run."""
         self.fast.begin_counts()
-        self.second.begin_counts()
+        self.main.begin_counts()
         self._begin_counts()
 
     def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
@@ -172,18 +172,18 @@ class CascadeScorer(LocalScorer):
         if chunk.escalated is None or not chunk.escalated.any():
             self._sample(chunk, found)
             return found
-        if chunk.second is None:
-            self._begin_second(chunk, done)
-        assert chunk.second is not None
+        if chunk.main is None:
+            self._begin_main(chunk, done)
+        assert chunk.main is not None
         started = time.perf_counter()
-        before = _scored(chunk.second_scores)
-        chunk.second_scores = self.second.score(
-            chunk.second, done=chunk.second_scores, stop=stop, on_batch=_half(on_batch, 0.5)
+        before = _scored(chunk.main_scores)
+        chunk.main_scores = self.main.score(
+            chunk.main, done=chunk.main_scores, stop=stop, on_batch=_half(on_batch, 0.5)
         )
         took = time.perf_counter() - started
-        self.score_s, self.second_s = self.score_s + took, self.second_s + took
-        self.second_texts += _scored(chunk.second_scores) - before
-        found = _merged(found, chunk.second_scores, chunk.escalated)
+        self.score_s, self.main_s = self.score_s + took, self.main_s + took
+        self.main_texts += _scored(chunk.main_scores) - before
+        found = _merged(found, chunk.main_scores, chunk.escalated)
         if not (found.status == PENDING).any():
             self._sample(chunk, found)
         return found
@@ -230,39 +230,37 @@ class CascadeScorer(LocalScorer):
             escalated=chunk.escalated & (status != PENDING),
         )
 
-    def _begin_second(self, chunk: _Chunk, done: Scores | None) -> None:
-        """Tokenize the escalated texts for the second model, with what `done` knows of them."""
+    def _begin_main(self, chunk: _Chunk, done: Scores | None) -> None:
+        """Tokenize the escalated texts for the main model, with what `done` knows of them."""
         escalated = chunk.escalated
         assert escalated is not None
         texts = [
             text if is_escalated else None
             for text, is_escalated in zip(chunk.texts, escalated.tolist(), strict=True)
         ]
-        chunk.second = self.second.prepare(texts, chunk.reused)
+        chunk.main = self.main.prepare(texts, chunk.reused)
         if done is not None and chunk.known is not None and (escalated & chunk.known).any():
-            chunk.second_scores = replace(
+            chunk.main_scores = replace(
                 done, status=np.where(escalated, done.status, BLANK).astype(np.uint8)
             )
 
     def _sample(self, chunk: _Chunk, found: Scores) -> None:
-        """Run some of the texts that the fast model decided with the second one too.
+        """Run some of the texts that the fast model decided with the main model too.
 
         Which texts comes from their hashes, how many from the time that there is.
         """
         assert chunk.known is not None
         rows = np.flatnonzero((found.status == SCORED) & ~chunk.known & (found.escalated == False))  # noqa: E712
         left_s = SAMPLE_SHARE * self.score_s - self.sample_s
-        if not len(rows) or left_s <= 0 or not self.second_texts:
+        if not len(rows) or left_s <= 0 or not self.main_texts:
             return
-        count = min(
-            SAMPLE_TEXTS - self.sample_texts, int(left_s * self.second_texts / self.second_s)
-        )
+        count = min(SAMPLE_TEXTS - self.sample_texts, int(left_s * self.main_texts / self.main_s))
         if count < 1:
             return
         row_of = {str(chunk.texts[row]): row for row in rows.tolist()}
         drawn = sorted(row_of, key=_hash)[:count]
         started = time.perf_counter()
-        other = self.second.score_apart(drawn)
+        other = self.main.score_apart(drawn)
         self.sample_s += time.perf_counter() - started
         self.score_s += time.perf_counter() - started
         scored = other.status == SCORED
@@ -272,7 +270,7 @@ class CascadeScorer(LocalScorer):
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model", with the fast one in "cascade", and "device"."""
-        facts, fast = self.second.facts(), self.fast.facts()
+        facts, fast = self.main.facts(), self.fast.facts()
         sample = {"texts": self.sample_texts, "same_label": self.sample_same}
         cascade = {name: fast["model"][name] for name in FACTS}
         cascade |= {"below": self.below, "sample": sample}
@@ -280,7 +278,7 @@ class CascadeScorer(LocalScorer):
         paths = f"{device['path']}; fast model {fast['device']['path']}"
         said = [*fast["device"]["warnings"], *device["warnings"]]
         both = {name: fast["device"][name] + device[name] for name in COUNTED}
-        both["padding_share"] = padding_share(self.fast.runner, self.second.runner)
+        both["padding_share"] = padding_share(self.fast.runner, self.main.runner)
         return {
             "model": facts["model"] | {"cascade": cascade},
             "device": device | both | {"path": paths, "warnings": list(dict.fromkeys(said))},
@@ -289,7 +287,7 @@ class CascadeScorer(LocalScorer):
     def close(self) -> None:
         """Free the device."""
         self.fast.close()
-        self.second.close()
+        self.main.close()
 
 
 def open_model(identity: ModelIdentity, options: ModelOptions) -> LocalScorer:
@@ -311,7 +309,7 @@ def _half(on_batch: Callable[[float], None] | None, begin: float) -> Callable[[f
 def _read_otherwise(read: Scores, fast: Scores) -> NDArray[np.bool_]:
     """Tell of each row whether an earlier run read it otherwise than the fast model does.
 
-    Then the second model decided it. Where both read a text alike, it does not matter which did.
+    Then the main model decided it. Where both read a text alike, it does not matter which did.
     """
     truncated = (read.truncated_tokens > 0) != (fast.truncated_tokens > 0)
     other: NDArray[np.bool_] = (read.n_tokens != fast.n_tokens) | truncated
@@ -326,13 +324,13 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _merged(found: Scores, second: Scores, escalated: NDArray[np.bool_]) -> Scores:
-    """Return the scores with those of the escalated rows from the second model."""
+def _merged(found: Scores, main: Scores, escalated: NDArray[np.bool_]) -> Scores:
+    """Return the scores with those of the escalated rows from the main model."""
     return replace(
         found,
-        probabilities=np.where(escalated[:, None], second.probabilities, found.probabilities),
-        n_tokens=np.where(escalated, second.n_tokens, found.n_tokens),
-        truncated_tokens=np.where(escalated, second.truncated_tokens, found.truncated_tokens),
-        status=np.where(escalated, second.status, found.status),
-        escalated=escalated & (second.status != PENDING),
+        probabilities=np.where(escalated[:, None], main.probabilities, found.probabilities),
+        n_tokens=np.where(escalated, main.n_tokens, found.n_tokens),
+        truncated_tokens=np.where(escalated, main.truncated_tokens, found.truncated_tokens),
+        status=np.where(escalated, main.status, found.status),
+        escalated=escalated & (main.status != PENDING),
     )

@@ -184,7 +184,7 @@ def reference_encoder(model: LoadedModel, open_float32: Callable[[], Encoder]) -
     precision = PRECISIONS[model.device.precision]
     if not precision.opt_in:
         return None
-    return open_float32() if precision.is_half else packed_float32(model)  # of the same weights
+    return open_float32() if precision.is_half else packed_on_cpu(model)  # of the same weights
 
 
 def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
@@ -196,7 +196,7 @@ def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
     obstacle = _why_not_packed(model)
     if obstacle is None:
         packed = _packed(model, batch_tokens)
-        exact = stock_encoder(model) if PRECISIONS[name].is_half else packed_float32(model)
+        exact = stock_encoder(model) if PRECISIONS[name].is_half else packed_on_cpu(model)
         obstacle = _check_against_reference(packed, exact, model)
         if obstacle is None:
             return packed
@@ -206,10 +206,10 @@ def _by_name(model: LoadedModel, batch_tokens: int | None) -> PackedEncoder:
     )
 
 
-def packed_float32(
+def packed_on_cpu(
     model: LoadedModel, dense: MakeDense | None = None, size: PackSize | None = None
 ) -> PackedEncoder:
-    """Return the packed encoder for a CPU, with dense layers made by `dense` or exact ones.
+    """Return the packed encoder for a CPU, with dense layers made by `dense`, or exact ones.
 
     Packs have a `size` in tests only: on a CPU no row of a product depends on the other rows.
     """
@@ -234,7 +234,7 @@ def _weights(model: LoadedModel) -> EncoderWeights:
 def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncoder:
     precision = PRECISIONS[model.device.precision]
     if model.device.kind == "cpu":
-        packed = packed_float32(model, precision.make_dense())
+        packed = packed_on_cpu(model, precision.make_dense())
         packed.path, packed.reason = precision.path, f"{precision.reason}{packed.reason}"
         return packed
     weights = _weights(model)
