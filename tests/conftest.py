@@ -41,6 +41,11 @@ settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
 
 
+def pytest_xdist_auto_num_workers():
+    """One worker more than there are cores: a third of the time a test waits for a process."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_collection_modifyitems(items):
     """Put the files that take longest first; the order is otherwise as it was."""
     first = {f"test_{name}": number for number, name in enumerate(LONGEST)}
@@ -127,7 +132,9 @@ def s3():
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
     import boto3
+    from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # those of another module know its server
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

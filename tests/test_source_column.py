@@ -169,19 +169,6 @@ def test_files_that_are_not_alike_are_refused(dumps, case):
     assert not Path("all.csv").exists()
 
 
-def test_a_link_to_nowhere_is_refused_before_the_model_loads(dumps):
-    """It is called a link, nothing is left behind, and without it the same command works."""
-    put(dumps / "a.csv", "a film")
-    (dumps / "b.csv").symlink_to("nowhere.csv")
-    models = HashModels()
-    with pytest.raises(InputError, match=r"b\.csv is a link, and what it points to is not there"):
-        score([dumps], "all.csv", models=models)
-    assert models.opened == 0
-    assert [path.name for path in Path().iterdir()] == ["dumps"]
-    (dumps / "b.csv").unlink()
-    assert score([dumps], "all.csv")["rows"]["scored"] == 1
-
-
 def test_types_that_are_not_alike_are_refused(dumps):
     """Of Parquet files: numbers and text of one name; of JSON lines for a table: a new member."""
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), dumps / "a.parquet")

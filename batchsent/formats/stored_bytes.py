@@ -98,8 +98,4 @@ def open_file(path: str, name: str) -> FileBytes:
                 hint="remove the link, or put the file there",
             ) from error
         hint = "check the spelling" if error.errno == errno.ENOENT else None
-        if error.errno == errno.ENOENT and Path(path).is_symlink():
-            raise InputError(
-                f"{name} is a link, and what it points to is not there", hint="remove or mend it"
-            ) from error
         raise InputError(f"{name}: {reason(error)}", hint=hint) from error
