@@ -41,11 +41,6 @@ settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
 
 
-def pytest_xdist_auto_num_workers():
-    """One worker more than there are cores: a third of the time a test waits for a process."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
-
-
 def pytest_collection_modifyitems(items):
     """Put the files that take longest first; the order is otherwise as it was."""
     first = {f"test_{name}": number for number, name in enumerate(LONGEST)}

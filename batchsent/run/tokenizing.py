@@ -13,8 +13,8 @@ from batchsent.reporting import Reporter
 # Four together finish a review every 21 microseconds (84 of processor time, examples/FIGURES.md).
 # A GPU that takes 20,000 a second, as a large one is predicted to, needs one every 50.
 MOST_PROCESSES = 4
-# On two quiet cores two processes gave 12,703 reviews a second, none 9,014: tokenizing in the run's
-# own process waits for Python's lock.
+# On two quiet cores two processes gave 15,722 reviews a second, none 14,644 (examples/FIGURES.md):
+# tokenizing in the run's own process waits for Python's lock.
 LEAST_CORES = LEAST_PROCESSES = 2
 # The processes take half a second to start, and learn their words anew.
 LEAST_ROWS = 20_000
