@@ -120,6 +120,19 @@ class HashModels:
         return self.pool
 
 
+class Meanwhile(HashModels):
+    """The hash model; when it is first loaded, which is after every check, something happens."""
+
+    def __init__(self, happens):
+        super().__init__()
+        self.happens = happens
+
+    def open(self):
+        if not self.opened:
+            self.happens()
+        return super().open()
+
+
 def main():
     """Run batch_all as the command line does, errors, signals, exit codes and all."""
     from batchsent.cli import main as command

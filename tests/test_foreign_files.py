@@ -11,7 +11,7 @@ from batchsent.errors import Locked, UsageError
 from batchsent.files.lock import held_lock
 from batchsent.verification.verify import verify
 from tests.children import run as run_child
-from tests.hash_model import HashModels
+from tests.hash_model import HashModels, Meanwhile
 
 ROWS = "id,text\n1,a\n2\n3,c\n"
 GOOD = "id,text\n1,a\n3,c\n"
@@ -279,25 +279,13 @@ def test_a_page_of_another_run_is_not_replaced(folder):
         batchsent.compare(*summaries, html=folder / "drift.html")
 
 
-class DuringTheRun(HashModels):
-    """Runs `happens` once the model is loaded, which is after every check."""
-
-    def __init__(self, happens):
-        super().__init__()
-        self.happens = happens
-
-    def open(self):
-        self.happens()
-        return super().open()
-
-
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_an_output_that_appears_while_the_run_works_is_kept(tmp_path, form):
     """Exit code 2, and the scores are kept: once it is moved away the run ends at once."""
     source, output = tmp_path / "in.csv", tmp_path / f"out.{form}"
     source.write_text("text\none\ntwo\n")
     with pytest.raises(UsageError, match="appeared while the run worked") as caught:
-        batch(source, output, models=DuringTheRun(lambda: output.write_text("mine")))
+        batch(source, output, models=Meanwhile(lambda: output.write_text("mine")))
     assert caught.value.exit_code == 2
     assert output.read_text() == "mine"
     assert not (tmp_path / f"out.{form}.summary.json").exists()
@@ -311,6 +299,6 @@ def test_overwrite_replaces_what_appears_too(tmp_path):
     """The user has said so."""
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("text\none\n")
-    models = DuringTheRun(lambda: output.write_text("mine"))
+    models = Meanwhile(lambda: output.write_text("mine"))
     batch(source, output, models=models, overwrite=True)
     assert verify(source, output)["status"] == "same"

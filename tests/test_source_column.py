@@ -16,7 +16,7 @@ from batchsent.run.folder import batch_all
 from batchsent.verification.verify import verify
 from tests.children import Child, wait_for
 from tests.children import run as run_child
-from tests.hash_model import HashModels, expected
+from tests.hash_model import HashModels, Meanwhile, expected
 
 
 @pytest.fixture
@@ -220,18 +220,6 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(dumps):
     put(dumps / "c.csv", "new")
     code, stderr = run_child(command, Path.cwd())
     assert (code, "all.csv was made from an earlier dumps of 48 rows" in stderr) == (2, True)
-
-
-class Meanwhile(HashModels):
-    """The hash model; when it is loaded something happens to the dumps."""
-
-    def __init__(self, happens):
-        super().__init__()
-        self.happens = happens
-
-    def open(self):
-        self.happens()
-        return super().open()
 
 
 @pytest.mark.parametrize("change", ["grew", "vanished"])

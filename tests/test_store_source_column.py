@@ -12,7 +12,7 @@ from batchsent.verification.verify import verify
 from tests.children import Child, wait_for
 from tests.children import run as run_child
 from tests.dump import make_input
-from tests.hash_model import HashModels
+from tests.hash_model import HashModels, Meanwhile
 
 
 @pytest.fixture
@@ -65,18 +65,6 @@ def test_objects_that_are_not_alike_are_refused_before_the_model_loads(s3, bucke
     with pytest.raises(UsageError, match="and not for both"):
         score([f"{bucket}/in/", "here.csv"], "all.csv", models=models)
     assert models.opened == 0
-
-
-class Meanwhile(HashModels):
-    """The hash model; when it is loaded something happens to the dumps."""
-
-    def __init__(self, happens):
-        super().__init__()
-        self.happens = happens
-
-    def open(self):
-        self.happens()
-        return super().open()
 
 
 def test_an_object_that_changes_meanwhile_is_an_error(s3, bucket):

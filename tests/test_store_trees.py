@@ -17,7 +17,7 @@ from batchsent.verification.verify import verify
 from tests.children import Child, wait_for
 from tests.children import run as run_child
 from tests.dump import make_input
-from tests.hash_model import HashModels
+from tests.hash_model import HashModels, Meanwhile
 from tests.s3 import SECRET, Passing, objects, passing_on
 
 NO_WAITS = (0.0, 0.0)
@@ -235,19 +235,6 @@ def test_a_folder_without_its_slash_is_told_from_an_object(s3, bucket):
     assert caught.value.message == f"{bucket}/reviews.csv is a folder"
     assert "end its name with /" in caught.value.hint
     assert statuses(score(f"{bucket}/reviews.csv/", "out")) == ["complete"]
-
-
-class Meanwhile(HashModels):
-    """The hash model; when it is loaded, for the first file, something happens to the dumps."""
-
-    def __init__(self, happens):
-        super().__init__()
-        self.happens = happens
-
-    def open(self):
-        if not self.opened:
-            self.happens()
-        return super().open()
 
 
 class AtTheEnd(Reporter):

@@ -21,7 +21,7 @@ from batchsent.run.folder import batch_all
 from batchsent.verification.verify import verify
 from tests.children import Child, wait_for
 from tests.children import run as run_child
-from tests.hash_model import HashModels
+from tests.hash_model import HashModels, Meanwhile
 
 
 def put(root, **files):
@@ -316,19 +316,6 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tree):
 def validate(document):
     schema = resources.files("batchsent.run").joinpath("folder.schema.json").read_bytes()
     jsonschema.Draft202012Validator(json.loads(schema)).validate(json.loads(json.dumps(document)))
-
-
-class Meanwhile(HashModels):
-    """The hash model; when it is loaded, for the first file, something happens to the dumps."""
-
-    def __init__(self, happens):
-        super().__init__()
-        self.happens = happens
-
-    def open(self):
-        if not self.opened:
-            self.happens()
-        return super().open()
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_a_failure(tree):
