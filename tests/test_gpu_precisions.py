@@ -29,6 +29,7 @@ from batchsent.model.ways import find_ways
 from tests.character_model import score
 from tests.encoders import distinct, texts_of_many_lengths
 from tests.models import make_model
+from tests.stand_in_torch import torch_with
 
 BY_NAME = ("fp8", "float16-tanh")
 
@@ -127,17 +128,7 @@ def gpu(precision, capability=(9, 0)):
 def test_only_a_gpu_that_can_takes_them(precision):
     """Refused before anything is read, with the reason: CPUs, Apple's GPUs, older ones."""
     properties = SimpleNamespace(name="NVIDIA A100", major=7, minor=5, total_memory=10**10)
-    stand_in = SimpleNamespace(
-        __version__="2.13.0",
-        version=SimpleNamespace(cuda="13.0"),
-        cuda=SimpleNamespace(
-            is_available=lambda: True,
-            device_count=lambda: 1,
-            get_device_properties=lambda number: properties,
-            get_arch_list=list,
-        ),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: True)),
-    )
+    stand_in = torch_with(properties)
     with pytest.raises(UsageError, match=f"{precision} requires a GPU of compute .*A100 has 7.5"):
         _cuda(stand_in, 0, precision)
     properties.major, properties.minor = 8, 9

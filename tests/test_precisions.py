@@ -24,6 +24,7 @@ from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import extract_weights
 from tests.encoders import texts_of_many_lengths
 from tests.models import make_model
+from tests.stand_in_torch import torch_with
 
 ROOT = Path(__file__).parents[1]
 # What a CPU must have instructions for.
@@ -35,17 +36,7 @@ def choose(kind: str, name: str, capability: tuple[int, int] = (9, 0)) -> Device
     """Choose a precision on a machine with every kind of device."""
     major, minor = capability
     gpu = SimpleNamespace(name="NVIDIA H200", major=major, minor=minor, total_memory=10**11)
-    stand_in = SimpleNamespace(
-        __version__="2.13.0",
-        version=SimpleNamespace(cuda="13.0"),
-        cuda=SimpleNamespace(
-            is_available=lambda: True,
-            device_count=lambda: 1,
-            get_device_properties=lambda number: gpu,
-            get_arch_list=list,
-        ),
-        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: True)),
-    )
+    stand_in = torch_with(gpu)
     if kind == "cpu":
         return choose_device(kind, name)
     parse_device(kind, name)
