@@ -1,8 +1,6 @@
 """The two middle stages of a run: chunks are submitted to the model, and their scores collected."""
 
 import contextlib
-import ctypes
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import PENDING, Chunk, Scores, Sentences, SentenceScores
-from batchsent.errors import ModelError
 from batchsent.formats.known_texts import KnownTexts
 from batchsent.model.submission import Callbacks, Scorer, Submission
+from batchsent.run.free_memory import give_back_memory
 from batchsent.run.parts import Parts
 from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.rows_done import RowsDone
 
 # How often memory is given back: it takes 15 ms, and page faults when the memory is used again.
 # Between the batches of a chunk too: without that 1,000 IMDB reviews took 1,503 MB instead of 942.
@@ -196,38 +195,6 @@ class Scoring:
             give_back_memory()
 
 
-class RowsDone:
-    """Counts the rows done, of finished chunks and of those in flight, and reports each change."""
-
-    def __init__(self, report: Callable[[int], None]) -> None:
-        """`report` is called with the rows, in any thread but never in two at once."""
-        self._report = report
-        self._lock = threading.Lock()
-        self._finished = 0
-        # of the work in flight: first row of its chunk, and rows done
-        self._in_flight: list[list[float]] = []
-
-    def work_on(self, start_row: int) -> Callable[[float], None]:
-        """Return a function that takes how many rows are done of some work on a chunk."""
-        entry: list[float] = [start_row, 0.0]
-        with self._lock:
-            self._in_flight.append(entry)
-
-        def advance(rows: float) -> None:
-            with self._lock:
-                entry[1] = rows
-                self._report(self._finished + int(sum(done for _, done in self._in_flight)))
-
-        return advance
-
-    def finish(self, chunk: Chunk) -> None:
-        """Take a finished chunk; all before it are finished too."""
-        with self._lock:
-            self._finished = chunk.start_row + chunk.rows
-            self._in_flight = [work for work in self._in_flight if work[0] >= self._finished]
-            self._report(self._finished + int(sum(done for _, done in self._in_flight)))
-
-
 def score_chunks(
     chunks: Iterable[Chunk],
     scorer: Scorer,
@@ -239,30 +206,3 @@ def score_chunks(
     scoring = Scoring(scorer, None, Clock(), lambda: False, progress, sentences=sentences)
     with scoring.stages(chunks) as scored:
         yield from scored
-
-
-def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
-    """Say that some of `what` have no score, or None where all have one.
-
-    Raises ModelError where none has.
-    """
-    if nonfinite and not scored:
-        raise ModelError(
-            f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
-            hint="its weights are damaged or its training diverged: use another copy",
-        )
-    if not nonfinite:
-        return None
-    of_all = f"{nonfinite:,} of {nonfinite + scored:,} {what}"
-    return f"the model gives no finite number for {of_all}: they have no label"
-
-
-def give_back_memory() -> None:
-    """Have the C library return its free memory to the system.
-
-    Tensors of many sizes leave gaps, which glibc keeps: a 2 GB CSV with a tiny model ended at 3 GB
-    instead of 1.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)
