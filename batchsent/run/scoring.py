@@ -27,7 +27,7 @@ class Work:
 
     chunk: Chunk
     submission: Submission | None  # None where all scores are kept in a part
-    known: Scores | None  # what is known of them, from a part or from an output to reuse
+    done: Scores | None  # their scores so far, from a part or from an output to reuse
     kept: bool = False  # whether it is from a part
     # (rows,) whose scores are those of an output to reuse; None for none
     reused: NDArray[np.bool_] | None = None
@@ -123,9 +123,9 @@ class Scoring:
         Ends early when `stop` is true; the scores of unfinished chunks are kept then.
         """
         for texts, sentences in submitted:
-            chunk, known = texts.chunk, texts.known
-            if known is not None:
-                rows = int((known.status != PENDING).sum())
+            chunk, done = texts.chunk, texts.done
+            if done is not None:
+                rows = int((done.status != PENDING).sum())
                 self.known_rows += rows
                 if self._parts and texts.kept:
                     self._parts.resumed_rows += rows
@@ -146,13 +146,13 @@ class Scoring:
     def _submit(
         self, chunk: Chunk, parts: Parts | None, rows: float, reuse: KnownTexts | None = None
     ) -> Work:
-        """Submit the texts of a chunk with what is known of them, unless a part has all scores.
+        """Submit the texts of a chunk with their scores so far, unless a part has all scores.
 
         They are the work on so many `rows` of the input, for the progress that is shown. Texts
         whose scores are reused are tokenized too: their tokens are counted in the summary.
         """
         labels = len(self._scorer.labels)
-        known = parts.load(chunk, labels) if parts else None
+        done = parts.load(chunk, labels) if parts else None
         found = reused = None
         if reuse is not None:
             with self._clock.busy("reuse"):
@@ -160,15 +160,15 @@ class Scoring:
             reused = found.status != PENDING
         if not chunk.rows:
             return Work(chunk, None, Scores.pending(0, labels))
-        kept = known is not None
-        if known is not None and not (known.status == PENDING).any():
-            return Work(chunk, None, known, kept, reused)
+        kept = done is not None
+        if done is not None and not (done.status == PENDING).any():
+            return Work(chunk, None, done, kept, reused)
         if not kept:
-            known = found
+            done = found
         progress = self._progress.work_on(chunk.start_row)
 
-        def on_batch(done: float) -> None:
-            progress(done * rows)
+        def on_batch(share: float) -> None:
+            progress(share * rows)
             self._trim()
 
         def keep(scores: Scores) -> None:
@@ -177,13 +177,13 @@ class Scoring:
 
         callbacks = Callbacks(self.stop, keep, on_batch)
         with self._clock.busy("tokenize"):
-            submission = self._scorer.submit(chunk.texts, callbacks, done=known, known=reused)
-        return Work(chunk, submission, known, kept, reused)
+            submission = self._scorer.submit(chunk.texts, callbacks, done=done, reused=reused)
+        return Work(chunk, submission, done, kept, reused)
 
     def _collect(self, work: Work) -> Scores | None:
         """Return the scores of texts; None when `stop` was true before they were finished."""
         if work.submission is None:
-            return work.known
+            return work.done
         with self._clock.busy("score"):
             scores = work.submission.result()
         return None if (scores.status == PENDING).any() else scores
