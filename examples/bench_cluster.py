@@ -41,7 +41,7 @@ class ConstantScorer(LocalScorer):
     def __init__(self, labels: tuple[str, ...]) -> None:
         self.labels = labels
 
-    def prepare(self, texts: list[str | None], known: Any = None) -> Prepared:
+    def prepare(self, texts: list[str | None], reused: Any = None) -> Prepared:
         """Take the texts."""
         return Prepared(len(texts), None)
 

@@ -48,7 +48,7 @@ class HashScorer(LocalScorer):
     def __init__(self, batch_rows=16, batch_s=0.0, description="CPU"):
         self.batch_rows, self.batch_s, self.description = batch_rows, batch_s, description
 
-    def prepare(self, texts, known=None):
+    def prepare(self, texts, reused=None):
         return Prepared(len(texts), texts)
 
     def score(self, prepared, *, done=None, stop=None, on_batch=None):

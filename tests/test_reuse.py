@@ -629,18 +629,18 @@ def test_reused_rows_of_a_real_model_have_the_bytes_of_before(tmp_path, tiny_mod
     assert summary["rows"] == full["rows"]
 
 
-def test_known_texts_go_through_no_model(tiny_model, reviews):
+def test_reused_texts_go_through_no_model(tiny_model, reviews):
     """What is given as their score is what comes back, whatever it is; the others are scored."""
     identity = identify(str(tiny_model), None)
     scorer = ModelScorer.open(identity, ModelOptions(device="cpu"))
     texts = [*reviews[:50], None, reviews[0]]
-    known = np.array([n % 2 == 0 for n in range(52)])
-    known[51] = known[0]
+    reused = np.array([n % 2 == 0 for n in range(52)])
+    reused[51] = reused[0]
     done = Scores(
-        np.where(known[:, None], np.float32(0.125), np.float32(np.nan)) * np.ones((52, 2), "f4"),
+        np.where(reused[:, None], np.float32(0.125), np.float32(np.nan)) * np.ones((52, 2), "f4"),
         np.zeros(52, np.int32),
         np.zeros(52, np.int32),
-        np.where(known, SCORED, PENDING).astype(np.uint8),
+        np.where(reused, SCORED, PENDING).astype(np.uint8),
         0,
     )
     done.status[50] = PENDING
@@ -650,7 +650,7 @@ def test_known_texts_go_through_no_model(tiny_model, reviews):
         ran.append(len(lengths)) or encode(tokens, lengths)
     )
     shares = []
-    found = scorer.score(scorer.prepare(texts, known), done=done, on_batch=shares.append)
+    found = scorer.score(scorer.prepare(texts, reused), done=done, on_batch=shares.append)
     whole = scorer.score(scorer.prepare(texts))
     scorer.close()
     assert ran[0] == 25

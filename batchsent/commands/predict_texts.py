@@ -65,7 +65,7 @@ def predictions(
     from batchsent.commands.predict import STATUS, Model
     from batchsent.model.loading import identify
     from batchsent.model.scorer import ModelScorer
-    from batchsent.run.scoring import describe_nonfinite
+    from batchsent.run.nonfinite import describe_nonfinite
 
     identity = identify(settings.model, settings.revision)
     if settings.sentences:

@@ -110,9 +110,9 @@ class _Chunk:
     begun: bool = False
     # (rows,) whose score is that of an output to reuse, so that no batch has them; None for none
     reused: NDArray[np.bool_] | None = None
-    # (rows,) whose score was known before: in a part, or in an output to reuse
-    known: NDArray[np.bool_] | None = None
-    # (rows,) that are escalated; of the rows that are not known once the fast model is done
+    # (rows,) that had a score before this process: in a part, or in an output to reuse
+    had_score: NDArray[np.bool_] | None = None
+    # (rows,) that are escalated; of the rows that had no score once the fast model is done
     escalated: NDArray[np.bool_] | None = None
     read: Scores | None = None  # of an output to reuse, where it has the tokens (--details)
     fast_scores: Scores | None = None
@@ -142,9 +142,9 @@ class CascadeScorer(LocalScorer):
         self.main.begin_counts()
         self._begin_counts()
 
-    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
+    def prepare(self, texts: Texts, reused: NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize a chunk for the fast model."""
-        return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, known), reused=known))
+        return Prepared(len(texts), _Chunk(texts, self.fast.prepare(texts, reused), reused=reused))
 
     def score(
         self,
@@ -189,15 +189,15 @@ class CascadeScorer(LocalScorer):
         return found
 
     def _begin(self, chunk: _Chunk, done: Scores | None) -> None:
-        """Take what is known of a chunk before its first pass in this process."""
+        """Take the scores so far of a chunk before its first pass in this process."""
         if chunk.begun:
             return
         chunk.begun = True
-        chunk.known = np.zeros(len(chunk.texts), dtype=bool)
+        chunk.had_score = np.zeros(len(chunk.texts), dtype=bool)
         chunk.escalated = np.zeros(len(chunk.texts), dtype=bool)
         if done is None:
             return
-        chunk.known |= done.status != PENDING
+        chunk.had_score |= done.status != PENDING
         if done.escalated is not None:  # a part says which rows were escalated
             chunk.escalated |= done.escalated
         elif done.n_tokens.any():  # an output with --details has the tokens that were read
@@ -205,19 +205,19 @@ class CascadeScorer(LocalScorer):
         chunk.fast_scores = replace(done, escalated=None)
 
     def _decided(self, chunk: _Chunk) -> Scores:
-        """Return the scores of the rows that the fast model decides, or that are known.
+        """Return the scores of the rows that the fast model decides, or that had a score before.
 
         All others are PENDING. Marks the rows that it does not decide as escalated.
         """
         fast = chunk.fast_scores
         assert fast is not None
-        assert chunk.known is not None
+        assert chunk.had_score is not None
         assert chunk.escalated is not None
         sure = (fast.status == SCORED) & (fast.best >= np.float32(self.below))
-        undecided = ~chunk.known & ~sure & (fast.status != BLANK) & (fast.status != PENDING)
+        undecided = ~chunk.had_score & ~sure & (fast.status != BLANK) & (fast.status != PENDING)
         chunk.escalated |= undecided
         if chunk.read is not None:
-            chunk.escalated |= chunk.known & _read_otherwise(chunk.read, fast)
+            chunk.escalated |= chunk.had_score & _read_otherwise(chunk.read, fast)
         status, probabilities = fast.status.copy(), fast.probabilities.copy()
         status[undecided] = PENDING
         probabilities[undecided] = np.nan
@@ -231,7 +231,7 @@ class CascadeScorer(LocalScorer):
         )
 
     def _begin_main(self, chunk: _Chunk, done: Scores | None) -> None:
-        """Tokenize the escalated texts for the main model, with what `done` knows of them."""
+        """Tokenize the escalated texts for the main model, with their scores in `done`."""
         escalated = chunk.escalated
         assert escalated is not None
         texts = [
@@ -239,7 +239,7 @@ class CascadeScorer(LocalScorer):
             for text, is_escalated in zip(chunk.texts, escalated.tolist(), strict=True)
         ]
         chunk.main = self.main.prepare(texts, chunk.reused)
-        if done is not None and chunk.known is not None and (escalated & chunk.known).any():
+        if done is not None and chunk.had_score is not None and (escalated & chunk.had_score).any():
             chunk.main_scores = replace(
                 done, status=np.where(escalated, done.status, BLANK).astype(np.uint8)
             )
@@ -249,8 +249,9 @@ class CascadeScorer(LocalScorer):
 
         Which texts comes from their hashes, how many from the time that there is.
         """
-        assert chunk.known is not None
-        rows = np.flatnonzero((found.status == SCORED) & ~chunk.known & (found.escalated == False))  # noqa: E712
+        assert chunk.had_score is not None
+        not_escalated = found.escalated == False  # noqa: E712
+        rows = np.flatnonzero((found.status == SCORED) & ~chunk.had_score & not_escalated)
         left_s = SAMPLE_SHARE * self.score_s - self.sample_s
         if not len(rows) or left_s <= 0 or not self.main_texts:
             return

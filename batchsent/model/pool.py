@@ -56,8 +56,8 @@ class SubmittedChunk:
     texts: Texts
     digest: str
     callbacks: Callbacks
-    done: Scores | None  # what is known of it so far
-    known: NDArray[np.bool_] | None  # (rows,) as in Scorer.submit
+    done: Scores | None  # its scores so far
+    reused: NDArray[np.bool_] | None  # (rows,) as in Scorer.submit
     future: "Future[Scores]" = field(default_factory=Future)
     deaths: int = 0  # of processes that were scoring it
     stopping: bool = False  # whether its process was told to stop
@@ -121,10 +121,10 @@ class ProcessPool:
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
-        known: NDArray[np.bool_] | None = None,
+        reused: NDArray[np.bool_] | None = None,
     ) -> Submission:
         """Queue a chunk for the next process that asks for one."""
-        chunk = SubmittedChunk(next(self._numbers), texts, digest(texts), callbacks, done, known)
+        chunk = SubmittedChunk(next(self._numbers), texts, digest(texts), callbacks, done, reused)
         with self._lock:
             if self._dead is not None:
                 raise self._dead
@@ -200,7 +200,7 @@ class ProcessPool:
             worker.asks = False
             worker.chunks.append(chunk)
             chunk.stopping = False
-            what = (chunk.number, chunk.texts, chunk.digest, chunk.done, chunk.known, self._run)
+            what = (chunk.number, chunk.texts, chunk.digest, chunk.done, chunk.reused, self._run)
             self._send(worker, (SCORE, *what))
 
     def _pass_on_stops(self) -> None:

@@ -9,8 +9,9 @@ from batchsent.errors import DeviceError
 
 COUNTED = ("oom_backoffs", "nonfinite_retried")
 SHARES = ("padding_share", "busy_share")
-# What the last digits of a score depend on: it must be the same in every process.
-SAME = ("description", "capability", "path", "batch_tokens", "pack_tokens", "torch", "cuda")
+# What the last digits of a score depend on, apart from the kind of device: it must be the same in
+# every process.
+DEVICE_FACTS = ("description", "capability", "path", "batch_tokens", "pack_tokens", "torch", "cuda")
 
 
 @dataclass
@@ -101,7 +102,7 @@ def check_same(shares: Sequence[Share]) -> None:
     """Raise DeviceError where two processes do not run the model in the same way."""
     first = shares[0]
     for share in shares[1:]:
-        for name in SAME:
+        for name in DEVICE_FACTS:
             ours, theirs = (one.report["device"].get(name) for one in (first, share))
             if ours != theirs:
                 raise DeviceError(

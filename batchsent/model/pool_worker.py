@@ -16,7 +16,7 @@ from batchsent.model.submission import Callbacks, Scorer, Submission
 from batchsent.row_texts import Texts, digest
 
 # Messages to a process, by their first word:
-SCORE = "score"  # number of the chunk, texts, their digest, what is done, what is known, of a run
+SCORE = "score"  # number of the chunk, texts, their digest, scores so far, rows reused, of a run
 STOP = "stop"  # number of the chunk
 # Messages from it. A report has the scorer's `facts` and the processor seconds so far.
 NEXT = "next"  # it can take another chunk
@@ -78,7 +78,7 @@ class WorkerLoop:
                 self._stops[number].set()
 
     def _submit(
-        self, number: int, texts: Texts, sent: str, done: Scores | None, known: Any
+        self, number: int, texts: Texts, sent: str, done: Scores | None, reused: Any
     ) -> tuple[int, str, Submission | SentError]:
         """Tokenize a chunk."""
         seen = digest(texts)
@@ -90,7 +90,7 @@ class WorkerLoop:
         try:
             if seen != sent:
                 raise ValueError("the texts of a chunk changed on their way to this process")
-            return number, seen, self._scorer.submit(texts, callbacks, done=done, known=known)
+            return number, seen, self._scorer.submit(texts, callbacks, done=done, reused=reused)
         except Exception as error:  # noqa: BLE001 (it belongs to the chunk)
             return number, seen, SentError.of(error)
 

@@ -21,9 +21,9 @@ from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
+from batchsent.precisions import PRECISIONS
 from batchsent.row_texts import Texts, distinct_texts
 
 # How many texts of a run in a format taken by name are scored in float32 too, to measure how
@@ -45,7 +45,7 @@ class _Distinct:
 
 @dataclass(frozen=True)
 class _Results:
-    """What is known of the distinct texts of a chunk; filled in as they are scored."""
+    """The scores so far of the distinct texts of a chunk; filled in as they are scored."""
 
     probabilities: NDArray[np.float32]  # (texts, labels); NaN where status is not SCORED
     status: NDArray[np.uint8]  # (texts,)
@@ -56,7 +56,7 @@ class _Launched:
     """A chunk whose batches were given to the device."""
 
     distinct: _Distinct
-    results: _Results  # of what was known before
+    results: _Results  # the scores so far
     finished: list[NDArray[np.int64]]  # numbers of the pieces that ran, batch by batch
     outputs: list[Any]  # of the batches
 
@@ -141,18 +141,18 @@ class ModelScorer(LocalScorer):
                 record_check(model)
         return cls(model, encoder, text_encoder, options.batch_tokens, reference, open_float32)
 
-    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
-        """Find the distinct texts of a chunk, tokenize them, plan the batches of those not known.
+    def prepare(self, texts: Texts, reused: NDArray[np.bool_] | None = None) -> Prepared:
+        """Find the distinct texts of a chunk, tokenize them, plan the batches of those not reused.
 
-        Known texts are tokenized for their counts.
+        Reused texts are tokenized for their counts.
         """
         text_of, without_copies = distinct_texts(texts)
         tokens = self.text_encoder.encode(without_copies)
         to_run = np.arange(len(tokens.lengths))
-        if known is not None:
-            is_known = np.zeros(len(without_copies), dtype=bool)
-            is_known[text_of[known & (text_of >= 0)]] = True
-            to_run = np.flatnonzero(~is_known[tokens.text_of])
+        if reused is not None:
+            is_reused = np.zeros(len(without_copies), dtype=bool)
+            is_reused[text_of[reused & (text_of >= 0)]] = True
+            to_run = np.flatnonzero(~is_reused[tokens.text_of])
         planned = plan_batches(tokens.lengths[to_run], self.batch_tokens, self.encoder.shape)
         batches = [to_run[batch] for batch in planned]
         return Prepared(len(texts), _Distinct(text_of, tokens, batches))
@@ -186,10 +186,10 @@ class ModelScorer(LocalScorer):
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
-        known: NDArray[np.bool_] | None = None,
+        reused: NDArray[np.bool_] | None = None,
     ) -> LocalSubmission:
         """Tokenize a chunk; a GPU may begin with it while the chunk before it is collected."""
-        submission = super().submit(texts, callbacks, done=done, known=known)
+        submission = super().submit(texts, callbacks, done=done, reused=reused)
         self._ahead.add(submission)
         return submission
 

@@ -24,7 +24,7 @@ class Callbacks:
 
     # whether to stop: the rest of the chunk stays PENDING
     stop: Callable[[], bool] = lambda: False
-    # called with the scores known so far about every minute, at a stop and at the end
+    # called with the scores so far about every minute, at a stop and at the end
     keep: Callable[[Scores], None] = lambda scores: None
     # called after each batch with the share of the chunk's tokens that has been run
     on_batch: Callable[[float], None] = lambda share: None
@@ -61,12 +61,12 @@ class Scorer(Protocol):
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
-        known: NDArray[np.bool_] | None = None,
+        reused: NDArray[np.bool_] | None = None,
     ) -> Submission:
-        """Submit a chunk, of which `done` is known already: its PENDING rows are completed.
+        """Submit a chunk, of which `done` are scores so far: their PENDING rows are completed.
 
-        Rows that are `known` (rows,) have their scores in `done` from another run, and no batch is
-        planned for them; other rows of the same text are known too.
+        Rows that are `reused` (rows,) have their scores in `done` from an output of another run,
+        and no batch is planned for them; other rows of the same text get these scores too.
         """
 
     def drain(self) -> None:
@@ -99,8 +99,8 @@ class LocalScorer:
     labels: tuple[str, ...]
     workers = 1
 
-    def prepare(self, texts: Texts, known: NDArray[np.bool_] | None = None) -> Prepared:
-        """Tokenize a chunk and plan the batches of the rows that are not `known` (rows,)."""
+    def prepare(self, texts: Texts, reused: NDArray[np.bool_] | None = None) -> Prepared:
+        """Tokenize a chunk and plan the batches of the rows that are not `reused` (rows,)."""
         raise NotImplementedError
 
     def score(
@@ -120,10 +120,10 @@ class LocalScorer:
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
-        known: NDArray[np.bool_] | None = None,
+        reused: NDArray[np.bool_] | None = None,
     ) -> "LocalSubmission":
         """Tokenize a chunk; its scores are computed by `result`."""
-        return LocalSubmission(self, self.prepare(texts, known), done, callbacks)
+        return LocalSubmission(self, self.prepare(texts, reused), done, callbacks)
 
     def facts(self) -> dict[str, Any]:
         """Return the summary's sections "model" and "device"."""
@@ -150,21 +150,21 @@ class LocalSubmission:
 
     def result(self) -> Scores:
         """Score the chunk and keep its scores on the way."""
-        rows, known, stop = self.prepared.rows, self.done, self.callbacks.stop
+        rows, done, stop = self.prepared.rows, self.done, self.callbacks.stop
         keep_s, pending = KEEP_S, rows + 1
         while True:
             until = time.monotonic() + keep_s
-            known = self.scorer.score(
+            done = self.scorer.score(
                 self.prepared,
-                done=known,
+                done=done,
                 stop=lambda: stop() or time.monotonic() > until,  # noqa: B023 (called at once)
                 on_batch=self.callbacks.on_batch,
             )
-            before, pending = pending, int((known.status == PENDING).sum())
+            before, pending = pending, int((done.status == PENDING).sum())
             if pending == before:
                 # The windows of a text are kept together. One text of many windows takes longer.
                 keep_s *= 2
             if pending < rows:
-                self.callbacks.keep(known)
+                self.callbacks.keep(done)
             if not pending or stop():
-                return known
+                return done

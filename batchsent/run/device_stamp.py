@@ -3,20 +3,9 @@
 from typing import Any
 
 from batchsent.errors import DeviceError
+from batchsent.model.pool_facts import DEVICE_FACTS
 from batchsent.model.submission import Scorer
 from batchsent.text import printable
-
-# Of the sections that `Scorer.facts` returns.
-DEVICE_FACTS = (
-    "name",
-    "description",
-    "capability",
-    "path",
-    "batch_tokens",
-    "pack_tokens",
-    "torch",
-    "cuda",
-)
 
 
 def stamp_of(scorer: Scorer) -> dict[str, Any]:
@@ -26,7 +15,7 @@ def stamp_of(scorer: Scorer) -> dict[str, Any]:
 
 def stamp_of_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the stamp of the scores of a model, by its sections "model" and "device"."""
-    stamp = {name: facts["device"].get(name) for name in DEVICE_FACTS}
+    stamp = {name: facts["device"].get(name) for name in ("name", *DEVICE_FACTS)}
     # Equal GPUs give equal bytes, whichever of them scores a chunk.
     stamp["name"] = str(stamp["name"]).partition(":")[0]
     return stamp | {"precision": facts["model"].get("precision")}

@@ -77,11 +77,11 @@ class ClusterScorer:
         callbacks: Callbacks,
         *,
         done: Scores | None = None,
-        known: NDArray[np.bool_] | None = None,
+        reused: NDArray[np.bool_] | None = None,
     ) -> Submission:
         """Submit a chunk."""
         assert self._pool is not None
-        task = ChunkTask(self._submitted, texts, callbacks, done, known, self)
+        task = ChunkTask(self._submitted, texts, callbacks, done, reused, self)
         self._submitted += 1
         self._tasks = [one for one in self._tasks if not one.is_over()] + [task]
         self._pool.put(task)
@@ -121,11 +121,11 @@ class ChunkTask:
         texts: Texts,
         callbacks: Callbacks,
         done: Scores | None,
-        known: NDArray[np.bool_] | None,
+        reused: NDArray[np.bool_] | None,
         scorer: ClusterScorer,
     ) -> None:
         self.number, self._texts, self._callbacks = number, texts, callbacks
-        self._scores, self._known, self._scorer = done, known, scorer
+        self._scores, self._reused, self._scorer = done, reused, scorer
         self._over = threading.Event()
         self._error: BatchsentError | None = None
 
@@ -136,7 +136,7 @@ class ChunkTask:
     def send(self, worker: Any) -> Any:
         """Have the rows scored that have no scores yet."""
         work = worker.score.options(concurrency_group="work", num_returns="streaming")
-        return work.remote(self._texts, self._scores, self._known)
+        return work.remote(self._texts, self._scores, self._reused)
 
     def receive(self, said: Said) -> None:
         """Take what the worker says: how far it is, or the scores so far."""
@@ -190,7 +190,7 @@ class ChunkWorker(Worker):
         self,
         texts: Texts,
         done: Scores | None,
-        known: NDArray[np.bool_] | None,
+        reused: NDArray[np.bool_] | None,
     ) -> Iterator[Said]:
         """Score a chunk; yield how far it is, the scores about every minute and at the end."""
         sent = time.monotonic()
@@ -203,8 +203,8 @@ class ChunkWorker(Worker):
                     say(("share", share))
 
             callbacks = Callbacks(self.is_stopped, lambda scores: say(("scores", scores)), on_batch)
-            known_scores = None if done is None else owned(done)
-            self.scorer.submit(texts, callbacks, done=known_scores, known=known).result()
+            scores_so_far = None if done is None else owned(done)
+            self.scorer.submit(texts, callbacks, done=scores_so_far, reused=reused).result()
 
         yield from self.say(work)
 

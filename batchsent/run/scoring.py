@@ -1,8 +1,6 @@
 """The two middle stages of a run: chunks are submitted to the model, and their scores collected."""
 
 import contextlib
-import ctypes
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchsent.chunk import PENDING, Chunk, Scores, Sentences, SentenceScores
-from batchsent.errors import ModelError
 from batchsent.formats.known_texts import KnownTexts
 from batchsent.model.submission import Callbacks, Scorer, Submission
+from batchsent.run.free_memory import give_back_memory
 from batchsent.run.parts import Parts
 from batchsent.run.pipeline import Clock, Prefetch
+from batchsent.run.rows_done import RowsDone
 
 # How often memory is given back: it takes 15 ms, and page faults when the memory is used again.
 # Between the batches of a chunk too: without that 1,000 IMDB reviews took 1,503 MB instead of 942.
@@ -28,7 +27,7 @@ class Work:
 
     chunk: Chunk
     submission: Submission | None  # None where all scores are kept in a part
-    known: Scores | None  # what is known of them, from a part or from an output to reuse
+    done: Scores | None  # their scores so far, from a part or from an output to reuse
     kept: bool = False  # whether it is from a part
     # (rows,) whose scores are those of an output to reuse; None for none
     reused: NDArray[np.bool_] | None = None
@@ -124,9 +123,9 @@ class Scoring:
         Ends early when `stop` is true; the scores of unfinished chunks are kept then.
         """
         for texts, sentences in submitted:
-            chunk, known = texts.chunk, texts.known
-            if known is not None:
-                rows = int((known.status != PENDING).sum())
+            chunk, done = texts.chunk, texts.done
+            if done is not None:
+                rows = int((done.status != PENDING).sum())
                 self.known_rows += rows
                 if self._parts and texts.kept:
                     self._parts.resumed_rows += rows
@@ -147,13 +146,13 @@ class Scoring:
     def _submit(
         self, chunk: Chunk, parts: Parts | None, rows: float, reuse: KnownTexts | None = None
     ) -> Work:
-        """Submit the texts of a chunk with what is known of them, unless a part has all scores.
+        """Submit the texts of a chunk with their scores so far, unless a part has all scores.
 
         They are the work on so many `rows` of the input, for the progress that is shown. Texts
         whose scores are reused are tokenized too: their tokens are counted in the summary.
         """
         labels = len(self._scorer.labels)
-        known = parts.load(chunk, labels) if parts else None
+        done = parts.load(chunk, labels) if parts else None
         found = reused = None
         if reuse is not None:
             with self._clock.busy("reuse"):
@@ -161,15 +160,15 @@ class Scoring:
             reused = found.status != PENDING
         if not chunk.rows:
             return Work(chunk, None, Scores.pending(0, labels))
-        kept = known is not None
-        if known is not None and not (known.status == PENDING).any():
-            return Work(chunk, None, known, kept, reused)
+        kept = done is not None
+        if done is not None and not (done.status == PENDING).any():
+            return Work(chunk, None, done, kept, reused)
         if not kept:
-            known = found
+            done = found
         progress = self._progress.work_on(chunk.start_row)
 
-        def on_batch(done: float) -> None:
-            progress(done * rows)
+        def on_batch(share: float) -> None:
+            progress(share * rows)
             self._trim()
 
         def keep(scores: Scores) -> None:
@@ -178,13 +177,13 @@ class Scoring:
 
         callbacks = Callbacks(self.stop, keep, on_batch)
         with self._clock.busy("tokenize"):
-            submission = self._scorer.submit(chunk.texts, callbacks, done=known, known=reused)
-        return Work(chunk, submission, known, kept, reused)
+            submission = self._scorer.submit(chunk.texts, callbacks, done=done, reused=reused)
+        return Work(chunk, submission, done, kept, reused)
 
     def _collect(self, work: Work) -> Scores | None:
         """Return the scores of texts; None when `stop` was true before they were finished."""
         if work.submission is None:
-            return work.known
+            return work.done
         with self._clock.busy("score"):
             scores = work.submission.result()
         return None if (scores.status == PENDING).any() else scores
@@ -194,38 +193,6 @@ class Scoring:
         if time.monotonic() - self._trimmed > TRIM_S:
             self._trimmed = time.monotonic()
             give_back_memory()
-
-
-class RowsDone:
-    """Counts the rows done, of finished chunks and of those in flight, and reports each change."""
-
-    def __init__(self, report: Callable[[int], None]) -> None:
-        """`report` is called with the rows, in any thread but never in two at once."""
-        self._report = report
-        self._lock = threading.Lock()
-        self._finished = 0
-        # of the work in flight: first row of its chunk, and rows done
-        self._in_flight: list[list[float]] = []
-
-    def work_on(self, start_row: int) -> Callable[[float], None]:
-        """Return a function that takes how many rows are done of some work on a chunk."""
-        entry: list[float] = [start_row, 0.0]
-        with self._lock:
-            self._in_flight.append(entry)
-
-        def advance(rows: float) -> None:
-            with self._lock:
-                entry[1] = rows
-                self._report(self._finished + int(sum(done for _, done in self._in_flight)))
-
-        return advance
-
-    def finish(self, chunk: Chunk) -> None:
-        """Take a finished chunk; all before it are finished too."""
-        with self._lock:
-            self._finished = chunk.start_row + chunk.rows
-            self._in_flight = [work for work in self._in_flight if work[0] >= self._finished]
-            self._report(self._finished + int(sum(done for _, done in self._in_flight)))
 
 
 def score_chunks(
@@ -239,30 +206,3 @@ def score_chunks(
     scoring = Scoring(scorer, None, Clock(), lambda: False, progress, sentences=sentences)
     with scoring.stages(chunks) as scored:
         yield from scored
-
-
-def describe_nonfinite(nonfinite: int, scored: int, what: str) -> str | None:
-    """Say that some of `what` have no score, or None where all have one.
-
-    Raises ModelError where none has.
-    """
-    if nonfinite and not scored:
-        raise ModelError(
-            f"the model gives no finite number for any of {nonfinite:,} {what} (NaN or infinity)",
-            hint="its weights are damaged or its training diverged: use another copy",
-        )
-    if not nonfinite:
-        return None
-    of_all = f"{nonfinite:,} of {nonfinite + scored:,} {what}"
-    return f"the model gives no finite number for {of_all}: they have no label"
-
-
-def give_back_memory() -> None:
-    """Have the C library return its free memory to the system.
-
-    Tensors of many sizes leave gaps, which glibc keeps: a 2 GB CSV with a tiny model ended at 3 GB
-    instead of 1.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)

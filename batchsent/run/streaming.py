@@ -23,9 +23,10 @@ from batchsent.python_words import python_words, words_of
 from batchsent.reporting import Reporter
 from batchsent.run.checks import check_column_options
 from batchsent.run.models import Models, describe
+from batchsent.run.nonfinite import describe_nonfinite
 from batchsent.run.options import FrameOptions
 from batchsent.run.plan import check_columns, fast_temperature
-from batchsent.run.scoring import describe_nonfinite, score_chunks
+from batchsent.run.scoring import score_chunks
 from batchsent.text import printable
 from batchsent.text_columns import TextColumns
 
