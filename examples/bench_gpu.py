@@ -30,8 +30,8 @@ from batchsent.model.budget import default_budget
 from batchsent.model.encoder import packed_encoder
 from batchsent.model.loading import identify, load_model
 from batchsent.model.packs import PackSize
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.tokens import make_text_encoder
+from batchsent.precisions import PRECISIONS
 
 STAGES = ("check", "load", "read", "tokenize", "score", "write")
 WARM_ROWS = 2_000

@@ -17,8 +17,8 @@ from batchsent.model.dense import MakeDense
 from batchsent.model.encoder import centred, packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.tokens import make_text_encoder
+from batchsent.precisions import PRECISIONS
 
 BATCH_TOKENS = 2_048
 

@@ -22,10 +22,10 @@ from batchsent.model.fp8 import fp8_dense
 from batchsent.model.loading import identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.parts import Dense
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import ModelScorer
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.ways import find_ways
+from batchsent.precisions import PRECISIONS
 from tests.character_model import score
 from tests.encoders import distinct, texts_of_many_lengths
 from tests.models import make_model

@@ -26,7 +26,7 @@ HEAVY = {
     "ray",
 }
 
-# Layer of each module, by the longest prefix that fits.
+# Layer of each package, with all in it, and of each module beside the packages.
 LAYERS = {
     "batchsent": 6,  # the package itself: what it offers is imported when it is asked for
     "batchsent.__main__": 6,
@@ -40,13 +40,13 @@ LAYERS = {
     "batchsent.pages": 3,
     "batchsent.terminal": 3,
     "batchsent.model": 2,
-    "batchsent.model.precisions": 0,  # a table: it imports nothing of the package
     "batchsent.formats": 2,
     "batchsent.evaluation": 1,
     "batchsent.files": 1,
     "batchsent.chunk": 0,
     "batchsent.errors": 0,
     "batchsent.options": 0,
+    "batchsent.precisions": 0,
     "batchsent.python_api": 6,
     "batchsent.ray": 6,
     "batchsent.python_words": 0,
@@ -80,11 +80,7 @@ def modules():
 
 def layer(module):
     """The layer of a module, None for one that is not on the map."""
-    while module and module not in LAYERS:
-        module = module.rpartition(".")[0]
-        if module == "batchsent":
-            return None
-    return LAYERS.get(module)
+    return LAYERS.get(".".join(module.split(".")[:2]))
 
 
 def imports(tree):

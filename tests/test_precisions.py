@@ -19,9 +19,9 @@ from batchsent.model.device import Device, _cuda, _mps, choose_device, parse_dev
 from batchsent.model.encoder import packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.weights import extract_weights
+from batchsent.precisions import PRECISIONS
 from tests.encoders import texts_of_many_lengths
 from tests.models import make_model
 from tests.stand_in_torch import torch_with

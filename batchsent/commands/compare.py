@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from batchsent.commands.compare_rows import RowOptions, compare_rows
+from batchsent.commands.compare_rows import CompareRowsOptions, compare_rows
 from batchsent.commands.report import page_path
 from batchsent.errors import GateFailed, UsageError
 from batchsent.evaluation import compare as comparing
@@ -28,8 +28,8 @@ AnyPath = str | PathLike[str]
 
 
 @dataclass(frozen=True)
-class CompareOptions(RowOptions):
-    """How two runs are compared; what RowOptions has is for scored files."""
+class CompareOptions(CompareRowsOptions):
+    """How two runs are compared; what CompareRowsOptions has is for scored files."""
 
     fail_on: tuple[str, ...] = option(
         (),
@@ -137,7 +137,7 @@ def _is_scored(path: str) -> bool:
 
 def _refuse_row_options(settings: CompareOptions) -> None:
     """Refuse options that two summaries cannot answer. Raises UsageError."""
-    for field in fields(RowOptions):
+    for field in fields(CompareRowsOptions):
         if getattr(settings, field.name) != field.default:
             raise UsageError(
                 f"--{field.name.replace('_', '-')} requires two scored files",

@@ -30,7 +30,7 @@ ADDED = pa.schema(
 
 
 @dataclass(frozen=True)
-class RowOptions(ReadOptions):
+class CompareRowsOptions(ReadOptions):
     """How two scored files are read, and what is counted of them."""
 
     flips: str | None = option(
@@ -76,7 +76,9 @@ class RowOptions(ReadOptions):
     )
 
 
-def compare_rows(old: str, new: str, settings: RowOptions, reporter: Reporter) -> dict[str, Any]:
+def compare_rows(
+    old: str, new: str, settings: CompareRowsOptions, reporter: Reporter
+) -> dict[str, Any]:
     """Return what `new` changed of the labels of `old`, and write the rows that did.
 
     Both files are read in constant memory, and their texts are compared.

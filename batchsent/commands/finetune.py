@@ -126,11 +126,9 @@ def train_and_publish(
             )
         may_keep_base = must_beat_base(setup, settings)
         with processes.sync_errors():
-            base_weights = None
-            if may_keep_base and encoder is not None:
-                base_model = new_model(setup.base, tokenizer, setup.names, setup.plan)
-                base_weights = base_model.state_dict()
-            model = new_model(setup.base, tokenizer, setup.names, setup.plan, encoder)
+            model, base_weights = make_models(
+                setup, tokenizer, encoder, may_keep_base=may_keep_base
+            )
         with (
             say_where_it_resumes(checkpoints, setup.plan, reporter),
             signals.deferred(),
@@ -165,6 +163,20 @@ def train_and_publish(
         reporter.stage("uploading")
         reporter.notice(f"uploaded to {printable(push(final, settings.push_to_hub))}")
     return document
+
+
+def make_models(
+    setup: Setup, tokenizer: Any, encoder: Path | None, *, may_keep_base: bool
+) -> tuple[Any, dict[str, Any] | None]:
+    """Return the model to train, and the base model's weights where pre-training changed them.
+
+    These are None where they are not among what may be kept.
+    """
+    base_weights = None
+    if may_keep_base and encoder is not None:
+        base_model = new_model(setup.base, tokenizer, setup.names, setup.plan)
+        base_weights = base_model.state_dict()
+    return new_model(setup.base, tokenizer, setup.names, setup.plan, encoder), base_weights
 
 
 def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Setup:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batchsent.model.precisions import PRECISIONS
+from batchsent.precisions import PRECISIONS
 
 # A run is worth a word from these shares of its rows up.
 MANY_TRUNCATED = 0.10

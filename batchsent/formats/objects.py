@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from batchsent.errors import InputError, UsageError
 from batchsent.formats.stored_bytes import StoredBytes
+from batchsent.formats.stores import STORES
 from batchsent.text import printable
 from batchsent.urls import canonical, scheme_of
 
@@ -81,7 +82,7 @@ class StoredObject(Protocol):
 def find_object(url: str) -> StoredObject:
     """Return the object that a URL names, which is not asked for yet. Raises UsageError."""
     from batchsent.formats.http_objects import HttpObject
-    from batchsent.formats.store_objects import STORES, open_store_object
+    from batchsent.formats.store_objects import open_store_object
 
     url = canonical(url)
     scheme = scheme_of(url)

@@ -10,32 +10,12 @@ from typing import Any, TypeVar
 
 from batchsent.errors import AppearedMeanwhile, BatchsentError, InputError, UsageError
 from batchsent.formats.objects import Changed, Lost, NotThere
+from batchsent.formats.stores import STORES
 from batchsent.text import first_line, printable
 from batchsent.urls import canonical, scheme_of
 
 T = TypeVar("T")
 
-# Scheme -> the package that reads it, what a user without access does, and who reads what is
-# public.
-STORES = {
-    "hf": ("huggingface_hub", "log in with: hf auth login, or set HF_TOKEN", ""),
-    "s3": (
-        "s3fs",
-        "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        "; for a public bucket FSSPEC_S3_ANON=true",
-    ),
-    "gs": (
-        "gcsfs",
-        "log in with: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
-        "; for a public bucket FSSPEC_GS_TOKEN=anon",
-    ),
-    "abfs": (
-        "adlfs",
-        "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or "
-        "AZURE_STORAGE_CONNECTION_STRING",
-        "",
-    ),
-}
 # By which name the stores tell the version of an object, the best first.
 VERSIONS = ("ETag", "etag", "generation", "blob_id", "LastModified", "last_modified")
 # A request each; the first is small, for those who look at the beginning only.
@@ -48,16 +28,16 @@ def open_store_object(url: str, *, to_write: bool = False) -> "StoreObject":
 
     url = canonical(url)
     scheme = scheme_of(url) or ""
-    package, access, public = STORES[scheme]
+    store = STORES[scheme]
     try:
-        importlib.import_module(package)
+        importlib.import_module(store.package)
         # Not url_to_fs, for which a key with :: in it is two URLs.
         kind = fsspec.get_filesystem_class(scheme)
         system = kind(**kind._get_kwargs_from_urls(url))
         path = kind._strip_protocol(url)
     except ImportError as error:
         raise UsageError(
-            f"{printable(url)}: {scheme}:// requires {package}",
+            f"{printable(url)}: {scheme}:// requires {store.package}",
             hint='install it: pip install "batchsent[stores]"',
         ) from error
     except ValueError as error:
@@ -65,7 +45,8 @@ def open_store_object(url: str, *, to_write: bool = False) -> "StoreObject":
     loop = getattr(system, "loop", None)
     if loop is not None and loop.get_exception_handler() is None:
         loop.set_exception_handler(pass_over_lost_connections)
-    return StoreObject(url, system, path, access if to_write else access + public)
+    hint = store.access if to_write else store.access + store.public
+    return StoreObject(url, system, path, hint)
 
 
 def pass_over_lost_connections(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

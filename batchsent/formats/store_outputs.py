@@ -12,21 +12,17 @@ from batchsent.files.atomic import fault
 from batchsent.files.hashing import sha256_of
 from batchsent.formats.objects import WAITS_S, ObjectBytes, asked
 from batchsent.formats.store_objects import open_store_object
+from batchsent.formats.stores import STORES, WRITTEN
 from batchsent.text import printable
 from batchsent.urls import file_name, scheme_of
 
 T = TypeVar("T")
 
-# Schemes that are read and not written: why, and what to do.
-READ_ONLY = {
-    "http": ("a web server is read, and takes no files", "write a file, and copy it there"),
-    "https": ("a web server is read, and takes no files", "write a file, and copy it there"),
-    "hf": (
-        "a file of the Hub is a commit, which is not made here",
-        "write a file, and upload it: hf upload OWNER/NAME FILE",
-    ),
-}
-WRITTEN = ("s3", "gs", "abfs")
+# Why no output is written to a web server, and what to do.
+WEB_IS_READ_ONLY = (
+    "a web server is read, and takes no files",
+    "write a file, and copy it there",
+)
 
 
 def check_output_url(url: str) -> None:
@@ -39,8 +35,11 @@ def check_output_url(url: str) -> None:
 def check_output_store(url: str) -> None:
     """Refuse a URL that is in no store that is written to. Raises UsageError."""
     scheme = scheme_of(url) or ""
-    if scheme in READ_ONLY:
-        why, hint = READ_ONLY[scheme]
+    read_only = STORES[scheme].read_only if scheme in STORES else None
+    if scheme in {"http", "https"}:
+        read_only = WEB_IS_READ_ONLY
+    if read_only is not None:
+        why, hint = read_only
         raise UsageError(f"output {printable(url)}: {why}", hint=hint)
     if scheme not in WRITTEN:
         raise UsageError(

@@ -10,8 +10,9 @@ from batchsent.evaluation.summary import LARGEST_BYTES
 from batchsent.filenames import names_in
 from batchsent.formats.objects import WAITS_S, NotThere, ObjectBytes, asked, find_object
 from batchsent.formats.outputs import WORK_ENDING
-from batchsent.formats.store_objects import STORES, open_store_object
+from batchsent.formats.store_objects import open_store_object
 from batchsent.formats.store_outputs import work_base, work_folder_of
+from batchsent.formats.stores import STORES
 from batchsent.formats.trees import Entry, announced_in
 from batchsent.text import printable
 from batchsent.urls import canonical, file_name, is_url, scheme_of

@@ -1,7 +1,7 @@
 """The default number of tokens in one forward pass, from the sizes of device and model."""
 
 from batchsent.model.loading import LoadedModel
-from batchsent.model.precisions import PRECISIONS
+from batchsent.precisions import PRECISIONS
 
 # The share of a device's memory for one batch. The rest is for the weights and for the allocator's
 # gaps.

@@ -24,8 +24,8 @@ from batchsent.model.encoder import LEAST_SPREAD
 from batchsent.model.files import read_own_json
 from batchsent.model.loading import ModelIdentity, identify
 from batchsent.model.options import ModelOptions
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import ModelScorer
+from batchsent.precisions import PRECISIONS
 
 FILE = "canaries.json"
 SCHEMA = "batchsent.canaries/1"

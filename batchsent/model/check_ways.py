@@ -22,10 +22,10 @@ from batchsent.errors import BatchsentError, ModelError, UsageError
 from batchsent.model.loading import ModelIdentity
 from batchsent.model.machine import machine_facts, usable_cores
 from batchsent.model.options import ModelOptions
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.spawned import end, environment, last_line, name_of_signal
 from batchsent.model.ways import REFERENCE, Way
 from batchsent.model.weight_files import read_header, weight_files
+from batchsent.precisions import PRECISIONS
 from batchsent.reporting import Reporter
 from batchsent.text import elapsed, printable
 

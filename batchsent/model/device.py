@@ -17,7 +17,7 @@ from batchsent.model.nvidia import (
     explain_unserved_gpu,
     explain_unused_gpu,
 )
-from batchsent.model.precisions import CHOICES, PRECISIONS
+from batchsent.precisions import CHOICES, PRECISIONS
 from batchsent.text import first_line, printable
 
 # Texts of the errors of a device whose memory is full. cuBLAS takes a workspace with its first

@@ -29,10 +29,10 @@ from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packs import PackSize
 from batchsent.model.parts import EncoderWeights, NotPacked
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.stock import StockEncoder
 from batchsent.model.weight_files import weight_files
 from batchsent.model.weights import extract_weights
+from batchsent.precisions import PRECISIONS
 from batchsent.text import first_line, printable
 
 # A model that was never trained gives all texts nearly the same logits: its differences are held

@@ -35,11 +35,11 @@ from batchsent.model.loading import ModelIdentity, identify, load_model
 from batchsent.model.options import ModelOptions
 from batchsent.model.packing import Tokens, join, pack
 from batchsent.model.packs import PackSize
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.scorer import rows_are_finite
 from batchsent.model.spawned import end_with
 from batchsent.model.tokens import make_text_encoder
 from batchsent.model.ways import STOCK, UNFILLED, find_ways
+from batchsent.precisions import PRECISIONS
 from batchsent.text import first_line
 
 # Texts up to this length are measured in pairs, so that there are neighbours of equal length.

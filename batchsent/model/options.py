@@ -7,9 +7,9 @@ from batchsent.errors import UsageError
 from batchsent.model.device import check_device
 from batchsent.model.folder import LEAST_LENGTH
 from batchsent.model.packing import LONG_TEXT
-from batchsent.model.precisions import choices_in_words
 from batchsent.model.tokens import check_long_text
 from batchsent.options import option
+from batchsent.precisions import choices_in_words
 
 if TYPE_CHECKING:
     from batchsent.model.loading import ModelIdentity

@@ -21,9 +21,9 @@ from batchsent.model.loading import LoadedModel, ModelIdentity, load_model
 from batchsent.model.options import ModelOptions, check_batch_tokens, check_model_options
 from batchsent.model.packed import PackedEncoder
 from batchsent.model.packing import Tokens
-from batchsent.model.precisions import PRECISIONS
 from batchsent.model.submission import Callbacks, LocalScorer, LocalSubmission, Prepared
 from batchsent.model.tokens import TextEncoder, make_text_encoder
+from batchsent.precisions import PRECISIONS
 from batchsent.row_texts import Texts, distinct_texts
 
 # How many texts of a run in a format taken by name are scored in float32 too, to measure how

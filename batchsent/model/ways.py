@@ -7,7 +7,7 @@ from typing import Any
 from batchsent.errors import BatchsentError
 from batchsent.model.device import Device, choose_device
 from batchsent.model.options import ModelOptions
-from batchsent.model.precisions import PRECISIONS
+from batchsent.precisions import PRECISIONS
 
 # Forward passes, by the first word of an encoder's `path`; and the first one with packs as large as
 # their texts where a run fills them up to one size: what that costs.

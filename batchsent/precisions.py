@@ -22,9 +22,10 @@ class Precision:
     # It changes scores by more than rounding, and runs without padding only: a run takes it by
     # name, and compares some of its own texts with float32.
     opt_in: bool = False
-    cpu_values: int = 2_048 * 768  # numbers in the states of a batch on a CPU (budget.py)
-    # Functions as MODULE.NAME in this package, imported when they are used: one that makes dense
-    # layers (MakeDense in dense.py), and one of EncoderWeights that says why they cannot run so.
+    cpu_values: int = 2_048 * 768  # numbers in the states of a batch on a CPU (model/budget.py)
+    # Functions as MODULE.NAME in batchsent.model, imported when they are used: one that makes dense
+    # layers (MakeDense in model/dense.py), and one of EncoderWeights that says why they cannot run
+    # so.
     dense: str | None = None
     obstacle: str | None = None
     path: str = "packed"  # of an encoder without padding, in the summary
