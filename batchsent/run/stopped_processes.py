@@ -1,4 +1,4 @@
-"""Tell of spawned processes that are stopped (SIGSTOP, Ctrl-Z): the run waits for them in silence."""
+"""Tell of spawned processes that are stopped (SIGSTOP, Ctrl-Z): a run waits for them in silence."""
 
 import threading
 from collections import Counter
