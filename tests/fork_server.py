@@ -140,6 +140,7 @@ def serve():
         "torch",
         "transformers.trainer",
         "batchsent.commands.finetune",
+        "tests.frozen",
     ):
         importlib.import_module(name)
     with socket.socket(socket.AF_UNIX) as listening:
