@@ -111,11 +111,12 @@ def batch_all(
 
                     run_on_cluster(of_folder, models, signals)
                 else:
+                    told: set[str] = set()  # of the model, by the file before
                     for number in range(len(planned)):
                         signals.check()
                         run = of_folder.begin(number)
                         if run is not None:
-                            of_folder.end(number, run_file(run, models, reporter, signals))
+                            of_folder.end(number, run_file(run, models, reporter, signals, told))
             except TimeUp as time_up:
                 time_up.message += f"; {of_folder.finished()} of {len(planned)} files are finished"
                 raise
