@@ -5,20 +5,29 @@ everything.
 import importlib
 import json
 import os
+import resource
+import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # How long a process may take to end before it is killed.
 PATIENCE_S = 120
-# A program that has the server run its words, in its own folder and with its own streams.
+# A program that has the server run its words, in its own folder, with its own streams, environment
+# and limit of memory. The processes that batchsent itself starts (python -P) are new ones: it ends
+# them by their process ids.
 PROGRAM = """#!{python} -IS
-import json, os, socket, sys
-request = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "env": dict(os.environ)}}
+import json, os, resource, socket, sys
+if sys.argv[1:2] == ["-P"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+request = {{"arguments": {before} + sys.argv[1:], "folder": os.getcwd(), "env": dict(os.environ)}}
+request["python"] = {itself!r}
+request["data_limit"] = resource.getrlimit(resource.RLIMIT_DATA)
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [json.dumps(request).encode() + b"\\n"], [0, 1, 2])
@@ -42,6 +51,10 @@ class ForkServer:
         )
         assert self.process.stdout.readline() == "ready\n"
         self.answers = {}
+        # A Python that has everything imported: `python -m MODULE`, `-c CODE` or FILE, as a program.
+        # What such a process starts with sys.executable is forked too.
+        self.python = str(folder / "python")
+        self.write_program(Path(self.python), before=())
 
     def start(self, arguments, folder, name="run", **env):
         """Start `batchsent ARGUMENTS` in a folder, its streams in NAME.out and NAME.err.
@@ -49,9 +62,9 @@ class ForkServer:
         Return its process id.
         """
         request = {
-            "arguments": [str(a) for a in arguments],
+            "arguments": ["-m", "batchsent", *(str(a) for a in arguments)],
             "folder": str(folder),
-            "env": {key: str(value) for key, value in env.items()},
+            "env": os.environ | {key: str(value) for key, value in env.items()},
         }
         with (
             Path(os.devnull).open() as stdin,
@@ -100,9 +113,13 @@ class ForkServer:
         """Run to the end; return the exit code."""
         return self.wait(self.start(arguments, folder, **env))
 
-    def write_program(self, path):
+    def write_program(self, path, before=("-m", "batchsent")):
         """Write a program that does what `batchsent` does, without the seconds of its imports."""
-        path.write_text(PROGRAM.format(python=sys.executable, address=self.address))
+        path.write_text(
+            PROGRAM.format(
+                python=sys.executable, address=self.address, before=list(before), itself=self.python
+            )
+        )
         path.chmod(0o755)
 
     def close(self):
@@ -159,9 +176,13 @@ def supervise(connection):
 def enter(request, streams):
     """In the process itself: become the command line."""
     os.chdir(request["folder"])
+    os.environ.clear()
     os.environ.update(request["env"])
     if "PYTHONPATH" in request["env"]:
         sys.path[:0] = request["env"]["PYTHONPATH"].split(os.pathsep)
+    if "data_limit" in request:
+        resource.setrlimit(resource.RLIMIT_DATA, request["data_limit"])
+    sys.executable = request.get("python", sys.executable)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -170,13 +191,38 @@ def enter(request, streams):
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    from batchsent.cli import main
-
-    code = 70
+    code = 1
     try:
-        sys.argv = ["batchsent", *request["arguments"]]
-        main()
-    except SystemExit as error:
-        code = error.code
+        code = exit_code_of(request["arguments"])
     finally:
+        if sys.exc_info()[0]:
+            traceback.print_exc()
+        sys.stdout.flush()
         os._exit(code)
+
+
+def exit_code_of(arguments):
+    """Do what `python ARGUMENTS` does: -m MODULE, -c CODE or FILE; return its exit code."""
+    kind, *rest = arguments
+    try:
+        if arguments[:2] == ["-m", "batchsent"]:
+            from batchsent.cli import main
+
+            sys.argv = ["batchsent", *rest[1:]]
+            main()
+        elif kind == "-m":
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        elif kind == "-c":
+            sys.argv = ["-c", *rest[1:]]
+            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.argv = arguments
+            sys.path.insert(0, str(Path(kind).resolve().parent))
+            runpy.run_path(kind, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    return 0

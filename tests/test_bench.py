@@ -104,7 +104,7 @@ def int8_is_refused(name):
     return name.endswith("int8") and not has_int8()
 
 
-def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_path):
+def test_the_table_has_a_row_for_each_alternative_and_the_limit(fork_server, tiny_model, tmp_path):
     """Rates, ratio and accuracy stand in one line each; what cannot run says so.
 
     The limit is the last line; whole commands follow.
@@ -112,7 +112,7 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
     reviews = tmp_path / "reviews.csv"
     reviews.write_text("text,label\n" + "a great film,1\nboring and bad,0\n" * 10)
     command = [
-        sys.executable,
+        fork_server.python,
         str(BENCH),
         f"--model={tiny_model}",
         f"--texts={reviews}",
@@ -137,18 +137,18 @@ def test_the_table_has_a_row_for_each_alternative_and_the_limit(tiny_model, tmp_
         assert "not run" in line if int8_is_refused(name) else line.endswith(" x")
 
 
-def run_rows(*arguments):
+def run_rows(python, *arguments):
     """Run the other script; return its lines by their first two words."""
     done = subprocess.run(
-        [sys.executable, str(BENCH_ROWS), *arguments], capture_output=True, text=True, check=False
+        [python, str(BENCH_ROWS), *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_short_rows_tell_where_the_seconds_went():
+def test_short_rows_tell_where_the_seconds_went(fork_server):
     """The stages add up to all of it, and everything but the model is a number."""
-    lines = run_rows("--short-rows", "3000")
+    lines = run_rows(fork_server.python, "--short-rows", "3000")
     seconds = {line[:26].strip(): float(line[26:].split()[0]) for line in lines[2:-1]}
     parts = ["check every row", "read", "tokenize", "model", "write and count", "the rest"]
     assert sum(seconds[name] for name in parts) == pytest.approx(seconds["all"], abs=0.04)
@@ -163,7 +163,7 @@ def test_memory_is_measured_for_every_size(more):
     """Each size has a line with its output and its peak, and the last says how far the peaks
     differ.
     """
-    header, small, large, verdict = run_rows("--memory", "100KB", "2MB", *more)
+    header, small, large, verdict = run_rows(sys.executable, "--memory", "100KB", "2MB", *more)
     assert header.split()[-2:] == ["peak", "MB"]
     assert 50 < float(small.split()[-1]) < 2_000
     assert float(large.split()[1]) >= 2
@@ -173,15 +173,15 @@ def test_memory_is_measured_for_every_size(more):
 @pytest.mark.soak
 def test_memory_is_flat_from_ten_megabytes_to_two_gigabytes():
     """The peak of a pipe of 2 GB is that of a pipe of 100 MB."""
-    lines = run_rows("--memory", "100MB", "2GB")
+    lines = run_rows(sys.executable, "--memory", "100MB", "2GB")
     assert float(lines[-1].split()[4]) < 1.2
 
 
-def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
+def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time(fork_server):
     """Reviews a second, how long the device waits, microseconds of each stage, and who holds the
     lock.
     """
-    lines = run_rows("--device-rate", "2e6", "--rows", "300", "--csv")
+    lines = run_rows(fork_server.python, "--device-rate", "2e6", "--rows", "300", "--csv")
     assert lines[0].startswith("300 reviews of ")
     assert "the device waits" in lines[1]
     assert lines[2].startswith("bound by: ")
@@ -191,7 +191,7 @@ def test_the_processors_limit_is_told_beside_a_device_that_only_takes_time():
     assert lines[-1].startswith("Python's lock was ")
 
 
-def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
+def test_what_a_user_gets_is_measured_as_a_whole_command(fork_server, tiny_model):
     """Seconds of the command and of its stages, the device's share, the limit and pipeline; other
     precisions, and packs with and without filler.
     """
@@ -204,7 +204,7 @@ def test_what_a_user_gets_is_measured_as_a_whole_command(tiny_model):
         "--pipeline-batches=8",
     ]
     done = subprocess.run(
-        [sys.executable, str(script), *words, "--times=1"],
+        [fork_server.python, str(script), *words, "--times=1"],
         capture_output=True,
         text=True,
         check=False,

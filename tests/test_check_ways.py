@@ -510,7 +510,7 @@ def test_a_way_of_a_run_that_fails_is_exit_code_7():
 
 
 @pytest.mark.soak
-def test_the_whole_command(tiny_model):
+def test_the_whole_command(fork_server, tiny_model):
     """`batchsent info MODEL --check --json` with its real children: exit 0, a document, and on
     stderr what is being done and how long it takes.
     """
@@ -525,7 +525,7 @@ def test_the_whole_command(tiny_model):
         "float32",
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", *words], capture_output=True, text=True
+        [fork_server.python, "-m", "batchsent", *words], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -207,11 +207,11 @@ def test_a_record_that_is_not_a_file_is_replaced(tmp_path):
     assert recorded(folder)
 
 
-def test_a_cache_folder_that_cannot_be_written_holds_no_remains(tmp_path):
+def test_a_cache_folder_that_cannot_be_written_holds_no_remains(fork_server, tmp_path):
     """A full disk costs the record, not the answer, and leaves nothing behind."""
     folder = make_model(tmp_path / "model")
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", "predict", "nice", "--model", str(folder)],
+        [fork_server.python, "-m", "batchsent", "predict", "nice", "--model", str(folder)],
         env={**os.environ, "BATCHSENT_FAULT": "write:1:enospc"},
         capture_output=True,
         text=True,

@@ -139,23 +139,27 @@ def test_predict_prints_a_line_a_text(tiny_model, capsys):
     assert second == ""
 
 
-def batchsent_command(*words, text=None):
-    """Run the installed command in a process of its own."""
-    command = [sys.executable, "-m", "batchsent", *map(str, words)]
+def batchsent_command(fork_server, *words, text=None):
+    """Run the command in a process of its own."""
+    command = [fork_server.python, "-m", "batchsent", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, input=text)
 
 
-def test_k04_predict_tells_rows_without_a_finite_number(one_word_of_nan):
+def test_k04_predict_tells_rows_without_a_finite_number(fork_server, one_word_of_nan):
     """K04: some texts NaN: exit 3 and a warning; blank texts are none of them; all NaN: exit 6."""
-    some = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "br", "  ", "br br")
+    some = batchsent_command(
+        fork_server, "predict", "-m", one_word_of_nan, "a great film", "br", "  ", "br br"
+    )
     assert some.returncode == 3, some.stderr
     assert [bool(line) for line in some.stdout.split("\n")] == [True, False, False, False, False]
     assert some.stderr.startswith(
         "loading the model\nwarning: the model gives no finite number for 2 of 3 texts"
     )
-    none = batchsent_command("predict", "-m", one_word_of_nan, "a great film", "  ")
+    none = batchsent_command(fork_server, "predict", "-m", one_word_of_nan, "a great film", "  ")
     assert (none.returncode, none.stderr) == (0, "loading the model\n")
-    every = batchsent_command("predict", "-m", one_word_of_nan, "--json", text="br\n\nbr\n")
+    every = batchsent_command(
+        fork_server, "predict", "-m", one_word_of_nan, "--json", text="br\n\nbr\n"
+    )
     assert every.returncode == 6
     assert [json.loads(line)["status"] for line in every.stdout.splitlines()] == [
         "nonfinite",
@@ -165,11 +169,11 @@ def test_k04_predict_tells_rows_without_a_finite_number(one_word_of_nan):
     assert "no finite number for any of 2 texts" in every.stderr
 
 
-def test_k04_a_model_of_nan_is_refused_by_predict(tmp_path):
+def test_k04_a_model_of_nan_is_refused_by_predict(fork_server, tmp_path):
     """K04: where no weight is finite, nothing is printed and the exit code is 6."""
     folder = make_model(tmp_path / "model")
     change_weights(folder, "classifier.bias", lambda bias: bias.fill_(float("nan")))
-    done = batchsent_command("predict", "-m", folder, "a great film")
+    done = batchsent_command(fork_server, "predict", "-m", folder, "a great film")
     assert (done.returncode, done.stdout) == (6, "")
     assert "gives no finite number" in done.stderr
 

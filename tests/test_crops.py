@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def test_the_seed_decides_the_crops(crops):
         assert int(text.split()[1]) % 2 == label
 
 
-def test_it_prints_figures_of_every_length(tmp_path, tiny_model):
+def test_it_prints_figures_of_every_length(fork_server, tmp_path, tiny_model):
     """The share called positive stands beside the true one; short reviews are left out of longer
     crops.
     """
@@ -86,7 +85,7 @@ def test_it_prints_figures_of_every_length(tmp_path, tiny_model):
         reviews,
     )
     done = subprocess.run(
-        [sys.executable, str(CROPS), "reviews.parquet", "--model", str(tiny_model), "--json"],
+        [fork_server.python, str(CROPS), "reviews.parquet", "--model", str(tiny_model), "--json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -6,7 +6,6 @@ import csv
 import random
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -78,41 +77,41 @@ def dumps(request, tmp_path_factory):
     return {name: score(folder, name, part, WordModels()) for name, part in parts.items()}
 
 
-def compare(first, second, *conditions):
+def compare(fork_server, first, second, *conditions):
     """Run the command as cron would; return exit code and stderr."""
     gates = [word for condition in conditions for word in ("--fail-on", condition)]
-    command = [sys.executable, "-m", "batchsent", "compare", first, second, *gates]
+    command = [fork_server.python, "-m", "batchsent", "compare", first, second, *gates]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
 
 
-def test_short_reviews_fire_the_gate(dumps):
+def test_short_reviews_fire_the_gate(fork_server, dumps):
     """Between reviews and their first sentences the scores drift: exit code 8, and stderr says by
     how much.
     """
-    code, said = compare(dumps["one_half"], dumps["short"], "psi>0.2")
+    code, said = compare(fork_server, dumps["one_half"], dumps["short"], "psi>0.2")
     assert code == 8
     assert re.search(r"psi is \d+\.\d+: psi>0\.2", said)
 
 
-def test_two_halves_of_a_dump_pass(dumps):
+def test_two_halves_of_a_dump_pass(fork_server, dumps):
     """Every other review against those between them: nothing drifts, in scores, lengths or labels."""
     gates = ("psi>0.2", "length_psi>0.2", "ks>0.1", "length_ks>0.1", "label_share_change>10%")
-    assert compare(dumps["one_half"], dumps["other_half"], *gates) == (0, "")
+    assert compare(fork_server, dumps["one_half"], dumps["other_half"], *gates) == (0, "")
 
 
-def test_a_drift_of_lengths_alone_has_a_gate_of_its_own(tmp_path):
+def test_a_drift_of_lengths_alone_has_a_gate_of_its_own(fork_server, tmp_path):
     """Where a model scores short and long texts alike, psi passes and length_psi fires."""
     texts = generated(800)
     long = score(tmp_path, "long", texts, HashModels())
     short = score(tmp_path, "short", [text[:40] for text in texts], HashModels())
-    assert compare(long, short, "psi>0.2")[0] == 0
-    code, said = compare(long, short, "psi>0.2", "length_psi>0.2")
+    assert compare(fork_server, long, short, "psi>0.2")[0] == 0
+    code, said = compare(fork_server, long, short, "psi>0.2", "length_psi>0.2")
     assert code == 8
     assert "length_psi is" in said
     assert not re.search(r"(?<!length_)psi is", said)
 
 
-def test_without_a_gate_drift_is_told_and_passes(dumps):
+def test_without_a_gate_drift_is_told_and_passes(fork_server, dumps):
     """A comparison without --fail-on is for reading: exit code 0."""
-    assert compare(dumps["one_half"], dumps["short"])[0] == 0
+    assert compare(fork_server, dumps["one_half"], dumps["short"])[0] == 0

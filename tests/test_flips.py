@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from contextlib import closing
 
 import numpy as np
@@ -334,11 +333,11 @@ def read(path):
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def test_the_table_of_changed_rows_is_whole_or_absent(pair, tmp_path):
+def test_the_table_of_changed_rows_is_whole_or_absent(fork_server, pair, tmp_path):
     """A file of that name is kept without --overwrite; a full disk leaves none."""
     target = tmp_path / "flipped.csv"
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", "compare", *pair, "--flips", target],
+        [fork_server.python, "-m", "batchsent", "compare", *pair, "--flips", target],
         env=os.environ | {"BATCHSENT_FAULT": "write:1:enospc"},
         capture_output=True,
         text=True,

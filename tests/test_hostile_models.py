@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -202,7 +201,9 @@ def test_k13_a_calibration_that_is_no_file_is_refused(folder):
 @pytest.mark.parametrize(
     "command", [("predict", "good", "-m"), ("info",), ("finetune", "--base-model")]
 )
-def test_k13_the_commands_end_with_6_and_without_the_memory(folder, tmp_path, name, command):
+def test_k13_the_commands_end_with_6_and_without_the_memory(
+    fork_server, folder, tmp_path, name, command
+):
     """K13: a link to /dev/zero: exit 6 and one line, in a process of 2 GB at most."""
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to("/dev/zero")
@@ -212,7 +213,7 @@ def test_k13_the_commands_end_with_6_and_without_the_memory(folder, tmp_path, na
         reviews.write_text("text,label\n" + "good film,pos\nbad film,neg\n" * 30)
         words += ["--train", str(reviews), "-o", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", *words],
+        [fork_server.python, "-m", "batchsent", *words],
         capture_output=True,
         text=True,
         timeout=100,
@@ -283,12 +284,12 @@ def test_a_tokenizer_without_a_token_for_unknown_words_is_refused(folder):
         ModelScorer.open(identify(str(folder)), ModelOptions(device="cpu"))
 
 
-def test_what_a_tokenizer_prints_is_not_among_the_data(folder):
+def test_what_a_tokenizer_prints_is_not_among_the_data(fork_server, folder):
     """The library behind tokenizers prints to stdout what it does not know of a token."""
     token = {"content": "[MASK]", "special": True, "lstrip": False, "colour": "red"}
     change_tokenizer_settings(folder, added_tokens_decoder={"4": token})
     command = [
-        sys.executable,
+        fork_server.python,
         "-m",
         "batchsent",
         "predict",

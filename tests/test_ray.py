@@ -157,13 +157,15 @@ def test_ctrl_c_keeps_the_work_of_all_workers(cluster, tree):
     assert outputs(tree / "out") == outputs(tree / "plain")
 
 
-def test_one_file_is_scored_chunk_by_chunk_with_a_real_model(cluster, tmp_path, tiny_model):
+def test_one_file_is_scored_chunk_by_chunk_with_a_real_model(
+    fork_server, cluster, tmp_path, tiny_model
+):
     """The bytes are those of one machine."""
     reviews(tmp_path / "in.csv", rows=300)
     options = {"model": str(tiny_model), "device": "cpu", "chunk_rows": 40}
     batch_all([str(tmp_path / "in.csv")], str(tmp_path / "plain.csv"), **options)
     command = [
-        sys.executable,
+        fork_server.python,
         "-m",
         "batchsent",
         "batch",
@@ -241,13 +243,13 @@ def test_a_node_without_the_model_folder_is_named(cluster, dump, tiny_model):
     assert "batchsent: node " in done.stderr
 
 
-def test_the_ray_data_recipe_runs(cluster, tmp_path, tiny_model):
+def test_the_ray_data_recipe_runs(fork_server, cluster, tmp_path, tiny_model):
     """Its rows are those of the input, with label and score."""
     import pandas as pd
 
     command = ["examples/ray_data_reviews.py", "examples/reviews.csv", tmp_path / "out", tiny_model]
     done = subprocess.run(
-        [sys.executable, *command],
+        [fork_server.python, *command],
         cwd=ROOT,
         env=os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)},
         capture_output=True,

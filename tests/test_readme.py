@@ -5,7 +5,6 @@ import configparser
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -111,12 +110,13 @@ def without_last_digits(text):
     return re.sub(r"(\d\.\d{3})\d+", r"\1", text)
 
 
-def test_every_block_runs_as_it_is_printed(tmp_path, path_with_batchsent):
+def test_every_block_runs_as_it_is_printed(tmp_path, path_with_batchsent, fork_server):
     """In their order, in one folder with the examples in it; what is shown is what is printed."""
     clone = tmp_path / "clone"
     shutil.copytree(EXAMPLES, clone / "examples")
     for language, text, shown in blocks():
-        command = [sys.executable, "-c", text] if language == "python" else ["bash", "-ec", text]
+        python = language == "python"
+        command = [fork_server.python, "-c", text] if python else ["bash", "-ec", text]
         done = subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         if shown:
@@ -128,17 +128,17 @@ def path_with_batchsent(tmp_path, monkeypatch, fork_server):
     """A PATH on which `batchsent` and `python3` are this environment's."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "python3"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{fork_server.python}" "$@"\n')
     script.chmod(0o755)
     fork_server.write_program(tmp_path / "bin" / "batchsent")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def test_the_frame_example_runs(tiny_model):
+def test_the_frame_example_runs(fork_server, tiny_model):
     """Five lines of Python score a frame."""
     done = subprocess.run(
-        [sys.executable, "examples/score_frame.py", tiny_model],
+        [fork_server.python, "examples/score_frame.py", tiny_model],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -147,11 +147,11 @@ def test_the_frame_example_runs(tiny_model):
     assert "NEGATIVE" in done.stdout or "POSITIVE" in done.stdout
 
 
-def test_the_duckdb_example_runs(tiny_model):
+def test_the_duckdb_example_runs(fork_server, tiny_model):
     """Reviews go from a query through the model into a table."""
     pytest.importorskip("duckdb")
     done = subprocess.run(
-        [sys.executable, "examples/duckdb_reviews.py", tiny_model],
+        [fork_server.python, "examples/duckdb_reviews.py", tiny_model],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -110,12 +110,12 @@ def test_json_lines_carry_time_level_run_and_speed(dump, tmp_path, capsys):
     assert last["eta_s"] >= 0
 
 
-def test_the_error_of_a_json_log_names_its_run(tmp_path, capsys):
+def test_the_error_of_a_json_log_names_its_run(fork_server, tmp_path, capsys):
     """exit_error has the level error and the id that the lines before it have."""
     (tmp_path / "empty.csv").write_text("")
     json_log = ["--log-format", "json"]
     found = subprocess.run(
-        [sys.executable, "-m", "batchsent", "batch", "empty.csv", "-o", "o.csv", *json_log],
+        [fork_server.python, "-m", "batchsent", "batch", "empty.csv", "-o", "o.csv", *json_log],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 import csv
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -270,12 +269,12 @@ def test_an_output_that_exists_is_kept(reviews, tmp_path):
         sample(source, source, overwrite=True)
 
 
-def test_a_full_disk_leaves_no_sample(reviews, tmp_path):
+def test_a_full_disk_leaves_no_sample(fork_server, reviews, tmp_path):
     """The output is whole or absent."""
     source, target = scored(reviews, tmp_path / "scored.csv"), tmp_path / "drawn.csv"
     before = set(tmp_path.iterdir())
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", "sample", source, "-o", target],
+        [fork_server.python, "-m", "batchsent", "sample", source, "-o", target],
         env=os.environ | {"BATCHSENT_FAULT": "write:1:enospc"},
         capture_output=True,
         text=True,

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -426,10 +425,10 @@ def test_a_tree_without_dumps_says_what_is_there(tree):
         score(["empty"])
 
 
-def verdict_of_command(folder, *arguments):
+def verdict_of_command(fork_server, folder, *arguments):
     """Run `batchsent verify`; return its exit code, stdout and stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "batchsent", "verify", *arguments],
+        [fork_server.python, "-m", "batchsent", "verify", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -438,10 +437,10 @@ def verdict_of_command(folder, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_verify_goes_through_the_tree(tree):
+def test_verify_goes_through_the_tree(fork_server, tree):
     """Every file is proven; the verdict counts the rows of all."""
     score([tree], output_format="parquet", prefix="pred_")
-    code, stdout, stderr = verdict_of_command(tree.parent, "dump", "scored")
+    code, stdout, stderr = verdict_of_command(fork_server, tree.parent, "dump", "scored")
     assert code == 0, stderr
     assert stdout.startswith("scored is dump, scored: 3 files")
     verdict = verify("dump/**/*.csv", "scored")

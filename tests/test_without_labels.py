@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pyarrow.csv
@@ -141,13 +140,13 @@ def reviews(tmp_path_factory):
     return folder
 
 
-def test_a_job_fed_the_wrong_texts_stops(reviews, tmp_path):
+def test_a_job_fed_the_wrong_texts_stops(fork_server, reviews, tmp_path):
     """--fail-under expected_accuracy needs no gold labels and ends with exit code 8; the summary has
     the figure and says why no share is corrected.
     """
     wrong = subprocess.run(
         [
-            *(sys.executable, "-m", "batchsent", "batch", reviews / "scraps.parquet"),
+            *(fork_server.python, "-m", "batchsent", "batch", reviews / "scraps.parquet"),
             *("-o", tmp_path / "out.csv", "--quiet", "--report"),
             *("--fail-under", "expected_accuracy=0.85"),
         ],

@@ -2,7 +2,8 @@
 
 import dataclasses
 import datetime
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,7 @@ def train_and_publish(
     with processes.sync_errors():
         setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
-    with ExitStack() as stack:
-        checkpoints: Checkpoints | None = None
-        with processes.sync_errors():
-            if processes.first:
-                identity = checkpoint_identity(setup, settings)
-                kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
-                checkpoints = stack.enter_context(kept)
-        latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
-        if checkpoints is not None:
-            say_where(checkpoints, setup.plan, reporter)
+    with opened_checkpoints(work, setup, settings, processes, reporter) as (checkpoints, latest):
         reporter.stage("loading the base model")
         with processes.sync_errors():
             tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
@@ -126,11 +118,9 @@ def train_and_publish(
             )
         may_keep_base = must_beat_base(setup, settings)
         with processes.sync_errors():
-            base_weights = None
-            if may_keep_base and encoder is not None:
-                base_model = new_model(setup.base, tokenizer, setup.names, setup.plan)
-                base_weights = base_model.state_dict()
-            model = new_model(setup.base, tokenizer, setup.names, setup.plan, encoder)
+            model, base_weights = make_models(
+                setup, tokenizer, encoder, may_keep_base=may_keep_base
+            )
         with (
             say_where_it_resumes(checkpoints, setup.plan, reporter),
             signals.deferred(),
@@ -167,6 +157,20 @@ def train_and_publish(
     return document
 
 
+def make_models(
+    setup: Setup, tokenizer: Any, encoder: Path | None, *, may_keep_base: bool
+) -> tuple[Any, dict[str, Any] | None]:
+    """Return the model to train, and the base model's weights where pre-training changed them.
+
+    These are None where they are not among what may be kept.
+    """
+    base_weights = None
+    if may_keep_base and encoder is not None:
+        base_model = new_model(setup.base, tokenizer, setup.names, setup.plan)
+        base_weights = base_model.state_dict()
+    return new_model(setup.base, tokenizer, setup.names, setup.plan, encoder), base_weights
+
+
 def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Setup:
     """Find the base model, the rows and the device, and say what was found."""
     reporter.stage("looking for the base model")
@@ -196,6 +200,27 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
             "rows; a --learning-rate that you name is obeyed)"
         )
     return setup
+
+
+@contextmanager
+def opened_checkpoints(
+    work: Path, setup: Setup, settings: FinetuneOptions, processes: Processes, reporter: Reporter
+) -> Iterator[tuple[Checkpoints | None, Path | None]]:
+    """Open the checkpoints in the first process, and tell all processes which is the latest.
+
+    Gives None in place of the checkpoints in the other processes.
+    """
+    with ExitStack() as stack:
+        checkpoints: Checkpoints | None = None
+        with processes.sync_errors():
+            if processes.first:
+                identity = checkpoint_identity(setup, settings)
+                kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
+                checkpoints = stack.enter_context(kept)
+        latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
+        if checkpoints is not None:
+            say_where(checkpoints, setup.plan, reporter)
+        yield checkpoints, latest
 
 
 def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:

@@ -68,6 +68,7 @@ from batchsent.run.plan import RunPlan, prepare, proposing_prefix, with_later_op
 from batchsent.run.rejects import check_budget
 from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs, other_texts
 from batchsent.run.scoring import Scoring
+from batchsent.run.stopped_processes import telling_of_stopped
 from batchsent.run.summary_sections import (
     check_result,
     device_warnings,
@@ -142,7 +143,7 @@ class Run:
                 shown = self.paths.place.file(path).name
                 stack.enter_context(held_lock(path, self.options.lock_wait, shown))
             try:
-                with memory_errors():
+                with memory_errors(), telling_of_stopped(self.reporter):
                     return self.check_and_score()
             except BatchsentError as error:
                 self.note_failure(error)

@@ -85,57 +85,78 @@ def batch_all(
         if not into_folder:
             check_read_options(settings, inputs)
             return Run(inputs[0], output, settings, models, reporter, signals).go()
-        if settings.summary or settings.rejects or settings.disagreements:
-            raise UsageError(
-                "--summary, --rejects and --disagreements name one file, not one for each input",
-                hint="leave them out, or score the inputs one by one",
-            )
-        folder = output_folder(output, settings.work_folder)
-        folder.check()
-        planned, found = plan_outputs(inputs, output, folder, settings)
-        check_apart(planned, settings)
-        check_reuse(settings, output)
-        check_read_options(settings, [file.source for file in planned])
-        # What is wrong with the options or the model is wrong for every file: it ends the command
-        # here, once.
-        check_options(settings, RunPaths.of(planned[0].source, planned[0].output, settings))
-        check_model(models, settings)
-        if not settings.dry_run and not settings.overwrite:
-            check_summary(folder)
-        report_left_out(found, reporter)
-        of_folder = FolderFiles(planned, folder, settings, reporter)
-        with folder.made():  # in a dry run too: each run looks whether it could write there
-            try:
-                if isinstance(models, ClusterModels) and not settings.dry_run:
-                    from batchsent.run.ray_files import run_on_cluster
+        return batch_into_folder(inputs, output, settings, models, reporter, signals)
 
-                    run_on_cluster(of_folder, models, signals)
-                else:
-                    told: set[str] = set()  # of the model, by the file before
-                    for number in range(len(planned)):
-                        signals.check()
-                        run = of_folder.begin(number)
-                        if run is not None:
-                            of_folder.end(number, run_file(run, models, reporter, signals, told))
-            except TimeUp as time_up:
-                time_up.message += f"; {of_folder.finished()} of {len(planned)} files are finished"
-                raise
-            files = of_folder.entries_in_order()
-            for unread, error in found.unread:
-                entry = {
-                    "input": printable(unread.path),
-                    "output": printable(folder.output(unread.inside)),
-                }
-                files.append(entry | failed_entry(unread.path, error, reporter))
-            document = summary_of(files, found)
-            if settings.reuse:
-                document["reuse"] = {
-                    name: sum(file["reuse"][name] for file in files if file.get("reuse"))
-                    for name in REUSE_COUNTS
-                }
-            if not settings.dry_run:
-                write_summary(folder, (json.dumps(document, indent=1) + "\n").encode())
+
+def batch_into_folder(
+    inputs: Sequence[str],
+    output: str,
+    settings: BatchOptions,
+    models: Models,
+    reporter: Reporter,
+    signals: Signals,
+) -> dict[str, Any]:
+    """Score inputs into a folder, each by a run of its own; return the summary of the whole."""
+    if settings.summary or settings.rejects or settings.disagreements:
+        raise UsageError(
+            "--summary, --rejects and --disagreements name one file, not one for each input",
+            hint="leave them out, or score the inputs one by one",
+        )
+    folder = output_folder(output, settings.work_folder)
+    folder.check()
+    planned, found = plan_outputs(inputs, output, folder, settings)
+    check_apart(planned, settings)
+    check_reuse(settings, output)
+    check_read_options(settings, [file.source for file in planned])
+    # What is wrong with the options or the model is wrong for every file: it ends the command
+    # here, once.
+    check_options(settings, RunPaths.of(planned[0].source, planned[0].output, settings))
+    check_model(models, settings)
+    if not settings.dry_run and not settings.overwrite:
+        check_summary(folder)
+    report_left_out(found, reporter)
+    of_folder = FolderFiles(planned, folder, settings, reporter)
+    with folder.made():  # in a dry run too: each run looks whether it could write there
+        run_files(of_folder, models, reporter, signals)
+        files = of_folder.entries_in_order()
+        for unread, error in found.unread:
+            entry = {
+                "input": printable(unread.path),
+                "output": printable(folder.output(unread.inside)),
+            }
+            files.append(entry | failed_entry(unread.path, error, reporter))
+        document = summary_of(files, found)
+        if settings.reuse:
+            document["reuse"] = {
+                name: sum(file["reuse"][name] for file in files if file.get("reuse"))
+                for name in REUSE_COUNTS
+            }
+        if not settings.dry_run:
+            write_summary(folder, (json.dumps(document, indent=1) + "\n").encode())
     return document
+
+
+def run_files(of_folder: FolderFiles, models: Models, reporter: Reporter, signals: Signals) -> None:
+    """Score the files of a folder one after the other, or on a cluster.
+
+    Raises TimeUp, which says how many are finished.
+    """
+    try:
+        if isinstance(models, ClusterModels) and not of_folder.settings.dry_run:
+            from batchsent.run.ray_files import run_on_cluster
+
+            run_on_cluster(of_folder, models, signals)
+        else:
+            told: set[str] = set()  # of the model, by the file before
+            for number in range(len(of_folder.planned)):
+                signals.check()
+                run = of_folder.begin(number)
+                if run is not None:
+                    of_folder.end(number, run_file(run, models, reporter, signals, told))
+    except TimeUp as time_up:
+        files = len(of_folder.planned)
+        time_up.message += f"; {of_folder.finished()} of {files} files are finished"
+        raise
 
 
 def batch_into_one(

@@ -11,7 +11,7 @@ from batchsent.errors import BatchsentError, GateFailed, InputError, UsageError
 from batchsent.evaluation import summary as summaries
 from batchsent.filenames import exists
 from batchsent.formats.dumps import find_dumps, output_name, tree_of
-from batchsent.formats.found import SUMMARY_ENDING, WHOLE_SUMMARY
+from batchsent.formats.found import SUMMARY_ENDING, WHOLE_SUMMARY, Found
 from batchsent.formats.trees import Tree, files_in
 from batchsent.reporting import Reporter
 from batchsent.text import printable
@@ -49,22 +49,7 @@ def verify_folder(
     )
     if not found.dumps and not found.unread:
         raise UsageError(f"there is no file in {printable(source)}", hint="name another folder")
-    files = []
-    targets = set()
-    for number, dump in enumerate(found.dumps, start=1):
-        reporter.run_started("", printable(dump.path), number, len(found.dumps))
-        inside = dump.inside.with_name(output_name(dump.inside.name, output_format))
-        targets.add(inside)
-        if tree.exists(inside):
-            files.append(verdict_on(dump.path, tree.path(inside), prove))
-        else:
-            there = is_url(dump.path) or exists(dump.path)
-            missing = "has no output" if there else "is not there, nor is its output"
-            files.append(
-                not_proven(dump.path, tree.path(inside), f"{printable(dump.path)} {missing}")
-            )
-    for dump, error in found.unread:
-        files.append(not_proven(dump.path, tree.path(dump.inside), error.message))
+    files, targets = verdicts_on_all(found, tree, output_format, prove, reporter)
     bad = [file for file in files if file["status"] != "same"]
     for file in bad:
         reporter.warning(file["verdict"])
@@ -97,6 +82,33 @@ def verify_folder(
     )
     document["hint"] = "score the input again: files that are as they should be are skipped"
     raise GateFailed(str(document["verdict"]), document=document, hint=document["hint"])
+
+
+def verdicts_on_all(
+    found: Found,
+    tree: Tree,
+    output_format: str | None,
+    prove: Callable[[str, str], dict[str, Any]],
+    reporter: Reporter,
+) -> tuple[list[dict[str, Any]], set[Path]]:
+    """Return the verdict on each file of the input, and the places of their outputs."""
+    files = []
+    targets = set()
+    for number, dump in enumerate(found.dumps, start=1):
+        reporter.run_started("", printable(dump.path), number, len(found.dumps))
+        inside = dump.inside.with_name(output_name(dump.inside.name, output_format))
+        targets.add(inside)
+        if tree.exists(inside):
+            files.append(verdict_on(dump.path, tree.path(inside), prove))
+        else:
+            there = is_url(dump.path) or exists(dump.path)
+            missing = "has no output" if there else "is not there, nor is its output"
+            files.append(
+                not_proven(dump.path, tree.path(inside), f"{printable(dump.path)} {missing}")
+            )
+    for dump, error in found.unread:
+        files.append(not_proven(dump.path, tree.path(dump.inside), error.message))
+    return files, targets
 
 
 def verdict_on(

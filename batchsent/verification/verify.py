@@ -429,6 +429,28 @@ class Verification:
         self, document: dict[str, Any], input_facts: dict[str, Any], added: Added
     ) -> None:
         """Hold the summary's claims against what was found. Raises Difference."""
+        self._check_counts(document, added)
+        if self.reused is not None and self.reused.why_not is None:
+            self.checked.append(self.reused.finish())
+        elif self.reused is not None:
+            self.unchecked.append(
+                f"which rows were reused, and that they have the scores of before: "
+                f"{self.reused.why_not}"
+            )
+        self._check_files(document, input_facts)
+        page = path_beside(Path(self.output), ".report.html")
+        if exists(page):
+            again = "batchsent report draws it again from the summary"
+            if document["run"].get("writing", {}).get("report_examples"):
+                again += ", without its examples"
+            self.unchecked.append(f"the page {printable(page)}: {again}")
+        if document["evaluation"] is not None:
+            self.unchecked.append(
+                "the evaluation: batchsent evaluate computes it again from the output"
+            )
+
+    def _check_counts(self, document: dict[str, Any], added: Added) -> None:
+        """Hold the summary's counts against those of the rows. Raises Difference."""
         assert self.tally is not None
         assert self.written_by is not None
         same("status", document["status"], "complete")
@@ -463,14 +485,10 @@ class Verification:
             for name, found in added.sentences.items():
                 same(f"sentences {name}", document["sentences"][name], found)
         self.checked.append("counts of rows and labels, scores and lengths against the summary")
-        if self.reused is not None and self.reused.why_not is None:
-            self.checked.append(self.reused.finish())
-        elif self.reused is not None:
-            self.unchecked.append(
-                f"which rows were reused, and that they have the scores of before: "
-                f"{self.reused.why_not}"
-            )
 
+    def _check_files(self, document: dict[str, Any], input_facts: dict[str, Any]) -> None:
+        """Hold what the summary says of input and outputs against the files. Raises Difference."""
+        assert self.written_by is not None
         (data,) = (entry for entry in document["outputs"] if entry["role"] == "data")
         same("rows of the output", data["rows"], self.rows["written"])
         same_file("the output", data, Path(self.output))
@@ -490,16 +508,6 @@ class Verification:
         ):
             self.checked.append(
                 f"the table {printable(path)}: size, SHA-256 and {rows:,} rows against the summary"
-            )
-        page = path_beside(Path(self.output), ".report.html")
-        if exists(page):
-            again = "batchsent report draws it again from the summary"
-            if document["run"].get("writing", {}).get("report_examples"):
-                again += ", without its examples"
-            self.unchecked.append(f"the page {printable(page)}: {again}")
-        if document["evaluation"] is not None:
-            self.unchecked.append(
-                "the evaluation: batchsent evaluate computes it again from the output"
             )
 
     def _check_input(self, document: dict[str, Any], facts: dict[str, Any]) -> None:
