@@ -18,6 +18,7 @@ from batchsent.model.nvidia import DriverFiles
 from batchsent.model.options import ModelOptions
 from batchsent.model.pool import ProcessPlan, ProcessPool
 from batchsent.model.pool_facts import merged_facts
+from batchsent.run import stopped_processes
 from batchsent.run.model_on_devices import ModelOnDevices
 from batchsent.run.options import BatchOptions
 from tests import spawned_targets as targets
@@ -119,6 +120,29 @@ def test_processes_end_with_the_run_that_is_killed(dump):
     assert child.wait() == -signal.SIGKILL
     wait_for(lambda: not any(map(runs, spawned)))
     dump.finish()
+
+
+def look_often():
+    """In the child: tell of a stopped process after a second."""
+    stopped_processes.LOOK_S, stopped_processes.LOOKS = 0.2, 5
+
+
+def test_a_process_that_is_stopped_is_told_of_and_the_run_goes_on_as_told(dump):
+    """One is continued, another killed: the warning names both ways, the bytes are the same."""
+    child = Child(dump.command, dump.folder, batch_s=0.6, setup=look_often)
+    wait_for((dump.folder / f"out.{dump.form}.batchsent" / "manifest.json").exists)
+    first, second = spawned_by(child.pid)
+    for pid in (first, second):
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (first, second):
+        wait_for(lambda pid=pid: f"(pid {pid}) is stopped (state T)" in child.stderr)
+        assert f"`kill -CONT {pid}`" in child.stderr
+        assert f"`kill -KILL {pid}`" in child.stderr
+    os.kill(first, signal.SIGCONT)
+    os.kill(second, signal.SIGKILL)
+    assert child.wait() == 0
+    assert child.stderr.count("is stopped") == 2
+    dump.check_finished()
 
 
 def scored_by(kind, folder, processes, texts):

@@ -32,6 +32,8 @@ WATCH_S = 1.0
 # How long a killed process may take to end: one that waits for a broken driver never does.
 KILL_S = 10.0
 MOST_STDERR_BYTES = 16_384
+# Those of this process that were not closed.
+STARTED: "set[SpawnedProcess]" = set()
 
 
 class ProcessDied(DeviceError):
@@ -139,6 +141,7 @@ class SpawnedProcess:
                 env=environment() | dict(variables or {}),
             )
         self.pid = self._process.pid
+        STARTED.add(self)
         self.send((target, arguments))
 
     def send(self, message: Any) -> None:
@@ -170,8 +173,19 @@ class SpawnedProcess:
             raise value.with_cause()
         return value
 
+    def is_stopped(self) -> bool:
+        """Tell whether SIGSTOP, or Ctrl-Z, holds it; False where the system does not tell."""
+        if not hasattr(os, "waitid") or self._process.returncode is not None:
+            return False
+        try:
+            only_look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, only_look) is not None
+        except ChildProcessError:  # it has ended meanwhile
+            return False
+
     def close(self) -> None:
         """End the process, whatever it is doing."""
+        STARTED.discard(self)
         self._connection.close()
         end(self._process)
         self._stderr.close()

@@ -68,6 +68,7 @@ from batchsent.run.plan import RunPlan, prepare, proposing_prefix, with_later_op
 from batchsent.run.rejects import check_budget
 from batchsent.run.reuse import calibrated_unless_reused, check_device, open_outputs, other_texts
 from batchsent.run.scoring import Scoring
+from batchsent.run.stopped_processes import telling_of_stopped
 from batchsent.run.summary_sections import (
     check_result,
     device_warnings,
@@ -96,14 +97,17 @@ class Run:
         signals: Signals,
         position: tuple[int, int] = (1, 1),
         files: tuple[Dump, ...] = (),
+        told: set[str] | None = None,
     ) -> None:
         """Take what the run needs; it is number n of m inputs (`position`).
 
-        With `files` these are the input, and `input_path` what they are called together.
+        With `files` these are the input, and `input_path` what they are called together. `told` is
+        what the run before said of the model: only what differs is said again.
         """
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
         self.paths = RunPaths.of(input_path, output_path, options, files)
         self.position = position
+        self._told = set() if told is None else told
         self.id = uuid.uuid4().hex
         self.name = "stdin" if input_path == "-" else printable(input_path)
         self.clock = Clock()
@@ -139,7 +143,7 @@ class Run:
                 shown = self.paths.place.file(path).name
                 stack.enter_context(held_lock(path, self.options.lock_wait, shown))
             try:
-                with memory_errors():
+                with memory_errors(), telling_of_stopped(self.reporter):
                     return self.check_and_score()
             except BatchsentError as error:
                 self.note_failure(error)
@@ -307,10 +311,16 @@ class Run:
         with self.clock.busy("load"):
             scorer = self.models.open()
         self.loaded = True
-        for line in describe(scorer):
-            self.reporter.notice(line)
-        for found in device_warnings(scorer.facts()["device"]):
-            self.reporter.warning(str(found["message"]))
+        lines = describe(scorer)
+        found = [str(one["message"]) for one in device_warnings(scorer.facts()["device"])]
+        for line in lines:
+            if line not in self._told:
+                self.reporter.notice(line)
+        for message in found:
+            if message not in self._told:
+                self.reporter.warning(message)
+        self._told.clear()
+        self._told.update(lines, found)
         return scorer
 
     def begin_parts(self, plan: RunPlan, scorer: Scorer, reuse: KnownTexts | None) -> Parts | None:

@@ -1,0 +1,45 @@
+"""Tell of spawned processes that are stopped (SIGSTOP, Ctrl-Z): a run waits for them in silence."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from batchsent.model.spawned import STARTED
+from batchsent.reporting import Reporter
+
+# How often the processes are looked at, and at how many looks in a row one is stopped when it is
+# told of. Looks are counted, since whoever stops and continues all processes of a run, this one
+# too, knows of it.
+LOOK_S = 2.0
+LOOKS = 15
+
+
+@contextmanager
+def telling_of_stopped(reporter: Reporter) -> Iterator[None]:
+    """Warn, once for each stop, of a process that has been stopped for half a minute.
+
+    It is neither continued nor ended: whoever stopped it may want it so.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        looks: Counter[int] = Counter()
+        while not ended.wait(LOOK_S):
+            stopped = {process.pid for process in list(STARTED) if process.is_stopped()}
+            looks = Counter({pid: looks[pid] + 1 for pid in stopped})
+            for pid, times in looks.items():
+                if times == LOOKS:
+                    reporter.warning(
+                        f"a process of this run (pid {pid}) is stopped (state T), and the run "
+                        f"waits for it: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` "
+                        "lets the run go on without it"
+                    )
+
+    thread = threading.Thread(target=watch, name="stopped", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
