@@ -550,7 +550,7 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
     assert not (tmp_path / "out.training").exists()
 
 
-def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, settings):
+def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(fork_server, tmp_path, settings):
     """After SIGKILL, and with the newest checkpoint torn, the rerun starts at the one before and
     gives the same.
     """
@@ -560,7 +560,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
         "Listener\ntorch.set_num_threads(1)\nfinetune(sys.argv[1], "
         "reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
+    command = [fork_server.python, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
     killed = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=300
     )

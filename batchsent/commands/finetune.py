@@ -184,14 +184,11 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
     if device.warning is not None:
         reporter.warning(device.warning)
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    if part and settings.long_text is None:
+        part += ", as the base model reads them (--long-text names another part)"
     reporter.notice(
         f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
     )
-    if settings.long_text is None and plan.long_text != "head":
-        reporter.notice(
-            f"long reviews: {plan.long_text}, as the base model reads them "
-            "(--long-text names another part)"
-        )
     seen = seen_by(None if base is None else base.path)
     unlabelled = find_unlabelled(settings, splits, plan, reporter)
     data = describe_sides(splits, names)
