@@ -197,7 +197,9 @@ def finetune_command(output: str | None, quiet: bool, as_json: bool, **options: 
         folder = printable(output or OUTPUT)
         model = shlex.quote(folder)
         write_line(f"page: {folder.rstrip('/')}/report.html")
-        write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
+        gain = document["comparison"].get("difference")
+        if gain is None or gain > 0:  # else the base model is as good
+            write_line(f"next: batchsent batch reviews.csv -o scored.csv --model {model}")
     return 0
 
 

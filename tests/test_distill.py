@@ -169,6 +169,6 @@ def test_a_training_reads_long_reviews_as_its_base_does(tmp_path):
     document = finetune(tmp_path / "second", **second, reporter=listener, **options)
     assert document["hyperparameters"]["long_text"] == "head-tail"
     assert json.loads((tmp_path / "second" / "config.json").read_text())["long_text"] == "head-tail"
-    assert "long reviews: head-tail, as the base model reads them" in "\n".join(listener.said)
+    assert "head-tail of longer ones, as the base model reads them" in "\n".join(listener.said)
     document = finetune(tmp_path / "third", **second, long_text="head", **options)
     assert document["hyperparameters"]["long_text"] == "head"

@@ -53,12 +53,20 @@ def test_a_dump_in_another_language_is_warned_of(tmp_path):
     found = summary["text"]["unfamiliar"]
     assert found["share"] > 0.9
     (said,) = [one for one in summary["warnings"] if one["code"] == "unfamiliar"]
-    assert f"{found['rows']} of {len(GERMAN)} longer texts" in said["message"]
+    assert f"{found['rows']} of {len(GERMAN)} texts" in said["message"]
     assert "a model for their language" in said["hint"]
     # A row that is too short to be judged counts as a row.
     summary = scored(tmp_path, ["Great!", *ENGLISH[:3], *GERMAN])
     assert summary["text"]["unfamiliar"]["first_rows"] == [5, 6, 7]
     assert "the first are in rows 5, 6, 7" in str(summary["warnings"])
+
+
+def test_a_column_of_numbers_is_warned_of(tmp_path):
+    """The warning names numbers, and asks whether that is the text column."""
+    summary = scored(tmp_path, [str(10**17 + 7**n) for n in range(20)])
+    (said,) = [one for one in summary["warnings"] if one["code"] == "unfamiliar"]
+    assert "numbers" in said["message"]
+    assert "check that the text column is the one you meant" in said["hint"]
 
 
 def test_some_rows_are_counted_without_a_warning(tmp_path):

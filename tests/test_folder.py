@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from batchsent.errors import UsageError
+from batchsent.reporting import Reporter
 from batchsent.run.folder import batch_all
 from tests.children import Child
 from tests.children import run as run_child
@@ -244,3 +245,21 @@ def test_the_work_folder_is_no_name_for_another_file(tmp_path):
     code, stderr = run_child(["in.csv", "-o", "o.csv", "--summary", "o.csv.batchsent"], tmp_path)
     assert (code, "are the same file" in stderr) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "stderr.log"]
+
+
+def test_the_model_is_described_once_for_all_files(dumps, tmp_path):
+    """What is said of the model and the device stands in front of the first file only."""
+
+    class Lines(Reporter):
+        def __init__(self):
+            self.lines = []
+
+        def notice(self, text, **facts):
+            self.lines.append(text)
+
+    (dumps / "b.csv").unlink()
+    said = Lines()
+    document = score([dumps], tmp_path / "scored", reporter=said)
+    assert [file["status"] for file in document["files"]] == ["complete", "complete"]
+    assert len([line for line in said.lines if line.startswith("model ")]) == 1
+    assert len([line for line in said.lines if line.startswith("device ")]) == 1

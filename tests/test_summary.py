@@ -323,6 +323,16 @@ def test_one_plain_line_for_a_log(scored):
     assert said.endswith("1 warning; scored.csv")
 
 
+def test_the_start_is_told_apart_from_the_scoring(scored):
+    """Rows by seconds is not the speed that is shown: the line says what the start took."""
+    started = scored | {
+        "performance": scored["performance"] | {"seconds": {"check": 2, "load": 10}}
+    }
+    said = "3 min 12 s (12.0 s of it to check and load), 17 rows/s while scoring"
+    assert said in summaries.line(started)
+    assert said in shown(started)
+
+
 def test_hostile_names_are_shown_as_they_are():
     """Labels, paths and messages cannot write markup, escapes or bidirectional overrides to the
     terminal.

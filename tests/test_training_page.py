@@ -145,9 +145,14 @@ def test_the_table_shows_the_same(trained):
     show_metrics(document, out)
     words = " ".join(out.getvalue().split())
     low, high = document["evaluation"]["accuracy_interval"]
-    assert f"accuracy {document['metrics']['accuracy']:.4f} 95%: {low:.4f} to {high:.4f}" in words
+    assert document["evaluation"]["rows"] == 40  # so two decimals are what the rows carry
+    assert f"accuracy {document['metrics']['accuracy']:.2f} 95%: {low:.2f} to {high:.2f}" in words
+    assert "0." not in re.sub(r"0\.\d\d\b", "", words)
+    assert (
+        f"Matthews correlation {document['metrics']['mcc']:.2f} 0 is chance, 1 is perfect" in words
+    )
     assert "gold \\ predicted NEGATIVE POSITIVE" in words
-    assert f"base model on these rows: {document['comparison']['base']['accuracy']:.4f}" in words
+    assert f"base model on these rows: {document['comparison']['base']['accuracy']:.2f}" in words
     assert "difference: " in words
 
 
@@ -166,7 +171,7 @@ def test_rows_that_were_seen_are_marked_on_the_page_and_in_the_table(trained):
     first = next(line for line in out.getvalue().splitlines() if line.startswith("accuracy "))
     assert "; 10 rows seen before" in first
     assert "10 of these 40 rows were seen by the base model" in out.getvalue()
-    assert "accuracy on the other 30 rows: 0.4000" in out.getvalue()
+    assert "accuracy on the other 30 rows: 0.40 " in out.getvalue()
 
 
 def test_a_page_for_the_hub_quotes_no_review(trained):
@@ -181,7 +186,7 @@ def test_it_ends_with_the_page_and_the_next_command(tmp_path, monkeypatch, capsy
     """The last two lines on stderr name the page and what to type next, unless quiet."""
     monkeypatch.chdir(tmp_path)
     write_reviews(tmp_path / "reviews.csv")
-    make_model(tmp_path / "base")
+    make_model(tmp_path / "base", labels=("bad", "good"))  # other labels: nothing to compare with
     words = ["finetune", "--train", "reviews.csv", "--base-model", "base", "--device", "cpu"]
     cli.main([*words, "--epochs", "1", "-o", "my model"], standalone_mode=False)
     printed = capsys.readouterr()
@@ -193,3 +198,15 @@ def test_it_ends_with_the_page_and_the_next_command(tmp_path, monkeypatch, capsy
     cli.main([*words, "--epochs", "1", "-o", "quiet", "--quiet"], standalone_mode=False)
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if not line.startswith("warning: ")] == []
+
+
+def test_without_a_gain_no_next_command_is_proposed(tmp_path, monkeypatch, capsys):
+    """A model that is no better than its base model is no reason to score with it."""
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "reviews.csv")
+    make_model(tmp_path / "base")
+    words = ["finetune", "--train", "reviews.csv", "--base-model", "base", "--device", "cpu"]
+    cli.main([*words, "--epochs", "1", "--learning-rate", "1e-12"], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert "difference: +0.00 (" in printed.out
+    assert printed.err.splitlines()[-1] == "page: model/report.html"

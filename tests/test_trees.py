@@ -503,3 +503,20 @@ def test_verify_of_several_needs_a_folder(tree):
         verify("dump", "scored/a.csv")
     with pytest.raises(UsageError, match="name one file"):
         verify("dump", "scored", summary="scored/a.csv.summary.json")
+
+
+def test_notes_beside_dumps_are_no_dumps(tmp_path):
+    """A .txt file in a folder is left out and named; a pattern that names .txt takes it."""
+    folder = tmp_path / "dumps"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\ngood\n")
+    (folder / "notes.txt").write_text("ask bob\n")
+    (folder / "more.txt.gz").write_bytes(b"")
+    found = find_dumps([str(folder)])
+    assert [dump.inside.name for dump in found.dumps] == ["a.csv"]
+    assert [Path(name).name for name in found.names["other_formats"]] == [
+        "more.txt.gz",
+        "notes.txt",
+    ]
+    named = find_dumps([f"{folder}/*.txt"])
+    assert [dump.inside.name for dump in named.dumps] == ["notes.txt"]

@@ -2,7 +2,8 @@
 
 import dataclasses
 import datetime
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,7 @@ def train_and_publish(
     with processes.sync_errors():
         setup = prepare(settings, reporter, processes.count)
     work = final.absolute().with_name(f"{final.name}.training")
-    with ExitStack() as stack:
-        checkpoints: Checkpoints | None = None
-        with processes.sync_errors():
-            if processes.first:
-                identity = checkpoint_identity(setup, settings)
-                kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
-                checkpoints = stack.enter_context(kept)
-        latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
-        if checkpoints is not None:
-            say_where(checkpoints, setup.plan, reporter)
+    with opened_checkpoints(work, setup, settings, processes, reporter) as (checkpoints, latest):
         reporter.stage("loading the base model")
         with processes.sync_errors():
             tokenizer = make_tokenizer(setup.base, setup.splits.train, setup.plan, reporter)
@@ -192,14 +184,11 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
     if device.warning is not None:
         reporter.warning(device.warning)
     part = "" if plan.long_text == "head" else f", {plan.long_text} of longer ones"
+    if part and settings.long_text is None:
+        part += ", as the base model reads them (--long-text names another part)"
     reporter.notice(
         f"device: {device.description}, {plan.precision}; {plan.max_length} tokens a review{part}"
     )
-    if settings.long_text is None and plan.long_text != "head":
-        reporter.notice(
-            f"long reviews: {plan.long_text}, as the base model reads them "
-            "(--long-text names another part)"
-        )
     seen = seen_by(None if base is None else base.path)
     unlabelled = find_unlabelled(settings, splits, plan, reporter)
     data = describe_sides(splits, names)
@@ -211,6 +200,27 @@ def prepare(settings: FinetuneOptions, reporter: Reporter, processes: int) -> Se
             "rows; a --learning-rate that you name is obeyed)"
         )
     return setup
+
+
+@contextmanager
+def opened_checkpoints(
+    work: Path, setup: Setup, settings: FinetuneOptions, processes: Processes, reporter: Reporter
+) -> Iterator[tuple[Checkpoints | None, Path | None]]:
+    """Open the checkpoints in the first process, and tell all processes which is the latest.
+
+    Gives None in place of the checkpoints in the other processes.
+    """
+    with ExitStack() as stack:
+        checkpoints: Checkpoints | None = None
+        with processes.sync_errors():
+            if processes.first:
+                identity = checkpoint_identity(setup, settings)
+                kept = Checkpoints(work, identity, restart=settings.restart, resume=settings.resume)
+                checkpoints = stack.enter_context(kept)
+        latest = processes.broadcast(checkpoints.latest if checkpoints is not None else None)
+        if checkpoints is not None:
+            say_where(checkpoints, setup.plan, reporter)
+        yield checkpoints, latest
 
 
 def checkpoint_identity(setup: Setup, settings: FinetuneOptions) -> dict[str, Any]:

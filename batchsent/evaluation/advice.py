@@ -48,13 +48,15 @@ def _about_unfamiliar(found: Mapping[str, Any] | None) -> list[dict[str, str | N
     if not found or found["judged"] < ENOUGH_UNFAMILIAR or found["share"] <= MANY_UNFAMILIAR:
         return []
     rows = ", ".join(f"{row:,}" for row in found.get("first_rows", []))
-    first = f" (the first are in rows {rows})" if rows else ""
+    first = f"; the first are in rows {rows}" if rows else ""
     return [
         warning(
             "unfamiliar",
-            f"{found['rows']:,} of {found['judged']:,} longer texts ({found['share']:.1%}) do not "
-            f"look like what the model has learned{first}: another language, code or noise",
-            "their labels are guesses: use a model for their language, or leave them out",
+            f"the model does not know many words of {found['rows']:,} of {found['judged']:,} texts "
+            f"({found['share']:.1%}; very short ones are not counted{first}): another language, "
+            "code, numbers or noise",
+            "their labels are guesses: check that the text column is the one you meant, use a "
+            "model for their language, or leave them out",
         )
     ]
 

@@ -1,5 +1,6 @@
 """One tree of dumps, read from the top down: what is scored, what is left out and why."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,12 +138,22 @@ class Walk:
     def _why_not_taken(self, entry: Entry, own: set[str]) -> str | None:
         if entry.name.startswith("."):
             return "hidden"
-        if not has_format(entry.name) and self.input_format is None:
+        if self.input_format is None and not self._has_format(entry.name):
             return "other_formats"
         # A link to nothing is a missing dump: it is taken, and reported when it is opened.
         if entry.kind == "special":
             return "not_files"
         return "own" if entry.name in own else None
+
+    def _has_format(self, name: str) -> bool:
+        """Tell whether a name is that of a dump: `.txt` is one only where the pattern names it.
+
+        Notes lie beside dumps more often than CSV lies in a file called `.txt`.
+        """
+        if not has_format(name):
+            return False
+        asked_for = ".txt" in "".join(self.pattern.parts[-1:]).lower()
+        return asked_for or not re.search(r"\.txt(\.\w+)?$", name, re.IGNORECASE)
 
 
 def own_names(

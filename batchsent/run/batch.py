@@ -97,14 +97,17 @@ class Run:
         signals: Signals,
         position: tuple[int, int] = (1, 1),
         files: tuple[Dump, ...] = (),
+        told: set[str] | None = None,
     ) -> None:
         """Take what the run needs; it is number n of m inputs (`position`).
 
-        With `files` these are the input, and `input_path` what they are called together.
+        With `files` these are the input, and `input_path` what they are called together. `told` is
+        what the run before said of the model: only what differs is said again.
         """
         self.options, self.models, self.reporter, self.signals = options, models, reporter, signals
         self.paths = RunPaths.of(input_path, output_path, options, files)
         self.position = position
+        self._told = set() if told is None else told
         self.id = uuid.uuid4().hex
         self.name = "stdin" if input_path == "-" else printable(input_path)
         self.clock = Clock()
@@ -308,10 +311,16 @@ class Run:
         with self.clock.busy("load"):
             scorer = self.models.open()
         self.loaded = True
-        for line in describe(scorer):
-            self.reporter.notice(line)
-        for found in device_warnings(scorer.facts()["device"]):
-            self.reporter.warning(str(found["message"]))
+        lines = describe(scorer)
+        found = [str(one["message"]) for one in device_warnings(scorer.facts()["device"])]
+        for line in lines:
+            if line not in self._told:
+                self.reporter.notice(line)
+        for message in found:
+            if message not in self._told:
+                self.reporter.warning(message)
+        self._told.clear()
+        self._told.update(lines, found)
         return scorer
 
     def begin_parts(self, plan: RunPlan, scorer: Scorer, reuse: KnownTexts | None) -> Parts | None:

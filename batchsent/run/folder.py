@@ -147,11 +147,12 @@ def run_files(of_folder: FolderFiles, models: Models, reporter: Reporter, signal
 
             run_on_cluster(of_folder, models, signals)
         else:
+            told: set[str] = set()  # of the model, by the file before
             for number in range(len(of_folder.planned)):
                 signals.check()
                 run = of_folder.begin(number)
                 if run is not None:
-                    of_folder.end(number, run_file(run, models, reporter, signals))
+                    of_folder.end(number, run_file(run, models, reporter, signals, told))
     except TimeUp as time_up:
         files = len(of_folder.planned)
         time_up.message += f"; {of_folder.finished()} of {files} files are finished"

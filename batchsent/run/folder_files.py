@@ -98,13 +98,20 @@ class FolderFiles:
         return entries
 
 
-def run_file(run: FileRun, models: Models, reporter: Reporter, signals: Signals) -> dict[str, Any]:
+def run_file(
+    run: FileRun,
+    models: Models,
+    reporter: Reporter,
+    signals: Signals,
+    told: set[str] | None = None,
+) -> dict[str, Any]:
     """Run one file of several; what goes wrong with it is reported and kept in its entry.
 
+    `told` is what the file before said of the model; it becomes what this one says.
     Raises ModelError and DeviceError where the model could not be loaded, and Interrupted.
     """
     entry, source, output = names_of(run.file), run.file.source, run.file.output
-    own = Run(source, output, run.settings, models, reporter, signals, run.position)
+    own = Run(source, output, run.settings, models, reporter, signals, run.position, told=told)
     try:
         with run.folder.made_for(run.file.inside):
             document = own.go()

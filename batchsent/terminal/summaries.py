@@ -20,6 +20,8 @@ SHOWN_FILES = 3
 NAME_CHARACTERS = 40
 PATH_CHARACTERS = 100
 BAR_WIDTH = 20
+# A shorter start is no reason for a rate that rows and seconds do not give.
+SHOWN_START_S = 1.0
 
 # Nine heights for a histogram in one line, and characters for a terminal that has only ASCII.
 HEIGHTS = " ▁▂▃▄▅▆▇█"
@@ -266,10 +268,16 @@ def _accounting(rows: Mapping[str, int]) -> str:
 
 
 def _timing(document: Mapping[str, Any]) -> str:
+    """Return how long the run took, what of it came before the first row, and the speed then."""
     seconds, rate = document["run"].get("elapsed_s"), document["performance"].get("rows_per_s")
     parts = []
     if seconds is not None:
-        parts.append(elapsed(seconds))
+        stages = document["performance"].get("seconds") or {}
+        start_s = sum(stages.get(name) or 0.0 for name in ("check", "load"))
+        words = elapsed(seconds)
+        if start_s >= SHOWN_START_S:
+            words += f" ({elapsed(start_s)} of it to check and load)"
+        parts.append(words)
     if rate is not None:
         digits = 0 if rate >= 10 else 1
         parts.append(f"{rate:,.{digits}f} rows/s while scoring")

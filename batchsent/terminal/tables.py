@@ -20,6 +20,8 @@ from batchsent.terminal.summaries import (
 from batchsent.text import printable
 
 SHOWN_MATRIX = 8
+# What the terminal calls a figure of metrics.json whose name there is no word.
+FIGURE_NAMES = {"mcc": "Matthews correlation", "macro_f1": "macro F1", "f1": "F1"}
 # Figures of drift in a comparison, and what they are called.
 DRIFT = {
     "psi": "PSI of scores",
@@ -90,14 +92,19 @@ def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:
     figures.add_column()
     figures.add_column(justify="right")
     figures.add_column(style="dim")
+    digits = digits_of(evaluation["rows"])
+    notes = {"accuracy": _accuracy_note(document), "mcc": "0 is chance, 1 is perfect"}
+    if len(evaluation["labels"]) == 2:
+        positive = name_of(evaluation["labels"][1]["label"])
+        notes |= dict.fromkeys(("precision", "recall", "f1"), f"of {positive}")
     for name, value in document["metrics"].items():
         if isinstance(value, float):
-            note = _accuracy_note(document) if name == "accuracy" else ""
-            figures.add_row(*map(Text, (name.replace("_", " "), f"{value:.4f}", note)))
+            shown = FIGURE_NAMES.get(name, name.replace("_", " "))
+            figures.add_row(*map(Text, (shown, f"{value:.{digits}f}", notes.get(name, ""))))
     console.print(figures)
     labels = Table("label", "rows", "precision", "recall", "F1", box=None, padding=(0, 2, 0, 0))
     for label, found in document["metrics"]["per_class"].items():
-        shares = [f"{found[name]:.4f}" for name in ("precision", "recall", "f1")]
+        shares = [f"{found[name]:.{digits}f}" for name in ("precision", "recall", "f1")]
         labels.add_row(*map(Text, (name_of(label), f"{found['support']:,.0f}", *shares)))
     console.print(labels)
     few = len(evaluation["labels"]) <= SHOWN_MATRIX
@@ -109,7 +116,8 @@ def show_metrics(document: Mapping[str, Any], target: TextIO) -> None:
 
 def _accuracy_note(document: Mapping[str, Any]) -> str:
     """Return the interval of the accuracy, marked where the base model has seen rows."""
-    note = _interval(document["evaluation"]["accuracy_interval"])
+    evaluation = document["evaluation"]
+    note = _interval(evaluation["accuracy_interval"], digits_of(evaluation["rows"]))
     seen = document["seen"]["rows"]
     return f"{note}; {seen:,} rows seen before" if seen else note
 
@@ -130,9 +138,10 @@ def _others_lines(seen: Mapping[str, Any] | None) -> list[str]:
     others = None if seen is None else seen["evaluation_of_others"]
     if others is None:
         return []
+    digits = digits_of(others["rows"])
     return [
-        f"accuracy on the other {others['rows']:,} rows: {others['accuracy']:.4f} "
-        f"({_interval(others['accuracy_interval'])})"
+        f"accuracy on the other {others['rows']:,} rows: {others['accuracy']:.{digits}f} "
+        f"({_interval(others['accuracy_interval'], digits)})"
     ]
 
 
@@ -145,17 +154,24 @@ def _base_lines(document: Mapping[str, Any]) -> list[str]:
     if document["seen"]["rows"]:
         rows = "those rows"
     low, high = found["difference_interval"]
+    digits = digits_of(document["evaluation"]["rows"] - document["seen"]["rows"])
+    within = f"95%: {low:+.{digits}f} to {high:+.{digits}f}"
     return [
-        f"accuracy of the base model on {rows}: {found['base']['accuracy']:.4f} "
-        f"({_interval(found['base']['accuracy_interval'])})",
-        f"difference: {found['difference']:+.4f} (95%: {low:+.4f} to {high:+.4f})",
+        f"accuracy of the base model on {rows}: {found['base']['accuracy']:.{digits}f} "
+        f"({_interval(found['base']['accuracy_interval'], digits)})",
+        f"difference: {found['difference']:+.{digits}f} ({within})",
     ]
 
 
-def _interval(interval: list[float] | None) -> str:
+def digits_of(rows: int) -> int:
+    """Return how many decimals a share of so many rows carries: 2 below 100, 3 below 1,000, 4."""
+    return min(max(len(str(rows)), 2), 4)
+
+
+def _interval(interval: list[float] | None, digits: int) -> str:
     if interval is None:
         return ""
-    return f"95%: {interval[0]:.4f} to {interval[1]:.4f}"
+    return f"95%: {interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def _figures(evaluation: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:

@@ -1,6 +1,6 @@
 """A base model's folder or Hub id -> an encoder with a classification head."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +100,19 @@ def load_base(path: Path, names: Sequence[str]) -> Any:
     # The head is new on purpose; so is the pooler where a masked language model had none.
     absent = {key for key in info["missing_keys"] if ".pooler." not in key}
     absent |= {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.")}
-    if absent:
+    check_encoder_is_whole(path, model, absent)
+    return model
+
+
+def check_encoder_is_whole(path: Path, model: Any, absent: Iterable[str]) -> None:
+    """Refuse a base model where weights of the encoder itself are `absent`. Raises ModelError."""
+    of_encoder = {key for key in absent if key.startswith(f"{model.base_model_prefix}.")}
+    if of_encoder:
         raise ModelError(
-            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, "
-            f"{printable(min(absent))} among them",
+            f"base model {printable(path)} lacks {len(of_encoder)} weights of its architecture, "
+            f"{printable(min(of_encoder))} among them",
             hint="copy or download it again",
         )
-    return model
 
 
 @contextmanager

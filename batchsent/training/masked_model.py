@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from batchsent.errors import ModelError, UsageError
+from batchsent.errors import UsageError
 from batchsent.model import loading
 from batchsent.text import printable
-from batchsent.training.base import loading_errors
+from batchsent.training.base import check_encoder_is_whole, loading_errors
 
 # A new head has everything to learn: with this factor the loss of all-MiniLM-L6-v2 on held-out
 # tokens fell from 10.9 to 5.6 in 120 steps of 16 texts, at the encoder's rate to 6.2, and to 5.9
@@ -74,13 +74,7 @@ def load_masked_model(path: Path) -> tuple[Any, bool]:
     with loading_errors(path):
         model, info = loading.model_from(path, head="MaskedLM", dtype=torch.float32)
     missing = {str(key) for key in info["missing_keys"]}
-    absent = {key for key in missing if key.startswith(f"{model.base_model_prefix}.")}
-    if absent:
-        raise ModelError(
-            f"base model {printable(path)} lacks {len(absent)} weights of its architecture, "
-            f"{printable(min(absent))} among them",
-            hint="copy or download it again",
-        )
+    check_encoder_is_whole(path, model, missing)
     if missing:
         model.config.tie_word_embeddings = True
         model.tie_weights()
