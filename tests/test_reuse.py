@@ -259,9 +259,9 @@ def refuse(tmp_path):
     [
         ({}, {"version": "4"}, "model weights was"),
         ({"precision": "float32"}, {}, "--precision was auto, now float32"),
-        ({"max_length": 64}, {}, "--max-length was None, now 64"),
-        ({"long_text": "tail"}, {}, "--long-text was None, now tail"),
-        ({"batch_tokens": 99}, {}, "--batch-tokens was None, now 99"),
+        ({"max_length": 64}, {}, "--max-length was not given, now 64"),
+        ({"long_text": "tail"}, {}, "--long-text was not given, now tail"),
+        ({"batch_tokens": 99}, {}, "--batch-tokens was not given, now 99"),
     ],
 )
 def test_an_output_of_another_model_or_option_is_refused(score, refuse, options, models, said):

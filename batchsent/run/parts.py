@@ -260,6 +260,8 @@ def unpack(
 
 def shorten(value: Any) -> str:
     """Return a value for an error message; hashes by their first digits."""
+    if value is None:
+        return "not given"
     text = printable(value)
     if len(text) == 64 and " " not in text:
         return text[:12] + "…"
