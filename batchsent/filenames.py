@@ -34,6 +34,12 @@ def is_regular(path: AnyPath) -> bool:
     return mode is not None and stat.S_ISREG(mode)
 
 
+def is_pipe(path: AnyPath) -> bool:
+    """Tell whether there is a pipe at `path`, which can be read once only, links followed."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISFIFO(mode)
+
+
 def is_link(path: AnyPath) -> bool:
     """Tell whether there is a symbolic link at `path`."""
     return os.path.islink(path)  # noqa: PTH114 (Path.is_symlink raises)

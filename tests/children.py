@@ -25,6 +25,7 @@ CONTEXT.set_forkserver_preload(
         "batchsent.formats.csv",
         "batchsent.formats.http_objects",
         "batchsent.formats.parquet",
+        "tests.frozen",
     ]
 )
 

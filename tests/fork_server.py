@@ -32,7 +32,9 @@ server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 socket.send_fds(server, [json.dumps(request).encode() + b"\\n"], [0, 1, 2])
 code = int(server.makefile().readlines()[-1])
-sys.exit(code if code >= 0 else 128 - code)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -138,6 +140,7 @@ def serve():
         "torch",
         "transformers.trainer",
         "batchsent.commands.finetune",
+        "tests.frozen",
     ):
         importlib.import_module(name)
     with socket.socket(socket.AF_UNIX) as listening:

@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +81,11 @@ def test_a_wrong_option_is_refused_where_the_scorer_is_made():
         BatchScorer(text_colum="review")
 
 
-def test_the_dask_recipe_runs(tmp_path, tiny_model):
+def test_the_dask_recipe_runs(fork_server, tmp_path, tiny_model):
     """Where Dask is installed."""
     pytest.importorskip("dask.dataframe", reason="dask is not installed")
     command = ["examples/dask_reviews.py", "examples/reviews.csv", tmp_path / "out", tiny_model]
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([fork_server.python, *command], cwd=ROOT, check=True, capture_output=True)
     scored = pd.read_parquet(tmp_path / "out")
     assert len(scored) == len(pd.read_csv(ROOT / "examples/reviews.csv"))
     assert scored["label"].isin(["NEGATIVE", "POSITIVE"]).any()

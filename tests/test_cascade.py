@@ -250,7 +250,7 @@ def test_decided_texts_are_sampled_within_the_bounds(scorer):
     up = before.escalated.tolist()
     decided = 37 - len({text for text, is_up in zip(reviews(40), up, strict=True) if is_up})
     assert scorer.facts()["model"]["cascade"]["sample"]["texts"] == decided
-    scorer.score_s, scorer.sample_s = 1.0, 0.03
+    scorer.score_s, scorer.sample_s = 100.0, 3.0
     assert pack(scorer.score(scorer.prepare(reviews(40)))) == pack(before)
     assert scorer.sample_texts == decided
 

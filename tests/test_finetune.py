@@ -28,6 +28,7 @@ from batchsent.errors import (
 )
 from batchsent.model import held_out
 from batchsent.reporting import Reporter
+from batchsent.training.masked_model import load_masked_model
 from batchsent.training.options import FinetuneOptions
 from tests.listener import Listener
 from tests.models import make_model, weights
@@ -418,10 +419,11 @@ def test_a_base_model_that_lacks_layers_is_refused(tmp_path, reviews):
     tensors = load_file(base / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if ".layer.1." not in name}
     save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ModelError, match=r"lacks 16 weights of its architecture, distilbert\.transformer\.layer\.1"
-    ):
+    why = r"lacks 16 weights of its architecture, distilbert\.transformer\.layer\.1"
+    with pytest.raises(ModelError, match=why):
         finetune(tmp_path / "out", train=reviews, base_model=str(base))
+    with pytest.raises(ModelError, match=why):  # before its pre-training
+        load_masked_model(base)
 
 
 def test_a_base_model_with_the_tokenizer_of_another_is_refused(tmp_path, reviews):
@@ -548,7 +550,7 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, settings):
     assert not (tmp_path / "out.training").exists()
 
 
-def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, settings):
+def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(fork_server, tmp_path, settings):
     """After SIGKILL, and with the newest checkpoint torn, the rerun starts at the one before and
     gives the same.
     """
@@ -558,7 +560,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tmp_path, sett
         "Listener\ntorch.set_num_threads(1)\nfinetune(sys.argv[1], "
         "reporter=Listener(signal.SIGKILL, rows=10 * 8), **json.loads(sys.argv[2]))"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
+    command = [fork_server.python, "-c", program, str(tmp_path / "out"), json.dumps(settings)]
     killed = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, check=False, timeout=300
     )

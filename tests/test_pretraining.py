@@ -199,11 +199,17 @@ def test_adapters_start_from_the_pretrained_encoder(tmp_path, options):
         ({"pretrain_on": None}, "--pretrain-steps is about --pretrain-on"),
         ({"pretrain_steps": 0}, "--pretrain-steps 0"),
         ({"pretrain_on": "-"}, "cannot read a pipe"),
+        ({"pretrain_on": "{pipe}"}, "--pretrain-on cannot read a pipe"),
+        ({"train": "{pipe}"}, "--train cannot read a pipe"),
+        ({"eval": "{pipe}"}, "--eval cannot read a pipe"),
         ({"pretrain_on": "missing.csv"}, "there is no file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path, options, changed, said):
-    """Before anything is loaded or written."""
+def test_what_cannot_be_meant_is_refused(tmp_path, tmp_path_factory, options, changed, said):
+    """Before anything is loaded or written; a named pipe is not waited for."""
+    pipe = tmp_path_factory.mktemp("pipe") / "pipe.csv"
+    os.mkfifo(pipe)
+    changed = {name: str(pipe) if to == "{pipe}" else to for name, to in changed.items()}
     changed = {"base_model": "distilbert-base-uncased"} | changed
     with pytest.raises(batchsent.BatchsentError, match=said):
         finetune(tmp_path / "model", **options | changed)

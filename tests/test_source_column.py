@@ -222,7 +222,7 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(dumps):
     assert (code, "all.csv was made from an earlier dumps of 48 rows" in stderr) == (2, True)
 
 
-@pytest.mark.parametrize("change", ["grew", "vanished"])
+@pytest.mark.parametrize("change", ["grew", "vanished", "a pipe", "a folder"])
 def test_a_file_that_changes_while_all_are_scored_is_an_input_error(dumps, change):
     """There is no output, and the file is named."""
     put(dumps / "a.csv", "good")
@@ -230,10 +230,20 @@ def test_a_file_that_changes_while_all_are_scored_is_an_input_error(dumps, chang
     happens = {
         "grew": lambda: put(dumps / "b.csv", "bad", "new"),
         "vanished": (dumps / "b.csv").unlink,
+        "a pipe": lambda: (dumps / "b.csv").unlink() or os.mkfifo(dumps / "b.csv"),
+        "a folder": lambda: (dumps / "b.csv").unlink() or (dumps / "b.csv").mkdir(),
     }
     with pytest.raises(InputError, match=r"dumps/b\.csv"):
         score([dumps], "all.csv", models=Meanwhile(happens[change]))
     assert not Path("all.csv").exists()
+
+
+def test_a_pipe_among_the_files_is_refused_and_not_waited_for(dumps):
+    """Also one that is named, as <(command) of a shell is: it could not be read twice."""
+    put(dumps / "a.csv", "good")
+    os.mkfifo("b.csv")
+    with pytest.raises(InputError, match=r"b\.csv is a pipe"):
+        score([dumps / "a.csv", "b.csv"], "all.csv")
 
 
 def test_rejected_rows_name_their_file_and_a_limit_counts_all(dumps):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from batchsent.chunk import Chunk
-from batchsent.errors import UsageError
+from batchsent.errors import InputError, UsageError
+from batchsent.filenames import is_folder, is_pipe
 from batchsent.files.hashing import sha256_of
 from batchsent.formats.catalog import FORMATS
 from batchsent.formats.dumps import find_dumps
@@ -118,10 +119,18 @@ class SeveralSource:
         self.schema, self.text_columns = self.first.schema, self.first.text_columns
 
     def _opened(self, file: Dump, limit: int | None) -> FileSource:
-        """Open a file, with its path in the column. Raises UsageError for one that has that column.
+        """Open a file, with its path in the column; `limit` is how many of its rows are read.
 
-        `limit` is how many of its rows are read.
+        Raises UsageError for one that has that column, InputError for a pipe, which cannot be read
+        twice, and for what is a folder by now.
         """
+        if is_folder(file.path):  # it was a file when they were listed
+            raise InputError(f"{printable(file.path)} is a folder now")
+        if is_pipe(file.path):
+            raise InputError(
+                f"{printable(file.path)} is a pipe, and --source-column reads its files twice",
+                hint="write what comes through the pipe to a file, and name that",
+            )
         source = open_source(
             file.path,
             dataclasses.replace(self._options, limit=limit),

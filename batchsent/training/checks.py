@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from batchsent.errors import InputError, UsageError
-from batchsent.filenames import check_new, exists, expand, is_folder, is_regular
+from batchsent.filenames import check_new, exists, expand, is_folder, is_pipe, is_regular
 from batchsent.files import atomic
 from batchsent.formats.dumps import is_several
 from batchsent.formats.opening import check_read_options
@@ -28,6 +28,7 @@ def check_inputs(settings: FinetuneOptions) -> None:
     for flag, name in names.items():
         if is_file(name) and not exists(expand(name)):
             raise InputError(f"{flag}: there is no file {printable(name)}", hint="check the path")
+        refuse_pipe(flag, name)
     dumps = []
     if settings.pretrain_on is not None:
         check_dump(settings.pretrain_on)
@@ -46,14 +47,19 @@ def check_dump(name: str) -> None:
 
     Raises InputError or UsageError.
     """
-    if name == "-":
-        raise UsageError(
-            "--pretrain-on cannot read a pipe: a training that resumes reads it again",
-            hint="name a file",
-        )
+    refuse_pipe("--pretrain-on", name)
     if not (is_url(name) or is_several(name) or exists(name)):
         raise InputError(
             f"--pretrain-on: there is no file {printable(name)}", hint="check the path"
+        )
+
+
+def refuse_pipe(flag: str, name: str) -> None:
+    """Refuse stdin, a named pipe and what a shell makes of <(command). Raises UsageError."""
+    if name == "-" or is_pipe(expand(name)):
+        raise UsageError(
+            f"{flag} cannot read a pipe: a training that resumes reads {printable(name)} again",
+            hint="name a file",
         )
 
 
