@@ -375,33 +375,40 @@ def test_many_labels_are_cut_short():
     assert len(text.splitlines()) < 22
 
 
-def test_several_inputs_are_a_line_each():
-    """The summary of a folder of dumps names each file, what became of it, and the whole."""
+def test_of_several_inputs_those_that_failed_are_a_line_each():
+    """The end of a folder of dumps names what needs a look, and the whole: the files that went well
+    were named when they were done.
+    """
     rows = Tally(TWO).rows() | {"read": 5, "scored": 5}
     files = [
-        {"input": "a", "output": "a.csv", "status": "complete", "rows": rows, "error": None},
+        {"input": "a", "output": "a.csv", "status": "complete", "exit_code": 0, "rows": rows},
+        {"input": "b", "output": "b.csv", "status": "complete", "exit_code": 3, "rows": rows},
         {
             "input": HOSTILE,
             "output": HOSTILE,
             "status": "failed",
+            "exit_code": 4,
             "rows": None,
             "error": {"message": f"bad {HOSTILE}", "hint": None},
         },
-        {"input": "c", "output": "c.csv", "status": "up_to_date", "rows": None, "error": None},
+        {"input": "c", "output": "c.csv", "status": "up_to_date", "exit_code": 0, "rows": None},
     ]
+    files = [{"error": None} | file for file in files]
     whole = {"status": "complete_with_errors", "exit_code": 3, "rows": rows, "files": files}
     text = shown(whole)
-    assert "complete    a.csv  5 of 5 rows scored" in text
-    assert "failed      [red]" in text
+    assert "complete  b.csv  5 of 5 rows scored" in text
+    assert "failed    [red]" in text
+    assert "a.csv" not in text
+    assert "c.csv" not in text
     assert not set(text) & set("\x1b\x07\u202e\r")
     line = summaries.line(whole)
-    assert line == f"1 of 3 files failed ({printable(HOSTILE)}); 5 of 5 rows scored"
-    many = whole | {"files": [files[1] | {"input": name} for name in "abcde"]}
+    assert line == f"1 of 4 files failed ({printable(HOSTILE)}); 5 of 5 rows scored"
+    many = whole | {"files": [files[2] | {"input": name} for name in "abcde"]}
     assert summaries.line(many).startswith("5 of 5 files failed (a, b, c and 2 more); ")
     changed = whole | {"files": [files[0] | {"change": "grown"}]}
     assert summaries.line(changed).startswith("1 of 1 files changed meanwhile (a); ")
     fine = whole | {"status": "complete", "files": [files[0]]}
-    assert summaries.line(fine) == "complete: 1 files; 5 of 5 rows scored"
+    assert summaries.line(fine) == "complete: 1 file; 5 of 5 rows scored"
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,17 @@ def _files_in_words(document: Mapping[str, Any]) -> str:
             more = f" and {len(names) - SHOWN_FILES:,} more" if len(names) > SHOWN_FILES else ""
             said.append(f"{len(names):,} of {len(files):,} files {what} ({shown}{more})")
     status = printable(document["status"]).replace("_", " ")
-    return "; ".join(said) or f"{status}: {len(files):,} files"
+    return "; ".join(said) or f"{status}: {len(files):,} file{'' if len(files) == 1 else 's'}"
 
 
 def _show_files(document: Mapping[str, Any], console: Console) -> None:
+    """Print the files that failed or lack rows, and a line on all; the others were reported."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for file in document["files"]:
+        if file["exit_code"] == 0 and not file.get("change"):
+            continue
         status = Text(printable(file["status"]).replace("_", " "))
         if file["status"] == "failed":
             status.stylize(FAILED)
