@@ -1,9 +1,6 @@
 """The precisions in which a model can run: what is known of each, in one table."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 # Number formats with fewer digits, or a smaller range, than the weights were trained in.
 HALF = ("float16", "bfloat16")
@@ -23,9 +20,9 @@ class Precision:
     # name, and compares some of its own texts with float32.
     opt_in: bool = False
     cpu_values: int = 2_048 * 768  # numbers in the states of a batch on a CPU (model/budget.py)
-    # Functions as MODULE.NAME in batchsent.model, imported when they are used: one that makes dense
-    # layers (MakeDense in model/dense.py), and one of EncoderWeights that says why they cannot run
-    # so.
+    # Functions as MODULE.NAME in batchsent.model, which model/dense.py finds when they are used: a
+    # MakeDense, None for the one of the number format, and one of EncoderWeights that says why they
+    # cannot run so.
     dense: str | None = None
     obstacle: str | None = None
     path: str = "packed"  # of an encoder without padding, in the summary
@@ -36,20 +33,6 @@ class Precision:
     def is_half(self) -> bool:
         """Whether a text without a finite number may have one in float32."""
         return self.weights in HALF
-
-    def make_dense(self) -> Callable[[list[Any], str | None], Callable[[Any], Any]] | None:
-        """Return what makes its dense layers; None for the usual ones of the number format."""
-        return None if self.dense is None else _function(self.dense)
-
-    def why_not(self, weights: Any) -> str | None:
-        """Say why a model with such EncoderWeights cannot run so, or None."""
-        return None if self.obstacle is None else _function(self.obstacle)(weights)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    module, _, function = name.rpartition(".")
-    found: Callable[..., Any] = getattr(import_module(f"batchsent.model.{module}"), function)
-    return found
 
 
 # Tolerances: measured on a CPU with 512 tokens, at DistilBERT size and with the embedded model, the

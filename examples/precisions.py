@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from batchsent.model.batches import plan_batches
-from batchsent.model.dense import MakeDense
+from batchsent.model.dense import MakeDense, dense_of
 from batchsent.model.encoder import centred, packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
 from batchsent.model.loading import identify, load_model
@@ -29,7 +29,7 @@ def table_rows() -> Iterator[tuple[str, str, MakeDense | None]]:
     Float16 is inexact on a CPU: dense layers of it are computed in float32.
     """
     for name, precision in PRECISIONS.items():
-        dense = precision.make_dense()
+        dense = dense_of(precision)
         if precision.weights != "float16" and name != "float32":
             yield name, precision.weights, dense
         elif dense is not None:

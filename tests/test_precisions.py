@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from batchsent.cli import cli
 from batchsent.errors import UsageError
 from batchsent.model.cpu import has_fast_bfloat16
+from batchsent.model.dense import dense_of, why_not
 from batchsent.model.device import Device, _cuda, _mps, choose_device, parse_device
 from batchsent.model.encoder import packed_on_cpu, share_of_spread
 from batchsent.model.int8 import has_int8
@@ -69,13 +70,13 @@ def test_its_products_are_as_near_as_the_table_says(name, tmp_path):
     folder = make_model(tmp_path / "model", "bert", hidden_size=64, intermediate_size=128)
     model = load_model(identify(str(folder)), device="cpu")
     precision = PRECISIONS[name]
-    assert precision.why_not(extract_weights(model.module)) is None
-    assert (precision.make_dense() is not None) == precision.opt_in
+    assert why_not(precision, extract_weights(model.module)) is None
+    assert (dense_of(precision) is not None) == precision.opt_in
     tokens = make_text_encoder(model.tokenizer, 64).encode(texts_of_many_lengths(20))
     wanted = packed_on_cpu(model).logits(tokens.ids, tokens.lengths).numpy()
     if precision.weights != "float16":  # inexact on a CPU: of that the dense layers alone
         model.module.to(getattr(torch, precision.weights))
-    encoder = packed_on_cpu(model, precision.make_dense())
+    encoder = packed_on_cpu(model, dense_of(precision))
     found = encoder.logits(tokens.ids, tokens.lengths).float().numpy()
     assert share_of_spread(found, wanted) <= precision.tolerance
 

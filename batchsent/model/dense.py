@@ -1,10 +1,12 @@
-"""Dense layers in the model's own number format: one function of modules with the same input."""
+"""Dense layers of a precision: one function of linear modules with the same input."""
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from batchsent.model.parts import EncoderWeights
+from batchsent.precisions import Precision
 from batchsent.text import printable
 
 # Makes one function of linear modules with the same input, and the activation after them (or None).
@@ -56,6 +58,23 @@ def find_activation(name: str) -> Callable[[Any], Any]:
 
     activation: Callable[[Any], Any] = ACT2FN[name]
     return activation
+
+
+def dense_of(precision: Precision) -> MakeDense | None:
+    """Return what makes the dense layers of a precision; None for the usual ones."""
+    return None if precision.dense is None else _function(precision.dense)
+
+
+def why_not(precision: Precision, weights: EncoderWeights) -> str | None:
+    """Say why a model with such weights cannot run in a precision, or None."""
+    return None if precision.obstacle is None else _function(precision.obstacle)(weights)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """Return MODULE.NAME of batchsent.model: modules of other precisions are not imported."""
+    module, _, function = name.rpartition(".")
+    found: Callable[..., Any] = getattr(import_module(f"batchsent.model.{module}"), function)
+    return found
 
 
 def fastest_dense(dtype: Any, device: str) -> MakeDense:

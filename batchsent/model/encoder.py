@@ -22,7 +22,7 @@ from batchsent.model.attention import (
 )
 from batchsent.model.batches import Shape, plan_batches
 from batchsent.model.budget import default_budget
-from batchsent.model.dense import MakeDense
+from batchsent.model.dense import MakeDense, dense_of, why_not
 from batchsent.model.device import Device, breaks_device, device_error, lacks_memory
 from batchsent.model.files import sha256_of_all
 from batchsent.model.loading import LoadedModel, ModelIdentity, load_module
@@ -234,7 +234,7 @@ def _weights(model: LoadedModel) -> EncoderWeights:
 def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncoder:
     precision = PRECISIONS[model.device.precision]
     if model.device.kind == "cpu":
-        packed = packed_on_cpu(model, precision.make_dense())
+        packed = packed_on_cpu(model, dense_of(precision))
         packed.path, packed.reason = precision.path, f"{precision.reason}{packed.reason}"
         return packed
     weights = _weights(model)
@@ -247,7 +247,7 @@ def _packed(model: LoadedModel, batch_tokens: int | None = None) -> PackedEncode
         f"{precision.path}, varlen attention",
         f"{precision.reason}{reason}; packs filled up to {size.tokens:,} tokens, so that no "
         "neighbour counts",
-        precision.make_dense(),
+        dense_of(precision),
         early_exit=model.identity.early_exit,
         size=size,
     )
@@ -279,7 +279,7 @@ def _why_not_packed(model: LoadedModel) -> str | None:
         return "this version of PyTorch has no attention over packed texts"
     if any(layer.positions.bias is not None for layer in weights.layers):
         return "attention over packed texts cannot add a bias for the distance of tokens"
-    return precision.why_not(weights)
+    return why_not(precision, weights)
 
 
 def _check_against_reference(
