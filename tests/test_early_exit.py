@@ -83,7 +83,7 @@ def test_a_run_says_that_the_model_has_one(folder, tmp_path):
     command = ["batch", str(source), "-o", str(output), "--model", str(folder), "--device", "cpu"]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0
-    assert "after 1 layers skips the others" in done.stderr
+    assert "after 1 layers of the model is not run through the others" in done.stderr
     document = json.loads((tmp_path / "out.csv.summary.json").read_text())
     found, shown = document["model"]["early_exit"], io.StringIO()
     show(document, shown)

@@ -158,8 +158,8 @@ def describe(scorer: Scorer) -> list[str]:
     lines = [model_line]
     if rule := model.get("early_exit"):
         lines.append(
-            f"early exit: a text that gets a label with {rule['threshold']:g} or more after "
-            f"{rule['layer']} layers skips the others"
+            f"early exit, for speed: a text whose score is {rule['threshold']:g} or more after "
+            f"{rule['layer']} layers of the model is not run through the others"
         )
     if cascade := model.get("cascade"):
         lines.append(
