@@ -19,6 +19,7 @@ os.environ.update(
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import json
+import signal
 import socket
 
 import numpy as np
@@ -35,6 +36,10 @@ from tests.summaries import summary_of
 # These files take longest, waits included. Begun first, one of them is never what one process still
 # runs while the other has nothing left to do (make test keeps this order).
 LONGEST = ("ray", "bench", "readme", "acceptance_bounds", "training_choices", "finetune", "export")
+
+# A shell lets what it starts in the background ignore Ctrl-C, which children inherit, and so a run:
+# tests that send SIGINT would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test asserts a time.
 settings.register_profile("without deadlines", deadline=None)
