@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from batchsent.model.spawned import STARTED
 from batchsent.reporting import Reporter
 
-# How often the processes are looked at, and at how many looks in a row one is stopped when it is
-# told of. Looks are counted, since whoever stops and continues all processes of a run, this one
-# too, knows of it.
+# The processes are looked at every LOOK_S seconds. One that is stopped at LOOKS looks in a row is
+# warned of. Looks are counted and not seconds: where the whole run was stopped with Ctrl-Z, this
+# process did not look meanwhile, and continuing the run must not give a warning.
 LOOK_S = 2.0
 LOOKS = 15
 
@@ -19,7 +19,7 @@ LOOKS = 15
 def telling_of_stopped(reporter: Reporter) -> Iterator[None]:
     """Warn, once for each stop, of a process that has been stopped for half a minute.
 
-    It is neither continued nor ended: whoever stopped it may want it so.
+    The run neither continues nor ends the process, since somebody may have stopped it on purpose.
     """
     ended = threading.Event()
 
